@@ -1,0 +1,66 @@
+"""Reading: what a device said, once it is understood.
+
+A reading carries its identity (device, boot, seq), its source time, and for each point a value with a quality. Times are
+milliseconds UTC. A value that could not be read is None with quality BAD and a reason: never absent, never the last one again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+Scalar = float | bool | str
+
+
+class Quality(str, Enum):
+    """How far a value can be trusted; the words are those of the wire."""
+
+    GOOD = "good"
+    UNCERTAIN = "uncertain"
+    BAD = "bad"
+
+
+class Value(NamedTuple):
+    """One point's value. `why` explains a quality that is not GOOD ("timeout", "not_finite", "out_of_range")."""
+
+    point: str
+    value: Scalar | None
+    quality: Quality = Quality.GOOD
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One message of one device.
+
+    `observed_ms` is when the device saw it: its own clock if plausible, else the receive time, with what the clock said kept in
+    `claimed_ms` and the trouble named in `clock_fault`. Lateness comes only from `backlog` and `age_ms`, never from a timestamp.
+    """
+
+    device: str
+    boot: str
+    seq: int
+    kind: str
+    observed_ms: float
+    received_ms: float
+    values: tuple[Value, ...]
+    test: bool = False
+    backlog: bool = False
+    age_ms: int = 0
+    retained: bool = False
+    claimed_ms: int | None = None
+    clock_fault: str = ""
+    firmware: str = ""
+
+    @property
+    def identity(self) -> tuple[str, str, int]:
+        """(device, boot, seq): two messages with the same identity are one reading."""
+        return (self.device, self.boot, self.seq)
+
+    def good(self, point: str) -> Scalar | None:
+        """The GOOD value of `point`, or None."""
+        for value in self.values:
+            if value.point == point and value.quality is Quality.GOOD:
+                return value.value
+        return None
