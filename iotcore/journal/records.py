@@ -1,0 +1,76 @@
+"""Frozen records that the journal keeps and hands out. Times are milliseconds UTC, with fractions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+Severity = Literal["pre-alarm", "alarm", "supervisory", "trouble", "advisory"]
+Event = Literal["alarm", "restore"]
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
+    """What a receiver is told: enough to send a crew without asking back."""
+
+    incident: str
+    event: Event
+    hazard: str  # smoke | heat | co | manual | flame | waterflow
+    severity: Severity
+    premises: str
+    premises_name: str
+    address: str
+    latitude: float
+    longitude: float
+    account: str
+    zone: str
+    zone_number: int
+    zone_name: str
+    floor: str
+    device: str
+    point: str
+    value: float | bool | str | None
+    unit: str
+    rule: str
+    reason: str
+    occurred_ms: float
+    delayed: bool = False
+    unconfirmed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """One notice on its way to one channel. `number` is the channel's own sequence number (1–9999): a re-send repeats it."""
+
+    id: int
+    incident: str
+    channel: str
+    number: int
+    attempts: int
+    notice: Notice
+
+
+@dataclass(frozen=True, slots=True)
+class Raise:
+    """A decision to alarm: one transaction makes of it a cause, an alarm, an incident (or joins one) and outbox rows."""
+
+    device: str
+    boot: str
+    seq: int
+    rule: str
+    reason: str
+    severity: Severity
+    hazard: str
+    point: str
+    value: float | bool | str | None
+    unit: str
+    premises: str
+    zone: str
+    detector_ms: float
+    received_ms: float
+    decided_ms: float
+    test: bool = False
+    delayed: bool = False
+    unconfirmed: bool = False
+    historical: bool = False

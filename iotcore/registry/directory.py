@@ -1,0 +1,63 @@
+"""Directory: the registry as the lanes see it: in memory, immutable between refreshes, never a query on the hot path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from iotcore.specs.model import DeviceSpec
+
+ACCEPTED_STATES = frozenset({"provisioned", "active"})
+
+
+@dataclass(frozen=True, slots=True)
+class Premises:
+    """A building a fire service knows. `account` is its number at the alarm receiving centre (DC-09, 3–16 hex digits)."""
+
+    id: str
+    name: str
+    address: str
+    latitude: float
+    longitude: float
+    account: str
+    key_site: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """A part of a premises that a fire crew can find: floor and name; `number` is its number on the alarm's wire."""
+
+    id: str
+    premises: str
+    number: int
+    floor: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A device where it stands. `publisher` is the certificate name that may speak for it: itself or its parent gateway."""
+
+    device: str
+    title: str
+    spec: DeviceSpec
+    domain: str
+    publisher: str
+    state: str
+    premises: str = ""
+    zone: str = ""
+    connection: str = ""  # Modbus devices: "tcp://host:port?device_id=1"
+
+    @property
+    def accepted(self) -> bool:
+        """Whether its messages count: a suspended or retired device's do not."""
+        return self.state in ACCEPTED_STATES
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """Everything the lanes need to know about who is where."""
+
+    devices: Mapping[str, Binding] = field(default_factory=dict)
+    premises: Mapping[str, Premises] = field(default_factory=dict)
+    zones: Mapping[str, Zone] = field(default_factory=dict)
