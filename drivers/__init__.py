@@ -1,0 +1,1 @@
+"""Drivers turn field protocols into readings."""

@@ -1,14 +1,14 @@
 """Every error that iotcore raises on purpose.
 
-    IotError                 what was wrong, where, and what to do
-    ├── ConfigError          a configuration is refused whole; carries all its problems
-    │   └── SpecError        a device spec is refused
-    ├── Refused              a message is not accepted; `reason` is a name operators and tests rely on
-    ├── StoreError           a durable store (journal, spool, registry) could not keep its promise
-    │   └── StoreFull        the disk behind it is full
-    ├── DeliveryError        a receiver did not take what we sent; says whether trying again may help
-    ├── EnrolmentError       a certificate request is refused, with the reason told to the device
-    └── StartError           a process cannot start: a taken port, a read-only folder, a missing program
+IotError                 what was wrong, where, and what to do
+├── ConfigError          a configuration is refused whole; carries all its problems
+│   └── SpecError        a device spec is refused
+├── Refused              a message is not accepted; `reason` is a name operators and tests rely on
+├── StoreError           a durable store (journal, spool, registry) could not keep its promise
+│   └── StoreFull        the disk behind it is full
+├── DeliveryError        a receiver did not take what we sent; says whether trying again may help
+├── EnrolmentError       a certificate request is refused, with the reason told to the device
+└── StartError           a process cannot start: a taken port, a read-only folder, a missing program
 """
 
 from __future__ import annotations

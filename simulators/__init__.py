@@ -1,0 +1,1 @@
+"""Real clients and servers made from the same specs as the platform."""

@@ -1,0 +1,1 @@
+"""Modbus: a poller with a plan, and no stale values."""

@@ -1,0 +1,1 @@
+"""MQTT: ingest with manual acknowledgement; payloads to readings."""

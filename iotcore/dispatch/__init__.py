@@ -1,0 +1,1 @@
+"""From the outbox to the receivers: SIA DC-09, signed webhooks."""

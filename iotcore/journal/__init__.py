@@ -1,0 +1,1 @@
+"""The explicit SQL of the hot path: readings, causes, incidents, outbox, changes."""

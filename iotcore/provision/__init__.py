@@ -1,0 +1,1 @@
+"""Certificates and brokers: who may connect, and as whom."""

@@ -1,0 +1,1 @@
+"""Premises, zones, devices, tokens, certificates, intents, audit."""

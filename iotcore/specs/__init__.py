@@ -1,0 +1,1 @@
+"""Device models as data: load, decode, encode, plan."""

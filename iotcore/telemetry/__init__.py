@@ -1,0 +1,1 @@
+"""The bulk lane: decode, spool, store."""

@@ -1,0 +1,1 @@
+"""The wire contract: topics, message types, their JSON Schemas."""

@@ -1,7 +1,7 @@
 """Topics of the wire contract.
 
-    iot/v1/{domain}/{publisher}/up/{kind}/{device}        kind = reading | event | status | result
-    iot/v1/{domain}/{publisher}/down/{kind}/{device}      kind = command | receipt | config
+iot/v1/{domain}/{publisher}/up/{kind}/{device}        kind = reading | event | status | result
+iot/v1/{domain}/{publisher}/down/{kind}/{device}      kind = command | receipt | config
 """
 
 from __future__ import annotations

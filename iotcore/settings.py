@@ -1,0 +1,162 @@
+"""Settings: frozen, from one TOML file plus environment, checked once and refused whole.
+
+`IOTCORE_<SECTION>__<KEY>` overrides a key (`IOTCORE_STORE__PASSWORD`, `IOTCORE_WEB__PORT`), so that secrets stay out of files.
+Relative paths are relative to `data`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from iotcore.errors import ConfigError, Problem
+from iotcore.strict import convert
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+ENV_PREFIX = "IOTCORE_"
+
+
+class Broker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One of the two brokers. `run` says who runs it: us (mosquitto or amqtt as a child), or somebody else (external)."""
+
+    port: Port
+    host: str = "127.0.0.1"
+    run: Literal["auto", "mosquitto", "amqtt", "external"] = "auto"
+
+
+class Brokers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Two brokers, two trust anchors: a flood on the field broker cannot delay a fire."""
+
+    fire: Broker = Broker(port=8883)
+    field: Broker = Broker(port=8884)
+
+
+class Store(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where telemetry ends: `embedded` SQLite, `influx1` (v1 /write) or `influx2` (v2 API, also InfluxDB 3)."""
+
+    kind: Literal["embedded", "influx1", "influx2"] = "embedded"
+    url: str = ""
+    database: str = "iotcore"  # influx1: database; influx2: bucket
+    org: str = ""
+    token: str = ""
+    username: str = ""
+    password: str = ""
+
+
+class Spool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The disk buffer between acknowledgement and the store; the oldest goes first when it is full, and is counted."""
+
+    max_bytes: Annotated[int, Meta(ge=1_000_000)] = 2_000_000_000
+    max_age_s: Annotated[int, Meta(ge=60)] = 14 * 86_400
+
+
+class Registry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Tortoise database URL: "" means sqlite in the data folder; postgres://… for a city."""
+
+    url: str = ""
+
+
+class Web(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The page and the enrolment (EST, TLS) listener. They listen on loopback until told otherwise."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    est_host: str = "127.0.0.1"
+    est_port: Port = 8443
+    est_names: list[str] = msgspec.field(default_factory=lambda: ["localhost", "127.0.0.1"])
+    language: Literal["vi", "en"] = "vi"
+
+
+class Dc09Receiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="sia_dc09", tag_field="kind"):
+    """An alarm receiving centre that speaks SIA DC-09 over TCP. `key`: 16, 24 or 32 characters, or "" for plain frames."""
+
+    name: str
+    host: str
+    port: Port
+    key: str = ""
+    receiver: Annotated[str, Meta(pattern="^[0-9A-Fa-f]{1,6}$")] = "1"
+    line: Annotated[str, Meta(pattern="^[0-9A-Fa-f]{1,6}$")] = "0"
+    reply_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 5.0
+
+
+class WebhookReceiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="cad_webhook", tag_field="kind"):
+    """A dispatch system that takes signed JSON. `secret` signs the body (HMAC-SHA-256)."""
+
+    name: str
+    url: str
+    secret: str
+    reply_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 5.0
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything a process of the platform needs to be told."""
+
+    data: str
+    specs: str = ""  # folder of device specs; "" means those shipped with iotcore
+    rules: str = ""  # fire rules file; "" means the shipped defaults
+    brokers: Brokers = Brokers()
+    store: Store = Store()
+    spool: Spool = Spool()
+    registry: Registry = Registry()
+    web: Web = Web()
+    receivers: list[Dc09Receiver | WebhookReceiver] = []
+    modbus_gateway: str = "modbus-1"  # the gateway device that the central Modbus driver publishes as
+
+    @property
+    def folder(self) -> Path:
+        """The data folder: databases, certificates, broker configuration, emergency log."""
+        return Path(self.data)
+
+    @property
+    def registry_url(self) -> str:
+        """The tortoise URL of the registry."""
+        return self.registry.url or f"sqlite://{self.folder / 'registry.db'}"
+
+
+def load(path: Path, environment: Mapping[str, str]) -> Settings:
+    """Read, override and check the settings file.
+
+    Raises:
+        ConfigError: with every problem of the file.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError([Problem(str(path), "", f"cannot be read: {error.strerror}; pass --config FILE")]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError([Problem(str(path), "", f"is not TOML: {error}")]) from error
+    return check(_overridden(document, environment), str(path))
+
+
+def check(document: dict[str, Any], name: str) -> Settings:
+    """Check a settings document that is already plain data; `name` stands in the errors."""
+    settings = convert(document, Settings, name)
+    problems = [
+        Problem(name, f"receivers[{i}].key", "must have 16, 24 or 32 characters (AES-128, -192, -256)")
+        for i, receiver in enumerate(settings.receivers)
+        if isinstance(receiver, Dc09Receiver) and len(receiver.key.encode()) not in (0, 16, 24, 32)
+    ]
+    if settings.store.kind != "embedded" and not settings.store.url:
+        problems.append(Problem(name, "store.url", f"missing; store.kind {settings.store.kind!r} needs one"))
+    names = [receiver.name for receiver in settings.receivers]
+    problems += [Problem(name, "receivers", f"two are named {n!r}") for n in sorted({n for n in names if names.count(n) > 1})]
+    if problems:
+        raise ConfigError(problems)
+    return settings
+
+
+def _overridden(document: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    for key, text in sorted(environment.items()):
+        if not key.startswith(ENV_PREFIX) or key == f"{ENV_PREFIX}CONFIG":
+            continue
+        *sections, name = key.removeprefix(ENV_PREFIX).lower().split("__")
+        table = document
+        for section in sections:
+            table = table.setdefault(section, {})
+        table[name] = int(text) if text.isdecimal() and name.endswith(("port", "bytes", "_s")) else text
+    return document
