@@ -1,7 +1,7 @@
 """Progress: which readings of a device are stored, so that none counts twice and receipts never claim too much.
 
-A receipt says "all up to N". N may only grow over a hole when nobody will fill it: senders re-send what was not receipted every 30 s,
-oldest first, so a hole older than three such rounds, in a boot that keeps talking, is lost at the sender and is counted.
+A receipt says "all up to N". N may only grow over a hole when nobody will fill it: senders re-send what was not receipted
+every 30 s, oldest first, so a hole older than three such rounds, in a boot that keeps talking, is lost and is counted.
 
 Pure: tracks are immutable; a batch works on a `Stage` that is applied after its commit, or forgotten when the commit failed.
 """

@@ -49,6 +49,16 @@ CREATE TABLE IF NOT EXISTS progress (
 """
 
 
+def load_progress(connection: sqlite3.Connection, boots: int) -> list[tuple[str, str, int, str, int]]:
+    """The progress rows of the newest `boots` boots of each device, oldest first; older ones are forgotten."""
+    connection.execute(
+        "DELETE FROM progress WHERE rowid IN (SELECT id FROM (SELECT rowid AS id, row_number() OVER "
+        "(PARTITION BY device ORDER BY rowid DESC) AS age FROM progress) WHERE age > ?)",
+        (boots,),
+    )
+    return connection.execute("SELECT device, boot, up_to, above, lost FROM progress ORDER BY rowid").fetchall()
+
+
 def keep(connection: sqlite3.Connection, refusals: Iterable[Refusal], at_ms: float) -> None:
     """Store refused messages, count them by reason, and drop the oldest beyond `MAX_ROWS`."""
     last = 0

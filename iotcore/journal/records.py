@@ -7,6 +7,10 @@ from typing import Literal
 
 import msgspec
 
+from iotcore.journal.progress import Row
+from iotcore.reading import Reading
+from iotcore.wire.arrival import Refusal
+
 Severity = Literal["pre-alarm", "alarm", "supervisory", "trouble", "advisory"]
 Event = Literal["alarm", "restore"]
 
@@ -53,24 +57,36 @@ class OutboxRow:
 
 @dataclass(frozen=True, slots=True)
 class Raise:
-    """A decision to alarm: one transaction makes of it a cause, an alarm, an incident (or joins one) and outbox rows."""
+    """A decision to alarm: one transaction makes of it a cause, an alarm, an incident (or joins one) and outbox rows.
 
-    device: str
+    `notice` is complete but for the incident's id. A `test` or `historical` decision is recorded and never dispatched.
+    """
+
     boot: str
     seq: int
-    rule: str
-    reason: str
-    severity: Severity
-    hazard: str
-    point: str
-    value: float | bool | str | None
-    unit: str
-    premises: str
-    zone: str
+    notice: Notice
     detector_ms: float
     received_ms: float
     decided_ms: float
     test: bool = False
-    delayed: bool = False
-    unconfirmed: bool = False
     historical: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """All that one turn of the fire lane makes durable, in one transaction."""
+
+    readings: tuple[Reading, ...] = ()
+    raises: tuple[Raise, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    faults: tuple[tuple[str, str], ...] = ()  # device, reason
+    cleared: tuple[tuple[str, str], ...] = ()
+    presence: tuple[tuple[str, bool], ...] = ()  # device, online
+    progress: tuple[Row, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a commit made: the incidents it opened."""
+
+    opened: tuple[str, ...]

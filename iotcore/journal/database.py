@@ -1,0 +1,58 @@
+"""Opening SQLite the one way this platform does: WAL, synchronous FULL, busy timeout, explicit transactions."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from iotcore.errors import StartError, StoreError, StoreFull
+
+BUSY_TIMEOUT_S = 5.0
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A writing connection in autocommit mode; begin with `transaction`.
+
+    Raises:
+        StartError: when the file cannot be made or is not a database.
+    """
+    try:
+        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+    except sqlite3.Error as error:
+        raise StartError(f"{path} cannot be opened as a database: {error}", "Check the folder's permissions and disk.") from error
+    return connection
+
+
+def connect_readonly(path: Path) -> sqlite3.Connection:
+    """A reading connection that never waits for the writer and can never write."""
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """BEGIN IMMEDIATE … COMMIT, or ROLLBACK on any error.
+
+    Raises:
+        StoreFull: the disk is full.
+        StoreError: anything else that kept the commit from being durable.
+    """
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+    except sqlite3.Error as error:
+        if error.sqlite_errorname.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+            raise StoreFull(f"cannot write: {error}; free disk space and it goes on by itself") from error
+        raise StoreError(f"cannot commit: {error}") from error

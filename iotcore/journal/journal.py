@@ -1,0 +1,247 @@
+"""The journal: one transaction for a reading, its cause, its alarm, its incident and the rows that will tell the receivers.
+
+Exactly one incident for a premises and episode: the cause is inserted first, and a unique index allows one open incident for
+each premises, so replays, duplicates and other evaluators of the same reading end in the same row.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import threading
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+
+import msgspec
+
+from iotcore.clock import Clock
+from iotcore.journal import quarantine
+from iotcore.journal.database import connect, transaction
+from iotcore.journal.progress import MAX_BOOTS, Row
+from iotcore.journal.records import Batch, Committed, Notice, Raise
+from iotcore.reading import Reading
+
+FIRE_SEVERITY = "alarm"  # the only severity that opens an incident and is dispatched
+KEEP_READINGS_MS = 15 * 60_000.0  # recent readings kept to warm the rules: the longest window a rule may look back
+PRUNE_EVERY_MS = 60_000.0
+MAX_NUMBER = 9999  # DC-09 sequence numbers run 0001-9999 and wrap to 0001 (ANSI/SIA DC-09)
+
+
+class Journal:
+    """The fire lane's file. Methods are short, synchronous and safe to call from any thread."""
+
+    def __init__(self, path: Path, clock: Clock, channels: Sequence[str]) -> None:
+        self.connection = connect(path)
+        self.lock = threading.Lock()
+        self._clock = clock
+        self._channels = tuple(channels)
+        self._pruned_ms = clock.wall_ms()
+        schema = resources.files("iotcore.journal").joinpath("schema.sql").read_text(encoding="utf-8")
+        self.connection.executescript(schema + quarantine.SCHEMA)
+
+    def close(self) -> None:
+        """Close the file; what was committed stays."""
+        with self.lock:
+            self.connection.close()
+
+    def now_ms(self) -> float:
+        """The journal's wall clock, ms UTC."""
+        return self._clock.wall_ms()
+
+    def commit(self, batch: Batch) -> Committed:
+        """Make a batch durable; when this returns, it is on disk.
+
+        Raises:
+            StoreError: nothing of the batch was kept; nothing of it may be acknowledged.
+        """
+        now_ms = self._clock.wall_ms()
+        with self.lock, transaction(self.connection) as connection:
+            connection.executemany(
+                "INSERT OR IGNORE INTO reading (device, boot, seq, received_ms, body) VALUES (?, ?, ?, ?, ?)",
+                ((r.device, r.boot, r.seq, r.received_ms, msgspec.msgpack.encode(r)) for r in batch.readings),
+            )
+            opened = tuple(name for one in batch.raises if (name := self._raise(connection, one)))
+            quarantine.keep(connection, batch.refusals, now_ms)
+            for device, reason in batch.faults:
+                quarantine.raise_fault(connection, device, reason, now_ms)
+            for device, reason in batch.cleared:
+                quarantine.clear_fault(connection, device, reason, now_ms)
+            connection.executemany(
+                "INSERT INTO presence (device, online, at_ms) VALUES (?, ?, ?) "
+                "ON CONFLICT (device) DO UPDATE SET online = excluded.online, at_ms = excluded.at_ms",
+                ((device, int(online), now_ms) for device, online in batch.presence),
+            )
+            quarantine.save_progress(connection, batch.progress)
+            self._prune(connection, now_ms)
+        return Committed(opened)
+
+    def _raise(self, connection: sqlite3.Connection, one: Raise) -> str | None:
+        """Record one decision; returns the id of the incident that it opened, if it opened one."""
+        notice = one.notice
+        inserted = connection.execute(
+            "INSERT OR IGNORE INTO cause (device, boot, seq, rule) VALUES (?, ?, ?, ?)",
+            (notice.device, one.boot, one.seq, notice.rule),
+        )
+        if inserted.rowcount == 0:
+            return None
+        if one.test or one.historical or notice.severity != FIRE_SEVERITY:
+            state = "test" if one.test else "historical" if one.historical else "active"
+            self._alarm(connection, one, None, state)
+            return None
+        incident, is_new = self._incident_for(connection, one)
+        connection.execute(
+            "UPDATE cause SET incident = ? WHERE device = ? AND boot = ? AND seq = ? AND rule = ?",
+            (incident, notice.device, one.boot, one.seq, notice.rule),
+        )
+        self._alarm(connection, one, incident, "active")
+        self._note(connection, "incident", incident)
+        return incident if is_new else None
+
+    def _incident_for(self, connection: sqlite3.Connection, one: Raise) -> tuple[str, bool]:
+        """The incident this decision belongs to: an episode closed after its reading, the open one, or a new one."""
+        notice = one.notice
+        closed = connection.execute(
+            "SELECT incident FROM watermark WHERE device = ? AND boot = ? AND seq >= ?", (notice.device, one.boot, one.seq)
+        ).fetchone()
+        if closed is not None:
+            return closed[0], False
+        name = incident_id(one.decided_ms)
+        text = _text(msgspec.structs.replace(notice, incident=name))
+        inserted = connection.execute(
+            "INSERT INTO incident (id, premises, state, notice, detector_ms, received_ms, decided_ms) "
+            "VALUES (?, ?, 'open', ?, ?, ?, ?) ON CONFLICT (premises) WHERE state = 'open' DO NOTHING",
+            (name, notice.premises, text, one.detector_ms, one.received_ms, one.decided_ms),
+        )
+        if inserted.rowcount == 0:
+            row = connection.execute("SELECT id FROM incident WHERE premises = ? AND state = 'open'", (notice.premises,))
+            return row.fetchone()[0], False
+        for channel in self._channels:
+            self._post(connection, channel, name, "alarm", text)
+        return name, True
+
+    def _alarm(self, connection: sqlite3.Connection, one: Raise, incident: str | None, state: str) -> None:
+        notice = msgspec.structs.replace(one.notice, incident=incident or "")
+        cursor = connection.execute(
+            "INSERT INTO alarm (incident, device, rule, severity, state, notice, detector_ms, received_ms, raised_ms) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (incident, notice.device, notice.rule, notice.severity, state, _text(notice), one.detector_ms, one.received_ms,
+             one.decided_ms),
+        )  # fmt: skip
+        self._note(connection, "alarm", str(cursor.lastrowid))
+
+    def _post(self, connection: sqlite3.Connection, channel: str, incident: str, event: str, notice: str) -> None:
+        """Put a notice into the outbox of a channel, with the channel's next number."""
+        number = connection.execute(
+            "INSERT INTO channel_number (channel, number) VALUES (?, 1) "
+            "ON CONFLICT (channel) DO UPDATE SET number = number % ? + 1 RETURNING number",
+            (channel, MAX_NUMBER),
+        ).fetchone()[0]
+        connection.execute(
+            "INSERT OR IGNORE INTO outbox (incident, channel, event, number, notice, created_ms) VALUES (?, ?, ?, ?, ?, ?)",
+            (incident, channel, event, number, notice, self._clock.wall_ms()),
+        )
+
+    def note_durable(self, incidents: Iterable[str], at_ms: float) -> None:
+        """Keep the moment at which the commit that opened these incidents had returned."""
+        with self.lock, transaction(self.connection) as connection:
+            for incident in incidents:
+                connection.execute("UPDATE incident SET durable_ms = ? WHERE id = ?", (at_ms, incident))
+                self._note(connection, "incident", incident)
+
+    def acknowledge(self, incident: str, by: str, at_ms: float) -> bool:
+        """A person has taken the incident; False when it is unknown or somebody was first."""
+        with self.lock, transaction(self.connection) as connection:
+            updated = connection.execute(
+                "UPDATE incident SET acknowledged_ms = ?, acknowledged_by = ? WHERE id = ? AND acknowledged_ms IS NULL",
+                (at_ms, by, incident),
+            )
+            if updated.rowcount:
+                self._note(connection, "incident", incident)
+            return bool(updated.rowcount)
+
+    def reset(self, incident: str, devices: Iterable[str], by: str, at_ms: float) -> bool:
+        """Close an episode, tell every receiver of its alarm, and mark where the story of each of `devices` continues.
+
+        `devices` are those of the premises: whatever they said until now belongs to the closed episode, whoever evaluates it
+        later. False when the incident is not open.
+        """
+        with self.lock, transaction(self.connection) as connection:
+            row = connection.execute(
+                "UPDATE incident SET state = 'closed', closed_ms = ?, closed_by = ? WHERE id = ? AND state = 'open' "
+                "RETURNING notice",
+                (at_ms, by, incident),
+            ).fetchone()
+            if row is None:
+                return False
+            connection.execute(
+                "UPDATE alarm SET state = 'reset', reset_ms = ? WHERE incident = ? AND state = 'active'", (at_ms, incident)
+            )
+            for device in devices:
+                connection.execute(
+                    "INSERT INTO watermark (device, boot, seq, incident) SELECT device, boot, max(seq), ? FROM reading "
+                    "WHERE device = ? AND boot = (SELECT boot FROM reading WHERE device = ? ORDER BY received_ms DESC LIMIT 1) "
+                    "GROUP BY device, boot ON CONFLICT (device) "
+                    "DO UPDATE SET boot = excluded.boot, seq = excluded.seq, incident = excluded.incident",
+                    (incident, device, device),
+                )
+            restore = _text(msgspec.structs.replace(msgspec.json.decode(row[0], type=Notice), event="restore"))
+            told = connection.execute("SELECT channel FROM outbox WHERE incident = ? AND event = 'alarm'", (incident,))
+            for (channel,) in told.fetchall():
+                self._post(connection, channel, incident, "restore", restore)
+            self._note(connection, "incident", incident)
+            return True
+
+    def progress(self) -> list[Row]:
+        """The lane's progress as it was last committed."""
+        with self.lock, transaction(self.connection) as connection:
+            return [Row(*row) for row in quarantine.load_progress(connection, MAX_BOOTS)]
+
+    def recent_readings(self) -> list[Reading]:
+        """The readings that warm the rules after a restart, oldest first."""
+        with self.lock:
+            rows = self.connection.execute("SELECT body FROM reading ORDER BY received_ms, seq").fetchall()
+        return [msgspec.msgpack.decode(body, type=Reading) for (body,) in rows]
+
+    def alarmed_devices(self) -> set[str]:
+        """Devices with an alarm that is still latched."""
+        with self.lock:
+            return {row[0] for row in self.connection.execute("SELECT DISTINCT device FROM alarm WHERE state = 'active'")}
+
+    def cursor(self, name: str) -> int:
+        """How far a followed table was applied."""
+        with self.lock:
+            row = self.connection.execute("SELECT value FROM cursor WHERE name = ?", (name,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def move_cursor(self, name: str, value: int) -> None:
+        """Remember how far a followed table was applied."""
+        with self.lock, transaction(self.connection) as connection:
+            connection.execute(
+                "INSERT INTO cursor (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                (name, value),
+            )
+
+    def _note(self, connection: sqlite3.Connection, kind: str, key: str) -> None:
+        note_change(connection, kind, key, self._clock.wall_ms())
+
+    def _prune(self, connection: sqlite3.Connection, now_ms: float) -> None:
+        if now_ms - self._pruned_ms >= PRUNE_EVERY_MS:
+            self._pruned_ms = now_ms
+            connection.execute("DELETE FROM reading WHERE received_ms < ?", (now_ms - KEEP_READINGS_MS,))
+
+
+def note_change(connection: sqlite3.Connection, kind: str, key: str, at_ms: float) -> None:
+    """Announce a change to whoever follows this file, in the transaction that makes it."""
+    connection.execute("INSERT INTO change (kind, key, at_ms) VALUES (?, ?, ?)", (kind, key, at_ms))
+
+
+def incident_id(at_ms: float) -> str:
+    """A name that people can say on the radio and machines can sort: F + UTC time + six random hex digits."""
+    at = datetime.fromtimestamp(at_ms / 1000.0, UTC)
+    return f"F{at:%Y%m%d-%H%M%S}-{secrets.token_hex(3).upper()}"
+
+
+def _text(notice: Notice) -> str:
+    return msgspec.json.encode(notice).decode()
