@@ -198,6 +198,11 @@ class Journal:
         with self.lock, transaction(self.connection) as connection:
             return [Row(*row) for row in quarantine.load_progress(connection, MAX_BOOTS)]
 
+    def standing_faults(self) -> list[tuple[str, str]]:
+        """Devices at fault and the reasons, as last committed."""
+        with self.lock:
+            return self.connection.execute("SELECT device, reason FROM fault WHERE cleared_ms IS NULL").fetchall()
+
     def recent_readings(self) -> list[Reading]:
         """The readings that warm the rules after a restart, oldest first."""
         with self.lock:

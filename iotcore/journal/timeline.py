@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 
 import msgspec
@@ -56,7 +57,7 @@ class Timeline(msgspec.Struct, frozen=True):
             "receiver_acknowledged": self.delivered_ms,
         }
         known = [(name, at) for name, at in moments.items() if at is not None]
-        steps = {f"{a}_to_{b}": round(later - earlier, 3) for (a, earlier), (b, later) in zip(known, known[1:], strict=False)}
+        steps = {f"{a}_to_{b}": round(later - earlier, 3) for (a, earlier), (b, later) in itertools.pairwise(known)}
         if self.delivered_ms is not None:
             steps["detector_to_receiver_acknowledged"] = round(self.delivered_ms - self.detector_ms, 3)
         return steps

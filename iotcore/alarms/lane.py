@@ -1,0 +1,237 @@
+"""The fire lane, top to bottom: take → decode → refuse or dedupe → rules → one commit → acknowledge → dispatch → receipt.
+
+    broker ──► take ──► decode ──► stage ──► evaluate ──► journal.commit ──► acknowledge ──► opened() ──► receipts
+                          │          │                        │ fails: the same batch again, nothing acknowledged
+                          └ refused  └ duplicate
+
+Nothing here waits for InfluxDB, the web, the registry or the field broker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from iotcore import metrics
+from iotcore.clock import Clock
+from iotcore.errors import StoreError
+from iotcore.journal.faults import Faults
+from iotcore.journal.journal import Journal
+from iotcore.journal.progress import Progress, Stage
+from iotcore.journal.receipts import Receipts
+from iotcore.journal.records import Batch, Notice, Raise
+from iotcore.alarms.engine import Decision, Engine
+from iotcore.reading import Reading
+from iotcore.registry.directory import Binding, Directory
+from iotcore.wire.arrival import Arrival, Decoded, Presence, Refusal
+
+log = logging.getLogger(__name__)
+
+BATCH_LIMIT = 64  # readings in one commit: bounds what a crash makes the broker send again, and the wait of a fire behind others
+LATE_DISPATCH_MS = 15 * 60_000  # a backlog reading older than this is a historical record (wire contract, Time)
+RETRY_COMMIT_S = 0.25
+
+
+class Broker(Protocol):
+    """What the lane asks of its connection to the fire broker (`drivers.mqtt.ingest.Ingest`)."""
+
+    async def take(self, limit: int) -> list[Arrival]: ...
+
+    def acknowledge(self, arrivals: Sequence[Arrival]) -> None: ...
+
+    async def publish(self, topic: str, payload: bytes) -> None: ...
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What one turn gathers before its commit."""
+
+    stage: Stage
+    readings: list[Reading] = field(default_factory=list)
+    raises: list[Raise] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    presence: dict[str, bool] = field(default_factory=dict)
+
+
+class FireLane:
+    """One consumer of the fire broker. `opened` is called with new incidents once they are durable."""
+
+    def __init__(
+        self,
+        *,
+        broker: Broker,
+        decode: Callable[[Arrival, Directory, float], Decoded],
+        directory: Callable[[], Directory],
+        engine: Engine,
+        journal: Journal,
+        clock: Clock,
+        opened: Callable[[tuple[str, ...]], None],
+        first_seen: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self._broker = broker
+        self._decode = decode
+        self._directory = directory
+        self._engine = engine
+        self._journal = journal
+        self._clock = clock
+        self._opened = opened
+        self._first_seen = first_seen
+        self._faults = Faults(journal.standing_faults())
+        self._progress = Progress(journal.progress(), clock.monotonic_s())
+        self.receipts = Receipts(broker.publish, clock)
+        self._activated: set[str] = set()
+        self._activating: set[asyncio.Task[None]] = set()
+
+    def warm(self) -> None:
+        """Give the rules the recent past, so that a restart in the middle of a fire does not forget its beginning.
+
+        Only devices with a latched alarm stay latched; all others may raise with their next reading.
+        """
+        directory = self._directory()
+        devices = set()
+        for reading in self._journal.recent_readings():
+            binding = directory.devices.get(reading.device)
+            if binding is not None:
+                self._engine.evaluate(reading, binding.spec)
+                devices.add(reading.device)
+        self._engine.reset(devices - self._journal.alarmed_devices())
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.receipts.run())
+            while True:
+                await self.turn(await self._broker.take(BATCH_LIMIT))
+
+    async def turn(self, arrivals: Sequence[Arrival]) -> None:
+        """Carry one batch of arrivals from bytes to durable, acknowledged and dispatched."""
+        turn = _Turn(self._progress.stage(self._clock.monotonic_s()))
+        directory = self._directory()
+        for arrival in arrivals:
+            decoded = self._decode(arrival, directory, self._clock.wall_ms())
+            turn.refusals += decoded.refusals
+            if decoded.presence is not None:
+                self._note_presence(decoded.presence, directory, turn)
+            for reading in decoded.readings:
+                self._take_reading(reading, arrival, directory.devices[reading.device], turn)
+        for refusal in turn.refusals:
+            self._faults.refused(refusal)
+            metrics.refused.labels("fire", refusal.reason.partition(":")[0]).inc()
+        await self._commit(turn)
+        self._broker.acknowledge(arrivals)
+        self._progress.apply(turn.stage.changed)
+        self._tell_senders(turn, directory)
+
+    def _take_reading(self, reading: Reading, arrival: Arrival, binding: Binding, turn: _Turn) -> None:
+        if not turn.stage.is_new(reading.device, reading.boot, reading.seq):
+            turn.stage.touch(reading.device, reading.boot)
+            metrics.duplicates.labels("fire").inc()
+            return
+        decisions = self._engine.evaluate(reading, binding.spec)
+        fires = [d for d in decisions if d.severity == "alarm"]
+        if reading.retained and not fires:
+            turn.refusals.append(
+                Refusal("retained", "a retained reading is history", arrival.topic, reading.device, arrival.payload)
+            )
+            return
+        turn.stage.add(reading.device, reading.boot, reading.seq)
+        turn.readings.append(reading)
+        self._faults.accepted(reading)
+        turn.raises += [self._raise(decision, reading, binding) for decision in decisions]
+
+    def _raise(self, decision: Decision, reading: Reading, binding: Binding) -> Raise:
+        directory = self._directory()
+        premises = directory.premises.get(binding.premises)
+        zone = directory.zones.get(binding.zone)
+        notice = Notice(
+            incident="",
+            event="alarm",
+            hazard=decision.hazard,
+            severity=decision.severity,
+            premises=binding.premises or binding.device,  # a detector without a building still burns: its own name is the place
+            premises_name=premises.name if premises else binding.title,
+            address=premises.address if premises else "",
+            latitude=premises.latitude if premises else 0.0,
+            longitude=premises.longitude if premises else 0.0,
+            account=premises.account if premises else "0000",
+            zone=binding.zone,
+            zone_number=zone.number if zone else 0,
+            zone_name=zone.name if zone else "",
+            floor=zone.floor if zone else "",
+            device=binding.device,
+            point=decision.point,
+            value=decision.value,
+            unit=decision.unit,
+            rule=decision.rule,
+            reason=decision.reason,
+            occurred_ms=reading.observed_ms,
+            delayed=reading.backlog,
+            unconfirmed=reading.retained,
+        )
+        return Raise(
+            boot=reading.boot,
+            seq=reading.seq,
+            notice=notice,
+            detector_ms=reading.observed_ms,
+            received_ms=reading.received_ms,
+            decided_ms=self._clock.wall_ms(),
+            test=reading.test,
+            historical=reading.backlog and reading.age_ms > LATE_DISPATCH_MS,
+        )
+
+    def _note_presence(self, presence: Presence, directory: Directory, turn: _Turn) -> None:
+        """A will or a birth; a gateway's will is the trouble of all its fire children."""
+        online = presence.message.state == "online"
+        turn.presence[presence.device] = online
+        if online:
+            self._faults.online(presence.device)
+            return
+        self._faults.offline(presence.device)
+        for binding in directory.devices.values():
+            if binding.publisher == presence.device and binding.domain == "fire":
+                self._faults.offline(binding.device)
+
+    async def _commit(self, turn: _Turn) -> None:
+        """One transaction, off the event loop; while the disk refuses, the same batch again and nothing acknowledged."""
+        raised, cleared = self._faults.take()
+        batch = Batch(
+            readings=tuple(turn.readings),
+            raises=tuple(turn.raises),
+            refusals=tuple(turn.refusals),
+            faults=raised,
+            cleared=cleared,
+            presence=tuple(turn.presence.items()),
+            progress=tuple(turn.stage.rows()),
+        )
+        while True:
+            try:
+                committed = await asyncio.to_thread(self._journal.commit, batch)
+            except StoreError:
+                metrics.commit_failures.labels("fire").inc()
+                log.exception("the fire journal refused a batch of %d readings; trying again", len(batch.readings))
+                await asyncio.sleep(RETRY_COMMIT_S)
+                continue
+            break
+        durable_ms = self._clock.wall_ms()
+        metrics.stored.labels("fire").inc(len(batch.readings))
+        if committed.opened:
+            self._opened(committed.opened)
+            metrics.incidents_opened.inc(len(committed.opened))
+            metrics.alarm_latency.observe((durable_ms - min(one.received_ms for one in turn.raises)) / 1000.0)
+            await asyncio.to_thread(self._journal.note_durable, committed.opened, durable_ms)
+
+    def _tell_senders(self, turn: _Turn, directory: Directory) -> None:
+        """Receipts for every boot that the batch touched; a device's first reading makes it active."""
+        for (device, boot), track in turn.stage.changed.items():
+            binding = directory.devices.get(device)
+            if binding is None:
+                continue
+            self.receipts.owe(binding, boot, track.up_to)
+            if binding.state == "provisioned" and device not in self._activated:
+                self._activated.add(device)
+                task = asyncio.create_task(self._first_seen(device))
+                self._activating.add(task)
+                task.add_done_callback(self._activating.discard)

@@ -1,0 +1,78 @@
+"""Faults: what is wrong with a device right now, judged from what it sends. Pure; both lanes use it.
+
+A fault has a name that operators rely on: `bad:<point>:<why>`, `clock_past`, `clock_future`, `refused:<reason>`, `offline`.
+It stays until the device shows the opposite: a good value of that point, a plausible clock, an accepted reading, a live one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from iotcore.reading import Quality, Reading
+from iotcore.wire.arrival import Refusal
+
+OFFLINE = "offline"
+Fault = tuple[str, str]  # device, reason
+
+
+class Faults:
+    """The faults that stand, and what has been raised and cleared since the last `take`."""
+
+    def __init__(self, standing: Iterable[Fault] = ()) -> None:
+        self._standing: dict[str, set[str]] = {}
+        self._raised: dict[Fault, None] = {}
+        self._cleared: dict[Fault, None] = {}
+        for device, reason in standing:
+            self._standing.setdefault(device, set()).add(reason)
+
+    def standing(self, device: str) -> frozenset[str]:
+        """What is wrong with a device."""
+        return frozenset(self._standing.get(device, ()))
+
+    def refused(self, refusal: Refusal) -> None:
+        """A message of this device was not accepted."""
+        if refusal.device:
+            self._raise(refusal.device, f"refused:{refusal.reason}")
+
+    def offline(self, device: str) -> None:
+        """Its broker said that it is gone, or its gateway is."""
+        self._raise(device, OFFLINE)
+
+    def online(self, device: str) -> None:
+        """It said that it is there."""
+        self._clear(device, OFFLINE)
+
+    def accepted(self, reading: Reading) -> None:
+        """Judge a reading: bad values and an odd clock are faults; good ones end them."""
+        device = reading.device
+        now = {f"bad:{v.point}:{v.why}" for v in reading.values if v.quality is Quality.BAD}
+        if reading.clock_fault:
+            now.add(reading.clock_fault)
+        standing = self._standing.get(device)
+        if standing:
+            points = tuple(f"bad:{v.point}:" for v in reading.values)
+            for reason in [r for r in standing if r not in now and (r.startswith((*points, "clock_", "refused:")))]:
+                self._clear(device, reason)
+            if not reading.backlog and OFFLINE in standing:
+                self._clear(device, OFFLINE)
+        for reason in now:
+            self._raise(device, reason)
+
+    def take(self) -> tuple[tuple[Fault, ...], tuple[Fault, ...]]:
+        """What was raised and cleared since the last call, for the batch's transaction."""
+        raised, cleared = tuple(self._raised), tuple(self._cleared)
+        self._raised.clear()
+        self._cleared.clear()
+        return raised, cleared
+
+    def _raise(self, device: str, reason: str) -> None:
+        self._standing.setdefault(device, set()).add(reason)
+        self._cleared.pop((device, reason), None)
+        self._raised[device, reason] = None
+
+    def _clear(self, device: str, reason: str) -> None:
+        standing = self._standing.get(device, set())
+        if reason in standing:
+            standing.discard(reason)
+            self._raised.pop((device, reason), None)
+            self._cleared[device, reason] = None

@@ -1,0 +1,49 @@
+"""Receipts: the promise to a sender that its readings are on disk; sent only after the commit, and cumulative.
+
+Owed receipts of one boot coalesce to the latest, so what waits is bounded by the number of boots, and a lost receipt is made good
+by the next one or by the sender's own re-send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from iotcore.clock import Clock
+from iotcore.errors import DeliveryError
+from iotcore.registry.directory import Binding
+from iotcore.wire import topics
+from iotcore.wire.messages import ReceiptMessage, encode
+
+log = logging.getLogger(__name__)
+
+
+class Receipts:
+    """Receipts on their way out of one lane."""
+
+    def __init__(self, publish: Callable[[str, bytes], Awaitable[None]], clock: Clock) -> None:
+        self._publish = publish
+        self._clock = clock
+        self._owed: dict[tuple[str, str], int] = {}  # topic, boot → up_to
+        self._wake = asyncio.Event()
+
+    def owe(self, binding: Binding, boot: str, up_to: int) -> None:
+        """Promise that everything of `boot` up to `up_to` is stored."""
+        if up_to > 0:
+            topic = topics.down(binding.domain, binding.publisher, "receipt", binding.device)
+            self._owed[topic, boot] = up_to
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Send what is owed until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            owed, self._owed = self._owed, {}
+            for (topic, boot), up_to in owed.items():
+                message = ReceiptMessage(boot=boot, up_to=up_to, ts=int(self._clock.wall_ms()))
+                try:
+                    await self._publish(topic, encode(message))
+                except DeliveryError as error:
+                    log.info("receipt on %s not sent (%s); the sender will ask again by re-sending", topic, error.reason)
