@@ -1,0 +1,153 @@
+"""What our certificates and revocation lists look like (RFC 5280; device names as RFC 9039 URNs). Pure: no clock, no files.
+
+Device    P-256, CN = device, SAN urn:dev, clientAuth, 90 days      Service client   CN = svc.…, clientAuth, 365 days
+Root      P-256, self-signed, path length 0, 20 years               Service server   CN = svc.…, SAN = its names, serverAuth
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+
+BACKDATED = timedelta(minutes=10)  # a device's clock may be behind ours
+DEVICE_LIFETIME = timedelta(days=90)
+# Services are reissued at every start past half life; an expired one silences a lane, so it outlives any sensible uptime.
+SERVICE_LIFETIME = timedelta(days=365)
+ROOT_LIFETIME = timedelta(days=20 * 365)  # twice the service life of a smoke detector (10 years, NFPA 72, 14.4.4)
+CRL_LIFETIME = timedelta(days=7)
+DEVICE_URN = "urn:dev:iotcore:"
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """A root: its certificate, its key, and where its revocation list is published."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+    crl_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Validity:
+    now: datetime
+    lifetime: timedelta
+
+
+def root(name: str, key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certificate:
+    """A self-signed trust anchor that may sign end certificates only."""
+    subject = _named(name)
+    return (
+        _builder(subject, subject, key.public_key(), _Validity(now, ROOT_LIFETIME))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+
+
+def device(issuer: Issuer, name: str, key: PublicKey, now: datetime) -> x509.Certificate:
+    """A device's certificate. Nothing but the key comes from the request: the rest is ours."""
+    urn = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(device_urn(name))])
+    builder = _end(issuer, name, key, _Validity(now, DEVICE_LIFETIME), ExtendedKeyUsageOID.CLIENT_AUTH).add_extension(
+        urn, critical=False
+    )
+    return builder.sign(issuer.key, hashes.SHA256())
+
+
+def service_client(issuer: Issuer, name: str, key: PublicKey, now: datetime) -> x509.Certificate:
+    """A certificate that one of our own connections shows to a broker."""
+    builder = _end(issuer, name, key, _Validity(now, SERVICE_LIFETIME), ExtendedKeyUsageOID.CLIENT_AUTH)
+    return builder.sign(issuer.key, hashes.SHA256())
+
+
+def service_server(issuer: Issuer, name: str, names: Sequence[str], key: PublicKey, now: datetime) -> x509.Certificate:
+    """A certificate that a broker or the enrolment listener shows; it cannot be used to connect to one."""
+    alternatives = x509.SubjectAlternativeName([_general_name(text) for text in names])
+    builder = _end(issuer, name, key, _Validity(now, SERVICE_LIFETIME), ExtendedKeyUsageOID.SERVER_AUTH)
+    return builder.add_extension(alternatives, critical=False).sign(issuer.key, hashes.SHA256())
+
+
+def revocations(
+    issuer: Issuer, entries: Sequence[x509.RevokedCertificate], number: int, now: datetime
+) -> x509.CertificateRevocationList:
+    """A revocation list with `entries`; a client that meets it after its next update lets nobody in."""
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(issuer.certificate.subject)
+        .last_update(now - BACKDATED)
+        .next_update(now + CRL_LIFETIME)
+        .add_extension(x509.CRLNumber(number), critical=False)
+        .add_extension(_authority(issuer), critical=False)
+    )
+    for entry in entries:
+        builder = builder.add_revoked_certificate(entry)
+    return builder.sign(issuer.key, hashes.SHA256())
+
+
+def device_urn(name: str) -> str:
+    """The device's URN. RFC 9039 keeps "_" for components, so it becomes ".", which no device name holds."""
+    return DEVICE_URN + name.replace("_", ".")
+
+
+def _end(issuer: Issuer, name: str, key: PublicKey, valid: _Validity, usage: x509.ObjectIdentifier) -> x509.CertificateBuilder:
+    where = x509.DistributionPoint([x509.UniformResourceIdentifier(issuer.crl_url)], None, None, None)
+    return (
+        _builder(_named(name), issuer.certificate.subject, key, valid)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(_authority(issuer), critical=False)
+        .add_extension(x509.CRLDistributionPoints([where]), critical=False)
+    )
+
+
+def _builder(subject: x509.Name, issuer: x509.Name, key: PublicKey, valid: _Validity) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())  # 159 random bits; CA/Browser Forum baseline asks for 64
+        .not_valid_before(valid.now - BACKDATED)
+        .not_valid_after(valid.now + valid.lifetime)
+    )
+
+
+def _named(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
+def _authority(issuer: Issuer) -> x509.AuthorityKeyIdentifier:
+    identifier = issuer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
+
+
+def _general_name(text: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
