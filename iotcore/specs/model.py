@@ -25,7 +25,7 @@ class ModbusWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     table: Table
     address: Address
     type: RawType
-    bit: Annotated[int | None, Meta(ge=0, le=15)] = None
+    bit: Annotated[int, Meta(ge=0, le=15)] | None = None
     byte_order: ByteOrder | None = None  # None: the spec's default
 
 

@@ -1,0 +1,78 @@
+"""Specs from YAML: a folder is read whole, and refused whole with every problem of every file at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from iotcore.errors import ConfigError, Problem, SpecError
+from iotcore.specs import check, yaml12
+from iotcore.specs.model import DeviceSpec
+from iotcore.strict import convert
+
+MAX_FILE_BYTES = 256 * 1024  # our own limit; the largest panel map stays far below it
+
+
+def shipped_folder() -> Path:
+    """The specs that come with iotcore: beside the package in a checkout, inside it in a wheel."""
+    package = Path(__file__).resolve().parents[1]
+    wheel = package / "shipped" / "firmware_specs"
+    return wheel if wheel.is_dir() else package.parent / "firmware_specs"
+
+
+def load_folder(folder: Path) -> dict[str, DeviceSpec]:
+    """Every `*.yaml` of `folder`, by model.
+
+    Raises:
+        SpecError: with all problems of all files, or that there is none.
+    """
+    files = sorted(folder.glob("*.yaml")) if folder.is_dir() else []
+    problems = [Problem(path.name, "", "name it .yaml, else it is not read") for path in sorted(folder.glob("*.yml"))]
+    if not files:
+        problems.append(Problem(str(folder), "", "holds no device spec (*.yaml)"))
+    specs = {}
+    for path in files:
+        try:
+            specs[path.stem] = load_file(path)
+        except SpecError as error:
+            problems += error.problems
+    if problems:
+        raise SpecError(problems)
+    return specs
+
+
+def load_file(path: Path) -> DeviceSpec:
+    """One spec. Raises SpecError with all its problems."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SpecError([Problem(path.name, "", f"cannot be read: {error.strerror}")]) from error
+    return parse(content, path.name)
+
+
+def parse(content: bytes, file: str) -> DeviceSpec:
+    """The spec that `content` (YAML, UTF-8) holds; `file` is its name, which must be its model's.
+
+    Raises:
+        SpecError: with all its problems. Nothing else, whatever the bytes.
+    """
+    document = _plain(content, file)
+    try:
+        spec = convert(document, DeviceSpec, file)
+    except ConfigError as error:
+        raise SpecError(list(error.problems)) from error
+    except RecursionError as error:
+        raise SpecError([Problem(file, "", "nested too deeply")]) from error
+    problems = check.problems(spec, file)
+    if problems:
+        raise SpecError(problems)
+    return spec
+
+
+def _plain(content: bytes, file: str) -> Any:
+    if len(content) > MAX_FILE_BYTES:
+        raise SpecError([Problem(file, "", f"is larger than {MAX_FILE_BYTES} bytes")])
+    try:
+        return yaml12.parse(content.decode("utf-8"))
+    except ValueError as error:  # UnicodeDecodeError is one
+        raise SpecError([Problem(file, "", str(error))]) from error
