@@ -1,0 +1,5 @@
+"""`python -m iotcore` is the command `iotcore`."""
+
+from iotcore.cli import main
+
+main()

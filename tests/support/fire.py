@@ -1,0 +1,57 @@
+"""Makers of readings, notices and decisions for tests of the fire lane."""
+
+from __future__ import annotations
+
+from iotcore.journal.records import Notice, Raise
+from iotcore.reading import Quality, Reading, Scalar, Value
+
+NOON_MS = 1_795_312_800_000.0
+
+
+def reading(device: str = "sd-0001", seq: int = 1, boot: str = "b1", *, test: bool = False, **values: Scalar | None) -> Reading:
+    """A live, good reading; a value of None is BAD."""
+    return Reading(
+        device=device,
+        boot=boot,
+        seq=seq,
+        kind="reading",
+        observed_ms=NOON_MS + seq * 1000.0,
+        received_ms=NOON_MS + seq * 1000.0 + 5.0,
+        values=tuple(
+            Value(point, value) if value is not None else Value(point, None, Quality.BAD, "timeout")
+            for point, value in values.items()
+        ),
+        test=test,
+    )
+
+
+def notice(device: str = "sd-0001", premises: str = "p1", rule: str = "smoke", severity: str = "alarm") -> Notice:
+    """A notice as the lane makes it: complete but for the incident."""
+    return Notice(
+        incident="",
+        event="alarm",
+        hazard="smoke",
+        severity=severity,  # type: ignore[arg-type]
+        premises=premises,
+        premises_name="Chợ Vườn Hoa",
+        address="Đường Lê Hoàn, Thanh Hóa",
+        latitude=19.807,
+        longitude=105.776,
+        account="1001",
+        zone=f"{premises}-z1",
+        zone_number=1,
+        zone_name="Gian hàng",
+        floor="Tầng 1",
+        device=device,
+        point="smoke",
+        value=0.4,
+        unit="dB/m",
+        rule=rule,
+        reason="above",
+        occurred_ms=NOON_MS,
+    )
+
+
+def raise_(seq: int = 1, boot: str = "b1", *, of: Notice | None = None, test: bool = False, historical: bool = False) -> Raise:
+    """A decision ready for the journal."""
+    return Raise(boot, seq, of or notice(), NOON_MS, NOON_MS + 5.0, NOON_MS + 6.0, test=test, historical=historical)

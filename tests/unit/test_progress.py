@@ -1,0 +1,83 @@
+"""Receipts claim exactly what is stored; duplicates are known; a hole nobody fills is given up and counted."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iotcore.journal.progress import GAP_WAIT_S, MAX_BOOTS, Progress
+
+
+def store(progress: Progress, *seqs: int, now_s: float = 0.0, boot: str = "b1") -> None:
+    stage = progress.stage(now_s)
+    for seq in seqs:
+        if stage.is_new("d1", boot, seq):
+            stage.add("d1", boot, seq)
+    progress.apply(stage.changed)
+
+
+def test_a_receipt_stops_at_the_first_hole() -> None:
+    progress = Progress()
+    store(progress, 1, 2, 4, 5)
+    assert progress.track("d1", "b1").up_to == 2
+    store(progress, 3)
+    assert progress.track("d1", "b1").up_to == 5
+
+
+def test_a_batch_that_failed_to_commit_is_forgotten() -> None:
+    progress = Progress()
+    stage = progress.stage(0.0)
+    stage.add("d1", "b1", 1)
+    assert not stage.is_new("d1", "b1", 1)
+    assert progress.stage(0.0).is_new("d1", "b1", 1)
+
+
+def test_a_hole_that_nobody_fills_is_given_up_and_counted() -> None:
+    progress = Progress()
+    store(progress, 1, 4, now_s=0.0)
+    store(progress, 5, now_s=GAP_WAIT_S - 1.0)
+    assert progress.track("d1", "b1").up_to == 1
+    store(progress, 6, now_s=GAP_WAIT_S + 1.0)
+    assert progress.track("d1", "b1").up_to == 6
+    assert progress.track("d1", "b1").lost == 2
+
+
+def test_a_reboot_is_no_hole() -> None:
+    progress = Progress()
+    store(progress, 1, 2, 3)
+    store(progress, 1, boot="b2")
+    assert progress.track("d1", "b2").up_to == 1
+    assert progress.track("d1", "b1").lost == progress.track("d1", "b2").lost == 0
+
+
+def test_a_restart_remembers_what_was_stored() -> None:
+    progress = Progress()
+    stage = progress.stage(0.0)
+    for seq in (1, 2, 7):
+        stage.add("d1", "b1", seq)
+    again = Progress(stage.rows()).stage(0.0)
+    assert [seq for seq in range(1, 9) if again.is_new("d1", "b1", seq)] == [3, 4, 5, 6, 8]
+
+
+def test_boots_that_nobody_sends_any_more_are_forgotten() -> None:
+    progress = Progress()
+    for number in range(MAX_BOOTS + 1):
+        store(progress, 1, boot=f"b{number}")
+    assert progress.track("d1", "b0").up_to == 0
+    assert progress.track("d1", "b1").up_to == 1
+
+
+@given(st.lists(st.integers(1, 40), max_size=80))
+def test_in_any_order_with_any_duplicates_up_to_is_the_contiguous_prefix(seqs: list[int]) -> None:
+    progress = Progress()
+    new = 0
+    for seq in seqs:
+        stage = progress.stage(0.0)
+        if stage.is_new("d1", "b1", seq):
+            stage.add("d1", "b1", seq)
+            new += 1
+        progress.apply(stage.changed)
+    stored = set(seqs)
+    expected = next(n for n in range(42) if n + 1 not in stored)
+    assert progress.track("d1", "b1").up_to == expected
+    assert new == len(stored)
