@@ -1,0 +1,43 @@
+# make demo   the whole platform and a simulated city on this machine: http://127.0.0.1:8080 (ONCE=1: one fire, then exit)
+# make test   installs the services that the tests need, then lint, types, import rules and every test
+# make soak   the long campaigns: kill tests and replays at full length
+# make lock   resolve pyproject.toml into requirements.lock anew (needs uv)
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+DEMO_DATA ?= .demo
+REPLAY ?=
+export PYTHONPYCACHEPREFIX ?= $(CURDIR)/.venv/cache/pycache
+
+.PHONY: setup demo test check soak lock clean
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml deploy/setup.py
+	@$(PYTHON) deploy/setup.py .venv
+
+demo: $(READY)
+	@$(BIN)/iotcore demo --data $(DEMO_DATA) $(if $(ONCE),--once) $(if $(JSON),--json) $(if $(REPLAY),--replay $(REPLAY))
+
+test: $(READY)
+	@.ci/services
+	@$(MAKE) --no-print-directory check
+	$(BIN)/pytest
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --cache-dir .venv/cache/import-linter
+
+soak: $(READY)
+	@.ci/services
+	$(BIN)/pytest -m soak --timeout 7200
+
+lock:
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --group dev \
+	  pyproject.toml --output-file requirements.lock
+
+clean:
+	rm -rf .venv $(DEMO_DATA)
