@@ -1,0 +1,190 @@
+"""The city document: premises, zones and devices as plain data, checked whole before any of it is stored.
+
+{"premises": [{"id": "truong-1", "name": "…", "address": "…", "latitude": 19.8, "longitude": 105.77, "account": "1001",
+               "key_site": false}],
+ "zones":    [{"id": "truong-1-z1", "premises": "truong-1", "number": 1, "floor": "1", "name": "…"}],
+ "devices":  [{"id": "smoke-1", "title": "…", "model": "iotcore-smoke-heat", "premises": "truong-1", "zone": "truong-1-z1"},
+              {"id": "air-1", "title": "…", "model": "vaisala-aqt530", "parent": "modbus-1",
+               "connection": "tcp://10.0.0.7:502?device_id=1"}]}
+
+Pure: a document that adds to a registry is checked together with what the registry already holds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from iotcore.errors import ConfigError, Problem
+from iotcore.specs.model import DeviceSpec
+from iotcore.strict import convert
+
+Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="as a certificate name: no dot")]
+Title = Annotated[str, Meta(min_length=1, max_length=200)]
+Account = Annotated[str, Meta(pattern=r"^[0-9A-Fa-f]{3,16}$", description="account number of SIA DC-09: 3 to 16 hex digits")]
+CONNECTION = re.compile(r"tcp://[^\s/?#]+:[0-9]{1,5}\?device_id=[0-9]{1,3}\Z")
+FIRE_CLASSES = frozenset({"fire_detector", "fire_panel"})
+
+
+class PremisesEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A building with the address a crew is sent to. Degrees are WGS 84."""
+
+    id: Id
+    name: Title
+    address: Title
+    latitude: Annotated[float, Meta(ge=-90, le=90)]
+    longitude: Annotated[float, Meta(ge=-180, le=180)]
+    account: Account
+    key_site: bool = False
+
+
+class ZoneEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of a building that a crew can find."""
+
+    id: Id
+    premises: Id
+    number: Annotated[int, Meta(ge=1, le=999)]
+    floor: Annotated[str, Meta(max_length=40)]
+    name: Title
+
+
+class DeviceEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A device as a person registers it. `parent` is the gateway that speaks for it; `connection` is for Modbus units only."""
+
+    id: Id
+    title: Title
+    model: str
+    parent: str = ""
+    premises: str = ""
+    zone: str = ""
+    connection: str = ""
+
+
+class City(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A whole document; every list may be empty."""
+
+    premises: list[PremisesEntry] = []
+    zones: list[ZoneEntry] = []
+    devices: list[DeviceEntry] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a registry already holds, as far as a document may refer to it or clash with it."""
+
+    accounts: Mapping[str, str] = field(default_factory=dict)  # premises → account
+    zones: Mapping[str, tuple[str, int]] = field(default_factory=dict)  # zone → premises, number
+    devices: Mapping[str, str] = field(default_factory=dict)  # device → model
+
+
+def read(document: Any, name: str = "city") -> City:
+    """The document's own shape.
+
+    Raises:
+        ConfigError: with every unknown key, missing key and wrong value.
+    """
+    return convert(document, City, name)
+
+
+def check(city: City, specs: Mapping[str, DeviceSpec], known: Known, name: str = "city") -> None:
+    """Whether everything that the document refers to exists and fits.
+
+    Raises:
+        ConfigError: with every problem and its path, such as `devices[3].parent`.
+    """
+    found = [
+        *_twice(name, "premises", (entry.id for entry in city.premises)),
+        *_twice(name, "zones", (entry.id for entry in city.zones)),
+        *_twice(name, "devices", (entry.id for entry in city.devices)),
+    ]
+    accounts = dict(known.accounts) | {entry.id: entry.account.upper() for entry in city.premises}
+    found += _clashes(name, "account", accounts, {entry.id: f"premises[{i}]" for i, entry in enumerate(city.premises)})
+    zones = dict(known.zones) | {entry.id: (entry.premises, entry.number) for entry in city.zones}
+    found += _clashes(name, "number", zones, {entry.id: f"zones[{i}]" for i, entry in enumerate(city.zones)})
+    found += [
+        Problem(name, f"zones[{i}].premises", f"no premises {entry.premises!r}")
+        for i, entry in enumerate(city.zones)
+        if entry.premises not in accounts
+    ]
+    models = dict(known.devices) | {entry.id: entry.model for entry in city.devices}
+    for i, entry in enumerate(city.devices):
+        reasons = _device(entry, specs, models, accounts, zones)
+        found += [Problem(name, f"devices[{i}].{key}", reason) for key, reason in reasons]
+    if found:
+        raise ConfigError(found)
+
+
+def _twice(name: str, what: str, ids: Iterable[str]) -> list[Problem]:
+    seen: set[str] = set()
+    found = []
+    for i, one in enumerate(ids):
+        if one in seen:
+            found.append(Problem(name, f"{what}[{i}].id", f"{one!r} stands twice in this document"))
+        seen.add(one)
+    return found
+
+
+def _clashes(name: str, key: str, values: Mapping[str, Any], paths: Mapping[str, str]) -> list[Problem]:
+    """Entries of the document (`paths`) whose value somebody else has: two buildings with one account."""
+    owners: dict[Any, list[str]] = {}
+    for one, value in values.items():
+        owners.setdefault(value, []).append(one)
+    return [
+        Problem(name, f"{paths[one]}.{key}", f"{one!r} has the same {key} as {min(set(ids) - {one})!r}")
+        for ids in owners.values()
+        if len(ids) > 1
+        for one in ids
+        if one in paths
+    ]
+
+
+def _device(
+    entry: DeviceEntry,
+    specs: Mapping[str, DeviceSpec],
+    models: Mapping[str, str],
+    accounts: Mapping[str, str],
+    zones: Mapping[str, tuple[str, int]],
+) -> Iterable[tuple[str, str]]:
+    """What is wrong with one device: (key, reason) each."""
+    spec = specs.get(entry.model)
+    if spec is None:
+        yield "model", f"no spec for {entry.model!r}; there are: {', '.join(sorted(specs))}"
+    else:
+        yield from _as_its_spec_asks(entry, spec)
+    if entry.parent:
+        yield from _parent(entry, specs, models)
+    if entry.premises and entry.premises not in accounts:
+        yield "premises", f"no premises {entry.premises!r}"
+    if entry.zone and entry.zone not in zones:
+        yield "zone", f"no zone {entry.zone!r}"
+    elif entry.zone and zones[entry.zone][0] != entry.premises:
+        yield "zone", f"{entry.zone!r} belongs to premises {zones[entry.zone][0]!r}, not to {entry.premises!r}"
+
+
+def _as_its_spec_asks(entry: DeviceEntry, spec: DeviceSpec) -> Iterable[tuple[str, str]]:
+    if spec.device_class in FIRE_CLASSES and not entry.premises:
+        yield "premises", "missing: a fire device stands in a building that a crew can be sent to"
+    if spec.device_class == "gateway" and entry.parent:
+        yield "parent", "a gateway speaks for itself"
+    if spec.protocol == "modbus" and not entry.parent:
+        yield "parent", "missing: a Modbus unit needs the gateway that polls it"
+    if spec.protocol == "modbus" and not CONNECTION.match(entry.connection):
+        yield "connection", f"{entry.connection!r} is not tcp://host:port?device_id=1"
+    if spec.protocol != "modbus" and entry.connection:
+        yield "connection", "only a Modbus unit has one"
+
+
+def _parent(entry: DeviceEntry, specs: Mapping[str, DeviceSpec], models: Mapping[str, str]) -> Iterable[tuple[str, str]]:
+    if entry.parent == entry.id:
+        yield "parent", "a device cannot be its own parent"
+    elif entry.parent not in models:
+        yield "parent", f"no device {entry.parent!r}"
+    else:
+        parent = specs.get(models[entry.parent])
+        if parent is not None and parent.device_class != "gateway":
+            yield "parent", f"{entry.parent!r} is a {parent.device_class}, not a gateway"

@@ -1,0 +1,198 @@
+"""Opening the registry's database, and the one way to write to it.
+
+A writing transaction first locks the one row at the head of the audit chain. That is a write, so SQLite's deferred BEGIN takes
+its write lock while waiting is still possible (a read first would end in "database is locked"), and on PostgreSQL it lines the
+writers up, so that change ids grow in commit order and a reader that polls by id misses none.
+
+Tortoise keeps its state in a context variable; each operation enters a copy of this registry's context, so that several
+registries and tasks in one process do not see each other's. (Tortoise binds query classes to models: one process keeps to one
+kind of database.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import asyncpg  # type: ignore[import-untyped]  # it ships no types
+from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.backends.base.config_generator import expand_db_url
+from tortoise.context import TortoiseContext
+from tortoise.exceptions import BaseORMException, OperationalError
+from tortoise.expressions import F
+from tortoise.transactions import in_transaction
+from tortoise.utils import get_schema_sql
+
+from iotcore.clock import Clock
+from iotcore.errors import StartError, StoreError, StoreFull
+from iotcore.registry import audit
+from iotcore.registry.tables import AuditRow, ChangeRow, HeadRow
+
+BUSY_TIMEOUT_MS = 10_000
+OPEN_LIMIT_S = 10.0
+OPEN_PAUSE_S = 0.05
+POOL_CONNECTIONS = 4
+SCHEMA_LOCK = 7_308_904  # pg_advisory_xact_lock key of whoever makes the tables
+DEFAULT_SCHEMA = "registry"  # PostgreSQL: one schema of the platform's database
+BATCH_ROWS = 500
+DATABASE_ERRORS = (BaseORMException, sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+FULL_SIGNS = ("disk is full", "No space left", "could not extend file")
+
+
+class Writing:
+    """One writing transaction: queries go through `db`; what was done is noted and committed with it."""
+
+    def __init__(self, db: BaseDBAsyncClient, now_ms: int, head: HeadRow) -> None:
+        self.db = db
+        self.now_ms = now_ms
+        self._seq, self._hash = head.seq, head.hash
+        self._audit: list[AuditRow] = []
+        self._changes: list[ChangeRow] = []
+
+    def note(self, by: str, action: str, subject: str, **detail: Any) -> None:
+        """Add an audit entry."""
+        text = audit.canonical(detail)
+        entry = audit.link(self._hash, audit.Deed(self._seq + 1, self.now_ms, by, action, subject, text))
+        self._seq, self._hash = entry.deed.seq, entry.hash
+        self._audit.append(AuditRow(**entry.deed._asdict(), hash=entry.hash))
+
+    def changed(self, kind: str, key: str) -> None:
+        """Tell whoever polls."""
+        self._changes.append(ChangeRow(kind=kind, key=key, at_ms=self.now_ms))
+
+    async def finish(self) -> None:
+        """Write the notes; the commit follows."""
+        if self._audit:
+            await AuditRow.bulk_create(self._audit, batch_size=BATCH_ROWS, using_db=self.db)
+            await HeadRow.filter(id=1).using_db(self.db).update(seq=self._seq, hash=self._hash)
+        if self._changes:
+            await ChangeRow.bulk_create(self._changes, batch_size=BATCH_ROWS, using_db=self.db)
+
+
+class Database:
+    """An open registry database."""
+
+    def __init__(self, context: TortoiseContext, dialect: str, clock: Clock) -> None:
+        self._context = context
+        self._dialect = dialect
+        self._clock = clock
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[BaseDBAsyncClient]:
+        """A connection for queries.
+
+        Raises:
+            StoreError: the database did not answer.
+        """
+        with copy.copy(self._context), _translated():
+            yield self._context.db()
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[Writing]:
+        """A transaction that holds the audit head; it commits with its audit entries and changes, or not at all.
+
+        Raises:
+            StoreFull: the disk is full.
+            StoreError: the database did not commit.
+        """
+        with copy.copy(self._context), _translated():
+            async with in_transaction(self._dialect) as db:
+                await HeadRow.filter(id=1).using_db(db).update(seq=F("seq"))
+                head = await HeadRow.get(id=1, using_db=db)
+                work = Writing(db, int(self._clock.wall_ms()), head)
+                yield work
+                await work.finish()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        with copy.copy(self._context):
+            await self._context.close_connections()
+
+
+async def connect(url: str, clock: Clock) -> Database:
+    """Open the database at a tortoise URL and make what is missing; several processes may do so at once.
+
+    Raises:
+        StartError: the URL is wrong, or the database is not there.
+    """
+    context = TortoiseContext()
+    with context:
+        try:
+            dialect, config = _configuration(url)
+            await context.init(config=config)
+            await _prepare(context.db(), dialect, config["connections"][dialect]["credentials"].get("schema", ""))
+        except DATABASE_ERRORS as error:
+            await context.close_connections()
+            raise StartError(
+                f"The registry {_without_password(url)} cannot be opened: {error}",
+                "Check registry.url, the folder's permissions, and that the server runs.",
+            ) from error
+    return Database(context, dialect, clock)
+
+
+def _configuration(url: str) -> tuple[str, dict[str, Any]]:
+    connection: dict[str, Any] = expand_db_url(url)
+    scheme = urlsplit(url).scheme
+    dialect = "sqlite" if scheme == "sqlite" else "postgres"
+    if dialect == "sqlite":
+        # journal_mode WAL is tortoise's default; FULL: a commit is on disk when it returns
+        connection["credentials"] |= {"busy_timeout": BUSY_TIMEOUT_MS, "synchronous": "FULL"}
+    else:
+        connection["credentials"] |= {"minsize": 1, "maxsize": POOL_CONNECTIONS}
+        if "schema" not in parse_qs(urlsplit(url).query):
+            connection["credentials"]["schema"] = DEFAULT_SCHEMA
+    apps = {"registry": {"models": ["iotcore.registry.tables"], "default_connection": dialect}}
+    return dialect, {"connections": {dialect: connection}, "apps": apps}
+
+
+async def _prepare(db: BaseDBAsyncClient, dialect: str, schema: str) -> None:
+    """Make the tables and the head of the chain, once, whoever comes first."""
+    if dialect == "postgres":
+        script = (
+            f'CREATE SCHEMA IF NOT EXISTS "{schema}"; {get_schema_sql(db, safe=True)}; {_first_head("ON CONFLICT DO NOTHING")}'
+        )
+        async with in_transaction(dialect) as transaction:
+            await transaction.execute_script(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
+            await transaction.execute_script(script)
+        return
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + OPEN_LIMIT_S
+    while True:  # switching a new file to WAL is not covered by the busy timeout
+        try:
+            await db.execute_script(f"{get_schema_sql(db, safe=True)}; {_first_head('ON CONFLICT DO NOTHING')}")
+        except (OperationalError, sqlite3.OperationalError) as error:
+            if "locked" not in str(error) or loop.time() > deadline:
+                raise
+            await asyncio.sleep(OPEN_PAUSE_S)
+        else:
+            return
+
+
+def _first_head(otherwise: str) -> str:
+    return f"INSERT INTO audit_head (id, seq, hash) VALUES (1, 0, '{audit.GENESIS}') {otherwise};"  # noqa: S608 constants only
+
+
+class _translated:  # noqa: N801 reads as a word in `with`
+    """Turns what the database raises into our own errors."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, DATABASE_ERRORS):
+            return
+        if any(sign in str(error) for sign in FULL_SIGNS):
+            raise StoreFull(f"the registry cannot write: {error}; free disk space and it goes on by itself") from error
+        raise StoreError(f"the registry cannot do that: {error}") from error
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":…@")).geturl()

@@ -1,0 +1,61 @@
+"""Frozen records that the registry hands out. Times are whole milliseconds UTC; "" means none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+State = Literal["registered", "provisioned", "active", "suspended", "retired"]
+IntentKind = Literal["acknowledge", "reset"]
+
+# registered → provisioned → active ⇄ suspended → retired
+NEXT_STATES: dict[str, frozenset[str]] = {
+    "registered": frozenset({"provisioned"}),
+    "provisioned": frozenset({"active"}),
+    "active": frozenset({"suspended"}),
+    "suspended": frozenset({"active", "retired"}),
+    "retired": frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """An issued certificate; `cn` is a device or a service, `fingerprint` is SHA-256 of its DER in hex."""
+
+    serial: str
+    cn: str
+    anchor: str
+    not_after_ms: int
+    fingerprint: str
+    issued_ms: int = 0
+    revoked_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What a person wants of the fire lane; `key` is the incident's id."""
+
+    id: int
+    kind: IntentKind
+    key: str
+    by: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something changed: `kind` is premises, zone, device, certificate or intent, `key` its id."""
+
+    id: int
+    kind: str
+    key: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import did."""
+
+    added: int
+    changed: int
+    same: int

@@ -1,0 +1,240 @@
+"""Registry: who is where, who may speak, what people want. A mutation commits with its audit entry and change, or not at all.
+
+Several processes open the same registry; the lanes read it as a Directory and poll `changes_after` to know when to read it again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from iotcore.clock import Clock, SystemClock
+from iotcore.errors import ConfigError, Problem, Refused
+from iotcore.registry import audit, bulk, city, tokens
+from iotcore.registry.database import Database, Writing, connect
+from iotcore.registry.directory import Binding, Directory, Premises, Zone
+from iotcore.registry.records import NEXT_STATES, Certificate, Change, Imported, Intent, IntentKind, State
+from iotcore.registry.tables import (
+    AuditRow,
+    CertificateRow,
+    ChangeRow,
+    DeviceRow,
+    HeadRow,
+    IntentRow,
+    PremisesRow,
+    ZoneRow,
+)
+from iotcore.specs.model import DeviceSpec
+from iotcore.wire.topics import DOMAIN_OF_CLASS
+
+POLL_LIMIT = 1000  # rows a poll returns at most; the next poll goes on
+log = logging.getLogger(__name__)
+
+
+class Registry:
+    """An open registry; `open_registry` makes one. All methods raise StoreError when the database does not answer."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def close(self) -> None:
+        await self._database.close()
+
+    async def import_city(self, document: Any, specs: Mapping[str, DeviceSpec], by: str) -> Imported:
+        """Add or change what the document names, in one transaction; the same document again changes nothing.
+
+        Raises:
+            ConfigError: with every problem of the document; nothing is stored.
+        """
+        entries = city.read(document)
+        async with self._database.writing() as work:
+            return await bulk.merge(work, entries, specs, by)
+
+    async def add_premises(self, entry: city.PremisesEntry, by: str) -> None:
+        """Register a building; raises ConfigError."""
+        await self._add(city.City(premises=[entry]), {}, by)
+
+    async def add_zone(self, entry: city.ZoneEntry, by: str) -> None:
+        """Register a zone of a known building; raises ConfigError."""
+        await self._add(city.City(zones=[entry]), {}, by)
+
+    async def add_device(self, entry: city.DeviceEntry, specs: Mapping[str, DeviceSpec], by: str) -> None:
+        """Register a device of a known model; raises ConfigError with all that is wrong with it."""
+        await self._add(city.City(devices=[entry]), specs, by)
+
+    async def _add(self, entries: city.City, specs: Mapping[str, DeviceSpec], by: str) -> None:
+        """Like an import of one entry, but it must be new."""
+        checked = city.read(bulk.plain(entries))
+        async with self._database.writing() as work:
+            outcome = await bulk.merge(work, checked, specs, by)
+            if not outcome.added:
+                ids = [*(p.id for p in entries.premises), *(z.id for z in entries.zones), *(d.id for d in entries.devices)]
+                raise ConfigError([Problem("registry", one, "is already registered") for one in ids])
+
+    async def set_state(self, device: str, state: State, by: str) -> bool:
+        """Move a device along its life; False when it is there already.
+
+        Raises:
+            Refused: `unknown_device`, `unknown_state` or `transition`.
+        """
+        if state not in get_args(State):
+            raise Refused("unknown_state", f"{state!r}; there are: {', '.join(NEXT_STATES)}")
+        async with self._database.reading() as db:  # most calls find it done: no lock for those
+            row = await DeviceRow.get_or_none(id=device, using_db=db)
+        if row is not None and row.state == state:
+            return False
+        async with self._database.writing() as work:
+            return await _move(work, device, state, by)
+
+    async def create_token(self, device: str, ttl_s: float, by: str = "operator") -> str:
+        """A claim token for one enrolment of one device: 128 bits, shown here and never again.
+
+        Raises:
+            Refused: `unknown_device`, or `not_enrollable` for one that is suspended or retired.
+        """
+        async with self._database.writing() as work:
+            return await tokens.create(work, device, ttl_s, by)
+
+    async def use_token(self, token: str, device: str) -> bool:
+        """Use up a token; exactly one caller wins, and only for the device it was made for, in time."""
+        async with self._database.writing() as work:
+            return await tokens.use(work, token, device)
+
+    async def record_certificate(self, certificate: Certificate, by: str) -> None:
+        """Keep an issued certificate; a registered device becomes provisioned by it."""
+        async with self._database.writing() as work:
+            await CertificateRow.create(
+                using_db=work.db,
+                serial=certificate.serial,
+                cn=certificate.cn,
+                anchor=certificate.anchor,
+                not_after_ms=certificate.not_after_ms,
+                fingerprint=certificate.fingerprint,
+                issued_ms=work.now_ms,
+            )
+            work.note(by, "certificate.issue", certificate.cn, serial=certificate.serial, anchor=certificate.anchor)
+            work.changed("certificate", certificate.cn)
+            row = await DeviceRow.get_or_none(id=certificate.cn, using_db=work.db)
+            if row is not None and row.state == "registered":
+                await _move(work, certificate.cn, "provisioned", by)
+
+    async def revoke_certificate(self, serial: str, by: str) -> bool:
+        """Mark a certificate as revoked; False when it is unknown or was revoked before."""
+        async with self._database.writing() as work:
+            row = await CertificateRow.get_or_none(serial=serial, revoked_ms=None, using_db=work.db)
+            if row is None:
+                return False
+            await CertificateRow.filter(serial=serial).using_db(work.db).update(revoked_ms=work.now_ms)
+            work.note(by, "certificate.revoke", row.cn, serial=serial)
+            work.changed("certificate", row.cn)
+            return True
+
+    async def certificates(self, cn: str = "") -> list[Certificate]:
+        """Issued certificates, newest first; of one device or service, or all."""
+        async with self._database.reading() as db:
+            found = CertificateRow.filter(cn=cn) if cn else CertificateRow.all()
+            rows = await found.using_db(db).order_by("-issued_ms", "serial")
+        return [
+            Certificate(row.serial, row.cn, row.anchor, row.not_after_ms, row.fingerprint, row.issued_ms, row.revoked_ms)
+            for row in rows
+        ]
+
+    async def intent(self, kind: IntentKind, key: str, by: str) -> int:
+        """Ask the fire lane to acknowledge or reset incident `key`; asked twice is asked once. Returns the intent's id."""
+        if kind not in get_args(IntentKind):
+            raise Refused("unknown_intent", f"{kind!r}; there are: {', '.join(get_args(IntentKind))}")
+        async with self._database.writing() as work:
+            row = await IntentRow.get_or_none(kind=kind, key=key, using_db=work.db)
+            if row is None:
+                row = await IntentRow.create(using_db=work.db, kind=kind, key=key, by=by, at_ms=work.now_ms)
+                work.note(by, f"incident.{kind}", key)
+                work.changed("intent", key)
+            return int(row.id)
+
+    async def intents_after(self, cursor: int) -> list[Intent]:
+        """Intents with a larger id, oldest first, at most `POLL_LIMIT`."""
+        async with self._database.reading() as db:
+            rows = await IntentRow.filter(id__gt=cursor).using_db(db).order_by("id").limit(POLL_LIMIT)
+        return [Intent(row.id, "reset" if row.kind == "reset" else "acknowledge", row.key, row.by, row.at_ms) for row in rows]
+
+    async def changes_after(self, cursor: int) -> list[Change]:
+        """Changes with a larger id, oldest first, at most `POLL_LIMIT`."""
+        async with self._database.reading() as db:
+            rows = await ChangeRow.filter(id__gt=cursor).using_db(db).order_by("id").limit(POLL_LIMIT)
+        return [Change(row.id, row.kind, row.key, row.at_ms) for row in rows]
+
+    async def last_change(self) -> int:
+        """The cursor that a reader of everything starts to poll from; take it before reading."""
+        async with self._database.reading() as db:
+            row = await ChangeRow.all().using_db(db).order_by("-id").first()
+        return row.id if row is not None else 0
+
+    async def directory(self, specs: Mapping[str, DeviceSpec]) -> Directory:
+        """Everything the lanes need, in memory. A device without a spec is left out and logged: it must not stop the others."""
+        async with self._database.reading() as db:
+            devices = await DeviceRow.all().using_db(db)
+            premises = await PremisesRow.all().using_db(db)
+            zones = await ZoneRow.all().using_db(db)
+        unknown = sorted({row.model for row in devices if row.model not in specs})
+        if unknown:
+            log.warning("no spec for %s: devices of these models are not known to this process", ", ".join(unknown))
+        return Directory(
+            {row.id: _binding(row, specs[row.model]) for row in devices if row.model in specs},
+            {p.id: Premises(p.id, p.name, p.address, p.latitude, p.longitude, p.account, p.key_site) for p in premises},
+            {zone.id: Zone(zone.id, zone.premises_id, zone.number, zone.floor, zone.name) for zone in zones},
+        )
+
+    async def audit_entries(self, after: int = 0, limit: int = POLL_LIMIT) -> list[audit.Entry]:
+        """Audit entries with a larger number, oldest first."""
+        async with self._database.reading() as db:
+            rows = await AuditRow.filter(seq__gt=after).using_db(db).order_by("seq").limit(limit)
+        deeds = [audit.Deed(row.seq, row.at_ms, row.by, row.action, row.subject, row.detail) for row in rows]
+        return [audit.Entry(deed, row.hash) for deed, row in zip(deeds, rows, strict=True)]
+
+    async def verify_audit(self) -> list[audit.Break]:
+        """Check the whole chain; an empty list means that nothing was edited or removed."""
+        async with self._database.reading() as db:
+            head = await HeadRow.get(id=1, using_db=db)
+        entries: list[audit.Entry] = []
+        while more := await self.audit_entries(entries[-1].deed.seq if entries else 0):
+            entries += more
+        return audit.verify([entry for entry in entries if entry.deed.seq <= head.seq], head.seq, head.hash)
+
+
+async def open_registry(url: str, clock: Clock | None = None) -> Registry:
+    """Open the registry at a tortoise URL (`sqlite:///path/registry.db`, `postgres://…`) and make its tables when missing.
+
+    Raises:
+        StartError: the database is not there or cannot be written.
+    """
+    return Registry(await connect(url, clock or SystemClock()))
+
+
+async def _move(work: Writing, device: str, state: str, by: str) -> bool:
+    row = await DeviceRow.get_or_none(id=device, using_db=work.db)
+    if row is None:
+        raise Refused("unknown_device", f"{device!r} is not registered")
+    if row.state == state:
+        return False
+    if state not in NEXT_STATES[row.state]:
+        allowed = ", ".join(sorted(NEXT_STATES[row.state])) or "nothing"
+        raise Refused("transition", f"{device!r} is {row.state}; from there it can become: {allowed}")
+    await DeviceRow.filter(id=device).using_db(work.db).update(state=state)
+    work.note(by, "device.state", device, before=row.state, after=state)
+    work.changed("device", device)
+    return True
+
+
+def _binding(row: DeviceRow, spec: DeviceSpec) -> Binding:
+    return Binding(
+        device=row.id,
+        title=row.title,
+        spec=spec,
+        domain=DOMAIN_OF_CLASS[spec.device_class],
+        publisher=row.parent_id or row.id,
+        state=row.state,
+        premises=row.premises_id or "",
+        zone=row.zone_id or "",
+        connection=row.connection,
+    )
