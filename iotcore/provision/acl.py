@@ -1,0 +1,176 @@
+"""Who may do what on which broker: one table. The Mosquitto acl file, the embedded broker and docs/access.md are made from it.
+
+Who may connect at all is not decided here but by the trust anchors of the listener; a name is the CN of a certificate.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from iotcore.wire.topics import DEVICE_NAME
+
+REPLICAS = 4  # svc.fire.1.in … svc.fire.4.in; a name without a certificate lets nobody in
+SERVICE_NAME = re.compile(r"svc\.[a-z]+\.[1-9][0-9]?\.[a-z]+\Z")
+
+
+class BrokerName(str, Enum):
+    """The two brokers; a flood on one cannot delay the other."""
+
+    FIRE = "fire"
+    FIELD = "field"
+
+
+class Access(str, Enum):
+    """What a grant allows, in Mosquitto's own words. `read` covers delivery; asking for more than is granted yields nothing."""
+
+    READ = "read"
+    WRITE = "write"
+    READWRITE = "readwrite"
+
+    def covers(self, wanted: Access) -> bool:
+        """Whether this grant includes `wanted`."""
+        return self is wanted or self is Access.READWRITE
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One line of the table; `%u` in the filter stands for the name of whoever is connected."""
+
+    access: Access
+    filter: str
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A service's connection to one broker. `user` holds N for the number of the replica."""
+
+    user: str
+    broker: BrokerName
+    purpose: str
+    grants: tuple[Grant, ...]
+
+    def names(self) -> list[str]:
+        """The certificate names of all replicas."""
+        return [self.user.replace("N", str(number)) for number in range(1, REPLICAS + 1)]
+
+
+def _reads(*filters: str) -> tuple[Grant, ...]:
+    return tuple(Grant(Access.READ, text) for text in filters)
+
+
+def _writes(*filters: str) -> tuple[Grant, ...]:
+    return tuple(Grant(Access.WRITE, text) for text in filters)
+
+
+_FIELD = ("air", "water", "traffic", "gateway")
+_DOCTOR = (*_reads("$SYS/broker/version"), Grant(Access.READWRITE, "iotcore/doctor"))
+
+# Every certificate that can connect, on both brokers.
+EVERYBODY = (*_writes("iot/v1/+/%u/up/#"), *_reads("iot/v1/+/%u/down/#"))
+
+ROLES = (
+    Role(
+        "svc.fire.N.in",
+        BrokerName.FIRE,
+        "the fire lane: readings and events in, receipts out; a gateway's will is trouble for its fire children",
+        (*_reads("iot/v1/fire/+/up/#", "iot/v1/gateway/+/up/status/+"), *_writes("iot/v1/fire/+/down/receipt/+")),
+    ),
+    Role(
+        "svc.telemetry.N.fire",
+        BrokerName.FIRE,
+        "fire values for the telemetry store; the fire lane owns their receipts",
+        _reads("iot/v1/fire/+/up/#"),
+    ),
+    Role("svc.keeper.N.fire", BrokerName.FIRE, "commands to fire devices", _writes("iot/v1/fire/+/down/command/+")),
+    Role("svc.doctor.N.fire", BrokerName.FIRE, "iotcore doctor: a message to itself, and the broker's version", _DOCTOR),
+    Role(
+        "svc.telemetry.N.field",
+        BrokerName.FIELD,
+        "the bulk lane: readings in, receipts out",
+        (
+            *_reads(*(f"iot/v1/{domain}/+/up/#" for domain in _FIELD)),
+            *_writes(*(f"iot/v1/{domain}/+/down/receipt/+" for domain in _FIELD)),
+        ),
+    ),
+    Role(
+        "svc.keeper.N.field",
+        BrokerName.FIELD,
+        "commands to field devices",
+        _writes(*(f"iot/v1/{domain}/+/down/command/+" for domain in _FIELD)),
+    ),
+    Role("svc.doctor.N.field", BrokerName.FIELD, "iotcore doctor: a message to itself, and the broker's version", _DOCTOR),
+)
+
+
+def acl_file(broker: BrokerName) -> str:
+    """The Mosquitto acl file of `broker`."""
+    lines = ["# Generated from iotcore/provision/acl.py; changes here are lost at the next start."]
+    lines += [f"pattern {grant.access.value} {grant.filter}" for grant in EVERYBODY]
+    for role in ROLES:
+        if role.broker is broker:
+            for name in role.names():
+                lines += ["", f"user {name}", *(f"topic {grant.access.value} {grant.filter}" for grant in role.grants)]
+    return "\n".join([*lines, ""])
+
+
+def allowed(broker: BrokerName, user: str, access: Access, topic: str) -> bool:
+    """Whether `user` may write to, or be handed a message of, `topic`: what Mosquitto decides from `acl_file`."""
+    return any(grant.access.covers(access) and matches(grant.filter, topic) for grant in _grants(broker, user))
+
+
+def may_subscribe(broker: BrokerName, user: str, wanted: str) -> bool:
+    """Whether everything that the filter `wanted` can match may be read by `user`.
+
+    Stricter than Mosquitto, which grants any subscription and then withholds what is not allowed.
+    """
+    return any(grant.access.covers(Access.READ) and _within(wanted, grant.filter) for grant in _grants(broker, user))
+
+
+def matches(topic_filter: str, topic: str) -> bool:
+    """MQTT 3.1.1, 4.7: whether `topic` (which holds no wildcard) is matched by `topic_filter`."""
+    if topic.startswith("$") and topic_filter[:1] in {"+", "#"}:
+        return False
+    return _within(topic, topic_filter)
+
+
+def access_page() -> str:
+    """The table of docs/access.md."""
+    rows = ["| Who (certificate name) | Broker | May | Topics | For |", "|---|---|---|---|---|"]
+    rows += [
+        f"| every device and gateway, `%u` = its name | both | {_verb(grant)} | `{grant.filter}` | itself and its children |"
+        for grant in EVERYBODY
+    ]
+    for role in ROLES:
+        rows += [
+            f"| `{role.user}` | {role.broker.value} | {_verb(grant)} | `{grant.filter}` | {role.purpose} |"
+            for grant in role.grants
+        ]
+    return "\n".join([*rows, ""])
+
+
+def _grants(broker: BrokerName, user: str) -> Iterator[Grant]:
+    if not DEVICE_NAME.match(user) and not SERVICE_NAME.match(user):
+        return  # a name with "/", "+" or "#" would reach beyond its own topics
+    for grant in EVERYBODY:
+        yield Grant(grant.access, grant.filter.replace("%u", user))
+    for role in ROLES:
+        if role.broker is broker and user in role.names():
+            yield from role.grants
+
+
+def _within(narrow: str, wide: str) -> bool:
+    """Whether every topic of the filter (or topic) `narrow` is one of the filter `wide`."""
+    inner, outer = narrow.split("/"), wide.split("/")
+    for i, level in enumerate(outer):
+        if level == "#":
+            return True
+        if i >= len(inner) or inner[i] == "#" or (level != "+" and level != inner[i]):
+            return False
+    return len(inner) == len(outer)
+
+
+def _verb(grant: Grant) -> str:
+    return {Access.READ: "read", Access.WRITE: "publish", Access.READWRITE: "read and publish"}[grant.access]
