@@ -1,0 +1,277 @@
+"""Spool: the disk between acknowledgement and the telemetry store.
+
+    lane ──commit──► spool-<worker>.db ──newest first──► store ──done──► gone
+
+One row holds one batch of lines (bytes, one record a line). The same transaction stores what makes a batch count once: progress,
+refused messages. A batch stays until the store has taken it, so a store that is down for days, or a kill -9 at any point, loses
+nothing; writing a batch twice is harmless because its lines are idempotent.
+
+Bounded by bytes and by age: the oldest batches go first, and a gap marker says how much went and from when. One thread owns the
+connection; the methods are asynchronous and run there one after another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self, TypeVar
+
+from iotcore import metrics
+from iotcore.clock import Clock
+from iotcore.journal import quarantine
+from iotcore.journal.database import connect, transaction
+from iotcore.journal.progress import MAX_BOOTS, Row
+from iotcore.wire.arrival import Refusal
+
+MS_PER_S = 1000.0
+AGE_CHECK_EVERY_MS = 10_000.0
+GAP_JOIN_MS = 3_600_000.0  # drops of one reason within the hour extend one marker: an outage of days makes few rows
+WAL_LIMIT_BYTES = 16 * 1024 * 1024  # the log file shrinks back to this after a burst
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS batch (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,   -- never used twice: a late `done` cannot hit another batch
+    at_ms      REAL NOT NULL,
+    format     TEXT NOT NULL,                   -- which kind of store the lines are for
+    line_count INTEGER NOT NULL,
+    size       INTEGER NOT NULL,
+    lines      BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS gap (
+    id         INTEGER PRIMARY KEY,
+    reason     TEXT NOT NULL,                   -- full | age
+    from_ms    REAL NOT NULL,                   -- when the first and the last lost batch had been stored
+    to_ms      REAL NOT NULL,
+    at_ms      REAL NOT NULL,                   -- when the last of them was given up
+    batches    INTEGER NOT NULL,
+    line_count INTEGER NOT NULL,
+    size       INTEGER NOT NULL
+);
+"""
+
+T = TypeVar("T")
+
+
+class Batch(NamedTuple):
+    """A committed batch: `lines` joined by line feeds."""
+
+    id: int
+    at_ms: float
+    line_count: int
+    lines: bytes
+
+
+class Gap(NamedTuple):
+    """Lines that were given up, why, and when they had been stored."""
+
+    reason: str
+    from_ms: float
+    to_ms: float
+    batches: int
+    line_count: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How much waits: batches and bytes for this store, and batches that another kind of store left behind."""
+
+    batches: int
+    size: int
+    oldest_ms: float | None
+    foreign: int
+
+
+class Spool:
+    """`async with Spool(...) as spool`; every method may raise StoreFull or StoreError, and then nothing of it happened."""
+
+    def __init__(self, path: Path, clock: Clock, *, store_format: str, max_bytes: int, max_age_s: float) -> None:
+        self._path = path
+        self._clock = clock
+        self._format = store_format
+        self._max_bytes = max_bytes
+        self._max_age_ms = max_age_s * MS_PER_S
+        self._rows = 0
+        self._size = 0
+        self._next_age_check_ms = 0.0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        self._connection: sqlite3.Connection | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._run(self._open)
+        except BaseException:
+            self._thread.shutdown()
+            raise
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._connection is not None:
+            await self._run(self._connection.close)
+        self._thread.shutdown()
+
+    async def progress(self) -> list[Row]:
+        """What has been stored of each device and boot, to begin with after a start."""
+
+        def load(connection: sqlite3.Connection) -> list[Row]:
+            return [Row(*row) for row in quarantine.load_progress(connection, MAX_BOOTS)]
+
+        return await self._in_transaction(load)
+
+    async def commit(self, lines: Sequence[bytes], progress: Sequence[Row] = (), refusals: Sequence[Refusal] = ()) -> None:
+        """Make a batch durable: when this returns, it is on disk and may be acknowledged.
+
+        Raises:
+            StoreFull: the disk is full; the same call succeeds once there is room.
+            StoreError: the file cannot be written.
+        """
+        body = b"\n".join(lines)
+        now_ms = self._clock.wall_ms()
+
+        def store(connection: sqlite3.Connection) -> list[Gap]:
+            gone = self._make_room(connection, len(body), now_ms)
+            if body:
+                connection.execute(
+                    "INSERT INTO batch (at_ms, format, line_count, size, lines) VALUES (?, ?, ?, ?, ?)",
+                    (now_ms, self._format, len(lines), len(body), body),
+                )
+            quarantine.save_progress(connection, progress)
+            quarantine.keep(connection, refusals, now_ms)
+            return gone
+
+        gone = await self._in_transaction(store)
+        self._resized(int(bool(body)), len(body))
+        for gap in gone:
+            self._resized(-gap.batches, -gap.size)
+            metrics.spool_evicted.inc(gap.line_count)
+
+    async def newest(self, max_lines: int, taken: Collection[int] = ()) -> list[Batch]:
+        """The newest batches that are not in `taken`, together at most `max_lines` unless the first alone has more."""
+        return await self._some("DESC", max_lines, taken)
+
+    async def oldest(self, max_lines: int, taken: Collection[int] = ()) -> list[Batch]:
+        """The oldest batches that are not in `taken`."""
+        return await self._some("ASC", max_lines, taken)
+
+    async def done(self, ids: Sequence[int], refusals: Sequence[Refusal] = ()) -> None:
+        """Forget batches that the store has taken, and quarantine the lines of them that it refused, in one transaction."""
+        now_ms = self._clock.wall_ms()
+
+        def forget(connection: sqlite3.Connection) -> list[int]:
+            rows = [connection.execute("DELETE FROM batch WHERE id = ? RETURNING size", (n,)).fetchone() for n in ids]
+            quarantine.keep(connection, refusals, now_ms)
+            return [row[0] for row in rows if row]  # one that was given up meanwhile is no longer there
+
+        sizes = await self._in_transaction(forget)
+        self._resized(-len(sizes), -sum(sizes))
+
+    async def depth(self) -> Depth:
+        """How much waits."""
+
+        def count(connection: sqlite3.Connection) -> Depth:
+            own = connection.execute(
+                "SELECT count(*), coalesce(sum(size), 0), min(at_ms) FROM batch WHERE format = ?", (self._format,)
+            ).fetchone()
+            (foreign,) = connection.execute("SELECT count(*) FROM batch WHERE format <> ?", (self._format,)).fetchone()
+            return Depth(own[0], own[1], own[2], foreign)
+
+        return await self._in_transaction(count)
+
+    async def gaps(self) -> list[Gap]:
+        """All gap markers, oldest first."""
+
+        def read(connection: sqlite3.Connection) -> list[Gap]:
+            rows = connection.execute("SELECT reason, from_ms, to_ms, batches, line_count, size FROM gap ORDER BY id")
+            return [Gap(*row) for row in rows]
+
+        return await self._in_transaction(read)
+
+    async def _some(self, order: str, max_lines: int, taken: Collection[int]) -> list[Batch]:
+        excluded = frozenset(taken)
+
+        def read(connection: sqlite3.Connection) -> list[Batch]:
+            rows = connection.execute(
+                f"SELECT id, at_ms, line_count, lines FROM batch WHERE format = ? ORDER BY id {order}",  # noqa: S608 - a constant
+                (self._format,),
+            )
+            found: list[Batch] = []
+            total = 0
+            for row in rows:
+                if row[0] in excluded:
+                    continue
+                if found and total + row[2] > max_lines:
+                    break
+                found.append(Batch(*row))
+                total += row[2]
+                if total >= max_lines:
+                    break
+            return found
+
+        return await self._in_transaction(read)
+
+    def _open(self) -> None:
+        self._connection = connect(self._path)
+        self._connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
+        with transaction(self._connection):
+            for statement in (SCHEMA + quarantine.SCHEMA).split(";"):
+                self._connection.execute(statement)
+        rows, size = self._connection.execute("SELECT count(*), coalesce(sum(size), 0) FROM batch").fetchone()
+        self._resized(rows, size)
+
+    def _make_room(self, connection: sqlite3.Connection, wanted: int, now_ms: float) -> list[Gap]:
+        """Give up what is too old, and the oldest while `wanted` bytes do not fit."""
+        gone: list[Gap] = []
+        if now_ms >= self._next_age_check_ms:
+            self._next_age_check_ms = now_ms + AGE_CHECK_EVERY_MS
+            gone += _give_up(connection, "age", now_ms, lambda _, at_ms: at_ms < now_ms - self._max_age_ms)
+        excess = self._size - sum(gap.size for gap in gone) + wanted - self._max_bytes
+        if wanted and excess > 0:
+            gone += _give_up(connection, "full", now_ms, lambda given_up, _: given_up < excess)
+        return gone
+
+    def _resized(self, rows: int, size: int) -> None:
+        self._rows += rows
+        self._size += size
+        metrics.spool_rows.set(self._rows)
+        metrics.spool_bytes.set(self._size)
+
+    async def _in_transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        def run() -> T:
+            assert self._connection is not None, "use `async with Spool(...)`"
+            with transaction(self._connection):
+                return work(self._connection)
+
+        return await self._run(run)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        """Run on the one thread, after everything that was asked for before."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _give_up(connection: sqlite3.Connection, reason: str, now_ms: float, more: Callable[[int, float], bool]) -> list[Gap]:
+    """Delete the oldest batches while `more(bytes so far, the batch's time)` says so, and mark the gap."""
+    size, lines, batches, last_id, from_ms, to_ms = 0, 0, 0, 0, now_ms, 0.0
+    for number, at_ms, line_count, length in connection.execute("SELECT id, at_ms, line_count, size FROM batch ORDER BY id"):
+        if not more(size, at_ms):
+            break
+        last_id, from_ms, to_ms = number, min(from_ms, at_ms), max(to_ms, at_ms)
+        size, lines, batches = size + length, lines + line_count, batches + 1
+    if not batches:
+        return []
+    connection.execute("DELETE FROM batch WHERE id <= ?", (last_id,))
+    joined = connection.execute(
+        "UPDATE gap SET to_ms = max(to_ms, ?), at_ms = ?, batches = batches + ?, line_count = line_count + ?, size = size + ? "
+        "WHERE id = (SELECT max(id) FROM gap) AND reason = ? AND at_ms > ?",
+        (to_ms, now_ms, batches, lines, size, reason, now_ms - GAP_JOIN_MS),
+    )
+    if not joined.rowcount:
+        connection.execute(
+            "INSERT INTO gap (reason, from_ms, to_ms, at_ms, batches, line_count, size) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (reason, from_ms, to_ms, now_ms, batches, lines, size),
+        )
+    return [Gap(reason, from_ms, to_ms, batches, lines, size)]
