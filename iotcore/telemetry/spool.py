@@ -6,13 +6,15 @@ One row holds one batch of lines (bytes, one record a line). The same transactio
 refused messages. A batch stays until the store has taken it, so a store that is down for days, or a kill -9 at any point, loses
 nothing; writing a batch twice is harmless because its lines are idempotent.
 
-Bounded by bytes and by age: the oldest batches go first, and a gap marker says how much went and from when. One thread owns the
-connection; the methods are asynchronous and run there one after another.
+Bounded by bytes and by age: the oldest batches go first, and a gap marker says how much went and from when. On a full disk
+commits are refused, but the drain goes on (`reserve`) and gives space back to the disk. One thread owns the connection; the
+methods are asynchronous and run there one after another.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,15 +25,20 @@ from typing import NamedTuple, Self, TypeVar
 
 from iotcore import metrics
 from iotcore.clock import Clock
+from iotcore.errors import StoreFull
 from iotcore.journal import quarantine
 from iotcore.journal.database import connect, transaction
 from iotcore.journal.progress import MAX_BOOTS, Row
+from iotcore.telemetry.reserve import Reserve
 from iotcore.wire.arrival import Refusal
 
 MS_PER_S = 1000.0
 AGE_CHECK_EVERY_MS = 10_000.0
 GAP_JOIN_MS = 3_600_000.0  # drops of one reason within the hour extend one marker: an outage of days makes few rows
+SHRINK_PAGES = 512  # pages given back to the disk after each drained write while it is full: 2 MiB, well within the reserve
 WAL_LIMIT_BYTES = 16 * 1024 * 1024  # the log file shrinks back to this after a burst
+
+INCREMENTAL = 2  # SQLite's auto_vacuum: free pages can be given back to the disk, when we say so
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS batch (
@@ -55,6 +62,7 @@ CREATE TABLE IF NOT EXISTS gap (
 """
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class Batch(NamedTuple):
@@ -99,6 +107,7 @@ class Spool:
         self._rows = 0
         self._size = 0
         self._next_age_check_ms = 0.0
+        self._reserve = Reserve(path.with_suffix(".reserve"))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._connection: sqlite3.Connection | None = None
 
@@ -134,6 +143,8 @@ class Spool:
         now_ms = self._clock.wall_ms()
 
         def store(connection: sqlite3.Connection) -> list[Gap]:
+            if not self._reserve.take():
+                raise StoreFull(f"{self._path}: the disk has no room left; free space and it goes on by itself")
             gone = self._make_room(connection, len(body), now_ms)
             if body:
                 connection.execute(
@@ -144,7 +155,7 @@ class Spool:
             quarantine.keep(connection, refusals, now_ms)
             return gone
 
-        gone = await self._in_transaction(store)
+        gone = await self._run(lambda: self._squeezed(store))
         self._resized(int(bool(body)), len(body))
         for gap in gone:
             self._resized(-gap.batches, -gap.size)
@@ -167,7 +178,7 @@ class Spool:
             quarantine.keep(connection, refusals, now_ms)
             return [row[0] for row in rows if row]  # one that was given up meanwhile is no longer there
 
-        sizes = await self._in_transaction(forget)
+        sizes = await self._run(lambda: self._making_room(forget))
         self._resized(-len(sizes), -sum(sizes))
 
     async def depth(self) -> Depth:
@@ -216,12 +227,16 @@ class Spool:
 
     def _open(self) -> None:
         self._connection = connect(self._path)
+        if self._connection.execute("PRAGMA auto_vacuum").fetchone() != (INCREMENTAL,):
+            self._connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
+            self._connection.execute("VACUUM")  # the mode takes effect with the next VACUUM; a new file is empty
         self._connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
         with transaction(self._connection):
             for statement in (SCHEMA + quarantine.SCHEMA).split(";"):
                 self._connection.execute(statement)
         rows, size = self._connection.execute("SELECT count(*), coalesce(sum(size), 0) FROM batch").fetchone()
         self._resized(rows, size)
+        self._reserve.take()
 
     def _make_room(self, connection: sqlite3.Connection, wanted: int, now_ms: float) -> list[Gap]:
         """Give up what is too old, and the oldest while `wanted` bytes do not fit."""
@@ -241,12 +256,41 @@ class Spool:
         metrics.spool_bytes.set(self._size)
 
     async def _in_transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        def run() -> T:
-            assert self._connection is not None, "use `async with Spool(...)`"
-            with transaction(self._connection):
-                return work(self._connection)
+        return await self._run(lambda: self._transact(work))
 
-        return await self._run(run)
+    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        assert self._connection is not None, "use `async with Spool(...)`"
+        with transaction(self._connection):
+            return work(self._connection)
+
+    def _squeezed(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work`, which adds; on a full disk once more after the log has moved into free pages of the file."""
+        try:
+            return self._transact(work)
+        except StoreFull:
+            self._give_back()
+            return self._transact(work)
+
+    def _making_room(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work`, which frees more than it needs; on a full disk at the cost of the reserve, which is then won back."""
+        try:
+            result = self._transact(work)
+        except StoreFull:
+            self._reserve.spend()
+            result = self._transact(work)
+        if not self._reserve.held:
+            self._give_back()
+            self._reserve.take()
+        return result
+
+    def _give_back(self) -> None:
+        """Move what the log holds into the file and cut free pages off its end."""
+        assert self._connection is not None
+        try:
+            self._connection.execute(f"PRAGMA incremental_vacuum({SHRINK_PAGES})").fetchall()
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.OperationalError as error:  # still too full: the next write drained frees more
+            log.info("%s: could not give space back yet: %s", self._path, error)
 
     async def _run(self, work: Callable[[], T]) -> T:
         """Run on the one thread, after everything that was asked for before."""
