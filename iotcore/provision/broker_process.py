@@ -25,8 +25,8 @@ POLL_S = 0.02
 LOG_BYTES = 1_000_000  # then the log becomes mosquitto.log.1, replacing the one before
 TAIL_LINES = 20
 
-# Runs in the child before it becomes mosquitto: as many open files as allowed; and on Linux the kernel ends the child (SIGTERM, so
-# that it saves its sessions) when the thread that started it dies: prctl(2), PR_SET_PDEATHSIG = 1. argv: our pid, program, arguments.
+# Runs in the child before it becomes mosquitto: as many open files as allowed; and on Linux the kernel ends the child (SIGTERM:
+# it saves its sessions) when the thread that started it dies: prctl(2), PR_SET_PDEATHSIG = 1. argv: our pid, the command.
 _BECOME = """
 import os, resource, sys
 if sys.platform == "linux":
