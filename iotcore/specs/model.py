@@ -15,7 +15,7 @@ RawType = Literal["int16", "uint16", "int32", "uint32", "float32", "float64", "b
 ByteOrder = Literal["ABCD", "BADC", "CDAB", "DCBA"]
 Table = Literal["holding", "input", "coil", "discrete"]
 Kind = Literal["number", "bool", "text"]
-Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,39}$(?!\n)")]
 Address = Annotated[int, Meta(ge=0, le=65535)]
 
 
@@ -71,7 +71,7 @@ class ModbusLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class DeviceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One model of one vendor. `source` names the document the map comes from; `verified` what was checked, and how."""
 
-    model: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+    model: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$(?!\n)")]
     vendor: str
     title: str
     device_class: DeviceClass

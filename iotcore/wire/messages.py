@@ -10,9 +10,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-Boot = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,32}$", description="random at every start of the device")]
+Boot = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,32}$(?!\n)", description="random at every start of the device")]
 Seq = Annotated[int, Meta(ge=1, le=2**53, description="counts up from 1 within one boot")]
 Scalar = float | bool | str
+MAX_AGE_MS = 10 * 366 * 86_400_000  # ten years: no outbox holds longer, and a store can hold the time it leads to
 
 
 class ReadingMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -25,7 +26,7 @@ class ReadingMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     ts: Annotated[int | None, Meta(description="source time, ms UTC, or null")] = None
     fw: Annotated[str, Meta(max_length=64, description="firmware version")] = ""
     backlog: Annotated[bool, Meta(description="held back by the sender's outbox; set age_ms")] = False
-    age_ms: Annotated[int, Meta(ge=0, description="ms held back, by a monotonic clock")] = 0
+    age_ms: Annotated[int, Meta(ge=0, le=MAX_AGE_MS, description="ms held back, by a monotonic clock")] = 0
     test: Annotated[bool, Meta(description="made by a test button or a drill; never dispatched")] = False
     q: Annotated[dict[str, str], Meta(description="good | uncertain[:why] | bad:why per point; missing = good")] = {}
 
