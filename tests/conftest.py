@@ -20,7 +20,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     folder = str(base.getbasetemp()) if base is not None else None
     for process in psutil.process_iter(["pid", "cmdline"]):
         if folder and process.pid != os.getpid() and any(folder in word for word in process.info["cmdline"] or ()):
-            left.append(process)
+            left += [process]
     if left:
         names = ", ".join(f"{process.pid} {process.name()}" for process in left)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from iotcore import metrics
+from iotcore.alarms.engine import Decision, Engine
 from iotcore.clock import Clock
 from iotcore.errors import StoreError
 from iotcore.journal.faults import Faults
@@ -23,7 +24,6 @@ from iotcore.journal.journal import Journal
 from iotcore.journal.progress import Progress, Stage
 from iotcore.journal.receipts import Receipts
 from iotcore.journal.records import Batch, Notice, Raise
-from iotcore.alarms.engine import Decision, Engine
 from iotcore.reading import Reading
 from iotcore.registry.directory import Binding, Directory
 from iotcore.wire.arrival import Arrival, Decoded, Presence, Refusal
@@ -69,7 +69,7 @@ class FireLane:
         journal: Journal,
         clock: Clock,
         opened: Callable[[tuple[str, ...]], None],
-        first_seen: Callable[[str], Awaitable[None]],
+        first_seen: Callable[[str], Coroutine[Any, Any, None]],
     ) -> None:
         self._broker = broker
         self._decode = decode
@@ -82,6 +82,7 @@ class FireLane:
         self._faults = Faults(journal.standing_faults())
         self._progress = Progress(journal.progress(), clock.monotonic_s())
         self.receipts = Receipts(broker.publish, clock)
+        self._counts = {"stored": 0, "refused": 0, "duplicates": 0, "incidents": 0}
         self._activated: set[str] = set()
         self._activating: set[asyncio.Task[None]] = set()
 
@@ -98,6 +99,10 @@ class FireLane:
                 self._engine.evaluate(reading, binding.spec)
                 devices.add(reading.device)
         self._engine.reset(devices - self._journal.alarmed_devices())
+
+    def counts(self) -> dict[str, int]:
+        """What the lane has done since it started, for `iotcore doctor`."""
+        return dict(self._counts)
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -129,6 +134,7 @@ class FireLane:
         if not turn.stage.is_new(reading.device, reading.boot, reading.seq):
             turn.stage.touch(reading.device, reading.boot)
             metrics.duplicates.labels("fire").inc()
+            self._counts["duplicates"] += 1
             return
         decisions = self._engine.evaluate(reading, binding.spec)
         fires = [d for d in decisions if d.severity == "alarm"]
@@ -217,6 +223,9 @@ class FireLane:
             break
         durable_ms = self._clock.wall_ms()
         metrics.stored.labels("fire").inc(len(batch.readings))
+        self._counts["stored"] += len(batch.readings)
+        self._counts["refused"] += len(batch.refusals)
+        self._counts["incidents"] += len(committed.opened)
         if committed.opened:
             self._opened(committed.opened)
             metrics.incidents_opened.inc(len(committed.opened))

@@ -193,6 +193,12 @@ class Journal:
             self._note(connection, "incident", incident)
             return True
 
+    def premises_of(self, incident: str) -> str:
+        """The premises of an incident; "" when it is unknown."""
+        with self.lock:
+            row = self.connection.execute("SELECT premises FROM incident WHERE id = ?", (incident,)).fetchone()
+        return str(row[0]) if row else ""
+
     def progress(self) -> list[Row]:
         """The lane's progress as it was last committed."""
         with self.lock, transaction(self.connection) as connection:

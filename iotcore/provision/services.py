@@ -47,3 +47,9 @@ def _still_good(cert_file: Path, authority: Authority, clock: Clock) -> bool:
         return False
     half = certificate.not_valid_before_utc + (certificate.not_valid_after_utc - certificate.not_valid_before_utc) / 2
     return datetime.fromtimestamp(clock.wall_ms() / 1000.0, UTC) < half
+
+
+def days_left(path: Path, clock: Clock) -> float:
+    """Days until the certificate in `path` expires; negative when it has."""
+    until = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+    return (until.timestamp() - clock.wall_ms() / 1000.0) / 86_400.0

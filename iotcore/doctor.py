@@ -1,0 +1,206 @@
+"""iotcore doctor: looks at everything the platform stands on, and says what to do about what is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import subprocess
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from drivers.mqtt.ingest import Ingest
+from iotcore import home
+from iotcore.clock import Clock
+from iotcore.errors import IotError
+from iotcore.journal.database import connect_readonly
+from iotcore.process import beats
+from iotcore.provision import custody
+from iotcore.provision.acl import BrokerName
+from iotcore.provision.ca import Anchor, Authority
+from iotcore.provision.services import days_left
+from iotcore.registry.store import open_registry
+from iotcore.settings import Dc09Receiver, Settings
+from iotcore.telemetry.stores import open_store
+
+LIMIT_S = 5.0
+MIN_FREE_BYTES = 1_000_000_000
+MIN_CERTIFICATE_DAYS = 14.0  # an alarm of its own below this
+MIN_CRL_HOURS = 48.0  # an expired list locks out the whole fleet
+EARLIEST_YEAR = 2026  # a clock before this release was never set
+PROCESSES = ("fire", "telemetry", "modbus", "web", "keeper")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. `remedy` is "" when it is well."""
+
+    name: str
+    well: bool
+    said: str
+    remedy: str = ""
+
+    def plain(self) -> dict[str, str | bool]:
+        """For JSON."""
+        return asdict(self)
+
+
+async def examine(settings: Settings, clock: Clock) -> list[Finding]:
+    """Look at everything; one thing that fails keeps nobody from looking at the next."""
+    checks: list[tuple[str, str, Callable[[], Awaitable[Finding]]]] = [
+        ("data folder", "Free disk space, or mend the folder's permissions.", lambda: _disk(settings)),
+        ("clock", "Let the machine keep time: timedatectl set-ntp true.", lambda: _clock(clock)),
+        ("certificates", "Start `iotcore up` once: it makes what is missing.", lambda: _certificates(settings, clock)),
+        ("registry", "Check registry.url and that the database runs.", lambda: _registry(settings, clock)),
+        ("journal", "Start the fire process; if the file is damaged, restore it from the backup.", lambda: _journal(settings)),
+        ("store", "Check store.url, its credentials, and that it runs; telemetry waits in the spool.", lambda: _store(settings, clock)),
+        *(
+            (f"{name.value} broker", f"Start it, or check brokers.{name.value} in the settings.", _broker_check(settings, name, clock))
+            for name in BrokerName
+        ),
+        *((f"process {name}", "Start `iotcore up`, or this process by its service.", _process_check(settings, name, clock))
+          for name in PROCESSES),
+        *((f"receiver {r.name}", "Check its address, the network, and that it listens.", _receiver_check(r.host, r.port, r.name))
+          for r in settings.receivers if isinstance(r, Dc09Receiver)),
+    ]  # fmt: skip
+    return [await _checked(name, remedy, check) for name, remedy, check in checks]
+
+
+async def _checked(name: str, remedy: str, check: Callable[[], Awaitable[Finding]]) -> Finding:
+    try:
+        return await asyncio.wait_for(check(), LIMIT_S)
+    except TimeoutError:
+        return Finding(name, well=False, said=f"did not answer in {LIMIT_S:.0f} s", remedy=remedy)
+    except (IotError, OSError, sqlite3.Error) as error:
+        return Finding(name, well=False, said=str(error), remedy=remedy)
+
+
+async def _disk(settings: Settings) -> Finding:
+    home.check_folder(settings.folder)
+    free = shutil.disk_usage(settings.folder).free
+    said = f"{free / 1e9:.1f} GB free in {settings.folder}"
+    if free < MIN_FREE_BYTES:
+        return Finding(
+            "data folder", well=False, said=said, remedy="Free some space: below 1 GB a flood of readings can fill it."
+        )
+    return Finding("data folder", well=True, said=said)
+
+
+async def _clock(clock: Clock) -> Finding:
+    year = time.gmtime(clock.wall_ms() / 1000.0).tm_year
+    if year < EARLIEST_YEAR:
+        return Finding("clock", well=False, said=f"the clock says {year}", remedy="Set it: timedatectl set-ntp true.")
+    synchronised = await asyncio.to_thread(_synchronised)
+    if synchronised == "no":
+        return Finding("clock", well=False, said="not synchronised", remedy="Let it be: timedatectl set-ntp true.")
+    return Finding("clock", well=True, said="synchronised" if synchronised == "yes" else "plausible; no time service to ask")
+
+
+def _synchronised() -> str:
+    program = shutil.which("timedatectl")
+    if program is None:
+        return ""
+    asked = subprocess.run(  # noqa: S603 - a fixed command
+        [program, "show", "-p", "NTPSynchronized", "--value"], capture_output=True, text=True, check=False, timeout=LIMIT_S
+    )
+    return asked.stdout.strip()
+
+
+async def _certificates(settings: Settings, clock: Clock) -> Finding:
+    folder = settings.folder / "ca"
+
+    authority = Authority.open(folder, custody.passphrase(folder, os.environ), clock)
+    certs = settings.folder / "certs"
+    days = {cn: days_left(certs / f"{cn}.pem", clock) for cn in (*home.CLIENTS, home.EST_SERVER)}
+    cn = min(days, key=lambda name: days[name])
+    hours = min(authority.crl_left_s(anchor) for anchor in Anchor) / 3600.0
+    said = f"first to expire: {cn} in {days[cn]:.0f} days; revocation lists good for {hours:.0f} h"
+    if days[cn] < MIN_CERTIFICATE_DAYS:
+        return Finding("certificates", well=False, said=said, remedy="Restart `iotcore up`: it makes new ones.")
+    if hours < MIN_CRL_HOURS:
+        return Finding("certificates", well=False, said=said, remedy="Start the keeper: it publishes the lists anew every hour.")
+    return Finding("certificates", well=True, said=said)
+
+
+async def _registry(settings: Settings, clock: Clock) -> Finding:
+    if settings.registry_url.startswith("sqlite://") and not Path(settings.registry_url.removeprefix("sqlite://")).exists():
+        return Finding("registry", well=False, said="there is none yet", remedy="Start `iotcore up`, or `iotcore import FILE`.")
+    registry = await open_registry(settings.registry_url, clock)
+    try:
+        breaks = await registry.verify_audit()
+    finally:
+        await registry.close()
+    if breaks:
+        return Finding(
+            "registry", well=False, said=f"the audit is broken: {breaks[0]}", remedy="Find out who changed the database."
+        )
+    return Finding("registry", well=True, said="open; the audit chain is whole")
+
+
+async def _journal(settings: Settings) -> Finding:
+    connection = connect_readonly(settings.folder / "journal.db")
+    try:
+        said = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        waiting = connection.execute("SELECT count(*) FROM outbox WHERE acknowledged_ms IS NULL").fetchone()[0]
+    finally:
+        connection.close()
+    if said != "ok":
+        return Finding(
+            "journal", well=False, said=str(said), remedy="Stop the fire process and restore journal.db from the backup."
+        )
+    if waiting:
+        return Finding("journal", well=False, said=f"{waiting} notices wait for a receiver", remedy="See the receivers below.")
+    return Finding("journal", well=True, said="whole; nothing waits for a receiver")
+
+
+async def _store(settings: Settings, clock: Clock) -> Finding:
+    store = open_store(settings, clock)
+    try:
+        await store.ensure()
+    finally:
+        await store.close()
+    return Finding("store", well=True, said=f"{settings.store.kind} {settings.store.url} answers".replace("  ", " "))
+
+
+def _broker_check(settings: Settings, name: BrokerName, clock: Clock) -> Callable[[], Awaitable[Finding]]:
+    async def check() -> Finding:
+        cn = home.DOCTOR_FIRE if name is BrokerName.FIRE else home.DOCTOR_FIELD
+        endpoint = home.endpoint(settings, name, cn)
+        async with Ingest(endpoint, cn, ["iotcore/doctor"], clock) as mqtt:
+            sent_s = clock.monotonic_s()
+            while not mqtt.connected:
+                if clock.monotonic_s() - sent_s > LIMIT_S - 1.0:
+                    return Finding(f"{name.value} broker", well=False, said=mqtt.last_error or "no connection",
+                                   remedy=f"Start it, or check brokers.{name.value} in the settings.")  # fmt: skip
+                await asyncio.sleep(0.02)
+            sent_s = clock.monotonic_s()
+            await mqtt.publish("iotcore/doctor", b"?")
+            mqtt.acknowledge(await mqtt.take(1))
+            took_ms = (clock.monotonic_s() - sent_s) * 1000.0
+        return Finding(f"{name.value} broker", well=True, said=f"a message to ourselves took {took_ms:.1f} ms")
+
+    return check
+
+
+def _process_check(settings: Settings, name: str, clock: Clock) -> Callable[[], Awaitable[Finding]]:
+    async def check() -> Finding:
+        said = beats(settings.folder, clock).get(name)
+        if said is None:
+            return Finding(f"process {name}", well=False, said="not running", remedy="Start `iotcore up`, or its service.")
+        if said.get("connected") is False:
+            return Finding(f"process {name}", well=False, said="runs, without its broker", remedy="See the brokers above.")
+        return Finding(f"process {name}", well=True, said=f"runs as {said['pid']}")
+
+    return check
+
+
+def _receiver_check(host: str, port: int, name: str) -> Callable[[], Awaitable[Finding]]:
+    async def check() -> Finding:
+        _, writer = await asyncio.open_connection(host, port)
+        writer.close()
+        return Finding(f"receiver {name}", well=True, said=f"{host}:{port} takes connections")
+
+    return check

@@ -1,0 +1,97 @@
+"""The data folder: made at the first start, completed at every later one. Nothing in it is ever replaced by guesswork.
+
+    ca/      three anchors and the passphrase's file         broker/   generated homes of the two brokers
+    certs/   our own services' certificates and keys         *.db      registry, journal, spools, telemetry
+    run/     one small file a second from each process       log/      what they said (demo)
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from iotcore.clock import Clock
+from iotcore.errors import StartError
+from iotcore.provision import custody
+from iotcore.provision.acl import BrokerName
+from iotcore.provision.broker import BrokerHome, write_home
+from iotcore.provision.ca import Anchor, Authority
+from iotcore.provision.files import make_folder, write_whole
+from iotcore.provision.services import ensure_service
+from iotcore.settings import Broker, Settings
+from iotcore.wire.arrival import Endpoint
+
+FIRE_IN = "svc.fire.1.in"
+TELEMETRY_FIRE = "svc.telemetry.1.fire"
+TELEMETRY_FIELD = "svc.telemetry.1.field"
+DOCTOR_FIRE = "svc.doctor.1.fire"
+DOCTOR_FIELD = "svc.doctor.1.field"
+EST_SERVER = "svc.web.1.est"
+CLIENTS = (FIRE_IN, TELEMETRY_FIRE, TELEMETRY_FIELD, DOCTOR_FIRE, DOCTOR_FIELD)
+
+
+def check_folder(folder: Path) -> None:
+    """Make the data folder.
+
+    Raises:
+        StartError: when it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".write-probe"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise StartError(
+            f"The data folder {folder} cannot be written: {error.strerror}",
+            "Choose another with --data, or mend its permissions.",
+        ) from error
+
+
+def authority(settings: Settings, clock: Clock) -> Authority:
+    """The certificate authority of this installation, created at first use."""
+    folder = settings.folder / "ca"
+    return Authority.ensure(folder, custody.passphrase(folder, os.environ), clock, crl_url(settings))
+
+
+def crl_url(settings: Settings) -> str:
+    """Where certificates say that their revocation list is."""
+    return f"https://{settings.web.est_names[0]}:{settings.web.est_port}/crl"
+
+
+def broker_home(settings: Settings, name: BrokerName) -> BrokerHome:
+    """Where a broker that we run lives."""
+    broker = broker_settings(settings, name)
+    return BrokerHome(name, settings.folder / "broker" / name.value, broker.port, broker.host)
+
+
+def broker_settings(settings: Settings, name: BrokerName) -> Broker:
+    """The settings of one of the two brokers."""
+    return settings.brokers.fire if name is BrokerName.FIRE else settings.brokers.field
+
+
+def prepare(settings: Settings, clock: Clock) -> Authority:
+    """Everything that must stand before the first process starts; calling it again only completes what is missing.
+
+    Raises:
+        StartError: with the thing in the way and the remedy.
+    """
+    check_folder(settings.folder)
+    made = authority(settings, clock)
+    make_folder(settings.folder / "run")
+    for name in BrokerName:
+        if broker_settings(settings, name).run != "external":
+            write_home(made, broker_home(settings, name))
+    certs = make_folder(settings.folder / "certs")
+    write_whole(certs / "service-root.pem", made.root_pem(Anchor.SERVICE))
+    for cn in CLIENTS:
+        ensure_service(made, certs, cn, (), clock)
+    ensure_service(made, certs, EST_SERVER, settings.web.est_names, clock)
+    return made
+
+
+def endpoint(settings: Settings, name: BrokerName, cn: str) -> Endpoint:
+    """A broker as the service `cn` meets it."""
+    broker = broker_settings(settings, name)
+    certs = settings.folder / "certs"
+    return Endpoint(broker.host, broker.port, certs / "service-root.pem", certs / f"{cn}.pem", certs / f"{cn}.key")

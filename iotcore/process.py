@@ -1,0 +1,80 @@
+"""What every process of the platform does alike: start, beat once a second, end on SIGTERM, Ctrl-C or the death of its parent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from iotcore.clock import Clock
+from iotcore.supervisor import watch_parent
+
+BEAT_S = 1.0
+FRESH_BEAT_S = 5.0
+
+log = logging.getLogger(__name__)
+
+
+def serve(main: Coroutine[Any, Any, None], *, fast_loop: bool = False) -> None:
+    """Run a process's main coroutine until it ends or is told to. `fast_loop`: uvloop, which helps Modbus and the web only."""
+    factory = None
+    if fast_loop and sys.platform != "win32":
+        import uvloop  # noqa: PLC0415 - only two of the processes want it
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(_until_told(main))
+
+
+async def _until_told(main: Coroutine[Any, Any, None]) -> None:
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(main)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, task.cancel)
+    orphaned = asyncio.create_task(watch_parent())
+    orphaned.add_done_callback(lambda _: task.cancel())
+    try:
+        await task
+    except asyncio.CancelledError:
+        log.info("stopped")
+    finally:
+        orphaned.cancel()
+
+
+async def beat(folder: Path, name: str, clock: Clock, state: Callable[[], dict[str, Any]]) -> None:
+    """Write run/`name`.json once a second: alive, since when, and what it says of itself. A full disk only silences it."""
+    started_ms = clock.wall_ms()
+    path = folder / "run" / f"{name}.json"
+    while True:
+        said = {"pid": os.getpid(), "started_ms": started_ms, "at_ms": clock.wall_ms(), **state()}
+        try:
+            await asyncio.to_thread(_replace, path, json.dumps(said))
+        except OSError as error:
+            log.warning("%s cannot be written: %s", path, error)
+        await asyncio.sleep(BEAT_S)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Readers see the old text or the new one; no fsync, for a beat is worth nothing after a power cut."""
+    fresh = path.with_suffix(".new")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)
+
+
+def beats(folder: Path, clock: Clock) -> dict[str, dict[str, Any]]:
+    """What the processes that live have said of themselves lately."""
+    found = {}
+    for path in sorted((folder / "run").glob("*.json")):
+        try:
+            said = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            continue
+        if clock.wall_ms() - said["at_ms"] < FRESH_BEAT_S * 1000.0:
+            found[path.stem] = said
+    return found

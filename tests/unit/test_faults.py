@@ -1,0 +1,51 @@
+"""A device's fault is visible until the device shows the opposite."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from iotcore.journal.faults import Faults
+from iotcore.wire.arrival import Refusal
+from tests.support.fire import reading
+
+
+def test_a_bad_value_is_a_fault_until_that_point_is_good_again() -> None:
+    faults = Faults()
+    faults.accepted(reading(smoke=None))
+    assert faults.standing("sd-0001") == {"bad:smoke:timeout"}
+    faults.accepted(reading(seq=2, temperature=20.0))
+    assert faults.standing("sd-0001") == {"bad:smoke:timeout"}
+    faults.accepted(reading(seq=3, smoke=0.01))
+    assert faults.standing("sd-0001") == frozenset()
+
+
+def test_an_odd_clock_is_a_fault_until_it_is_plausible() -> None:
+    faults = Faults()
+    faults.accepted(dataclasses.replace(reading(smoke=0.0), clock_fault="clock_past"))
+    assert faults.standing("sd-0001") == {"clock_past"}
+    faults.accepted(reading(seq=2, smoke=0.0))
+    assert faults.standing("sd-0001") == frozenset()
+
+
+def test_offline_ends_with_a_live_reading_and_not_with_backlog() -> None:
+    faults = Faults()
+    faults.offline("sd-0001")
+    faults.accepted(dataclasses.replace(reading(smoke=0.0), backlog=True))
+    assert faults.standing("sd-0001") == {"offline"}
+    faults.accepted(reading(seq=2, smoke=0.0))
+    assert faults.standing("sd-0001") == frozenset()
+
+
+def test_a_refused_message_of_a_known_device_is_its_fault() -> None:
+    faults = Faults()
+    faults.refused(Refusal("not_json", "", "t", "sd-0001", b"{"))
+    faults.refused(Refusal("topic", "", "t", "", b""))
+    assert faults.take() == ((("sd-0001", "refused:not_json"),), ())
+    assert faults.take() == ((), ())
+
+
+def test_what_was_raised_and_ended_in_one_batch_is_written_as_ended() -> None:
+    faults = Faults([("sd-0001", "offline")])
+    faults.offline("sd-0001")
+    faults.online("sd-0001")
+    assert faults.take() == ((), (("sd-0001", "offline"),))
