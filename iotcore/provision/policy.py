@@ -9,6 +9,7 @@ years a detector hangs on its ceiling, and RSA would allow TLS 1.2 key exchange 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -66,7 +67,7 @@ def check(csr_der: bytes, device: str) -> Request:
     try:
         csr = x509.load_der_x509_csr(csr_der)
         key = csr.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise refused(Reason.NOT_A_REQUEST, "not a PKCS#10 certificate request in DER, or of an unknown key") from error
     known = _known_key(key)
     _check_signature(csr)
@@ -103,7 +104,12 @@ def _check_signature(csr: x509.CertificateSigningRequest) -> None:
 
 def _check_name(csr: x509.CertificateSigningRequest, device: str) -> None:
     """Exactly one CN, and it is the device's. Other parts of the subject (a country, an organisation) are dropped unread."""
-    names = [str(attribute.value) for attribute in csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of a length that is wrong; we refuse that ourselves
+            names = [str(attribute.value) for attribute in csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    except (ValueError, TypeError) as error:  # not the encoding it claims; a bit string
+        raise refused(Reason.BAD_NAME, "its subject cannot be read") from error
     if len(names) != 1:
         raise refused(Reason.BAD_NAME, f"the subject has {len(names)} common names; it needs one, the device's")
     if not DEVICE_NAME.match(names[0]):
