@@ -31,7 +31,7 @@ from tortoise.utils import get_schema_sql
 from iotcore.clock import Clock
 from iotcore.errors import StartError, StoreError, StoreFull
 from iotcore.registry import audit
-from iotcore.registry.tables import AuditRow, ChangeRow, HeadRow
+from iotcore.registry.tables import ID_LENGTH, AuditRow, ChangeRow, HeadRow
 
 BUSY_TIMEOUT_MS = 10_000
 OPEN_LIMIT_S = 10.0
@@ -56,6 +56,7 @@ class Writing:
 
     def note(self, by: str, action: str, subject: str, **detail: Any) -> None:
         """Add an audit entry."""
+        subject = subject.replace("\0", "?")[:ID_LENGTH]  # what a stranger sent is kept, but only as far as it fits
         text = audit.canonical(detail)
         entry = audit.link(self._hash, audit.Deed(self._seq + 1, self.now_ms, by, action, subject, text))
         self._seq, self._hash = entry.deed.seq, entry.hash

@@ -11,8 +11,8 @@ from typing import Any, get_args
 
 from iotcore.clock import Clock, SystemClock
 from iotcore.errors import ConfigError, Problem, Refused
-from iotcore.registry import audit, bulk, city, tokens
-from iotcore.registry.database import Database, Writing, connect
+from iotcore.registry import audit, bulk, city, states, tokens
+from iotcore.registry.database import Database, connect
 from iotcore.registry.directory import Binding, Directory, Premises, Zone
 from iotcore.registry.records import NEXT_STATES, Certificate, Change, Imported, Intent, IntentKind, State
 from iotcore.registry.tables import (
@@ -85,7 +85,21 @@ class Registry:
         if row is not None and row.state == state:
             return False
         async with self._database.writing() as work:
-            return await _move(work, device, state, by)
+            return await states.move(work, device, state, by)
+
+    async def activate(self, device: str, by: str) -> bool:
+        """A provisioned device has spoken: make it active. False for any other state: no reading ends a suspension."""
+        async with self._database.reading() as db:
+            row = await DeviceRow.get_or_none(id=device, using_db=db)
+        if row is None or row.state != "provisioned":
+            return False
+        async with self._database.writing() as work:
+            return await states.move_from(work, device, "provisioned", "active", by)
+
+    async def note(self, by: str, action: str, subject: str, detail: str = "") -> None:
+        """Audit something that changes no row, such as a refused enrolment."""
+        async with self._database.writing() as work:
+            work.note(by, action, subject, detail=detail)
 
     async def create_token(self, device: str, ttl_s: float, by: str = "operator") -> str:
         """A claim token for one enrolment of one device: 128 bits, shown here and never again.
@@ -104,31 +118,12 @@ class Registry:
     async def record_certificate(self, certificate: Certificate, by: str) -> None:
         """Keep an issued certificate; a registered device becomes provisioned by it."""
         async with self._database.writing() as work:
-            await CertificateRow.create(
-                using_db=work.db,
-                serial=certificate.serial,
-                cn=certificate.cn,
-                anchor=certificate.anchor,
-                not_after_ms=certificate.not_after_ms,
-                fingerprint=certificate.fingerprint,
-                issued_ms=work.now_ms,
-            )
-            work.note(by, "certificate.issue", certificate.cn, serial=certificate.serial, anchor=certificate.anchor)
-            work.changed("certificate", certificate.cn)
-            row = await DeviceRow.get_or_none(id=certificate.cn, using_db=work.db)
-            if row is not None and row.state == "registered":
-                await _move(work, certificate.cn, "provisioned", by)
+            await states.certify(work, certificate, by)
 
     async def revoke_certificate(self, serial: str, by: str) -> bool:
         """Mark a certificate as revoked; False when it is unknown or was revoked before."""
         async with self._database.writing() as work:
-            row = await CertificateRow.get_or_none(serial=serial, revoked_ms=None, using_db=work.db)
-            if row is None:
-                return False
-            await CertificateRow.filter(serial=serial).using_db(work.db).update(revoked_ms=work.now_ms)
-            work.note(by, "certificate.revoke", row.cn, serial=serial)
-            work.changed("certificate", row.cn)
-            return True
+            return await states.revoke(work, serial, by)
 
     async def certificates(self, cn: str = "") -> list[Certificate]:
         """Issued certificates, newest first; of one device or service, or all."""
@@ -209,21 +204,6 @@ async def open_registry(url: str, clock: Clock | None = None) -> Registry:
         StartError: the database is not there or cannot be written.
     """
     return Registry(await connect(url, clock or SystemClock()))
-
-
-async def _move(work: Writing, device: str, state: str, by: str) -> bool:
-    row = await DeviceRow.get_or_none(id=device, using_db=work.db)
-    if row is None:
-        raise Refused("unknown_device", f"{device!r} is not registered")
-    if row.state == state:
-        return False
-    if state not in NEXT_STATES[row.state]:
-        allowed = ", ".join(sorted(NEXT_STATES[row.state])) or "nothing"
-        raise Refused("transition", f"{device!r} is {row.state}; from there it can become: {allowed}")
-    await DeviceRow.filter(id=device).using_db(work.db).update(state=state)
-    work.note(by, "device.state", device, before=row.state, after=state)
-    work.changed("device", device)
-    return True
 
 
 def _binding(row: DeviceRow, spec: DeviceSpec) -> Binding:

@@ -49,7 +49,7 @@ async def use(work: Writing, token: str, device: str) -> bool:
         reason = "wrong_device"
     else:
         reason = "used" if row.used_ms is not None else "expired"
-    work.note("unproven", "token.refuse", device[:64], token=hashed, reason=reason)
+    work.note("unproven", "token.refuse", device, token=hashed, reason=reason)
     return False
 
 

@@ -247,6 +247,25 @@ async def test_a_device_moves_only_along_its_life(registry: Registry) -> None:
         await registry.set_state("nobody", "active", "tester")
 
 
+async def test_a_reading_activates_a_provisioned_device_and_never_lifts_a_suspension(registry: Registry) -> None:
+    await registry.import_city(city(), SPECS, "tester")
+    assert not await registry.activate("d1", "ingest")
+    await registry.record_certificate(Certificate("01", "d1", "fire", 9, "ff"), "ca")
+    assert await registry.activate("d1", "ingest")
+    assert not await registry.activate("d1", "ingest")
+    await registry.set_state("d1", "suspended", "tester")
+    assert not await registry.activate("d1", "ingest")
+    assert (await registry.directory(SPECS)).devices["d1"].state == "suspended"
+    assert not await registry.activate("nobody", "ingest")
+
+
+async def test_a_refusal_is_audited_whatever_the_stranger_called_itself(registry: Registry) -> None:
+    await registry.note("unproven", "enrolment_refused", "x\0" * 100, "token: \0 unknown")
+    (entry,) = await registry.audit_entries()
+    assert (entry.deed.action, len(entry.deed.subject)) == ("enrolment_refused", 64)
+    assert await registry.verify_audit() == []
+
+
 async def test_a_token_is_stored_hashed_and_used_once_by_its_own_device_in_time(registry: Registry, clock: ManualClock) -> None:
     await registry.import_city(city(), SPECS, "tester")
     token = await registry.create_token("d1", ttl_s=60)
