@@ -1,0 +1,78 @@
+"""Our own authority in a test's folder, devices with certificates of it, and a token book as the registry keeps one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from iotcore.clock import Clock, SystemClock
+from iotcore.provision.ca import Anchor, Authority, IssuedCertificate
+from iotcore.provision.enroll import Enrolment
+from iotcore.provision.services import ensure_service
+from tests.support.requests import key_pem, p256
+
+PASSPHRASE = b"correct horse battery staple"
+
+
+def authority(folder: Path, clock: Clock | None = None) -> Authority:
+    """A new authority in `folder`/ca."""
+    return Authority.ensure(folder / "ca", PASSPHRASE, clock or SystemClock())
+
+
+def device_files(authority_: Authority, folder: Path, anchor: Anchor, name: str) -> tuple[Path, Path, IssuedCertificate]:
+    """A device's certificate and key as files, and what was issued."""
+    key = p256()
+    issued = authority_.issue_device(anchor, key.public_key(), name)
+    folder.mkdir(parents=True, exist_ok=True)
+    cert_file, key_file = folder / f"{anchor.value}-{name}.pem", folder / f"{anchor.value}-{name}.key"
+    cert_file.write_bytes(issued.pem)
+    key_file.write_bytes(key_pem(key))
+    return cert_file, key_file, issued
+
+
+def service_files(authority_: Authority, folder: Path, name: str) -> tuple[Path, Path]:
+    """A service's certificate and key as files."""
+    return ensure_service(authority_, folder, name, SystemClock())
+
+
+@dataclass
+class TokenBook:
+    """Tokens by device, used once; what was recorded and audited."""
+
+    tokens: dict[str, str]
+    anchors: dict[str, Sequence[Anchor]]
+    recorded: list[IssuedCertificate] = field(default_factory=list)
+    audited: list[tuple[str, str, str]] = field(default_factory=list)
+
+    async def anchors_of(self, device: str) -> Sequence[Anchor]:
+        return self.anchors.get(device, ())
+
+    async def use_token(self, token: str, device: str) -> bool:
+        await asyncio.sleep(0)  # a registry is never at once: lets two requests meet
+        if self.tokens.get(token) != device:
+            return False
+        del self.tokens[token]
+        return True
+
+    async def record(self, certificate: IssuedCertificate) -> None:
+        self.recorded.append(certificate)
+
+    async def audit(self, action: str, device: str, detail: str) -> None:
+        self.audited.append((action, device, detail))
+
+    def enrolment(self, authority_: Authority) -> Enrolment:
+        """The road to a certificate, over this book."""
+        return Enrolment(authority_, self.anchors_of, self.use_token, self.record, self.audit)
+
+
+async def run(*command: str | Path, stdin: bytes = b"") -> tuple[int, bytes, str]:
+    """Run a program to its end: exit code, standard output, standard error."""
+    process = await asyncio.create_subprocess_exec(
+        *map(str, command), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(30):
+        out, err = await process.communicate(stdin)
+    assert process.returncode is not None
+    return process.returncode, out, err.decode(errors="replace")
