@@ -1,0 +1,237 @@
+"""The command `iotcore noun verb`. Exit codes: 0 well, 1 something is wrong (said in one line), 2 the command line is."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from iotcore.errors import ConfigError, IotError
+from iotcore.settings import Settings, load
+
+CONFIG_VARIABLE = "IOTCORE_CONFIG"
+DEFAULT_CONFIG = "iotcore.toml"
+PROCESSES = ("fire", "telemetry", "modbus", "web", "keeper", "broker-fire", "broker-field")
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse, run, and turn every deliberate error into one clear line."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        sys.exit(command(options))
+    except ConfigError as error:
+        sys.exit("\n".join(f"iotcore: {problem}" for problem in error.problems))
+    except IotError as error:
+        sys.exit(f"iotcore: {error}")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="iotcore", description="Device platform for smart cities, with an isolated fire lane.")
+    nouns = parser.add_subparsers(required=True, metavar="COMMAND")
+    _platform_commands(nouns)
+    _registry_commands(nouns)
+    _simulator_commands(nouns)
+    return parser
+
+
+def _platform_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    _command(nouns, "up", "run the whole platform on this machine", _up)
+    run = _command(nouns, "run", "run one process of the platform", _run)
+    run.add_argument("process", choices=PROCESSES)
+    doctor = _command(nouns, "doctor", "look at everything the platform stands on, and say what to do", _doctor)
+    doctor.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    demo = _command(nouns, "demo", "the platform with a simulated city; one premises burns", _demo, config=False)
+    demo.add_argument("--data", default=".demo", help="data folder (default: %(default)s)")
+    demo.add_argument(
+        "--once", action="store_true", help="one fire, then exit: 0 if the receiver acknowledged exactly one incident"
+    )
+    demo.add_argument("--json", action="store_true", help="with --once: print the timeline as JSON")
+    demo.add_argument("--port", type=int, default=8080, help="of the page (default: %(default)s)")
+    demo.add_argument("--brokers", choices=("auto", "mosquitto", "amqtt"), default="auto")
+    demo.add_argument("--growth", choices=("slow", "medium", "fast", "ultra-fast"), default="ultra-fast", help="of the fire")
+    _replay_options(demo, "--replay")
+
+
+def _registry_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    importing = _command(nouns, "import", "add premises, zones and devices from a JSON document", _import)
+    importing.add_argument("file", type=Path)
+    token = _command(nouns, "token", "make a one-time enrolment token for a device", _token)
+    token.add_argument("device")
+    token.add_argument("--hours", type=float, default=24.0, help="how long it may be used (default: %(default)s)")
+    listing = _command(nouns, "devices", "list the devices", _devices)
+    listing.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    incidents = _command(nouns, "incidents", "list incidents with their timelines", _incidents)
+    incidents.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    for verb, text in (("acknowledge", "take an incident"), ("reset", "close an incident's episode")):
+        act = _command(nouns, verb, text, _intend)
+        act.add_argument("incident")
+        act.add_argument("--by", default=os.environ.get("USER", "operator"))
+        act.set_defaults(kind=verb)
+
+
+def _simulator_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    sim = nouns.add_parser("sim", help="simulators").add_subparsers(required=True, metavar="COMMAND")
+    enrol = _command(sim, "enrol", "enrol a device as it would itself: key, CSR, token, certificate", _sim_enrol)
+    enrol.add_argument("device")
+    enrol.add_argument("--token", required=True)
+    enrol.add_argument("--folder", type=Path, default=Path("device"), help="where its key and certificate go")
+    replay = _command(sim, "replay", "play a measured fire through a simulated detector", _sim_replay)
+    _replay_options(replay, "file")
+    replay.add_argument("--device", default="sd-replay", help="made and enrolled when it does not exist (default: %(default)s)")
+    replay.add_argument("--offline", action="store_true", help="only ask the rules when they would alarm; no platform needed")
+
+
+def _replay_options(parser: argparse.ArgumentParser, file: str) -> None:
+    parser.add_argument(file, type=Path, metavar="FILE.csv")
+    parser.add_argument("--time", default="TIME", help="column of the time, s (default: %(default)s)")
+    parser.add_argument("--smoke", default="SMA_1", help="column of the smoke (default: %(default)s)")
+    parser.add_argument("--temperature", default="TCA_1", help="column of the temperature, °C (default: %(default)s)")
+    parser.add_argument("--smoke-unit", default="1/m-od10", help="1/m-od10, 1/m-ext, dB/m or %%/ft (default: %(default)s)")
+    parser.add_argument("--speed", type=float, default=1.0, help="times as fast as life; slopes are steeper by as much")
+    parser.add_argument("--baseline", type=float, default=0.0, help="seconds of quiet before the curve")
+
+
+def _command(
+    nouns: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    text: str,
+    function: Callable[[argparse.Namespace], int],
+    *,
+    config: bool = True,
+) -> argparse.ArgumentParser:
+    parser = nouns.add_parser(name, help=text, description=text)
+    parser.set_defaults(command=function)
+    if config:
+        default = os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG)
+        parser.add_argument(
+            "--config", type=Path, default=Path(default), help=f"settings (default: ${CONFIG_VARIABLE} or %(default)s)"
+        )
+    return parser
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    return load(options.config, os.environ)
+
+
+def _up(options: argparse.Namespace) -> int:
+    from iotcore.process import serve
+    from iotcore.up import up
+
+    serve(up(_settings(options), options.config))
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    from iotcore import app
+    from iotcore.process import serve
+
+    settings = _settings(options)
+    name: str = options.process
+    main = {
+        "fire": app.run_fire,
+        "telemetry": app.run_telemetry,
+        "modbus": app.run_modbus,
+        "web": app.run_web,
+        "keeper": app.run_keeper,
+        "broker-fire": app.run_fire_broker,
+        "broker-field": app.run_field_broker,
+    }[name]
+    serve(main(settings), fast_loop=name in {"modbus", "web"})
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from iotcore.clock import SystemClock
+    from iotcore.doctor import examine
+
+    logging.getLogger().setLevel(logging.CRITICAL)
+    findings = asyncio.run(examine(_settings(options), SystemClock()))
+    if options.output == "json":
+        _say(json.dumps([finding.plain() for finding in findings], ensure_ascii=False, indent=2))
+    else:
+        for finding in findings:
+            _say(f"{'ok  ' if finding.well else 'BAD '} {finding.name}: {finding.said}")
+            if finding.remedy and not finding.well:
+                _say(f"     → {finding.remedy}")
+    return 0 if all(finding.well for finding in findings) else 1
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from iotcore.demo import Demo
+
+    return Demo.from_options(options).run()
+
+
+def _import(options: argparse.Namespace) -> int:
+    from iotcore import office
+
+    _say(asyncio.run(office.import_city(_settings(options), options.file)))
+    return 0
+
+
+def _token(options: argparse.Namespace) -> int:
+    from iotcore import office
+
+    _say(asyncio.run(office.make_token(_settings(options), options.device, options.hours * 3600.0)))
+    return 0
+
+
+def _devices(options: argparse.Namespace) -> int:
+    from iotcore import office
+
+    rows = asyncio.run(office.devices(_settings(options)))
+    _table(rows, options.output)
+    return 0
+
+
+def _incidents(options: argparse.Namespace) -> int:
+    from iotcore import office
+
+    _table(office.incidents(_settings(options)), options.output)
+    return 0
+
+
+def _intend(options: argparse.Namespace) -> int:
+    from iotcore import office
+
+    asyncio.run(office.intend(_settings(options), options.kind, options.incident, options.by))
+    return 0
+
+
+def _sim_enrol(options: argparse.Namespace) -> int:
+    from iotcore import playground
+
+    _say(asyncio.run(playground.enrol_device(_settings(options), options.device, options.token, options.folder)))
+    return 0
+
+
+def _sim_replay(options: argparse.Namespace) -> int:
+    from iotcore import playground
+
+    measured = playground.measured_from(options)
+    if options.offline:
+        return playground.replay_offline(measured)
+    return asyncio.run(playground.replay(_settings(options), measured, options.device))
+
+
+def _table(rows: list[dict[str, object]], output: str) -> None:
+    if output == "json":
+        _say(json.dumps(rows, ensure_ascii=False, indent=2))
+        return
+    for row in rows:
+        _say("  ".join(f"{key}={value}" for key, value in row.items() if value not in (None, "")))
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")

@@ -1,0 +1,93 @@
+"""What an operator does from the command line: import a city, make tokens, look at devices and incidents, take and reset them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from iotcore import app, home
+from iotcore.clock import SystemClock
+from iotcore.errors import ConfigError, Problem
+from iotcore.journal.database import connect_readonly
+from iotcore.journal.timeline import incidents as read_incidents
+from iotcore.registry.records import IntentKind
+from iotcore.registry.store import Registry, open_registry
+from iotcore.settings import Settings
+
+BY = "iotcore"  # who stands in the audit when the command line acts
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Registry]:
+    """The registry, closed at the end."""
+    home.check_folder(settings.folder)
+    registry = await open_registry(settings.registry_url, SystemClock())
+    try:
+        yield registry
+    finally:
+        await registry.close()
+
+
+async def import_city(settings: Settings, file: Path) -> str:
+    """Add what a city document holds; importing it again changes nothing.
+
+    Raises:
+        ConfigError: with every problem of the document; then nothing is imported.
+    """
+    try:
+        document = json.loads(await asyncio.to_thread(file.read_bytes))
+    except OSError as error:
+        raise ConfigError([Problem(str(file), "", f"cannot be read: {error.strerror}")]) from error
+    except ValueError as error:
+        raise ConfigError([Problem(str(file), "", f"is not JSON: {error}")]) from error
+    async with opened(settings) as registry:
+        done = await registry.import_city(document, app.specs_of(settings), BY)
+    return f"{done.added} added, {done.changed} changed, {done.same} as they were"
+
+
+async def make_token(settings: Settings, device: str, ttl_s: float) -> str:
+    """A one-time enrolment token; it is shown here once and stored hashed."""
+    async with opened(settings) as registry:
+        return await registry.create_token(device, ttl_s, BY)
+
+
+async def devices(settings: Settings) -> list[dict[str, object]]:
+    """All devices, a row each."""
+    async with opened(settings) as registry:
+        directory = await registry.directory(app.specs_of(settings))
+    return [
+        {
+            "device": b.device,
+            "title": b.title,
+            "model": b.spec.model,
+            "state": b.state,
+            "premises": b.premises,
+            "zone": b.zone,
+            "publisher": b.publisher,
+            "connection": b.connection,
+        }
+        for b in directory.devices.values()
+    ]
+
+
+def incidents(settings: Settings) -> list[dict[str, object]]:
+    """The newest incidents with their timelines, a row each."""
+    path = settings.folder / "journal.db"
+    if not path.exists():
+        return []
+    connection = connect_readonly(path)
+    try:
+        return [{**msgspec.to_builtins(one), "latencies_ms": one.latencies_ms()} for one in read_incidents(connection)]
+    finally:
+        connection.close()
+
+
+async def intend(settings: Settings, kind: IntentKind, incident: str, by: str) -> None:
+    """Ask the fire lane to acknowledge or reset; it applies intents within a fraction of a second."""
+    async with opened(settings) as registry:
+        await registry.intent(kind, incident, by)
