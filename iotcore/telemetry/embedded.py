@@ -1,0 +1,196 @@
+"""telemetry.db: the telemetry store that needs no server, and what the page shows of every device.
+
+    value      one row for each value, clustered by series and time: a range or a mean per interval reads one stretch
+    latest     the last value of each point        presence   online, offline, last seen        fault   what is wrong
+
+`latest`, `presence` and `fault` are kept here whatever the store is (`panel` writes them). SQLite in WAL mode: one process
+writes, others read meanwhile (`queries`).
+Times are ns in `value` (as in `line`), ms UTC elsewhere. One thread owns the writing connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import msgspec
+
+from iotcore.errors import StoreFull
+from iotcore.journal.database import connect, transaction
+from iotcore.reading import Quality, Reading, Scalar
+from iotcore.registry.directory import Binding
+from iotcore.telemetry.line import LEVEL, timestamp_ns
+from iotcore.telemetry.store import Later, Rejected, Written
+
+CACHE_KIB = 32 * 1024  # pages of the series being written stay in memory: a row is then one page write at a checkpoint
+WAL_LIMIT_BYTES = 64 * 1024 * 1024
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS series (
+    id     INTEGER PRIMARY KEY,
+    device TEXT NOT NULL,
+    point  TEXT NOT NULL,
+    UNIQUE (device, point)
+);
+CREATE TABLE IF NOT EXISTS value (
+    series  INTEGER NOT NULL,
+    at_ns   INTEGER NOT NULL,
+    value,                              -- REAL, or TEXT for a text point, or NULL when there was none
+    quality INTEGER NOT NULL,           -- 0 good, 1 uncertain, 2 bad
+    test    INTEGER NOT NULL,
+    PRIMARY KEY (series, at_ns)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS latest (
+    device      TEXT NOT NULL,
+    point       TEXT NOT NULL,
+    value,                              -- REAL, INTEGER 0 or 1 for a bool, TEXT, or NULL
+    quality     TEXT NOT NULL,          -- good | uncertain | bad
+    why         TEXT NOT NULL,
+    observed_ms REAL NOT NULL,
+    received_ms REAL NOT NULL,
+    PRIMARY KEY (device, point)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS presence (
+    device       TEXT PRIMARY KEY,
+    state        TEXT NOT NULL,         -- online | offline, or empty while only readings have told of it
+    changed_ms   REAL,                  -- when the state was last told
+    last_seen_ms REAL,                  -- when something of its own came; a retained status is no sign of life
+    firmware     TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS fault (      -- the columns of the journal's table, so that one page reads both
+    device     TEXT NOT NULL,
+    reason     TEXT NOT NULL,
+    first_ms   REAL NOT NULL,
+    last_ms    REAL NOT NULL,
+    count      INTEGER NOT NULL,
+    cleared_ms REAL,
+    PRIMARY KEY (device, reason)
+);
+"""
+
+T = TypeVar("T")
+
+
+class Row(msgspec.Struct, frozen=True, array_like=True):
+    """One reading as the spool keeps it for this store: values are (point, value, quality level)."""
+
+    device: str
+    at_ns: int
+    test: bool
+    values: list[tuple[str, float | str | None, int]]
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Row).decode
+
+
+class TelemetryFile:
+    """The writing side of telemetry.db: `async with TelemetryFile(path) as file`; work runs on its own thread, in order."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="telemetry-db")
+        self._connection: sqlite3.Connection | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._run(self._open)
+        except BaseException:
+            self._thread.shutdown()
+            raise
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._connection is not None:
+            await self._run(self._connection.close)
+        self._thread.shutdown()
+
+    async def in_transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in one durable transaction.
+
+        Raises:
+            StoreFull, StoreError: nothing of it happened.
+        """
+
+        def run() -> T:
+            assert self._connection is not None, "use `async with TelemetryFile(...)`"
+            with transaction(self._connection):
+                return work(self._connection)
+
+        return await self._run(run)
+
+    def _open(self) -> None:
+        self._connection = connect(self._path)
+        self._connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        self._connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
+        self._connection.executescript(SCHEMA)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+class EmbeddedStore:
+    """The telemetry store in `file`; a row is idempotent by series and time."""
+
+    format = "row1"
+
+    def __init__(self, file: TelemetryFile) -> None:
+        self._file = file
+        self._series: dict[tuple[str, str], int] = {}
+
+    def record(self, reading: Reading, binding: Binding) -> bytes:  # noqa: ARG002 - the tags live in the registry
+        """The reading as one line of JSON; a number that is not finite becomes none, and bad."""
+        values = [(v.point, *_storable(v.value, v.quality)) for v in reading.values]
+        return _encode(Row(reading.device, timestamp_ns(reading), reading.test, values))
+
+    async def ensure(self) -> Later | None:
+        """Nothing to do: the tables are made when the file is opened."""
+        return None
+
+    async def write(self, records: Sequence[bytes]) -> Written | Later:
+        """Insert or replace the rows in one transaction."""
+        rows: list[Row] = []
+        rejected: list[Rejected] = []
+        for record in records:
+            try:
+                rows.append(_decode(record))
+            except msgspec.DecodeError as error:
+                rejected.append(Rejected(record, str(error)))
+        try:
+            learned = await self._file.in_transaction(lambda connection: self._insert(connection, rows))
+        except StoreFull as error:
+            return Later("full", str(error))
+        self._series.update(learned)
+        return Written(tuple(rejected))
+
+    def _insert(self, connection: sqlite3.Connection, rows: list[Row]) -> dict[tuple[str, str], int]:
+        """Store rows; returns the series first met here, to be remembered once they are committed."""
+        learned: dict[tuple[str, str], int] = {}
+        values = []
+        for row in rows:
+            for point, value, level in row.values:
+                key = (row.device, point)
+                series = self._series.get(key) or learned.get(key)
+                if series is None:
+                    connection.execute("INSERT INTO series (device, point) VALUES (?, ?) ON CONFLICT DO NOTHING", key)
+                    found = connection.execute("SELECT id FROM series WHERE device = ? AND point = ?", key).fetchone()
+                    series = learned[key] = int(found[0])
+                values.append((series, row.at_ns, value, level, row.test))
+        values.sort(key=lambda item: item[:2])  # neighbours in the file one after another
+        connection.executemany(
+            "INSERT OR REPLACE INTO value (series, at_ns, value, quality, test) VALUES (?, ?, ?, ?, ?)", values
+        )
+        return learned
+
+
+def _storable(value: Scalar | None, quality: Quality) -> tuple[float | str | None, int]:
+    """A value as SQLite and JSON can hold it, and its quality level; a number that is not finite is none, and bad."""
+    if value is None or isinstance(value, str):
+        return value, LEVEL[quality]
+    return (float(value), LEVEL[quality]) if math.isfinite(value) else (None, LEVEL[Quality.BAD])

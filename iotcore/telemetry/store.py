@@ -1,0 +1,52 @@
+"""What the lane asks of a telemetry store: InfluxDB (`influx`) or SQLite (`embedded`).
+
+A store says how one reading becomes one record of bytes, and takes many of them at once. Writing a record twice must leave one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from iotcore.reading import Reading
+from iotcore.registry.directory import Binding
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A record that the store will never take, and what it said."""
+
+    record: bytes
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """All records are in the store, except those it rejected for good."""
+
+    rejected: tuple[Rejected, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """The store cannot take them now: `reason` is a name, `detail` what it said; not before `after_s` if it gave a time."""
+
+    reason: str
+    detail: str
+    after_s: float = 0.0
+
+
+class Store(Protocol):
+    """A telemetry store."""
+
+    format: str  # name of the record format; the spool keeps records of different formats apart
+
+    def record(self, reading: Reading, binding: Binding) -> bytes:
+        """One reading as bytes without a line feed."""
+
+    async def ensure(self) -> Later | None:
+        """Make sure that the database exists; None when it does. Never raises for a store that is down."""
+
+    async def write(self, records: Sequence[bytes]) -> Written | Later:
+        """Write records once; on `Later` some of them may be in the store already. Never raises for a store that is down."""

@@ -1,0 +1,234 @@
+"""Writing to the real InfluxDB 1.x, to the v2 API of VictoriaMetrics, and to answers that neither of the two gives."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from iotcore.clock import ManualClock
+from iotcore.reading import Quality, Reading, Value
+from iotcore.registry.directory import Binding
+from iotcore.settings import Store
+from iotcore.specs.load import load_folder, shipped_folder
+from iotcore.telemetry.influx import Influx1, Influx2
+from iotcore.telemetry.store import Later, Written
+from tests.support.influx import Influxd
+from tests.support.ports import free_port
+from tests.support.victoria import Victoria
+
+CLOCK = ManualClock()
+SPECS = load_folder(shipped_folder())
+AIR = Binding("a1", "", SPECS["vaisala-aqt530"], "air", "gw", "active", premises="Trạm 1, Hàm Rồng")
+SIGNAL = Binding("s1", "", SPECS["iotcore-mqtt-signal"], "traffic", "s1", "active")
+READING = Reading("a1", "b", 1, "reading", CLOCK.now_ms, CLOCK.now_ms, (Value("pm10", 12.5), Value("no2", 7.0)))
+
+
+@pytest.fixture(scope="module")
+def influxd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influxd]:
+    with Influxd(tmp_path_factory.mktemp("influx")) as server:
+        yield server
+
+
+@pytest.fixture
+async def store(influxd: Influxd) -> AsyncIterator[Influx1]:
+    influxd.query('DROP DATABASE "iotcore"')
+    async with Influx1(Store(kind="influx1", url=influxd.url), CLOCK) as one:
+        assert await one.ensure() is None
+        yield one
+
+
+async def test_a_reading_comes_back_by_influxql_with_its_time_tags_and_values(store: Influx1, influxd: Influxd) -> None:
+    assert await store.write([store.record(READING, AIR)]) == Written()
+    (series,) = influxd.query("SELECT * FROM air_station")
+    row = dict(zip(series["columns"], series["values"][0], strict=True))
+    assert row == {
+        "time": int(CLOCK.now_ms) * 1_000_000 + 1,
+        "device": "a1",
+        "model": "vaisala-aqt530",
+        "premises": "Trạm 1, Hàm Rồng",
+        "pm10": 12.5,
+        "no2": 7,
+        "quality": 0,
+    }
+
+
+async def test_writing_twice_leaves_one_point(store: Influx1, influxd: Influxd) -> None:
+    lines = [store.record(replace(READING, seq=seq), AIR) for seq in (1, 2, 3)]
+    for _ in range(2):
+        assert await store.write(lines) == Written()
+    assert influxd.count("air_station") == 3
+
+
+@pytest.mark.parametrize("text", ['say "no"', "back\\slash", "a,b=c d", "ends\\", "Đèn đỏ ⛔", ""])
+async def test_text_comes_back_as_it_was(store: Influx1, influxd: Influxd, text: str) -> None:
+    reading = replace(READING, device="s1", values=(Value("mode", text),))
+    assert await store.write([store.record(reading, SIGNAL)]) == Written()
+    (series,) = influxd.query("SELECT mode FROM traffic_signal")
+    assert series["values"][0][1] == text
+
+
+@pytest.mark.parametrize("premises", ["a b", "a,b", "a=b", "a\\b", "a\\,b", 'a"b', "số 8"])
+async def test_a_tag_comes_back_as_it_was(store: Influx1, influxd: Influxd, premises: str) -> None:
+    assert await store.write([store.record(READING, replace(AIR, premises=premises))]) == Written()
+    (series,) = influxd.query('SHOW TAG VALUES FROM air_station WITH KEY = "premises"')
+    assert series["values"] == [["premises", premises]]
+
+
+@pytest.mark.parametrize("number", [0.0, -1e-7, 1e25, 5e-324, 1.7e308, 123456789.125])
+async def test_a_number_comes_back_as_it_was(store: Influx1, influxd: Influxd, number: float) -> None:
+    reading = replace(READING, values=(Value("pm10", number),))
+    assert await store.write([store.record(reading, AIR)]) == Written()
+    (series,) = influxd.query("SELECT pm10 FROM air_station")
+    assert series["values"][0][1] == number
+
+
+async def test_one_line_of_the_wrong_type_is_found_and_the_others_are_stored(store: Influx1, influxd: Influxd) -> None:
+    await store.write([store.record(READING, AIR)])
+    lines = [store.record(replace(READING, seq=seq), AIR) for seq in range(2, 40)]
+    wrong = b'air_station,device=a1 pm10="high" 1795312800000000000'
+    garbage = b"this is no line"
+    result = await store.write([*lines[:20], wrong, *lines[20:], garbage])
+    assert isinstance(result, Written)
+    assert [one.record for one in result.rejected] == [wrong, garbage]
+    assert "field type conflict" in result.rejected[0].detail
+    assert "unable to parse" in result.rejected[1].detail
+    assert influxd.count("air_station") == 39
+
+
+async def test_a_batch_that_is_wrong_as_a_whole_needs_no_halving(store: Influx1) -> None:
+    await store.write([store.record(READING, AIR)])
+    wrong = [b'air_station,device=a1 pm10="high" %d' % (1_795_312_800_000_000_000 + n) for n in range(1000)]
+    result = await store.write(wrong)
+    assert isinstance(result, Written)
+    assert len(result.rejected) == 1000
+
+
+async def test_a_database_that_vanished_is_created_again(store: Influx1, influxd: Influxd) -> None:
+    influxd.query('DROP DATABASE "iotcore"')
+    result = await store.write([store.record(READING, AIR)])
+    assert isinstance(result, Later)
+    assert result.reason == "no_database"
+    assert await store.write([store.record(READING, AIR)]) == Written()
+
+
+async def test_a_server_that_is_not_there_means_later() -> None:
+    nowhere = Store(kind="influx1", url=f"http://127.0.0.1:{free_port()}")
+    for kind in (Influx1, Influx2):
+        async with kind(nowhere, CLOCK) as store:
+            result = await store.write([b"a b=1 1"])
+            assert isinstance(result, Later)
+            assert result.reason == "unreachable"
+
+
+async def test_a_wrong_password_means_later_and_the_right_one_writes(tmp_path: Path) -> None:
+    with Influxd(tmp_path, user="lane", password="pw") as server:
+        async with Influx1(Store(kind="influx1", url=server.url, username="lane", password="no"), CLOCK) as store:
+            result = await store.write([b"a b=1 1"])
+            assert isinstance(result, Later)
+            assert result.reason == "not_authorised"
+        async with Influx1(Store(kind="influx1", url=server.url, username="lane", password="pw"), CLOCK) as store:
+            assert await store.ensure() is None
+            assert await store.write([b"a quality=1 1"]) == Written()
+
+
+async def test_the_v2_road_reaches_a_real_server(tmp_path: Path) -> None:
+    with Victoria(tmp_path) as server:
+        async with Influx2(Store(kind="influx2", url=server.url, org="city", token="t"), CLOCK) as store:
+            bad = replace(READING, seq=2, values=(Value("pm10", 9999.0, Quality.BAD, "out_of_range"),))
+            assert await store.write([store.record(READING, AIR), store.record(bad, AIR)]) == Written()
+        (series,) = server.export('{__name__="air_station_pm10"}')
+        assert series["metric"]["device"] == "a1"
+        assert series["values"] == [12.5]
+        (kept,) = server.export('{__name__="air_station_pm10_bad"}')
+        assert kept["values"] == [9999]
+
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+@asynccontextmanager
+async def answering(handler: Handler) -> AsyncIterator[str]:
+    """A server that answers as the InfluxDB documentation says; gives its URL."""
+    app = web.Application()
+    app.router.add_post("/{path:.*}", handler)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+def v2(url: str, token: str) -> Influx2:
+    return Influx2(Store(kind="influx2", url=url, org="city", token=token), CLOCK)
+
+
+def documented_v2(stored: set[bytes], limit: int = 10_000) -> Handler:
+    """POST /api/v2/write as documented: token, bucket, org, precision; 422 stores the good lines; 413 above `limit`."""
+
+    async def write(request: web.Request) -> web.Response:
+        if request.headers.get("Authorization") != "Token secret":
+            return web.json_response({"code": "unauthorized", "message": "unauthorized access"}, status=401)
+        assert request.path == "/api/v2/write"
+        assert dict(request.query) == {"org": "city", "bucket": "iotcore", "precision": "ns"}
+        body = await request.read()
+        if len(body) > limit:
+            return web.json_response({"code": "request too large", "message": "payload too large"}, status=413)
+        lines = body.split(b"\n")
+        stored.update(one for one in lines if b"pm10=" in one)
+        if all(b"pm10=" in one for one in lines):
+            return web.Response(status=204)
+        text = "failure writing points to database: partial write: field type conflict: ..."
+        return web.json_response({"code": "unprocessable entity", "message": text}, status=422)
+
+    return write
+
+
+@pytest.mark.parametrize("limit", [10_000, 100])
+async def test_v2_422_stores_the_good_and_rejects_the_bad_and_413_is_halved(limit: int) -> None:
+    stored: set[bytes] = set()
+    lines = [b"air_station,device=a1 pm10=1.0 %d" % n for n in range(40)]
+    lines[17] = b"air_station,device=a1 other=1.0 17"
+    async with answering(documented_v2(stored, limit)) as url, v2(url, "secret") as store:
+        result = await store.write(lines)
+    assert isinstance(result, Written)
+    assert [one.record for one in result.rejected] == [lines[17]]
+    assert stored == {*lines} - {lines[17]}
+
+
+async def test_v2_a_wrong_token_means_later_and_loses_nothing() -> None:
+    async with answering(documented_v2(set())) as url, v2(url, "wrong") as store:
+        result = await store.write([b"a pm10=1.0 1"])
+    assert isinstance(result, Later)
+    assert result.reason == "not_authorised"
+    assert "unauthorized access" in result.detail
+
+
+@pytest.mark.parametrize("kind", [Influx1, Influx2])
+@pytest.mark.parametrize(
+    ("status", "header", "wait_s"),
+    [
+        (429, "7", 7.0),
+        (503, "Sun, 22 Nov 2026 02:00:30 GMT", 30.0),
+        (503, "Sun, 22 Nov 2026 01:00:00 GMT", 0.0),
+        (503, "Mon, 23 Nov 2026 02:00:00 GMT", 300.0),
+        (429, "soon", 0.0),
+        (500, "", 0.0),
+        (502, "", 0.0),
+    ],
+)
+async def test_a_busy_or_broken_server_is_asked_again_when_it_says(
+    kind: type[Influx1 | Influx2], status: int, header: str, wait_s: float
+) -> None:
+    async def busy(_: web.Request) -> web.Response:
+        return web.Response(status=status, headers={"Retry-After": header} if header else {}, text="busy")
+
+    async with answering(busy) as url, kind(Store(url=url, org="city", token="secret"), CLOCK) as store:
+        assert await store.write([b"a pm10=1.0 1"]) == Later(f"http_{status}", "busy", wait_s)
