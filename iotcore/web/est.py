@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from aiohttp import BasicAuth, web
+from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
@@ -170,11 +170,16 @@ def _label(request: web.Request) -> Anchor | None:
 
 
 def _credentials(request: web.Request) -> tuple[str, str]:
+    """User and password of HTTP basic (RFC 7617), read as UTF-8."""
+    scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
     try:
-        given = BasicAuth.decode(request.headers.get("Authorization", ""), encoding="utf-8")
-    except ValueError as error:
-        raise EnrolmentError(enroll.TOKEN, "send HTTP basic: user = device, password = its enrolment token") from error
-    return given.login, given.password
+        given = base64.b64decode(encoded.strip(), validate=True).decode()
+    except ValueError:
+        given = ""
+    device, colon, token = given.partition(":")
+    if scheme.lower() != "basic" or not colon:
+        raise EnrolmentError(enroll.TOKEN, "send HTTP basic: user = device, password = its enrolment token")
+    return device, token
 
 
 async def _request_body(request: web.Request) -> bytes:
