@@ -38,7 +38,8 @@ def _problems(value: Any, to: Any, file: str, path: str) -> list[Problem]:
     if origin in (list, tuple) and isinstance(value, list) and args:
         return [p for i, item in enumerate(value) for p in _problems(item, args[0], file, f"{path}[{i}]")]
     if origin is dict and isinstance(value, dict):
-        return [p for key, item in value.items() for p in _problems(item, args[1], file, _join(path, str(key)))]
+        entries = [(key, item, _join(path, str(key))) for key, item in value.items()]
+        return [p for key, item, at in entries for p in _problems(key, args[0], file, at) + _problems(item, args[1], file, at)]
     try:
         msgspec.convert(value, to)
     except msgspec.ValidationError as error:

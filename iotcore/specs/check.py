@@ -105,7 +105,7 @@ def _wire(wire: ModbusWire, limits: ModbusLimits) -> Iterator[tuple[str, str]]:
 def _fit(point: Point, wire: ModbusWire) -> Iterator[tuple[str, str]]:
     """Kind, range and sentinels against what the raw type can hold."""
     one_bit = wire.type == "bit" or wire.bit is not None
-    if one_bit != (point.kind == "bool"):
+    if point.kind != ("bool" if one_bit else "number"):
         yield ".kind", "must be bool for one bit" if one_bit else f"{point.kind} has no meaning for a whole {wire.type}"
     if one_bit or point.kind != "number":
         return

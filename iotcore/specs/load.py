@@ -11,11 +11,11 @@ from iotcore.specs.model import DeviceSpec
 from iotcore.strict import convert
 
 MAX_FILE_BYTES = 256 * 1024  # our own limit; the largest panel map stays far below it
+PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def shipped_folder() -> Path:
+def shipped_folder(package: Path = PACKAGE) -> Path:
     """The specs that come with iotcore: beside the package in a checkout, inside it in a wheel."""
-    package = Path(__file__).resolve().parents[1]
     wheel = package / "shipped" / "firmware_specs"
     return wheel if wheel.is_dir() else package.parent / "firmware_specs"
 

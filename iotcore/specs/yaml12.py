@@ -71,6 +71,13 @@ def _scalar(pattern: re.Pattern[str], make: Callable[[str], Any]) -> Callable[[_
     return construct
 
 
+def _text(loader: _Loader, node: Node) -> str:
+    text = loader.construct_yaml_str(node)
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ConstructorError(None, None, "holds half a character (a lone surrogate)", node.start_mark)
+    return text
+
+
 def _float(text: str) -> float:
     return float(text.replace(".inf", "inf").replace(".nan", "nan"))
 
@@ -78,7 +85,7 @@ def _float(text: str) -> float:
 def _core() -> None:
     _Loader.yaml_implicit_resolvers = {}
     _Loader.yaml_constructors = {
-        f"{TAG}str": SafeConstructor.construct_yaml_str,
+        f"{TAG}str": _text,
         f"{TAG}seq": SafeConstructor.construct_yaml_seq,
         f"{TAG}map": SafeConstructor.construct_yaml_map,
         None: SafeConstructor.construct_undefined,
