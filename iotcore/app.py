@@ -15,10 +15,14 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Literal
 
+from drivers.modbus.poller import Poller
 from drivers.mqtt.canonical import decode
 from drivers.mqtt.ingest import Ingest
-from iotcore import home
+from drivers.outbox import Outbox
+from drivers.uplink import Uplink
+from iotcore import __version__, home
 from iotcore.alarms import rules as fire_rules
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
@@ -26,17 +30,29 @@ from iotcore.clock import Clock, SystemClock
 from iotcore.dispatch.cad_webhook import WebhookChannel
 from iotcore.dispatch.outbox import Channel, Dispatcher
 from iotcore.dispatch.sia_dc09 import Dc09Channel
-from iotcore.errors import ConfigError, StoreError
-from iotcore.follow import Follower, follow_intents
+from iotcore.errors import ConfigError, StartError, StoreError
+from iotcore.follow import POLL_S, Follower, follow_intents
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
-from iotcore.process import beat
+from iotcore.keeper import Keeper, overdue_notices
+from iotcore.process import BEAT_S, beat, beats
+from iotcore.provision import embedded_broker
 from iotcore.provision.acl import BrokerName
-from iotcore.registry.records import Intent
+from iotcore.provision.broker import choose, refresh_crl
+from iotcore.provision.broker_process import BrokerProcess
+from iotcore.provision.ca import Anchor, IssuedCertificate
+from iotcore.provision.enroll import Enrolment
+from iotcore.provision.gateway import ensure_gateway
+from iotcore.registry.records import Certificate, Intent
 from iotcore.registry.store import Registry, open_registry
 from iotcore.settings import Dc09Receiver, Settings
 from iotcore.specs.load import load_folder, shipped_folder
 from iotcore.specs.model import DeviceSpec
+from iotcore.web.app import LOOPBACK_NAMES
+from iotcore.web.app import create as create_page
+from iotcore.web.est import EstListener, server_context
+from iotcore.web.server import serve as serve_page
+from iotcore.web.view import StoredView
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +96,9 @@ async def run_fire(settings: Settings) -> None:
     dispatcher = Dispatcher(SqlOutbox(journal), channels, clock, f"fire-{os.getpid()}")
     broker = home.endpoint(settings, BrokerName.FIRE, home.FIRE_IN)
     try:
-        async with Ingest(broker, home.FIRE_IN, FIRE_FILTERS, clock) as ingest, asyncio.TaskGroup() as group:
+        version = _version(settings, BrokerName.FIRE)
+        ingest = Ingest(broker, home.FIRE_IN, FIRE_FILTERS, clock, version=version)
+        async with ingest, asyncio.TaskGroup() as group:
             lane = FireLane(
                 broker=ingest,
                 decode=decode,
@@ -129,8 +147,164 @@ class _Intents:
 
 
 async def _activate(registry: Registry, device: str) -> None:
-    """A device's first accepted reading makes it active; a registry that is down is asked again at its next start."""
+    """A device's first accepted reading makes it active; a registry that is down is asked again at the next start."""
     try:
-        await registry.set_state(device, "active", "ingest")
+        await registry.activate(device, "ingest")
     except StoreError as error:
         log.warning("%s could not be marked active: %s", device, error)
+
+
+async def run_telemetry(settings: Settings) -> None:
+    """The bulk lane: both brokers into the spool and the store."""
+    clock = SystemClock()
+    registry = await open_registry(settings.registry_url, clock)
+    follower = Follower(registry, specs_of(settings))
+    await follower.refresh()
+    await serve_telemetry(settings, follower, lambda device: _activate(registry, device), clock)
+
+
+async def run_modbus(settings: Settings) -> None:
+    """The central Modbus driver: a gateway like any other, that happens to run beside the core."""
+    clock = SystemClock()
+    registry = await open_registry(settings.registry_url, clock)
+    follower = Follower(registry, specs_of(settings))
+    gateway = settings.modbus_gateway
+    async with asyncio.TaskGroup() as group:
+        group.create_task(follower.run())
+        state: dict[str, Any] = {"connected": True, "waiting": f"for a gateway device named {gateway} in the registry"}
+        group.create_task(beat(settings.folder, "modbus", clock, lambda: state))
+        while gateway not in follower.directory.devices:  # noqa: ASYNC110 - the registry is polled, see Follower
+            await asyncio.sleep(POLL_S)
+        await _own_gateway(settings, registry, gateway, clock)
+        broker = home.endpoint(settings, BrokerName.FIELD, gateway)
+        async with Outbox(settings.folder / "outbox-modbus.db", clock) as outbox:
+            uplink = Uplink(broker, gateway, outbox, clock, protocol=_version(settings, BrokerName.FIELD), firmware=__version__)
+            poller = Poller(lambda: follower.directory, outbox.put, clock, interval_s=settings.modbus_interval_s or None)
+            group.create_task(uplink.run())
+            group.create_task(poller.run())
+            while True:
+                state = {
+                    "connected": uplink.connected,
+                    "kept": outbox.rows,
+                    "polls": poller.counters.polls,
+                    "evicted": outbox.evicted,
+                }
+                await asyncio.sleep(BEAT_S)
+
+
+async def _own_gateway(settings: Settings, registry: Registry, gateway: str, clock: Clock) -> None:
+    """The driver's own certificate, of the field anchor: made here, where the authority is, and recorded like any other."""
+    issued = ensure_gateway(home.authority(settings, clock), settings.folder / "certs", gateway, Anchor.FIELD, clock)
+    if issued is not None:
+        await registry.record_certificate(_recorded(issued), "modbus")
+
+
+async def run_web(settings: Settings) -> None:
+    """The page and the enrolment listener. It writes intents, and neither the journal nor MQTT."""
+    clock = SystemClock()
+    registry = await open_registry(settings.registry_url, clock)
+    follower = Follower(registry, specs_of(settings))
+    await follower.refresh()
+    authority = home.authority(settings, clock)
+    enrolment = Enrolment(
+        authority=authority,
+        anchors_of=lambda device: _anchors(follower, device),
+        use_token=registry.use_token,
+        record=lambda issued: registry.record_certificate(_recorded(issued), "est"),
+        audit=lambda action, device, detail: registry.note("est", action, device, detail),
+    )
+    tls = server_context(authority, settings.folder / "certs", settings.web.est_names)
+    page = create_page(
+        view=StoredView(settings.folder, lambda: follower.directory),
+        intend=registry.intent,
+        certificates=registry.certificates,
+        clock=clock,
+        language=settings.web.language,
+        hosts=[*LOOPBACK_NAMES, settings.web.host],
+        processes=lambda: beats(settings.folder, clock),
+    )
+    listener = EstListener(enrolment, tls, clock, host=settings.web.est_host, port=settings.web.est_port)
+    async with listener, asyncio.TaskGroup() as group:
+        group.create_task(follower.run())
+        group.create_task(beat(settings.folder, "web", clock, dict))
+        group.create_task(serve_page(page, settings.web.host, settings.web.port))
+
+
+async def _anchors(follower: Follower, device: str) -> tuple[Anchor, ...]:
+    """Of which anchors a device may have a certificate, its usual one first."""
+    await follower.refresh()  # a technician registers a device and enrols it in the same breath
+    binding = follower.directory.devices.get(device)
+    if binding is None or binding.state in {"suspended", "retired"}:
+        return ()
+    if binding.domain == "gateway":
+        return (Anchor.FIELD, Anchor.FIRE)
+    return (Anchor.FIRE,) if binding.domain == "fire" else (Anchor.FIELD,)
+
+
+async def run_keeper(settings: Settings) -> None:
+    """Periodic work: fresh revocation lists, and a watchdog that says aloud what no receiver has taken."""
+    clock = SystemClock()
+    keeper = Keeper(
+        republish=lambda: _republish(settings, clock),
+        overdue=lambda: overdue_notices(settings.folder / "journal.db", clock),
+        clock=clock,
+    )
+    async with asyncio.TaskGroup() as group:
+        group.create_task(keeper.run())
+        group.create_task(beat(settings.folder, "keeper", clock, keeper.state))
+
+
+def _republish(settings: Settings, clock: Clock) -> None:
+    authority = home.authority(settings, clock)
+    authority.republish()
+    for name in BrokerName:
+        if home.broker_settings(settings, name).run != "external":
+            refresh_crl(authority, home.broker_home(settings, name))
+
+
+async def run_fire_broker(settings: Settings) -> None:
+    """The fire broker as our child."""
+    await _run_broker(settings, BrokerName.FIRE)
+
+
+async def run_field_broker(settings: Settings) -> None:
+    """The field broker as our child."""
+    await _run_broker(settings, BrokerName.FIELD)
+
+
+async def _run_broker(settings: Settings, name: BrokerName) -> None:
+    chosen = choose(home.broker_settings(settings, name).run)
+    broker = home.broker_home(settings, name)
+    if chosen == "external":
+        raise StartError(f"The {name.value} broker is external by the settings", "Start it where it runs.")
+    if chosen == "amqtt":
+        await embedded_broker.run(broker, log.warning)
+        return
+    process = BrokerProcess(broker)
+    process.start()
+    try:
+        revoked = broker.crl.stat().st_mtime_ns
+        while process.running:
+            await asyncio.sleep(BEAT_S)
+            if (now := broker.crl.stat().st_mtime_ns) != revoked:
+                revoked = now
+                process.reload()
+        log.error("the %s broker ended: %s", name.value, process.last_words)
+    finally:
+        process.stop()
+
+
+def check(settings: Settings) -> None:
+    """Refuse a bad configuration as a whole before anything starts: specs, rules, brokers."""
+    rules_of(settings, specs_of(settings))
+    for name in BrokerName:
+        choose(home.broker_settings(settings, name).run)
+
+
+def _version(settings: Settings, name: BrokerName) -> Literal["5", "3.1.1"]:
+    """The MQTT version of a broker: the embedded amqtt knows 3.1.1 only."""
+    return "3.1.1" if choose(home.broker_settings(settings, name).run) == "amqtt" else "5"
+
+
+def _recorded(issued: IssuedCertificate) -> Certificate:
+    return Certificate(issued.serial, issued.cn, issued.anchor.value, int(issued.not_after_ms), issued.fingerprint)

@@ -10,7 +10,6 @@ import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from drivers.mqtt.ingest import Ingest
 from iotcore import home
@@ -55,8 +54,8 @@ async def examine(settings: Settings, clock: Clock) -> list[Finding]:
         ("clock", "Let the machine keep time: timedatectl set-ntp true.", lambda: _clock(clock)),
         ("certificates", "Start `iotcore up` once: it makes what is missing.", lambda: _certificates(settings, clock)),
         ("registry", "Check registry.url and that the database runs.", lambda: _registry(settings, clock)),
-        ("journal", "Start the fire process; if the file is damaged, restore it from the backup.", lambda: _journal(settings)),
-        ("store", "Check store.url, its credentials, and that it runs; telemetry waits in the spool.", lambda: _store(settings, clock)),
+        ("journal", "Start the fire process; if the file is damaged, restore the backup.", lambda: _journal(settings)),
+        ("store", "Check store.url, its credentials, and that it runs; telemetry waits.", lambda: _store(settings, clock)),
         *(
             (f"{name.value} broker", f"Start it, or check brokers.{name.value} in the settings.", _broker_check(settings, name, clock))
             for name in BrokerName
@@ -114,7 +113,7 @@ async def _certificates(settings: Settings, clock: Clock) -> Finding:
 
     authority = Authority.open(folder, custody.passphrase(folder, os.environ), clock)
     certs = settings.folder / "certs"
-    days = {cn: days_left(certs / f"{cn}.pem", clock) for cn in (*home.CLIENTS, home.EST_SERVER)}
+    days = {cn: days_left(certs / f"{cn}.pem", clock) for cn in home.CLIENTS}
     cn = min(days, key=lambda name: days[name])
     hours = min(authority.crl_left_s(anchor) for anchor in Anchor) / 3600.0
     said = f"first to expire: {cn} in {days[cn]:.0f} days; revocation lists good for {hours:.0f} h"
@@ -126,7 +125,7 @@ async def _certificates(settings: Settings, clock: Clock) -> Finding:
 
 
 async def _registry(settings: Settings, clock: Clock) -> Finding:
-    if settings.registry_url.startswith("sqlite://") and not Path(settings.registry_url.removeprefix("sqlite://")).exists():
+    if not settings.registry.url and not await asyncio.to_thread((settings.folder / "registry.db").exists):
         return Finding("registry", well=False, said="there is none yet", remedy="Start `iotcore up`, or `iotcore import FILE`.")
     registry = await open_registry(settings.registry_url, clock)
     try:

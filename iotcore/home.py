@@ -1,8 +1,8 @@
 """The data folder: made at the first start, completed at every later one. Nothing in it is ever replaced by guesswork.
 
-    ca/      three anchors and the passphrase's file         broker/   generated homes of the two brokers
-    certs/   our own services' certificates and keys         *.db      registry, journal, spools, telemetry
-    run/     one small file a second from each process       log/      what they said (demo)
+ca/      three anchors and the passphrase's file         broker/   generated homes of the two brokers
+certs/   our own services' certificates and keys         *.db      registry, journal, spools, telemetry
+run/     one small file a second from each process       log/      what they said (demo)
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ TELEMETRY_FIRE = "svc.telemetry.1.fire"
 TELEMETRY_FIELD = "svc.telemetry.1.field"
 DOCTOR_FIRE = "svc.doctor.1.fire"
 DOCTOR_FIELD = "svc.doctor.1.field"
-EST_SERVER = "svc.web.1.est"
 CLIENTS = (FIRE_IN, TELEMETRY_FIRE, TELEMETRY_FIELD, DOCTOR_FIRE, DOCTOR_FIELD)
 
 
@@ -86,7 +85,6 @@ def prepare(settings: Settings, clock: Clock) -> Authority:
     write_whole(certs / "service-root.pem", made.root_pem(Anchor.SERVICE))
     for cn in CLIENTS:
         ensure_service(made, certs, cn, (), clock)
-    ensure_service(made, certs, EST_SERVER, settings.web.est_names, clock)
     return made
 
 

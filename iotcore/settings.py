@@ -106,6 +106,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     web: Web = Web()
     receivers: list[Dc09Receiver | WebhookReceiver] = []
     modbus_gateway: str = "modbus-1"  # the gateway device that the central Modbus driver publishes as
+    modbus_interval_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0  # poll every unit this often; 0: as its spec says
 
     @property
     def folder(self) -> Path:

@@ -1,0 +1,70 @@
+"""The keeper: periodic work, and a watchdog that does not depend on the lane that it watches."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from iotcore.clock import Clock
+from iotcore.errors import IotError
+from iotcore.journal.database import connect_readonly
+
+log = logging.getLogger(__name__)
+
+REPUBLISH_S = 3600.0  # a revocation list that expires locks out the whole fleet; ours live 7 days
+LOOK_S = 5.0
+OVERDUE_MS = 100_000.0  # an alarm without the receiving centre's acknowledgement is a fault of its own (EN 54-21, type 1)
+
+
+class Keeper:
+    """Runs for ever; what fails is said and tried again at its next turn."""
+
+    def __init__(self, *, republish: Callable[[], None], overdue: Callable[[], list[str]], clock: Clock) -> None:
+        self._republish = republish
+        self._overdue = overdue
+        self._clock = clock
+        self._late: list[str] = []
+
+    def state(self) -> dict[str, Any]:
+        """For `iotcore doctor`: the notices that no receiver has taken in time."""
+        return {"overdue": self._late}
+
+    async def run(self) -> None:
+        """Look every few seconds, publish every hour."""
+        published_s: float | None = None
+        while True:
+            now_s = self._clock.monotonic_s()
+            if published_s is None or now_s - published_s >= REPUBLISH_S:
+                try:
+                    await asyncio.to_thread(self._republish)
+                    published_s = now_s
+                except (IotError, OSError):
+                    log.exception("the revocation lists could not be published")
+            late = await asyncio.to_thread(self._overdue)
+            for notice in late:
+                if notice not in self._late:
+                    log.critical("NOT DELIVERED for %.0f s: %s", OVERDUE_MS / 1000.0, notice)
+            self._late = late
+            await asyncio.sleep(LOOK_S)
+
+
+def overdue_notices(journal: Path, clock: Clock) -> list[str]:
+    """Notices that no receiver has acknowledged in time, each as: incident event → channel."""
+    if not journal.exists():
+        return []
+    connection = connect_readonly(journal)
+    try:
+        rows = connection.execute(
+            "SELECT incident, event, channel FROM outbox WHERE acknowledged_ms IS NULL AND created_ms < ? ORDER BY id",
+            (clock.wall_ms() - OVERDUE_MS,),
+        ).fetchall()
+    except sqlite3.OperationalError as error:  # the fire process is just making the file
+        log.info("the journal cannot be read yet: %s", error)
+        return []
+    finally:
+        connection.close()
+    return [f"{incident} {event} → {channel}" for incident, event, channel in rows]

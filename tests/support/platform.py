@@ -1,0 +1,154 @@
+"""The whole platform as its users run it: `iotcore up` in a folder of its own, on free ports, against real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from iotcore.clock import SystemClock
+from iotcore.process import beats
+from iotcore.wire.arrival import Endpoint
+from simulators.enrol import enrol
+from tests.support.ports import free_port
+
+PARTS = ("fire", "telemetry", "modbus", "web", "keeper")
+START_LIMIT_S = 40.0
+ARC_KEY = "0123456789ABCDEF"
+SECRET = "webhook-secret-of-this-test"
+
+
+class Platform:
+    """Start with `start`, always end with `stop`; both may be called again."""
+
+    def __init__(
+        self, folder: Path, *, arc_port: int, cad_url: str = "", store: dict[str, Any] | None = None, brokers: str = "mosquitto"
+    ) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.config = folder / "iotcore.toml"
+        self.fire_port, self.field_port, self.web_port, self.est_port = (free_port() for _ in range(4))
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log = folder / "up.log"
+        self.settings: dict[str, Any] = {
+            "data": str(self.data),
+            "modbus_interval_s": 1.0,
+            "brokers": {"fire": {"port": self.fire_port, "run": brokers}, "field": {"port": self.field_port, "run": brokers}},
+            "store": store or {"kind": "embedded"},
+            "web": {"port": self.web_port, "est_port": self.est_port},
+            "receivers": [
+                {"kind": "sia_dc09", "name": "arc", "host": "127.0.0.1", "port": arc_port, "key": ARC_KEY, "reply_timeout_s": 2.0}
+            ],
+        }
+        if cad_url:
+            self.settings["receivers"].append({"kind": "cad_webhook", "name": "cad", "url": cad_url, "secret": SECRET})
+        self.config.write_text(_toml(self.settings), encoding="utf-8")
+
+    def iotcore(self, *arguments: str) -> str:
+        """Run the command line to its end; its output."""
+        noun = arguments[:1]
+        done = subprocess.run(
+            [sys.executable, "-m", "iotcore", *noun, "--config", str(self.config), *arguments[1:]],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def import_city(self, document: dict[str, Any]) -> None:
+        """Register premises, zones and devices."""
+        path = self.folder / "city.json"
+        path.write_text(json.dumps(document), encoding="utf-8")
+        self.iotcore("import", str(path))
+
+    async def start(self) -> None:
+        """`iotcore up`, and wait until every part says that it is there and connected."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "iotcore", "up", "--config", str(self.config)], stdout=log, stderr=log
+            )
+        await self.until(self.ready, START_LIMIT_S, "the platform is up")
+
+    def ready(self) -> bool:
+        """Whether all parts run and are connected."""
+        assert self._process is not None
+        assert self._process.poll() is None, self.log()
+        said = beats(self.data, SystemClock())
+        return all(part in said and said[part].get("connected", True) for part in PARTS)
+
+    async def stop(self) -> None:
+        """SIGTERM; everything must be gone in time."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        children = psutil.Process(self._process.pid).children(recursive=True)
+        self._process.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(self._process.wait, 20)
+        _, alive = await asyncio.to_thread(psutil.wait_procs, children, 10)
+        for child in alive:
+            child.kill()
+        assert not alive, f"left behind: {[child.name() for child in alive]}"
+
+    def pid(self, part: str) -> int:
+        """The process of a part, or of a broker ("mosquitto fire")."""
+        if part.startswith("mosquitto "):
+            return int((self.data / "broker" / part.split()[1] / "mosquitto.pid").read_text())
+        return int(beats(self.data, SystemClock())[part]["pid"])
+
+    async def kill(self, part: str) -> None:
+        """kill -9, and wait until the supervisor has another one running."""
+        old = self.pid(part)
+        os.kill(old, signal.SIGKILL)
+        await self.until(lambda: self._replaced(part, old), START_LIMIT_S, f"{part} is back")
+
+    def _replaced(self, part: str, old: int) -> bool:
+        try:
+            return self.pid(part) != old and psutil.pid_exists(self.pid(part)) and self.ready()
+        except (KeyError, FileNotFoundError, ValueError):
+            return False
+
+    async def enrol(self, device: str, domain: str) -> Endpoint:
+        """A device gets its certificate as it would in the field: token, key, CSR, EST."""
+        token = self.iotcore("token", device)
+        service = self.data / "certs" / "service-root.pem"
+        paths = await enrol(f"https://127.0.0.1:{self.est_port}", token, device, service, self.folder / "devices")
+        port = self.fire_port if domain == "fire" else self.field_port
+        return Endpoint("127.0.0.1", port, service, paths.certificate, paths.key)
+
+    def log(self) -> str:
+        """The last that the platform said."""
+        return self._log.read_text(encoding="utf-8", errors="replace")[-6000:]
+
+    async def until(self, condition: Callable[[], bool], limit_s: float, what: str) -> None:
+        """Wait for a condition; fail with the platform's own words."""
+        deadline = time.monotonic() + limit_s
+        while not condition():
+            assert time.monotonic() < deadline, f"not in {limit_s:.0f} s: {what}\n{self.log()}"
+            await asyncio.sleep(0.05)
+
+
+def _toml(document: dict[str, Any]) -> str:
+    """A settings document as TOML: tables of scalars, one level of nesting, and the list of receivers."""
+    lines = [f"{key} = {json.dumps(value)}" for key, value in document.items() if not isinstance(value, dict | list)]
+    for key, value in document.items():
+        if isinstance(value, dict):
+            lines += _table(key, value)
+        elif isinstance(value, list):
+            for item in value:
+                lines += [f"[[{key}]]", *(f"{name} = {json.dumps(entry)}" for name, entry in item.items())]
+    return "\n".join([*lines, ""])
+
+
+def _table(name: str, table: dict[str, Any]) -> list[str]:
+    lines = [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items() if not isinstance(value, dict))]
+    for key, value in table.items():
+        if isinstance(value, dict):
+            lines += _table(f"{name}.{key}", value)
+    return lines
