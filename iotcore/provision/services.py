@@ -1,7 +1,8 @@
-"""The certificates of our own connections, on disk: certs/<cn>.pem and .key; and trust/service.pem to know the brokers by."""
+"""The certificates of our own services, on disk: <cn>.pem and <cn>.key in one folder."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,42 +12,57 @@ from cryptography.exceptions import InvalidSignature
 from iotcore.clock import Clock
 from iotcore.provision.ca import Anchor, Authority
 from iotcore.provision.files import SECRET_MODE, make_folder, write_whole
-from iotcore.wire.arrival import Endpoint
+from iotcore.provision.profile import device_urn
 
 
-def publish_trust(authority: Authority, data: Path) -> Path:
-    """Write data/trust/service.pem, whom clients of our brokers and of the enrolment listener trust."""
-    path = make_folder(data / "trust") / "service.pem"
-    write_whole(path, authority.root_pem(Anchor.SERVICE))
-    return path
+def ensure_service(authority: Authority, folder: Path, cn: str, names: Sequence[str], clock: Clock) -> tuple[Path, Path]:
+    """The certificate and key files of service `cn` in `folder`: a server when it has `names` (DNS or IP), else a client.
 
-
-def ensure_service(authority: Authority, data: Path, cn: str, clock: Clock) -> tuple[Path, Path]:
-    """The certificate and key files of service client `cn`, issued anew when missing, past half life, or of another authority."""
-    folder = make_folder(data / "certs")
+    Issued anew when missing, past half life, for other names, or of another authority.
+    """
     cert_file, key_file = folder / f"{cn}.pem", folder / f"{cn}.key"
-    if not (key_file.exists() and _still_good(cert_file, authority, clock)):
-        pair = authority.issue_service(cn)
-        cert_file.unlink(missing_ok=True)  # so that a cut in between leaves no certificate beside a foreign key
-        write_whole(key_file, pair.key_pem, SECRET_MODE)
-        write_whole(cert_file, pair.certificate.pem)
+    if not _still_good(cert_file, key_file, authority.root(Anchor.SERVICE), names, clock):
+        pair = authority.issue_service(cn, names)
+        _write_pair(cert_file, pair.certificate.pem, key_file, pair.key_pem)
     return cert_file, key_file
 
 
-def service_endpoint(data: Path, cn: str, host: str, port: int) -> Endpoint:
-    """How service `cn` meets a broker; its files are those of `ensure_service`."""
-    certs = data / "certs"
-    return Endpoint(host, port, data / "trust" / "service.pem", certs / f"{cn}.pem", certs / f"{cn}.key")
+def ensure_device(authority: Authority, folder: Path, device: str, anchor: Anchor, clock: Clock) -> IssuedCertificate | None:
+    """The same for a device that is ours (the central driver's gateway); what was issued, to be recorded, or None if it is kept."""
+    cert_file, key_file = folder / f"{device}.pem", folder / f"{device}.key"
+    if _still_good(cert_file, key_file, authority.root(anchor), [device_urn(device)], clock):
+        return None
+    key = ec.generate_private_key(ec.SECP256R1())
+    issued = authority.issue_device(anchor, key.public_key(), device)
+    _write_pair(cert_file, issued.pem, key_file, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return issued
 
 
-def _still_good(cert_file: Path, authority: Authority, clock: Clock) -> bool:
+def _write_pair(cert_file: Path, certificate: bytes, key_file: Path, key: bytes) -> None:
+    make_folder(cert_file.parent)
+    cert_file.unlink(missing_ok=True)  # so that a cut in between leaves no certificate beside a foreign key
+    write_whole(key_file, key, SECRET_MODE)
+    write_whole(cert_file, certificate)
+
+
+def _still_good(cert_file: Path, key_file: Path, root: x509.Certificate, names: Sequence[str], clock: Clock) -> bool:
     try:
         certificate = x509.load_pem_x509_certificate(cert_file.read_bytes())
-        certificate.verify_directly_issued_by(authority.root(Anchor.SERVICE))
+        certificate.verify_directly_issued_by(root)
     except (OSError, ValueError, TypeError, InvalidSignature):
+        return False
+    if not key_file.exists() or _names(certificate) != list(names):
         return False
     half = certificate.not_valid_before_utc + (certificate.not_valid_after_utc - certificate.not_valid_before_utc) / 2
     return datetime.fromtimestamp(clock.wall_ms() / 1000.0, UTC) < half
+
+
+def _names(certificate: x509.Certificate) -> list[str]:
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return []
+    return [str(name.value) for name in extension.value]
 
 
 def days_left(path: Path, clock: Clock) -> float:

@@ -18,7 +18,7 @@ from iotcore.errors import StartError
 from iotcore.provision import custody
 from iotcore.provision.ca import Anchor, Authority
 from iotcore.provision.profile import device_urn
-from iotcore.provision.services import ensure_service, publish_trust, service_endpoint
+from iotcore.provision.services import days_left, ensure_service
 from tests.support.pki import PASSPHRASE, authority, device_files, run
 
 DAY_S = 86_400.0
@@ -130,7 +130,7 @@ async def test_two_processes_that_revoke_at_once_lose_no_entry(ours: Authority) 
 
 
 def test_keys_are_encrypted_and_their_owners_alone(ours: Authority, tmp_path: Path) -> None:
-    ensure_service(ours, tmp_path, "svc.fire.1.in", SystemClock())
+    ensure_service(ours, tmp_path / "certs", "svc.fire.1.in", (), SystemClock())
     for path in (*ours.folder.glob("*/root.key"), tmp_path / "certs" / "svc.fire.1.in.key"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     for path in ours.folder.glob("*/root.key"):
@@ -181,31 +181,32 @@ async def test_a_server_certificate_names_its_hosts_and_is_no_client(ours: Autho
 def test_a_service_certificate_is_kept_until_half_its_life_is_over(tmp_path: Path) -> None:
     clock = ManualClock()
     ours = authority(tmp_path, clock)
-    cert_file, key_file = ensure_service(ours, tmp_path, "svc.fire.1.in", clock)
+    cert_file, key_file = ensure_service(ours, tmp_path / "certs", "svc.fire.1.in", (), clock)
     first = cert_file.read_bytes()
     clock.advance(150 * DAY_S)
-    ensure_service(ours, tmp_path, "svc.fire.1.in", clock)
+    ensure_service(ours, tmp_path / "certs", "svc.fire.1.in", (), clock)
     assert cert_file.read_bytes() == first
     clock.advance(60 * DAY_S)
-    ensure_service(ours, tmp_path, "svc.fire.1.in", clock)
+    ensure_service(ours, tmp_path / "certs", "svc.fire.1.in", (), clock)
     assert cert_file.read_bytes() != first
     ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(cert_file, key_file)  # they belong together
 
 
 def test_a_service_certificate_of_another_authority_is_replaced(ours: Authority, tmp_path: Path) -> None:
-    cert_file, _ = ensure_service(authority(tmp_path / "other"), tmp_path, "svc.fire.1.in", SystemClock())
+    cert_file, _ = ensure_service(authority(tmp_path / "other"), tmp_path / "certs", "svc.fire.1.in", (), SystemClock())
     foreign = cert_file.read_bytes()
-    ensure_service(ours, tmp_path, "svc.fire.1.in", SystemClock())
+    ensure_service(ours, tmp_path / "certs", "svc.fire.1.in", (), SystemClock())
     assert cert_file.read_bytes() != foreign
 
 
-def test_the_endpoint_of_a_service_loads_as_it_stands(ours: Authority, tmp_path: Path) -> None:
-    publish_trust(ours, tmp_path)
-    ensure_service(ours, tmp_path, "svc.fire.1.in", SystemClock())
-    context = service_endpoint(tmp_path, "svc.fire.1.in", "127.0.0.1", 8883).tls()
-    assert [ca["subject"] for ca in context.get_ca_certs()] == [
-        ((("commonName", ours.root(Anchor.SERVICE).subject.rfc4514_string().removeprefix("CN=")),),)
-    ]
+def test_a_server_certificate_is_replaced_when_its_names_change(ours: Authority, tmp_path: Path) -> None:
+    cert_file, _ = ensure_service(ours, tmp_path, "svc.web.1.est", ["localhost", "127.0.0.1"], SystemClock())
+    first = cert_file.read_bytes()
+    ensure_service(ours, tmp_path, "svc.web.1.est", ["localhost", "127.0.0.1"], SystemClock())
+    assert cert_file.read_bytes() == first
+    ensure_service(ours, tmp_path, "svc.web.1.est", ["iot.example", "127.0.0.1"], SystemClock())
+    assert cert_file.read_bytes() != first
+    assert 364 < days_left(cert_file, SystemClock()) < 365
 
 
 def test_the_passphrase_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> None:

@@ -34,7 +34,14 @@ def device_files(authority_: Authority, folder: Path, anchor: Anchor, name: str)
 
 def service_files(authority_: Authority, folder: Path, name: str) -> tuple[Path, Path]:
     """A service's certificate and key as files."""
-    return ensure_service(authority_, folder, name, SystemClock())
+    return ensure_service(authority_, folder / "certs", name, (), SystemClock())
+
+
+def trust_file(authority_: Authority, folder: Path) -> Path:
+    """The service root, whom clients of our brokers and of the enrolment listener trust."""
+    path = folder / "service-root.pem"
+    path.write_bytes(authority_.root_pem(Anchor.SERVICE))
+    return path
 
 
 @dataclass
