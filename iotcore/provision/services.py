@@ -12,7 +12,6 @@ from cryptography.exceptions import InvalidSignature
 from iotcore.clock import Clock
 from iotcore.provision.ca import Anchor, Authority
 from iotcore.provision.files import SECRET_MODE, make_folder, write_whole
-from iotcore.provision.profile import device_urn
 
 
 def ensure_service(authority: Authority, folder: Path, cn: str, names: Sequence[str], clock: Clock) -> tuple[Path, Path]:
@@ -25,17 +24,6 @@ def ensure_service(authority: Authority, folder: Path, cn: str, names: Sequence[
         pair = authority.issue_service(cn, names)
         _write_pair(cert_file, pair.certificate.pem, key_file, pair.key_pem)
     return cert_file, key_file
-
-
-def ensure_device(authority: Authority, folder: Path, device: str, anchor: Anchor, clock: Clock) -> IssuedCertificate | None:
-    """The same for a device that is ours (the central driver's gateway); what was issued, to be recorded, or None if it is kept."""
-    cert_file, key_file = folder / f"{device}.pem", folder / f"{device}.key"
-    if _still_good(cert_file, key_file, authority.root(anchor), [device_urn(device)], clock):
-        return None
-    key = ec.generate_private_key(ec.SECP256R1())
-    issued = authority.issue_device(anchor, key.public_key(), device)
-    _write_pair(cert_file, issued.pem, key_file, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return issued
 
 
 def _write_pair(cert_file: Path, certificate: bytes, key_file: Path, key: bytes) -> None:

@@ -15,6 +15,7 @@ import base64
 import binascii
 import ssl
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +30,9 @@ from iotcore.errors import EnrolmentError, StartError
 from iotcore.provision import enroll, policy
 from iotcore.provision.ca import Anchor, Authority
 from iotcore.provision.enroll import Enrolment
+from iotcore.provision.files import SECRET_MODE, make_folder, write_whole
 
+SERVER_CN = "svc.web.1.est"
 MAX_BODY_BYTES = 16 * 1024
 BODY_LIMIT_S = 10.0
 MAX_REFUSALS = (
@@ -147,8 +150,13 @@ class EstListener:
         return _certificates([issued], "application/pkcs7-mime; smime-type=certs-only")
 
 
-def server_context(cert_file: Path, key_file: Path) -> ssl.SSLContext:
-    """The listener's TLS, with the server certificate that `services.ensure_service` keeps."""
+def server_context(authority: Authority, folder: Path, names: Sequence[str]) -> ssl.SSLContext:
+    """The listener's TLS: a fresh certificate of the `service` anchor for `names` (DNS or IP), its files in `folder`."""
+    make_folder(folder)
+    pair = authority.issue_service(SERVER_CN, names)
+    cert_file, key_file = folder / f"{SERVER_CN}.pem", folder / f"{SERVER_CN}.key"
+    write_whole(key_file, pair.key_pem, SECRET_MODE)
+    write_whole(cert_file, pair.certificate.pem)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(cert_file, key_file)

@@ -16,10 +16,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import pkcs7
 
-from iotcore.clock import ManualClock, SystemClock
+from iotcore.clock import ManualClock
 from iotcore.errors import StartError
 from iotcore.provision.ca import Anchor, Authority
-from iotcore.provision.services import ensure_service
 from iotcore.web.est import MAX_REFUSALS, REFUSALS_WINDOW_S, EstListener, server_context
 from tests.support.pki import TokenBook, authority, run, trust_file
 from tests.support.requests import p256, request
@@ -70,7 +69,7 @@ async def est(tmp_path: Path) -> AsyncIterator[Est]:
         {TOKEN: "smoke-1", "gateway-token": "gw-1"},
         {"smoke-1": [Anchor.FIRE], "gw-1": [Anchor.FIELD, Anchor.FIRE]},
     )
-    context = server_context(*ensure_service(ours, tmp_path, "svc.web.1.est", ["localhost", "127.0.0.1"], SystemClock()))
+    context = server_context(ours, tmp_path / "certs", ["localhost", "127.0.0.1"])
     clock = ManualClock()
     async with EstListener(book.enrolment(ours), context, clock, host="127.0.0.1", port=0) as listener:
         yield Est(listener, ours, book, clock, trust_file(ours, tmp_path))
@@ -236,7 +235,7 @@ async def test_a_taken_port_is_one_clear_line(est: Est, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        context = server_context(tmp_path / "svc.web.1.est.pem", tmp_path / "svc.web.1.est.key")
+        context = server_context(est.authority, tmp_path / "certs", ["localhost"])
         second = EstListener(est.book.enrolment(est.authority), context, est.clock, host="127.0.0.1", port=taken.getsockname()[1])
         with pytest.raises(StartError, match=r"The enrolment listener cannot listen on 127\.0\.0\.1:"):
             await second.start()
