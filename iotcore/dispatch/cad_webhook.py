@@ -1,0 +1,217 @@
+"""The channel to a computer-aided dispatch system: signed JSON over HTTP, answered with accepted or rejected.
+
+    Iotcore-Timestamp   seconds since 1970 UTC at which this attempt was signed
+    Iotcore-Signature   v1=<hex HMAC-SHA-256 of timestamp + "." + body, with the shared secret>
+    Idempotency-Key     <incident>:<event>, the same for every attempt
+
+The body is a `Report`; its JSON Schema is `cad_webhook.schema.json` (`python -m iotcore.dispatch.cad_webhook` prints it).
+The life cycle follows ASAP (APCO/CSAA): the alarm goes out, dispatch answers accepted or rejected.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal
+
+import aiohttp
+import msgspec
+from msgspec import Meta
+
+from iotcore.clock import Clock
+from iotcore.errors import DeliveryError
+from iotcore.journal.records import Event, Notice, OutboxRow, Severity
+from iotcore.settings import WebhookReceiver
+
+MAX_ANSWER_BYTES = 65_536
+KEEPALIVE_S = 5.0  # a connection that a firewall has forgotten costs a whole reply timeout
+
+Instant = Annotated[str, Meta(description="RFC 3339, UTC, milliseconds", pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")]
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """The premises, as the registry knows them."""
+
+    id: str
+    name: str
+    address: str
+    account: Annotated[str, Meta(description="number at the alarm receiving centre")]
+    latitude: Annotated[float, Meta(description="degrees north, WGS 84; 0 with longitude 0 means unknown")]
+    longitude: Annotated[float, Meta(description="degrees east, WGS 84")]
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of the premises that a crew goes to first."""
+
+    id: str
+    number: int
+    name: str
+    floor: str
+
+
+class Cause(msgspec.Struct, frozen=True, kw_only=True):
+    """What raised the alarm."""
+
+    device: str
+    point: str
+    value: float | bool | str | None
+    unit: str
+    rule: str
+    reason: str
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """One alarm, or the end of one."""
+
+    incident: Annotated[str, Meta(description="the same for every message about one fire", min_length=1)]
+    event: Event
+    hazard: Annotated[str, Meta(description="smoke | heat | co | manual | flame | waterflow")]
+    severity: Severity
+    occurred_at: Instant
+    delayed: Annotated[bool, Meta(description="held back by a broken link, still active")]
+    unconfirmed: Annotated[bool, Meta(description="found on a broker after a restart: a person must look")]
+    premises: Place
+    zone: Part
+    cause: Cause
+    v: Literal[1] = 1
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What dispatch answers with, status 200–299. Other members are ignored."""
+
+    status: Literal["accepted", "rejected"]
+    reason: str = ""
+    reference: str = ""
+
+
+def report(notice: Notice) -> Report:
+    """The body for a notice."""
+    at = datetime.fromtimestamp(notice.occurred_ms / 1000.0, UTC)
+    return Report(
+        incident=notice.incident,
+        event=notice.event,
+        hazard=notice.hazard,
+        severity=notice.severity,
+        occurred_at=at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        delayed=notice.delayed,
+        unconfirmed=notice.unconfirmed,
+        premises=Place(
+            id=notice.premises,
+            name=notice.premises_name,
+            address=notice.address,
+            account=notice.account,
+            latitude=notice.latitude,
+            longitude=notice.longitude,
+        ),
+        zone=Part(id=notice.zone, number=notice.zone_number, name=notice.zone_name, floor=notice.floor),
+        cause=Cause(
+            device=notice.device,
+            point=notice.point,
+            value=notice.value,
+            unit=notice.unit,
+            rule=notice.rule,
+            reason=notice.reason,
+        ),
+    )
+
+
+def sign(secret: str, timestamp: str, body: bytes) -> str:
+    """The value of `Iotcore-Signature`."""
+    return "v1=" + hmac.new(secret.encode(), timestamp.encode("ascii") + b"." + body, hashlib.sha256).hexdigest()
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of the body."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(Report)}
+
+
+class WebhookChannel:
+    """Posts notices to one dispatch system; implements `iotcore.dispatch.outbox.Channel`."""
+
+    def __init__(self, receiver: WebhookReceiver, clock: Clock) -> None:
+        self._receiver = receiver
+        self._clock = clock
+        self._session: aiohttp.ClientSession | None = None
+
+    async def send(self, row: OutboxRow, sent: Callable[[float], None]) -> str:
+        """Post a notice; returns "accepted" and the reference that dispatch gave it.
+
+        Raises:
+            DeliveryError: anything but an acceptance; not recoverable when dispatch understood and rejected it.
+        """
+        body = msgspec.json.encode(report(row.notice))
+        try:
+            try:
+                status, text = await self._post(row, body, sent)
+            except aiohttp.ServerDisconnectedError:  # a kept connection that its server had closed: once more, on a new one
+                status, text = await self._post(row, body, sent)
+        except TimeoutError as error:
+            raise DeliveryError("no_reply", f"{self._receiver.reply_timeout_s:g} s") from error
+        except aiohttp.ClientConnectorError as error:
+            raise DeliveryError("connect_failed", str(error)) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise DeliveryError("connection_lost", str(error) or type(error).__name__) from error
+        return _judged(status, text)
+
+    async def close(self) -> None:
+        """Close the session and its connections."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _post(self, row: OutboxRow, body: bytes, sent: Callable[[float], None]) -> tuple[int, bytes]:
+        if self._session is None:
+            self._session = self._open()
+        timestamp = str(int(self._clock.wall_ms() / 1000.0))
+        headers = {
+            "Content-Type": "application/json",
+            "Iotcore-Timestamp": timestamp,
+            "Iotcore-Signature": sign(self._receiver.secret, timestamp, body),
+            "Idempotency-Key": f"{row.incident}:{row.notice.event}",
+        }
+        async with self._session.post(
+            self._receiver.url,
+            data=body,
+            headers=headers,
+            allow_redirects=False,  # a redirect would carry an alarm to a place that nobody configured
+            trace_request_ctx=SimpleNamespace(sent=sent),
+        ) as response:
+            text = bytearray()
+            async for chunk in response.content.iter_any():
+                text += chunk
+                if len(text) > MAX_ANSWER_BYTES:
+                    raise DeliveryError("not_an_answer", f"over {MAX_ANSWER_BYTES} bytes")
+            return response.status, bytes(text)
+
+    def _open(self) -> aiohttp.ClientSession:
+        written = aiohttp.TraceConfig()
+        written.on_request_chunk_sent.append(self._written)
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(keepalive_timeout=KEEPALIVE_S),
+            timeout=aiohttp.ClientTimeout(total=self._receiver.reply_timeout_s),
+            trace_configs=[written],
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    async def _written(self, _: object, context: SimpleNamespace, __: object) -> None:
+        context.trace_request_ctx.sent(self._clock.wall_ms())
+
+
+def _judged(status: int, text: bytes) -> str:
+    if not 200 <= status <= 299:  # noqa: PLR2004 - the HTTP success class
+        raise DeliveryError(f"http_{status}", text[:200].decode(errors="replace"))
+    try:
+        answer = msgspec.json.decode(text, type=Answer)
+    except msgspec.DecodeError as error:  # a captive portal's 200 is nobody's acceptance
+        raise DeliveryError("not_an_answer", str(error)) from error
+    if answer.status == "rejected":
+        raise DeliveryError("rejected", answer.reason or "no reason given", recoverable=False)
+    return f"accepted {answer.reference}".rstrip()
+
+
+if __name__ == "__main__":
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(schema()), indent=2).decode() + "\n")
