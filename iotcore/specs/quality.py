@@ -17,11 +17,3 @@ def parse_quality(words: str) -> tuple[Quality, str] | None:
     if name == "bad":
         return Quality.BAD, why[:LONGEST_WHY]
     return None
-
-
-def worse(one: Quality, other: Quality) -> Quality:
-    """The less trustworthy of two."""
-    return one if _RANK[one] >= _RANK[other] else other
-
-
-_RANK = {Quality.GOOD: 0, Quality.UNCERTAIN: 1, Quality.BAD: 2}
