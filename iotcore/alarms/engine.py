@@ -60,6 +60,7 @@ class _Track:
     states: dict[str, tuple[float, bool]] = field(default_factory=dict)
     holding: set[int] = field(default_factory=set)  # numbers of the thresholds that hold: their hysteresis
     raised: set[int] = field(default_factory=set)  # numbers of the rules that decided and were not reset
+    latches: bool = True  # a test stream does not: every press of a test button is seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ class Engine:
         key = (reading.device, reading.backlog, reading.test, reading.retained)
         track = self._tracks.get(key)
         if track is None:
-            track = self._tracks[key] = _Track()
+            track = self._tracks[key] = _Track(latches=not reading.test)
         at_s = track.timeline.advance(reading)
         touched = _take_in(reading, plan, track, at_s)
         decisions = [d for bound in touched if (d := _decide(bound, track, at_s)) is not None]
@@ -161,7 +162,7 @@ def _decide(bound: _Bound, track: _Track, at_s: float) -> Decision | None:
     if verdict is None:
         return None
     if verdict is False:
-        if not bound.rule.latched:
+        if not (bound.rule.latched and track.latches):
             track.raised.discard(bound.number)
         return None
     if bound.number in track.raised:
