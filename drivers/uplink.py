@@ -86,7 +86,7 @@ class Uplink:
         """Connect, publish, connect again; ends only by cancellation, and then says goodbye."""
         self._outbox.kept = self._kept
         pause_s = FIRST_PAUSE_S
-        while True:
+        while _wanted():
             began_s = self._clock.monotonic_s()
             try:
                 await self._connection()
@@ -183,3 +183,9 @@ class Uplink:
         self.counters.unmatched += code == NO_SUBSCRIBERS
         self.counters.refused += code >= FAILURE_CODES
         return code == NO_SUBSCRIBERS or code >= FAILURE_CODES
+
+
+def _wanted() -> bool:
+    """False once this task was cancelled: `asyncio.wait_for` inside aiomqtt may swallow that (CPython before 3.12)."""
+    task = asyncio.current_task()
+    return task is None or not task.cancelling()
