@@ -94,7 +94,7 @@ class TelemetryFile:
     """The writing side of telemetry.db: `async with TelemetryFile(path) as file`; work runs on its own thread, in order."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="telemetry-db")
         self._connection: sqlite3.Connection | None = None
 
@@ -126,7 +126,7 @@ class TelemetryFile:
         return await self._run(run)
 
     def _open(self) -> None:
-        self._connection = connect(self._path)
+        self._connection = connect(self.path)
         self._connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         self._connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
         self._connection.executescript(SCHEMA)

@@ -160,8 +160,9 @@ class Influx2(_Influx):
             await self._client.close()  # type: ignore[no-untyped-call] # the library types its public calls only in part
 
     async def ensure(self) -> Later | None:
-        """Nothing to create; whether the token and the bucket are right shows with the first write."""
-        return None
+        """Only ask whether it is there; whether the token and the bucket are right shows with the first write."""
+        assert self._client is not None, "use `async with Influx2(...)`"
+        return None if await self._client.ping() else Later("unreachable", f"{self._store.url} does not answer")
 
     async def write(self, records: Sequence[bytes]) -> Written | Later:
         """Write lines once."""

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from iotcore.clock import Clock
 from iotcore.errors import StoreError
-from iotcore.journal.faults import Faults
+from iotcore.journal.faults import Fault, Faults
 from iotcore.journal.quarantine import clear_fault, raise_fault
 from iotcore.reading import Reading, Scalar, Value
 from iotcore.telemetry.embedded import TelemetryFile
-from iotcore.wire.arrival import Presence
+from iotcore.wire.arrival import Presence, Refusal
 
 WRITE_EVERY_S = 0.5
 log = logging.getLogger(__name__)
@@ -43,7 +43,8 @@ class Panel:
         self._clock = clock
         self._pending: dict[str, _Device] = {}
         self._noted = asyncio.Event()
-        self.faults = Faults()
+        self._faults = Faults()
+        self._changed: dict[Fault, tuple[int, bool]] = {}  # how often it was raised since the last write, and whether it stands
 
     async def load(self) -> None:
         """Remember the faults that stood when the process ended, so that good readings can end them."""
@@ -51,7 +52,7 @@ class Panel:
         def read(connection: sqlite3.Connection) -> list[tuple[str, str]]:
             return connection.execute("SELECT device, reason FROM fault WHERE cleared_ms IS NULL").fetchall()
 
-        self.faults = Faults(await self._file.in_transaction(read))
+        self._faults = Faults(await self._file.in_transaction(read))
 
     def reading(self, reading: Reading) -> None:
         """A reading that came now; its values are the last ones unless a later one is known."""
@@ -74,9 +75,25 @@ class Panel:
             device.last_seen_ms = at_ms
         self._noted.set()
 
-    def faulted(self) -> None:
-        """`faults` has changed."""
-        self._noted.set()
+    def judge(self, reading: Reading) -> None:
+        """What an accepted reading says of its device: bad values and an odd clock are faults, the opposite ends them."""
+        self._faults.accepted(reading)
+        self._note_faults()
+
+    def refused(self, refusal: Refusal) -> None:
+        """A message of a device that we know was not accepted."""
+        self._faults.refused(refusal)
+        self._note_faults()
+
+    def offline(self, device: str) -> None:
+        """A device is gone, or its gateway is."""
+        self._faults.offline(device)
+        self._note_faults()
+
+    def online(self, device: str) -> None:
+        """A device said that it is there."""
+        self._faults.online(device)
+        self._note_faults()
 
     async def run(self) -> None:
         """Write what was noted until cancelled; what could not be written is tried again, then what was noted meanwhile."""
@@ -96,17 +113,18 @@ class Panel:
 
     def _taken(self) -> Callable[[sqlite3.Connection], None]:
         pending, self._pending = self._pending, {}
-        raised, cleared = self.faults.take()
+        changed, self._changed = self._changed, {}
         now_ms = self._clock.wall_ms()
 
         def store(connection: sqlite3.Connection) -> None:
             for name, device in pending.items():
                 _store_values(connection, name, device)
                 _store_presence(connection, name, device)
-            for fault in raised:
-                raise_fault(connection, *fault, now_ms)
-            for fault in cleared:
-                clear_fault(connection, *fault, now_ms)
+            for fault, (times, stands) in changed.items():
+                for _ in range(times):
+                    raise_fault(connection, *fault, now_ms)
+                if not stands:
+                    clear_fault(connection, *fault, now_ms)
 
         return store
 
@@ -117,6 +135,16 @@ class Panel:
             log.warning("what the page shows could not be written: %s", error)
             return False
         return True
+
+    def _note_faults(self) -> None:
+        """Remember what changed; a fault that came and went between two writes still counts."""
+        raised, cleared = self._faults.take()
+        for fault in raised:
+            self._changed[fault] = (self._changed.get(fault, (0, True))[0] + 1, True)
+        for fault in cleared:
+            self._changed[fault] = (self._changed.get(fault, (0, True))[0], False)
+        if raised or cleared:
+            self._noted.set()
 
     def _device(self, name: str) -> _Device:
         device = self._pending.get(name)

@@ -15,6 +15,7 @@ from iotcore.reading import Quality, Scalar
 from iotcore.telemetry.line import LEVEL, NS_PER_MS
 
 QUALITIES = {level: quality for quality, level in LEVEL.items()}
+LAST_MS = 9_223_372_036_854  # the year 2262: beyond it nanoseconds do not fit an INTEGER
 MAX_SAMPLES = 100_000  # one answer; a page has no use for more
 
 
@@ -127,7 +128,7 @@ class TelemetryReader:
 
 
 def _ns(at_ms: float) -> int:
-    return int(at_ms) * NS_PER_MS
+    return int(max(-LAST_MS, min(at_ms, LAST_MS))) * NS_PER_MS
 
 
 def _scalar(column: float | str | None) -> Scalar | None:

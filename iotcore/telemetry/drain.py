@@ -1,0 +1,118 @@
+"""Drain: spool → store. What is newest goes first, so that after an outage the page and the dashboards are live again at once.
+
+A write that fails puts its batches back; a store that is busy or down is asked again with growing, jittered pauses, for ever.
+At most `WORKERS` writes are on their way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+
+from iotcore import metrics
+from iotcore.errors import StoreError
+from iotcore.telemetry.spool import Batch, Spool
+from iotcore.telemetry.store import Later, Store, Written
+from iotcore.wire.arrival import Refusal
+
+WORKERS = 2  # one write is prepared while the other is on the wire
+WRITE_LINES = 5_000  # InfluxDB documentation, "Optimize writes": batches of 5,000 lines
+GATHER_S = 0.05  # after the first new batch, wait for company: a write costs more than a line
+FIRST_PAUSE_S = 0.25
+LONGEST_PAUSE_S = 5.0  # the store is used again at most so long after it came back
+log = logging.getLogger(__name__)
+
+
+class Drain:
+    """Moves batches while `run` runs. `trouble` says what keeps it from the store, "" when nothing does."""
+
+    def __init__(self, spool: Spool, store: Store) -> None:
+        self.trouble = ""
+        self._spool = spool
+        self._store = store
+        self._fresh = asyncio.Event()
+        self._choosing = asyncio.Lock()
+        self._taken: set[int] = set()
+
+    def wake(self) -> None:
+        """Something was committed."""
+        self._fresh.set()
+
+    async def run(self) -> None:
+        """Drain until cancelled."""
+        depth = await self._spool.depth()
+        if depth.foreign:
+            log.warning("%d batches in the spool are for another kind of store; start it again to drain them", depth.foreign)
+        problem = await self._store.ensure()
+        if problem is not None:
+            self._failed(problem)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(WORKERS):
+                group.create_task(self._work())
+
+    async def _work(self) -> None:
+        failures = 0
+        while True:
+            self._fresh.clear()
+            after_s = 0.0
+            try:
+                batches = await self._choose()
+                if not batches:
+                    await self._fresh.wait()
+                    await asyncio.sleep(GATHER_S)
+                    continue
+                result = await self._carry(batches)
+                if isinstance(result, Written):
+                    failures = 0
+                    continue
+                after_s = result.after_s
+            except StoreError as error:
+                log.warning("the spool could not be drained: %s", error)
+            failures += 1
+            await asyncio.sleep(max(after_s, pause_s(failures)))
+
+    async def _choose(self) -> list[Batch]:
+        async with self._choosing:
+            batches = await self._spool.newest(WRITE_LINES, self._taken)
+            self._taken.update(batch.id for batch in batches)
+        return batches
+
+    async def _carry(self, batches: list[Batch]) -> Written | Later:
+        """Write batches and forget them; put them back when the store did not take them."""
+        ids = [batch.id for batch in batches]
+        try:
+            records = [record for batch in batches for record in batch.lines.split(b"\n")]
+            result = await self._store.write(records)
+            if isinstance(result, Later):
+                self._failed(result)
+                return result
+            refusals = [Refusal("store_rejected", one.detail, "", "", one.record) for one in result.rejected]
+            await self._spool.done(ids, refusals)
+        finally:
+            self._taken.difference_update(ids)
+        self._succeeded(len(records), len(refusals))
+        return result
+
+    def _failed(self, problem: Later) -> None:
+        metrics.store_failures.labels(problem.reason).inc()
+        if self.trouble != problem.reason:
+            log.warning(
+                "the telemetry store cannot be written (%s): %s; readings wait in the spool", problem.reason, problem.detail
+            )
+        self.trouble = problem.reason
+
+    def _succeeded(self, records: int, rejected: int) -> None:
+        metrics.store_written.inc(records - rejected)
+        metrics.store_rejected.inc(rejected)
+        if rejected:
+            log.warning("the telemetry store refused %d lines for good; they are in the quarantine", rejected)
+        if self.trouble:
+            log.info("the telemetry store takes lines again")
+        self.trouble = ""
+
+
+def pause_s(failures: int) -> float:
+    """How long to wait after so many failures in a row: doubling, with jitter, so that workers do not come back in step."""
+    longest = min(FIRST_PAUSE_S * 2.0 ** min(failures, 10), LONGEST_PAUSE_S)
+    return random.uniform(longest / 2.0, longest)  # noqa: S311 - jitter is no secret
