@@ -48,15 +48,23 @@ from iotcore.registry.store import Registry, open_registry
 from iotcore.settings import Dc09Receiver, Settings
 from iotcore.specs.load import load_folder, shipped_folder
 from iotcore.specs.model import DeviceSpec
+from iotcore.telemetry.embedded import TelemetryFile
+from iotcore.telemetry.lane import TelemetryLane
+from iotcore.telemetry.panel import Panel
+from iotcore.telemetry.spool import Spool
+from iotcore.telemetry.stores import TELEMETRY_DB, open_store
 from iotcore.web.app import LOOPBACK_NAMES
 from iotcore.web.app import create as create_page
 from iotcore.web.est import EstListener, server_context
 from iotcore.web.server import serve as serve_page
 from iotcore.web.view import StoredView
+from iotcore.wire.topics import FIELD_DOMAINS
 
 log = logging.getLogger(__name__)
 
 FIRE_FILTERS = ("iot/v1/fire/+/up/#", "iot/v1/gateway/+/up/status/+")
+FIRE_VALUES = ("iot/v1/fire/+/up/#",)
+FIELD_FILTERS = tuple(f"iot/v1/{domain}/+/up/#" for domain in FIELD_DOMAINS)
 INTENT_CURSOR = "intent"
 
 
@@ -160,7 +168,43 @@ async def run_telemetry(settings: Settings) -> None:
     registry = await open_registry(settings.registry_url, clock)
     follower = Follower(registry, specs_of(settings))
     await follower.refresh()
-    await serve_telemetry(settings, follower, lambda device: _activate(registry, device), clock)
+    field, fire = (
+        Ingest(home.endpoint(settings, name, cn), cn, filters, clock, version=_version(settings, name))
+        for name, cn, filters in (
+            (BrokerName.FIELD, home.TELEMETRY_FIELD, FIELD_FILTERS),
+            (BrokerName.FIRE, home.TELEMETRY_FIRE, FIRE_VALUES),
+        )
+    )
+    async with (
+        TelemetryFile(settings.folder / TELEMETRY_DB) as file,
+        open_store(settings, clock, file) as store,
+        Spool(
+            settings.folder / "spool-1.db",
+            clock,
+            store_format=store.format,
+            max_bytes=settings.spool.max_bytes,
+            max_age_s=settings.spool.max_age_s,
+        ) as spool,
+        field,
+        fire,
+        asyncio.TaskGroup() as group,
+    ):
+        lane = TelemetryLane(
+            owned=field,
+            watched=fire,
+            decode=decode,
+            directory=lambda: follower.directory,
+            spool=spool,
+            store=store,
+            panel=Panel(file, clock),
+            clock=clock,
+            first_seen=lambda device: _activate(registry, device),
+        )
+        group.create_task(lane.run())
+        group.create_task(follower.run())
+        group.create_task(
+            beat(settings.folder, "telemetry", clock, lambda: {"connected": field.connected and fire.connected, **lane.counts()})
+        )
 
 
 async def run_modbus(settings: Settings) -> None:

@@ -156,11 +156,11 @@ async def _journal(settings: Settings) -> Finding:
 
 
 async def _store(settings: Settings, clock: Clock) -> Finding:
-    store = open_store(settings, clock)
-    try:
-        await store.ensure()
-    finally:
-        await store.close()
+    async with open_store(settings, clock) as store:
+        later = await store.ensure()
+    if later is not None:
+        remedy = "Check store.url, its credentials, and that it runs; telemetry waits in the spool."
+        return Finding("store", well=False, said=f"{later.reason}: {later.detail}", remedy=remedy)
     return Finding("store", well=True, said=f"{settings.store.kind} {settings.store.url} answers".replace("  ", " "))
 
 
