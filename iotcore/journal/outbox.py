@@ -1,6 +1,7 @@
 """The outbox: notices on their way, leased for a second so that another process takes over from a dead one.
 
-Order within a channel is kept: a notice is leased only when every earlier one of its channel is done.
+Order is kept within an incident and a channel: a restore never overtakes its alarm. A notice that its receiver refuses, again and
+again, holds back no other incident.
 """
 
 from __future__ import annotations
@@ -11,6 +12,24 @@ from iotcore.journal.database import transaction
 from iotcore.journal.journal import Journal, note_change
 from iotcore.journal.records import Notice, OutboxRow
 
+MAX_WAIT_MS = 120_000.0  # nobody asks for a longer wait; a moment further ahead was written before the clock was set back
+
+# the oldest that is due, that nobody else holds, and that is the first of its incident
+_NEXT = """
+SELECT id, incident, number, attempts, notice FROM outbox AS one
+WHERE channel = :channel AND acknowledged_ms IS NULL
+  AND (next_at_ms <= :now OR next_at_ms > :now + :max_wait)
+  AND (lease_owner IS NULL OR lease_owner = :owner OR lease_until_ms <= :now OR lease_until_ms > :now + :max_wait)
+  AND NOT EXISTS (
+    SELECT 1 FROM outbox AS earlier WHERE earlier.channel = one.channel AND earlier.incident = one.incident
+    AND earlier.acknowledged_ms IS NULL AND earlier.id < one.id)
+ORDER BY id LIMIT 1
+"""
+_TAKE = """
+UPDATE outbox SET lease_owner = :owner, lease_until_ms = :until WHERE id = :id AND acknowledged_ms IS NULL
+  AND (lease_owner IS NULL OR lease_owner = :owner OR lease_until_ms <= :now OR lease_until_ms > :now + :max_wait)
+"""
+
 
 class SqlOutbox:
     """The outbox rows of a journal; implements `iotcore.dispatch.outbox.OutboxPort`."""
@@ -19,24 +38,26 @@ class SqlOutbox:
         self._journal = journal
 
     def lease(self, channel: str, owner: str, now_ms: float, lease_ms: float) -> OutboxRow | None:
-        """The oldest unfinished notice of a channel, if it is due and nobody else holds it; ours until `now_ms + lease_ms`."""
+        """The oldest notice of a channel that is due, free and the first of its incident; ours until `now_ms + lease_ms`."""
+        asked = {"channel": channel, "now": now_ms, "owner": owner, "max_wait": MAX_WAIT_MS}
         with self._journal.lock:
-            row = self._journal.connection.execute(
-                "SELECT id, incident, number, attempts, notice, lease_owner, lease_until_ms, next_at_ms FROM outbox "
-                "WHERE channel = ? AND acknowledged_ms IS NULL ORDER BY id LIMIT 1",
-                (channel,),
-            ).fetchone()
-            if row is None or row[7] > now_ms or (row[5] not in (None, owner) and row[6] > now_ms):
+            row = self._journal.connection.execute(_NEXT, asked).fetchone()
+            if row is None:
                 return None
             with transaction(self._journal.connection) as connection:
-                taken = connection.execute(
-                    "UPDATE outbox SET lease_owner = ?, lease_until_ms = ? WHERE id = ? AND acknowledged_ms IS NULL "
-                    "AND (lease_owner IS NULL OR lease_owner = ? OR lease_until_ms <= ?)",
-                    (owner, now_ms + lease_ms, row[0], owner, now_ms),
-                )
+                taken = connection.execute(_TAKE, {**asked, "id": row[0], "until": now_ms + lease_ms})
         if taken.rowcount == 0:
             return None
         return OutboxRow(row[0], row[1], channel, row[2], row[3], msgspec.json.decode(row[4], type=Notice))
+
+    def renew(self, row_id: int, owner: str, now_ms: float, lease_ms: float) -> bool:
+        """Keep a leased notice until `now_ms + lease_ms`; False when somebody else has it, or it is done."""
+        with self._journal.lock, transaction(self._journal.connection) as connection:
+            renewed = connection.execute(
+                "UPDATE outbox SET lease_until_ms = ? WHERE id = ? AND lease_owner = ? AND acknowledged_ms IS NULL",
+                (now_ms + lease_ms, row_id, owner),
+            )
+        return bool(renewed.rowcount)
 
     def sent(self, row_id: int, at_ms: float) -> None:
         """The first frame of this notice has left."""
