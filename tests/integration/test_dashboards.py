@@ -1,0 +1,202 @@
+"""Every query of every dashboard, on a real InfluxDB that the real decoder and line writer have filled."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+from drivers.mqtt.canonical import decode
+from iotcore.clock import SystemClock
+from iotcore.registry.directory import Binding, Directory
+from iotcore.settings import Store
+from iotcore.specs.load import load_folder, shipped_folder
+from iotcore.telemetry.influx import Influx1
+from iotcore.telemetry.store import Written
+from iotcore.wire import topics
+from iotcore.wire.arrival import Arrival
+from tests.support.influx import Influxd
+
+FOLDER = Path(__file__).parents[2] / "dashboards"
+SPECS = load_folder(shipped_folder())
+DASHBOARDS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))}
+MEASUREMENTS = {spec.device_class for spec in SPECS.values()}
+SPAN_MS = 3 * 3_600_000
+STEP_MS = 60_000
+GRID_COLUMNS = 24
+OUR_FIELDS = {"quality", "test"}
+PM25_BANDS = [None, 25, 50, 80, 150, 250]  # Decision 1459/QĐ-TCMT (2019), µg/m³
+PM10_BANDS = [None, 50, 150, 250, 350, 420]
+
+DEVICES = {"sd-1": "iotcore-smoke-heat", "cp-1": "iotcore-call-point", "aqt-1": "vaisala-aqt530", "aqt-2": "vaisala-aqt530"}
+
+
+class Query(NamedTuple):
+    """One query of a panel or a variable."""
+
+    dashboard: str
+    title: str
+    text: str
+
+
+QUERIES = [
+    Query(name, panel["title"], target["query"])
+    for name, board in DASHBOARDS.items()
+    for panel in board["panels"]
+    for target in panel["targets"]
+]
+VARIABLES = [
+    Query(name, one["name"], one["query"])
+    for name, board in DASHBOARDS.items()
+    for one in board["templating"]["list"]
+    if one["type"] == "query"
+]
+
+
+def bindings() -> Directory:
+    return Directory(
+        {
+            name: Binding(name, name, SPECS[model], topics.DOMAIN_OF_CLASS[SPECS[model].device_class], name, "active", "p 1")
+            for name, model in DEVICES.items()
+        }
+    )
+
+
+def arrivals(now_ms: int) -> Iterator[Arrival]:
+    """Three hours of a message a minute of every device, each with all points of its spec; the last of the detector is a test."""
+    for name, binding in bindings().devices.items():
+        for step in range(SPAN_MS // STEP_MS):
+            at_ms = now_ms - step * STEP_MS
+            body = {
+                "boot": "b1",
+                "seq": SPAN_MS // STEP_MS - step,
+                "ts": at_ms,
+                "test": step == 0,
+                "values": {
+                    point: step % 7 == 0 if one.kind == "bool" else _plausible(one.range, step)
+                    for point, one in binding.spec.points.items()
+                },
+            }
+            yield Arrival(topics.up(binding.domain, name, "reading", name), json.dumps(body).encode(), False, float(at_ms))  # noqa: FBT003 - retained
+
+
+def _plausible(limits: tuple[float, float] | None, step: int) -> float:
+    low, high = limits or (0.0, 100.0)
+    return low + (high - low) * (0.5 + 0.4 * math.sin(step / 10.0))
+
+
+@pytest.fixture(scope="module")
+def influxd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influxd]:
+    with Influxd(tmp_path_factory.mktemp("dashboards")) as server:
+        asyncio.run(_fill(server))
+        yield server
+
+
+async def _fill(server: Influxd) -> None:
+    clock, directory = SystemClock(), bindings()
+    async with Influx1(Store(kind="influx1", url=server.url), clock) as store:
+        await store.ensure()
+        readings = [
+            reading
+            for arrival in arrivals(int(clock.wall_ms()))
+            for reading in decode(arrival, directory, clock.wall_ms()).readings
+        ]
+        assert await store.write([store.record(reading, directory.devices[reading.device]) for reading in readings]) == Written()
+
+
+def substituted(query: str, *, choose_all: bool) -> str:
+    """As Grafana sends it: macros replaced, variables as a regular expression."""
+    now_ms = int(SystemClock().wall_ms())
+    several = "(" + "|".join(DEVICES) + ")"
+    for name, text in (
+        ("$timeFilter", f"time >= {now_ms - SPAN_MS}ms and time <= {now_ms}ms"),
+        ("$__interval", "30s"),
+        ("$premises", ".*" if choose_all else "p 1"),
+        ("$device", ".*" if choose_all else several),
+    ):
+        query = query.replace(name, text)
+    assert "$" not in query.replace("$/", ""), f"a variable that nobody fills in: {query}"
+    return query
+
+
+@pytest.mark.parametrize("choose_all", [True, False])
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: f"{query.dashboard}: {query.title}: {query.text[:30]}")
+def test_every_query_of_a_panel_finds_values(influxd: Influxd, query: Query, *, choose_all: bool) -> None:
+    found = influxd.query(substituted(query.text, choose_all=choose_all))
+    assert found
+    assert any(value is not None for series in found for row in series["values"] for value in row[1:])
+
+
+@pytest.mark.parametrize("query", VARIABLES, ids=lambda query: f"{query.dashboard}: {query.title}")
+def test_every_variable_has_something_to_choose(influxd: Influxd, query: Query) -> None:
+    (series,) = influxd.query(substituted(query.text, choose_all=True))
+    assert {row[1] for row in series["values"]} <= {*DEVICES, "p 1"}
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: f"{query.dashboard}: {query.title}: {query.text[:30]}")
+def test_every_measurement_and_field_is_one_that_a_spec_makes(query: Query) -> None:
+    measurements = set(re.findall(r'FROM "(\w+)"', query.text))
+    assert measurements
+    assert measurements <= MEASUREMENTS
+    fields = set(re.findall(r'\w+\("(\w+)"\)', query.text))
+    known = {point for spec in SPECS.values() if spec.device_class in measurements for point in spec.points}
+    assert fields
+    assert fields <= known | OUR_FIELDS
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: f"{query.dashboard}: {query.title}: {query.text[:30]}")
+def test_every_query_heeds_the_time_range_and_the_chosen_premises_and_devices(query: Query) -> None:
+    for part in ("$timeFilter", '"premises" =~ /^$premises$/', '"device" =~ /^$device$/'):
+        assert part in query.text
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_every_panel_has_a_unit_two_languages_a_place_of_its_own_and_the_chosen_source(name: str) -> None:
+    board = DASHBOARDS[name]
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    taken: set[tuple[int, int]] = set()
+    for panel in board["panels"]:
+        assert re.fullmatch(r".+ / .+", panel["title"])
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        assert panel["datasource"] == {"type": "influxdb", "uid": "${datasource}"}
+        assert all(target["datasource"] == panel["datasource"] and target["rawQuery"] for target in panel["targets"])
+        place = panel["gridPos"]
+        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert place["x"] + place["w"] <= GRID_COLUMNS
+        assert not cells & taken, f"{panel['title']} lies over another"
+        taken |= cells
+    assert [one["name"] for one in board["templating"]["list"]] == ["datasource", "premises", "device"]
+
+
+def test_particles_are_coloured_by_the_bands_of_the_decision() -> None:
+    panels = {panel["title"].split(" / ")[1]: panel for panel in DASHBOARDS["air"]["panels"]}
+    for title, bands in (("PM2.5, 1 h mean", PM25_BANDS), ("PM10, 1 h mean", PM10_BANDS)):
+        steps = panels[title]["fieldConfig"]["defaults"]["thresholds"]["steps"]
+        assert [step["value"] for step in steps] == bands
+        assert steps[0]["color"] == "rgb(0,228,0)"
+        assert steps[-1]["color"] == "rgb(126,0,35)"
+
+
+def test_thresholds_climb() -> None:
+    for board in DASHBOARDS.values():
+        for panel in board["panels"]:
+            values = [step["value"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]]
+            assert values[0] is None
+            assert all(low < high for low, high in pairwise(values[1:]))
+
+
+def test_provisioning_names_the_source_that_the_dashboards_choose() -> None:
+    sources = yaml.safe_load((FOLDER / "provisioning/datasources/iotcore.yaml").read_text(encoding="utf-8"))["datasources"]
+    (provider,) = yaml.safe_load((FOLDER / "provisioning/dashboards/iotcore.yaml").read_text(encoding="utf-8"))["providers"]
+    assert {one["type"] for one in sources} == {"influxdb"}
+    assert provider["options"]["path"].startswith("/")
+    chosen = {board["templating"]["list"][0]["current"]["value"] for board in DASHBOARDS.values()}
+    assert chosen == {one["uid"] for one in sources}
