@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,43 +92,47 @@ def channels_of(settings: Settings, clock: Clock) -> dict[str, Channel]:
     }
 
 
+@asynccontextmanager
+async def _registry(settings: Settings, clock: Clock) -> AsyncIterator[tuple[Registry, Follower]]:
+    """The registry, open and read once; closed at the end."""
+    async with await open_registry(settings.registry_url, clock) as registry:
+        follower = Follower(registry, specs_of(settings))
+        await follower.refresh()
+        yield registry, follower
+
+
 async def run_fire(settings: Settings) -> None:
     """The fire lane and its dispatch."""
     clock = SystemClock()
-    specs = specs_of(settings)
-    engine = Engine(rules_of(settings, specs))
-    registry = await open_registry(settings.registry_url, clock)
-    follower = Follower(registry, specs)
-    await follower.refresh()
+    engine = Engine(rules_of(settings, specs_of(settings)))
     channels = channels_of(settings, clock)
-    journal = Journal(settings.folder / "journal.db", clock, list(channels))
-    dispatcher = Dispatcher(SqlOutbox(journal), channels, clock, f"fire-{os.getpid()}")
     broker = home.endpoint(settings, BrokerName.FIRE, home.FIRE_IN)
-    try:
-        version = _version(settings, BrokerName.FIRE)
-        ingest = Ingest(broker, home.FIRE_IN, FIRE_FILTERS, clock, version=version)
-        async with ingest, asyncio.TaskGroup() as group:
-            lane = FireLane(
-                broker=ingest,
-                decode=decode,
-                directory=lambda: follower.directory,
-                engine=engine,
-                journal=journal,
-                clock=clock,
-                opened=lambda _: dispatcher.wake(),
-                first_seen=lambda device: _activate(registry, device),
-            )
-            lane.warm()
+    ingest = Ingest(broker, home.FIRE_IN, FIRE_FILTERS, clock, version=_version(settings, BrokerName.FIRE))
+    async with AsyncExitStack() as stack:
+        registry, follower = await stack.enter_async_context(_registry(settings, clock))
+        journal = stack.enter_context(closing(Journal(settings.folder / "journal.db", clock, list(channels))))
+        for channel in channels.values():
+            stack.push_async_callback(channel.close)
+        dispatcher = Dispatcher(SqlOutbox(journal), channels, clock, f"fire-{os.getpid()}")
+        await stack.enter_async_context(ingest)
+        lane = FireLane(
+            broker=ingest,
+            decode=decode,
+            directory=lambda: follower.directory,
+            engine=engine,
+            journal=journal,
+            clock=clock,
+            opened=lambda _: dispatcher.wake(),
+            first_seen=lambda device: _activate(registry, device),
+        )
+        lane.warm()
+        intents = _Intents(follower, engine, journal, dispatcher)
+        async with asyncio.TaskGroup() as group:
             group.create_task(lane.run())
             group.create_task(dispatcher.run())
             group.create_task(follower.run())
-            group.create_task(
-                follow_intents(registry, journal.cursor(INTENT_CURSOR), _Intents(follower, engine, journal, dispatcher))
-            )
+            group.create_task(follow_intents(registry, journal.cursor(INTENT_CURSOR), intents))
             group.create_task(beat(settings.folder, "fire", clock, lambda: {"connected": ingest.connected, **lane.counts()}))
-    finally:
-        journal.close()
-        await registry.close()
 
 
 class _Intents:
@@ -165,9 +170,6 @@ async def _activate(registry: Registry, device: str) -> None:
 async def run_telemetry(settings: Settings) -> None:
     """The bulk lane: both brokers into the spool and the store."""
     clock = SystemClock()
-    registry = await open_registry(settings.registry_url, clock)
-    follower = Follower(registry, specs_of(settings))
-    await follower.refresh()
     field, fire = (
         Ingest(home.endpoint(settings, name, cn), cn, filters, clock, version=_version(settings, name))
         for name, cn, filters in (
@@ -175,15 +177,17 @@ async def run_telemetry(settings: Settings) -> None:
             (BrokerName.FIRE, home.TELEMETRY_FIRE, FIRE_VALUES),
         )
     )
+    spool_limits = settings.spool
     async with (
+        _registry(settings, clock) as (registry, follower),
         TelemetryFile(settings.folder / TELEMETRY_DB) as file,
         open_store(settings, clock, file) as store,
         Spool(
             settings.folder / "spool-1.db",
             clock,
             store_format=store.format,
-            max_bytes=settings.spool.max_bytes,
-            max_age_s=settings.spool.max_age_s,
+            max_bytes=spool_limits.max_bytes,
+            max_age_s=spool_limits.max_age_s,
         ) as spool,
         field,
         fire,
@@ -202,37 +206,31 @@ async def run_telemetry(settings: Settings) -> None:
         )
         group.create_task(lane.run())
         group.create_task(follower.run())
-        group.create_task(
-            beat(settings.folder, "telemetry", clock, lambda: {"connected": field.connected and fire.connected, **lane.counts()})
-        )
+        state = lambda: {"connected": field.connected and fire.connected, **lane.counts()}  # noqa: E731 - read at each beat
+        group.create_task(beat(settings.folder, "telemetry", clock, state))
 
 
 async def run_modbus(settings: Settings) -> None:
     """The central Modbus driver: a gateway like any other, that happens to run beside the core."""
     clock = SystemClock()
-    registry = await open_registry(settings.registry_url, clock)
-    follower = Follower(registry, specs_of(settings))
     gateway = settings.modbus_gateway
-    async with asyncio.TaskGroup() as group:
+    state: dict[str, Any] = {"connected": True, "waiting": f"for a gateway device named {gateway} in the registry"}
+    async with _registry(settings, clock) as (registry, follower), asyncio.TaskGroup() as group:
         group.create_task(follower.run())
-        state: dict[str, Any] = {"connected": True, "waiting": f"for a gateway device named {gateway} in the registry"}
         group.create_task(beat(settings.folder, "modbus", clock, lambda: state))
         while gateway not in follower.directory.devices:  # noqa: ASYNC110 - the registry is polled, see Follower
             await asyncio.sleep(POLL_S)
         await _own_gateway(settings, registry, gateway, clock)
         broker = home.endpoint(settings, BrokerName.FIELD, gateway)
-        async with Outbox(settings.folder / "outbox-modbus.db", clock) as outbox:
-            uplink = Uplink(broker, gateway, outbox, clock, protocol=_version(settings, BrokerName.FIELD), firmware=__version__)
+        version = _version(settings, BrokerName.FIELD)
+        async with Outbox(settings.folder / "outbox-modbus.db", clock) as outbox, asyncio.TaskGroup() as driver:
+            uplink = Uplink(broker, gateway, outbox, clock, protocol=version, firmware=__version__)
             poller = Poller(lambda: follower.directory, outbox.put, clock, interval_s=settings.modbus_interval_s or None)
-            group.create_task(uplink.run())
-            group.create_task(poller.run())
+            driver.create_task(uplink.run())
+            driver.create_task(poller.run())
             while True:
-                state = {
-                    "connected": uplink.connected,
-                    "kept": outbox.rows,
-                    "polls": poller.counters.polls,
-                    "evicted": outbox.evicted,
-                }
+                polls = poller.counters.polls
+                state = {"connected": uplink.connected, "kept": outbox.rows, "polls": polls, "evicted": outbox.evicted}
                 await asyncio.sleep(BEAT_S)
 
 
@@ -246,9 +244,11 @@ async def _own_gateway(settings: Settings, registry: Registry, gateway: str, clo
 async def run_web(settings: Settings) -> None:
     """The page and the enrolment listener. It writes intents, and neither the journal nor MQTT."""
     clock = SystemClock()
-    registry = await open_registry(settings.registry_url, clock)
-    follower = Follower(registry, specs_of(settings))
-    await follower.refresh()
+    async with _registry(settings, clock) as (registry, follower):
+        await _serve_web(settings, registry, follower, clock)
+
+
+async def _serve_web(settings: Settings, registry: Registry, follower: Follower, clock: Clock) -> None:
     authority = home.authority(settings, clock)
     enrolment = Enrolment(
         authority=authority,

@@ -153,9 +153,9 @@ def check(document: dict[str, Any], name: str) -> Settings:
 
 def _overridden(document: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
     for key, text in sorted(environment.items()):
-        if not key.startswith(ENV_PREFIX) or key == f"{ENV_PREFIX}CONFIG":
-            continue
         *sections, name = key.removeprefix(ENV_PREFIX).lower().split("__")
+        if not key.startswith(ENV_PREFIX) or not (sections or name in Settings.__struct_fields__):
+            continue  # IOTCORE_CONFIG, IOTCORE_CA_PASSPHRASE and the like are not settings
         table = document
         for section in sections:
             table = table.setdefault(section, {})

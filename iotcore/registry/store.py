@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, get_args
+from types import TracebackType
+from typing import Any, Self, get_args
 
 from iotcore.clock import Clock, SystemClock
 from iotcore.errors import ConfigError, Problem, Refused
@@ -37,6 +38,12 @@ class Registry:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
 
     async def close(self) -> None:
         await self._database.close()
