@@ -13,7 +13,7 @@ from typing import Self
 import aiomqtt
 import msgspec
 
-from drivers.mqtt.link import Link
+from drivers.mqtt.link import Link, Protocol
 from iotcore.wire import topics
 from iotcore.wire.arrival import Endpoint
 from iotcore.wire.messages import ReadingMessage, ReceiptMessage, encode
@@ -37,8 +37,19 @@ class Taken:
 class CoreStandIn:
     """Subscribes to everything that goes up; `receipting` may change at any time. Connects again when the broker returns."""
 
-    def __init__(self, endpoint: Endpoint, *, receipting: bool = True) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        receipting: bool = True,
+        name: str = "core",
+        topic_filter: str = "iot/v1/+/+/up/#",
+        protocol: Protocol = "5",
+    ) -> None:
         self.receipting = receipting
+        self._name = name
+        self._topic_filter = topic_filter
+        self._protocol: Protocol = protocol
         self.taken: list[Taken] = []
         self._endpoint = endpoint
         self._stored: dict[tuple[str, str], set[int]] = {}
@@ -77,8 +88,8 @@ class CoreStandIn:
             await asyncio.sleep(0.05)
 
     async def _connection(self) -> None:
-        async with Link(self._endpoint, "core", None, "5") as client:
-            await client.listen("iot/v1/+/+/up/#")
+        async with Link(self._endpoint, self._name, None, self._protocol) as client:
+            await client.listen(self._topic_filter)
             self._client = client
             self._subscribed.set()
             async for message in client.messages:

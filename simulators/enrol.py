@@ -1,0 +1,142 @@
+"""How a simulated device gets its certificate: EST `simpleenroll` (RFC 7030, with RFC 8951), as a maker's firmware would do it.
+
+The key is made here and never leaves its folder; the claim token is the HTTP basic password; the listener is trusted only through
+the service CA file that the device was delivered with.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import os
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import pkcs7
+from cryptography.x509.oid import NameOID
+
+from iotcore.errors import EnrolmentError
+from iotcore.wire.arrival import Endpoint
+
+REQUEST_LIMIT_S = 30.0
+SPARE = dt.timedelta(hours=1)  # a certificate with less left than this counts as none
+OK, PENDING = 200, 202  # RFC 7030, 4.2.3: 202 means that a person has to approve first
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The PEM files by which a device is known, and whom it trusts."""
+
+    ca_file: Path
+    cert_file: Path
+    key_file: Path
+
+    def endpoint(self, host: str, port: int) -> Endpoint:
+        """A broker to meet with this identity."""
+        return Endpoint(host, port, self.ca_file, self.cert_file, self.key_file)
+
+
+async def enrol(url: str, token: str, device: str, ca_file: Path, folder: Path, *, anchor: str = "") -> Identity:
+    """Get a certificate for `device` from the EST listener at `url` ("https://host:8443"), or keep the valid one in `folder`.
+
+    `anchor` ("fire" or "field") asks for one of the two where a gateway needs both.
+
+    Raises:
+        EnrolmentError: refused by the listener (with what it says), unreachable, pending approval, or not ours.
+    """
+    name = f"{device}-{anchor}" if anchor else device
+    identity = Identity(ca_file, folder / f"{name}.pem", folder / f"{name}.key")
+    key = _key(identity.key_file)
+    if _is_valid(identity.cert_file, key, device):
+        return identity
+    request = x509.CertificateSigningRequestBuilder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, device)]))
+    csr = request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+    path = f"/.well-known/est/{anchor}/simpleenroll" if anchor else "/.well-known/est/simpleenroll"
+    answer = await _post(url.rstrip("/") + path, device, token, base64.b64encode(csr), ca_file)
+    _store(identity.cert_file, _own(answer, key, device))
+    return identity
+
+
+async def _post(url: str, device: str, token: str, body: bytes, ca_file: Path) -> bytes:
+    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(ca_file))
+    basic = base64.b64encode(f"{device}:{token}".encode()).decode()
+    headers = {"Content-Type": "application/pkcs10", "Content-Transfer-Encoding": "base64", "Authorization": f"Basic {basic}"}
+    limit = aiohttp.ClientTimeout(total=REQUEST_LIMIT_S)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=limit) as session,
+            session.post(url, data=body, headers=headers, ssl=context, allow_redirects=False) as response,
+        ):
+            answer = await response.read()
+            if response.status == PENDING:
+                raise EnrolmentError("pending", f"ask again in {response.headers.get('Retry-After', '?')} s")
+            if response.status != OK:
+                raise EnrolmentError(f"http_{response.status}", answer[:500].decode(errors="replace").strip())
+            return answer
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise EnrolmentError("unreachable", f"{url}: {error}") from error
+
+
+def _own(answer: bytes, key: ec.EllipticCurvePrivateKey, device: str) -> x509.Certificate:
+    """The certificate of our key among those in a base64 certs-only PKCS#7."""
+    try:
+        certificates = pkcs7.load_der_pkcs7_certificates(base64.b64decode(answer))
+    except ValueError as error:
+        raise EnrolmentError("unreadable", f"the answer is no base64 PKCS#7: {error}") from error
+    for certificate in certificates:
+        if _is_ours(certificate, key, device):
+            return certificate
+    raise EnrolmentError("not_ours", "no certificate in the answer is for our key and name")
+
+
+def _is_ours(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey, device: str) -> bool:
+    names = [attribute.value for attribute in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    return certificate.public_key() == key.public_key() and names == [device]
+
+
+def _is_valid(cert_file: Path, key: ec.EllipticCurvePrivateKey, device: str) -> bool:
+    if not cert_file.exists():
+        return False
+    try:
+        certificate = x509.load_pem_x509_certificate(cert_file.read_bytes())
+    except ValueError:
+        return False
+    now = dt.datetime.now(dt.UTC)
+    return (
+        _is_ours(certificate, key, device) and certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc - SPARE
+    )
+
+
+def _key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """The key in `path`, made at first use, readable by its owner only."""
+    if not path.exists():
+        key = ec.generate_private_key(ec.SECP256R1())
+        pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, pem, 0o600)
+        return key
+    found = serialization.load_pem_private_key(path.read_bytes(), None)
+    if not isinstance(found, ec.EllipticCurvePrivateKey):
+        raise EnrolmentError("key", f"{path} holds no elliptic-curve key; remove it to make a new one")
+    return found
+
+
+def _store(path: Path, certificate: x509.Certificate) -> None:
+    _write(path, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    """Whole or not at all, with its rights from the first byte on."""
+    draft = path.with_name(f".{path.name}.new")
+    draft.unlink(missing_ok=True)
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
