@@ -41,6 +41,7 @@ OK, OK_END = 200, 300
 BAD_REQUEST, UNAUTHORISED, FORBIDDEN, NOT_FOUND, TOO_LARGE, UNPROCESSABLE = 400, 401, 403, 404, 413, 422
 DROPPED = re.compile(r"dropped=(\d+)")
 MAX_DETAIL = 300
+NO_ANSWER = (aiohttp.ClientError, TimeoutError, OSError)
 
 
 class Answer(NamedTuple):
@@ -139,7 +140,7 @@ class Influx1(_Influx):
             async with self._session.post(f"{self._store.url.rstrip('/')}{path}", params=query, data=body) as response:
                 text = await response.text(errors="replace")
                 return Answer(response.status, text[:MAX_DETAIL].strip(), response.headers.get("Retry-After", ""))
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except NO_ANSWER as error:
             return Answer(0, f"{type(error).__name__}: {error}")
 
 
@@ -162,7 +163,13 @@ class Influx2(_Influx):
     async def ensure(self) -> Later | None:
         """Only ask whether it is there; whether the token and the bucket are right shows with the first write."""
         assert self._client is not None, "use `async with Influx2(...)`"
-        return None if await self._client.ping() else Later("unreachable", f"{self._store.url} does not answer")
+        try:
+            await self._client.ping()
+        except ApiException as error:
+            return Later(f"http_{error.status}", str(error.reason))
+        except NO_ANSWER as error:
+            return Later("unreachable", f"{type(error).__name__}: {error}")
+        return None
 
     async def write(self, records: Sequence[bytes]) -> Written | Later:
         """Write lines once."""
@@ -177,7 +184,7 @@ class Influx2(_Influx):
             detail = (error.body or b"").decode(errors="replace") or str(error.reason)
             retry_after = error.headers.get("Retry-After", "") if error.headers else ""
             return Answer(error.status or 0, detail[:MAX_DETAIL].strip(), retry_after)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except NO_ANSWER as error:
             return Answer(0, f"{type(error).__name__}: {error}")
         return Answer(OK, "")
 

@@ -123,6 +123,7 @@ async def test_a_server_that_is_not_there_means_later() -> None:
             result = await store.write([b"a b=1 1"])
             assert isinstance(result, Later)
             assert result.reason == "unreachable"
+            assert (await store.ensure()) is not None
 
 
 async def test_a_wrong_password_means_later_and_the_right_one_writes(tmp_path: Path) -> None:
@@ -139,6 +140,7 @@ async def test_a_wrong_password_means_later_and_the_right_one_writes(tmp_path: P
 async def test_the_v2_road_reaches_a_real_server(tmp_path: Path) -> None:
     with Victoria(tmp_path) as server:
         async with Influx2(Store(kind="influx2", url=server.url, org="city", token="t"), CLOCK) as store:
+            assert await store.ensure() is None
             bad = replace(READING, seq=2, values=(Value("pm10", 9999.0, Quality.BAD, "out_of_range"),))
             assert await store.write([store.record(READING, AIR), store.record(bad, AIR)]) == Written()
         (series,) = server.export('{__name__="air_station_pm10"}')
