@@ -117,7 +117,7 @@ class ArcReceiver:
         self._now_s = now_s
         self._on_received = on_received
         self._server: asyncio.Server | None = None
-        self._open: set[asyncio.StreamWriter] = set()
+        self.open: set[asyncio.StreamWriter] = set()  # connections as of now
         self._serving: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -128,7 +128,7 @@ class ArcReceiver:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
-        for writer in self._open:
+        for writer in self.open:
             writer.transport.abort()
         await asyncio.gather(*self._serving)
         await self._server.wait_closed()
@@ -140,7 +140,7 @@ class ArcReceiver:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        self._open.add(writer)
+        self.open.add(writer)
         try:
             while True:
                 frame = await reader.readuntil(b"\r")
@@ -153,7 +153,7 @@ class ArcReceiver:
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass
         finally:
-            self._open.discard(writer)
+            self.open.discard(writer)
             writer.close()
 
     def _answered(self, frame: bytes, at_s: float, writer: asyncio.StreamWriter) -> tuple[bytes, bool]:

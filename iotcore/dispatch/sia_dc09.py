@@ -39,9 +39,10 @@ class _Gone(Exception):
 class Dc09Channel:
     """Sends notices to one receiver, one at a time; implements `iotcore.dispatch.outbox.Channel`."""
 
-    def __init__(self, receiver: Dc09Receiver, clock: Clock) -> None:
+    def __init__(self, receiver: Dc09Receiver, clock: Clock, *, link_idle_s: float = LINK_IDLE_S) -> None:
         self._receiver = receiver
         self._clock = clock
+        self._link_idle_s = link_idle_s
         self._key = receiver.key.encode()
         self._offset_s = 0.0  # the receiver's clock minus ours, learnt from its NAK
         self._kept: _Link | None = None
@@ -127,7 +128,7 @@ class Dc09Channel:
 
     def _keep(self, link: _Link) -> None:
         self._kept = _Link(link.reader, link.writer, reused=True)
-        self._expiry = asyncio.get_running_loop().call_later(LINK_IDLE_S, self._drop)
+        self._expiry = asyncio.get_running_loop().call_later(self._link_idle_s, self._drop)
 
     def _cancel_expiry(self) -> None:
         if self._expiry is not None:

@@ -64,16 +64,17 @@ def content(notice: Notice) -> bytes:
     H time of occurrence (UTC), I text, L floor and zone, S name and address of the premises, X and Y (degrees, minutes).
     """
     zone = max(notice.zone_number, 0)
-    blocks = [
-        f"#{account(notice)}|Nri{zone:02d}/{code(notice)}{zone:03d}]",
-        f"[H{timestamp(notice.occurred_ms / 1000.0).decode('ascii')}]",
-        f"[I{plain(_text(notice), MAX_TEXT)}]",
-        f"[L{plain(_joined(notice.floor, notice.zone_name), MAX_LOCATION)}]",
-        f"[S{plain(_joined(notice.premises_name, notice.address), MAX_TEXT)}]",
-    ]
+    more = {
+        "H": timestamp(notice.occurred_ms / 1000.0).decode("ascii"),
+        "I": plain(_text(notice), MAX_TEXT),
+        "L": _joined(notice.floor, notice.zone_name, limit=MAX_LOCATION),
+        "S": _joined(notice.premises_name, notice.address, limit=MAX_TEXT),
+    }
     if _known(notice.latitude, notice.longitude):
-        blocks += [f"[X{_degrees(notice.longitude, 'EW', 3)}]", f"[Y{_degrees(notice.latitude, 'NS', 2)}]"]
-    return "".join(blocks).encode("ascii")
+        more |= {"X": _degrees(notice.longitude, "EW", 3), "Y": _degrees(notice.latitude, "NS", 2)}
+    blocks = [f"[{name}{text}]" for name, text in more.items() if text]
+    event = f"#{account(notice)}|Nri{zone:02d}/{code(notice)}{zone:03d}]"
+    return "".join((event, *blocks)).encode("ascii")
 
 
 def _text(notice: Notice) -> str:
@@ -84,8 +85,8 @@ def _text(notice: Notice) -> str:
     return " ".join((notice.incident, what, *marks, notice.hazard, value, notice.device))
 
 
-def _joined(*parts: str) -> str:
-    return ", ".join(part for part in parts if part)
+def _joined(*parts: str, limit: int) -> str:
+    return ", ".join(bare for part in parts if (bare := plain(part, limit)))[:limit].rstrip()
 
 
 def _known(latitude: float, longitude: float) -> bool:
