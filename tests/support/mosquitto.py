@@ -34,13 +34,20 @@ class TlsFiles:
 
 
 class Mosquitto:
-    """One broker process in `folder`; `extra` are further lines of its configuration (acl_file, limits ...)."""
+    """One broker process in `folder`; `extra` are further lines of its configuration (acl_file, limits ...).
 
-    def __init__(self, folder: Path, *, tls: TlsFiles | None = None, extra: str = "", port: int = 0) -> None:
+    `durable` saves the whole database after every change, so that a kill -9 loses at most one message; that makes thousands of
+    queued messages very slow (each publish writes all of them again). Otherwise it saves once a second.
+    """
+
+    def __init__(
+        self, folder: Path, *, tls: TlsFiles | None = None, extra: str = "", port: int = 0, durable: bool = True
+    ) -> None:
         self.folder = folder / "mosquitto"
         self.port = port or free_port()
         self.tls = tls
         self.extra = extra
+        self.durable = durable
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -122,7 +129,7 @@ class Mosquitto:
             f"listener {self.port} 127.0.0.1",
             "persistence true",
             f"persistence_location {self.folder}/",
-            "autosave_on_changes true",
+            f"autosave_on_changes {'true' if self.durable else 'false'}",
             "autosave_interval 1",
             "log_dest stderr",
             "log_type error",
