@@ -97,6 +97,16 @@ async def play(samples: Sequence[Sample], speed: float = 1.0) -> AsyncIterator[S
         yield sample
 
 
+def source_ms(sample: Sample, samples: Sequence[Sample], started_ms: float, speed: float = 1.0) -> float:
+    """The time stamp that the replayed detector gives a sample, ms UTC, for a play that started at `started_ms`.
+
+    Stamps keep the curve's own pace and meet the clock at its end, so that a fast play lies in the past and never ahead: the
+    rules see the slopes that were measured, at any speed. At speed 1 a stamp is simply the time of playing.
+    """
+    start_s, end_s = samples[0].at_s, samples[-1].at_s
+    return started_ms + 1000.0 * ((end_s - start_s) / speed - (end_s - sample.at_s))
+
+
 def _samples(rows: list[dict[str, str]], columns: tuple[str, str, str], smoke_unit: str, file: str) -> tuple[Sample, ...]:
     samples: list[Sample] = []
     problems: list[Problem] = []

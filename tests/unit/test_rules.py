@@ -9,6 +9,7 @@ import pytest
 
 from iotcore.alarms import rules
 from iotcore.errors import ConfigError
+from iotcore.specs.load import load_folder, shipped_folder
 from iotcore.specs.model import DeviceSpec, Point
 
 
@@ -117,6 +118,10 @@ def test_the_shipped_rules_load_and_cover_the_shipped_points_in_their_units() ->
     assert rules.mismatches(shipped, {"detector": detector}) == []
     judged = {leaf.point for rule in shipped for leaf in rules.leaves(rule.when) if not rules.misfit(leaf, detector)}
     assert judged == set(detector.points)
+
+
+def test_the_shipped_rules_miss_no_shipped_model_by_its_unit() -> None:
+    assert rules.mismatches(rules.load(rules.default_path()), load_folder(shipped_folder())) == []
 
 
 def test_only_call_points_bypass_every_delay_and_only_faults_are_not_fires() -> None:
