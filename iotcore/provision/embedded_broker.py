@@ -1,7 +1,7 @@
 """The broker for trying things out where no Mosquitto is installed: amqtt, bent to the same identities and the same access table.
 
 Not for real alarms. What it is not (docs/access.md has the list for people):
-- MQTT 3.1.1 only: no message expiry, no reason 0x10 for a message that nobody takes.
+- MQTT 3.1.1 and TLS 1.3 only: no message expiry, no reason 0x10 for a message that nobody takes.
 - All in memory: a restart forgets sessions, queued and retained messages. Senders keep theirs until the core's receipt.
 - A revoked certificate is refused at its next connection, as with Mosquitto; nothing can cut a live session.
 - A subscription to more than one may read is refused; Mosquitto grants it and withholds what is not allowed.
@@ -271,14 +271,13 @@ async def run(home: BrokerHome, say: Callable[[str], None]) -> None:
 
 def _server_context(home: BrokerHome) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = ssl.TLSVersion.TLSv1_3  # with 1.2 a session that is resumed never meets the revocation list
     context.load_cert_chain(home.certificate, home.key)
     context.load_verify_locations(home.trust)
     context.load_verify_locations(home.crl)
     context.verify_mode = ssl.CERT_REQUIRED
     context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
-    context.options |= ssl.OP_NO_TICKET  # a resumed session would never meet the revocation list
-    context.num_tickets = 0
+    context.num_tickets = 0  # likewise
     return context
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import time
 from collections.abc import AsyncIterator
 from functools import partial
@@ -18,7 +19,7 @@ from iotcore.provision.broker import MAX_PACKET_BYTES, BrokerHome, write_home
 from iotcore.provision.broker_process import BrokerProcess
 from iotcore.provision.ca import Anchor
 from iotcore.wire.topics import DOMAINS, DOWN_KINDS, UP_KINDS
-from tests.support.brokers import Kind, Site, accepted, becomes, site
+from tests.support.brokers import Kind, Site, accepted, becomes, connect_with, site
 from tests.support.pki import authority, device_files
 from tests.support.ports import free_port
 
@@ -160,6 +161,18 @@ async def test_a_revoked_certificate_is_refused_once_the_broker_has_the_list_and
     assert await becomes(city, FIRE, lost, wanted=False)
     assert await accepted(city, FIRE, kept)
     assert await accepted(city, FIRE, city.service("svc.fire.1.in"))
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda version: version.name)
+async def test_a_tls_session_from_before_its_revocation_is_no_way_in(city: Site, version: ssl.TLSVersion) -> None:
+    certificate, key, issued = device_files(city.authority, city.folder, Anchor.FIRE, "lost")
+    tls = city.tls(certificate, key)
+    before, session = await asyncio.to_thread(connect_with, city.homes[FIRE].port, tls, version)
+    assert before is (city.kind == "mosquitto" or version is ssl.TLSVersion.TLSv1_3)  # the embedded broker takes 1.3 only
+    city.authority.revoke(Anchor.FIRE, issued.serial)
+    city.republish(FIRE)
+    assert await becomes(city, FIRE, tls, wanted=False)
+    assert (await asyncio.to_thread(connect_with, city.homes[FIRE].port, tls, version, session))[0] is False
 
 
 async def test_a_message_far_over_the_contract_arrives_to_be_counted_and_a_giant_cuts_its_sender(city: Site) -> None:

@@ -28,6 +28,8 @@ from tests.support.ports import free_port
 Kind = Literal["mosquitto", "amqtt"]
 DEADLINE_S = 10.0
 POLL_S = 0.02
+CONNECT = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01x"  # MQTT 3.1.1, clean session, 60 s, client id "x"
+CONNACK = b"\x20\x02\x00\x00"  # accepted
 
 
 @dataclass
@@ -164,7 +166,6 @@ async def accepted(site_: Site, broker: BrokerName, tls: ssl.SSLContext) -> bool
 
     With TLS 1.3 a client learns only after its own handshake that the broker did not like its certificate.
     """
-    connect = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01x"
     try:
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", site_.homes[broker].port, ssl=tls, server_hostname="localhost"
@@ -172,15 +173,31 @@ async def accepted(site_: Site, broker: BrokerName, tls: ssl.SSLContext) -> bool
     except OSError:
         return False
     try:
-        writer.write(connect)
+        writer.write(CONNECT)
         async with asyncio.timeout(DEADLINE_S):
-            return await reader.readexactly(4) == b"\x20\x02\x00\x00"
+            return await reader.readexactly(len(CONNACK)) == CONNACK
     except (OSError, asyncio.IncompleteReadError):
         return False
     finally:
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
+
+
+def connect_with(
+    port: int, tls: ssl.SSLContext, version: ssl.TLSVersion, session: ssl.SSLSession | None = None
+) -> tuple[bool, ssl.SSLSession | None]:
+    """The same by hand (it blocks), with a TLS version and perhaps a TLS session to resume; and the session to resume later."""
+    tls.maximum_version = tls.minimum_version = version
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S) as plain,
+            tls.wrap_socket(plain, server_hostname="localhost", session=session) as connection,
+        ):
+            connection.sendall(CONNECT)
+            return connection.recv(len(CONNACK)) == CONNACK, connection.session
+    except OSError:
+        return False, None
 
 
 async def becomes(site_: Site, broker: BrokerName, tls: ssl.SSLContext, *, wanted: bool) -> bool:
