@@ -45,10 +45,10 @@ class Timeline(msgspec.Struct, frozen=True):
         times = [d.acknowledged_ms for d in self.deliveries if d.event == "alarm" and d.acknowledged_ms is not None]
         return min(times, default=None)
 
-    def latencies_ms(self) -> dict[str, float]:
-        """Milliseconds from each moment to the next, and from detector to the first receiver's acknowledgement."""
+    def moments(self) -> list[tuple[str, float]]:
+        """The moments that have happened, in the order of the road, ms UTC."""
         sent = min((d.sent_ms for d in self.deliveries if d.event == "alarm" and d.sent_ms is not None), default=None)
-        moments = {
+        every = {
             "detector": self.detector_ms,
             "received": self.received_ms,
             "decided": self.decided_ms,
@@ -56,8 +56,11 @@ class Timeline(msgspec.Struct, frozen=True):
             "sent": sent,
             "receiver_acknowledged": self.delivered_ms,
         }
-        known = [(name, at) for name, at in moments.items() if at is not None]
-        steps = {f"{a}_to_{b}": round(later - earlier, 3) for (a, earlier), (b, later) in itertools.pairwise(known)}
+        return [(name, at) for name, at in every.items() if at is not None]
+
+    def latencies_ms(self) -> dict[str, float]:
+        """Milliseconds from each moment to the next, and from detector to the first receiver's acknowledgement."""
+        steps = {f"{a}_to_{b}": round(later - earlier, 3) for (a, earlier), (b, later) in itertools.pairwise(self.moments())}
         if self.delivered_ms is not None:
             steps["detector_to_receiver_acknowledged"] = round(self.delivered_ms - self.detector_ms, 3)
         return steps

@@ -1,0 +1,348 @@
+"""iotcore demo: the whole platform on embedded defaults, a simulated city around it, and one premises that burns.
+
+    this process      simulated city, alarm receiving centre, supervisor, timeline
+    its children      brokers, fire, telemetry, modbus, web, keeper: exactly what `iotcore up` runs
+
+Everything it keeps lies in one folder; the next start goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Literal, cast
+
+import msgspec
+from rich.console import Console
+
+from iotcore import app, home, up
+from iotcore.clock import SystemClock
+from iotcore.demo_screen import Screen, Steps
+from iotcore.errors import StartError
+from iotcore.journal.database import connect_readonly
+from iotcore.journal.timeline import Timeline, incidents
+from iotcore.playground import Measured, measured_from
+from iotcore.process import beats
+from iotcore.provision.broker import choose
+from iotcore.provision.files import make_folder
+from iotcore.registry.store import Registry, open_registry
+from iotcore.settings import Settings, load
+from iotcore.supervisor import Supervisor
+from simulators import city
+from simulators.arc_receiver import ArcReceiver
+from simulators.fire_growth import Fire, Growth
+from simulators.scenario import Scenario
+from simulators.town import Town
+
+SEED = 1
+ARC_KEY = "demo-key-16-char"  # of a simulated receiver on loopback
+BEFORE_FIRE_S = 5.0
+FIRE_LASTS_S = 180.0
+START_LIMIT_S = 60.0
+TOKEN_TTL_S = 600.0
+QUIET_AFTER_S = 3.0  # with --once: time in which a second incident or a second alarm would show
+ALARM_LIMIT_S = 120.0  # with --once: a t² fire that nobody reports by then is a failure
+LOUD_BROKERS = "EMBEDDED BROKERS: NOT FOR REAL ALARMS (install mosquitto for the real ones)"
+
+CONFIG = """# Written by `iotcore demo` at each start; use `iotcore --config FILE` with it while the demo runs.
+data = {data}
+modbus_interval_s = 5.0
+
+[brokers.fire]
+port = {fire}
+run = "{run}"
+
+[brokers.field]
+port = {field}
+run = "{run}"
+
+[web]
+port = {web}
+est_port = {est}
+
+[[receivers]]
+kind = "sia_dc09"
+name = "fire-centre"
+host = "127.0.0.1"
+port = {arc}
+key = "{key}"
+"""
+
+
+@dataclass(slots=True)
+class Demo:
+    """What the command line asked for."""
+
+    data: Path
+    once: bool
+    as_json: bool
+    port: int
+    brokers: Literal["auto", "mosquitto", "amqtt"]
+    growth: Growth
+    measured: Measured | None
+
+    @classmethod
+    def from_options(cls, options: argparse.Namespace) -> Demo:
+        """From the command line's options; a file to replay is read and checked first."""
+        measured = measured_from(options, options.replay) if options.replay else None
+        return cls(
+            options.data if isinstance(options.data, Path) else Path(options.data),
+            options.once,
+            options.json,
+            options.port,
+            options.brokers,
+            cast("Growth", options.growth),
+            measured,
+        )
+
+    def run(self) -> int:
+        """Run until Ctrl-C, or with --once until the fire is over; the exit code."""
+        with asyncio.Runner() as runner:
+            return runner.run(self._until_told())
+
+    async def _until_told(self) -> int:
+        task = asyncio.ensure_future(self._main())
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(name, task.cancel)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            return 0
+
+    async def _main(self) -> int:
+        screen = Screen(Console(stderr=self.as_json))
+        home.check_folder(self.data)
+        _log_to(make_folder(self.data / "log") / "iotcore.log")
+        async with AsyncExitStack() as stack:
+            arc = await stack.enter_async_context(ArcReceiver(key=ARC_KEY))
+            settings = self._settings(arc.port)
+            up.check_ports(settings)
+            if choose(self.brokers) == "amqtt":
+                screen.loud(LOUD_BROKERS)
+            with screen.steps() as steps:
+                town = await self._set_up(settings, stack, steps)
+            living = asyncio.create_task(town.live())
+            stack.callback(living.cancel)
+            screen.say(f"\nThe city is up: [bold]http://127.0.0.1:{settings.web.port}[/]   "
+                       f"({town.connected} MQTT devices, {city.AIR_STATIONS + city.WATER_STATIONS} Modbus stations; "
+                       f"log: {self.data / 'log' / 'iotcore.log'})")  # fmt: skip
+            watch = _Watch(settings, arc, screen)
+            burning = self._burn(town, screen, watch)
+            stack.callback(burning.cancel)
+            if self.once:
+                return await self._one_fire(watch)
+            screen.say("Ctrl-C stops everything; the next start goes on from here.")
+            await watch.for_ever()
+        return 0
+
+    def _settings(self, arc_port: int) -> Settings:
+        """Write this start's settings file: free ports for everything but the page."""
+        ports = _free_ports(3)
+        path = self.data / "iotcore.toml"
+        text = CONFIG.format(
+            data=json.dumps(str(self.data.absolute())),
+            fire=ports[0],
+            field=ports[1],
+            est=ports[2],
+            run=self.brokers,
+            web=self.port,
+            arc=arc_port,
+            key=ARC_KEY,
+        )
+        path.write_text(text, encoding="utf-8")
+        return load(path, {})
+
+    async def _set_up(self, settings: Settings, stack: AsyncExitStack, steps: Steps) -> Town:
+        specs = app.specs_of(settings)
+        app.check(settings)
+        clock = SystemClock()
+        with steps.step("certificate authorities, broker homes"):
+            await asyncio.to_thread(home.prepare, settings, clock)
+        document = city.document(SEED)
+        town = Town(document, specs, Scenario(document, SEED), self.data / "devices")
+        with steps.step("Modbus stations"):
+            await stack.enter_async_context(town)
+        registry = await stack.enter_async_context(await open_registry(settings.registry_url, clock))
+        with steps.step("registry: premises, zones, devices"):
+            await registry.import_city(city.document(SEED, town.connection), specs, "demo")
+        running = up.supervisor(settings, self.data / "iotcore.toml")
+        stack.push_async_callback(running.stop)
+        with steps.step("brokers and processes", len(up.PARTS)) as step:
+            await up.start(running, settings)
+            await _until_ready(settings, running, step.at)
+        with steps.step("devices enrol (EST, one-time tokens)", len(town.mqtt_devices)) as step:
+            await self._enrol(settings, town, registry, step.advance)
+        with steps.step("devices connect (mTLS)", len(town.mqtt_devices)) as step:
+            fire, field = settings.brokers.fire, settings.brokers.field
+            version: Literal["5", "3.1.1"] = "3.1.1" if choose(self.brokers) == "amqtt" else "5"
+            await town.connect((fire.host, fire.port), (field.host, field.port), version)
+            deadline = time.monotonic() + START_LIMIT_S
+            while town.connected < len(town.mqtt_devices):
+                step.at(town.connected)
+                if time.monotonic() > deadline:
+                    errors = {device.last_error for device in town.devices.values() if not device.connected}
+                    raise StartError(f"Not every device could connect: {'; '.join(sorted(errors))}", "See the log.")
+                await asyncio.sleep(0.05)
+        return town
+
+    async def _enrol(self, settings: Settings, town: Town, registry: Registry, done: Callable[[], None]) -> None:
+        async def token(device: str) -> str:
+            return await registry.create_token(device, TOKEN_TTL_S, "demo")
+
+        service = settings.folder / "certs" / "service-root.pem"
+        await town.enrol(f"https://127.0.0.1:{settings.web.est_port}", service, token, done)
+
+    def _burn(self, town: Town, screen: Screen, watch: _Watch) -> asyncio.Task[None]:
+        """Choose a premises without an open incident, and set it on fire in a few seconds."""
+        open_now = {one.premises for one in watch.incidents() if one.state == "open"}
+        detectors = [b for b in city.document(SEED)["devices"] if b["model"] == city.DETECTOR_MODEL]
+        free = [d for d in detectors if d["premises"] not in open_now]
+        if not free:
+            raise StartError("Every premises has an open incident", f"Reset some on the page, or delete {self.data}.")
+        chosen = free[0]
+
+        async def burn() -> None:
+            await asyncio.sleep(BEFORE_FIRE_S)
+            if self.measured is not None:
+                screen.say(f"A measured fire ({self.measured.name}) plays at {chosen['id']}, {chosen['premises']}.")
+                await town.replay(chosen["id"], self.measured.samples, self.measured.speed)
+                return
+            screen.say(f"A fire ({self.growth}, t²) starts at {chosen['premises']}.")
+            town.scenario.ignite(chosen["premises"], time.time(), Fire(self.growth))
+            await asyncio.sleep(FIRE_LASTS_S)
+            town.scenario.burning = None
+
+        return asyncio.create_task(burn())
+
+    async def _one_fire(self, watch: _Watch) -> int:
+        played_s = self.measured.lasts_s if self.measured else 0.0
+        story = await watch.one(BEFORE_FIRE_S + played_s + ALARM_LIMIT_S)
+        if story is None:
+            watch.screen.say("[bold red]No receiver acknowledged an incident in time.[/]")
+            return 1
+        await asyncio.sleep(QUIET_AFTER_S)
+        opened, delivered = watch.opened(), watch.delivered()
+        if self.as_json:
+            said = {
+                "incident": story.incident,
+                "premises": story.premises,
+                "moments_ms": dict(story.moments()),
+                "latencies_ms": story.latencies_ms(),
+                "incidents_opened": len(opened),
+                "incidents_acknowledged_by_receiver": len(delivered),
+                "notice": msgspec.to_builtins(story.notice),
+            }
+            Console().print_json(json.dumps(said, ensure_ascii=False))
+        if opened == delivered == {story.incident}:
+            return 0
+        watch.screen.say(f"[bold red]Expected exactly one incident; opened {opened}, delivered {delivered}.[/]")
+        return 1
+
+
+class _Watch:
+    """Follows the journal, as a dispatcher's screen would."""
+
+    def __init__(self, settings: Settings, arc: ArcReceiver, screen: Screen) -> None:
+        self.screen = screen
+        self._journal = settings.folder / "journal.db"
+        self._arc = arc
+        self._before = {one.incident for one in self.incidents()}
+        self._shown: set[str] = set()
+        self._taken: set[str] = set()
+
+    def incidents(self) -> list[Timeline]:
+        """All incidents of the journal, newest first."""
+        if not self._journal.exists():
+            return []
+        connection = connect_readonly(self._journal)
+        try:
+            return incidents(connection)
+        finally:
+            connection.close()
+
+    def opened(self) -> set[str]:
+        """Incidents since this start."""
+        return {one.incident for one in self.incidents()} - self._before
+
+    def delivered(self) -> set[str]:
+        """Incidents whose alarm the receiver has acknowledged since this start."""
+        return {event.incident for event in self._arc.received if event.incident not in self._before}
+
+    async def one(self, limit_s: float) -> Timeline | None:
+        """The first incident that the receiver acknowledged."""
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline:
+            for story in self._look():
+                return story
+            await asyncio.sleep(0.05)
+        return None
+
+    async def for_ever(self) -> None:
+        """Show each incident once its receiver has it, and each person who takes one."""
+        while True:
+            self._look()
+            await asyncio.sleep(0.1)
+
+    def _look(self) -> list[Timeline]:
+        fresh = []
+        for story in reversed(self.incidents()):
+            if story.incident in self._before:
+                continue
+            if story.incident not in self._shown and story.delivered_ms is not None and story.durable_ms is not None:
+                self._shown.add(story.incident)
+                self.screen.timeline(story)
+                fresh.append(story)
+            if story.acknowledged_ms is not None and story.incident not in self._taken:
+                self._taken.add(story.incident)
+                waited_s = (story.acknowledged_ms - story.decided_ms) / 1000.0
+                self.screen.say(f"      {story.incident} taken by {story.acknowledged_by} after {waited_s:.1f} s")
+        return fresh
+
+
+async def _until_ready(settings: Settings, running: Supervisor, at: Callable[[int], None]) -> None:
+    clock = SystemClock()
+    deadline = time.monotonic() + START_LIMIT_S
+    while True:
+        said = beats(settings.folder, clock)
+        ready = [
+            part
+            for part in up.PARTS
+            if part in said and said[part]["pid"] in running.pids.values() and said[part].get("connected", True)
+        ]
+        at(len(ready))
+        if len(ready) == len(up.PARTS):
+            return
+        if time.monotonic() > deadline:
+            missing = ", ".join(part for part in up.PARTS if part not in ready)
+            raise StartError(f"Not up after {START_LIMIT_S:.0f} s: {missing}", f"See {settings.folder / 'log' / 'iotcore.log'}.")
+        await asyncio.sleep(0.05)
+
+
+def _log_to(path: Path) -> None:
+    """Everything that the platform says goes to one bounded file; the terminal is for the story."""
+    keep = RotatingFileHandler(path, maxBytes=5_000_000, backupCount=2, encoding="utf-8")
+    keep.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[keep], force=True)
+
+
+def _free_ports(count: int) -> list[int]:
+    """So many ports of loopback that nobody listens on."""
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()

@@ -1,0 +1,167 @@
+"""Simulated devices from the command line: enrol one as it would itself, or play a measured fire through one."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from iotcore import app, home
+from iotcore.alarms.engine import Engine
+from iotcore.clock import SystemClock
+from iotcore.errors import StartError
+from iotcore.journal.database import connect_readonly
+from iotcore.journal.timeline import incidents
+from iotcore.provision.acl import BrokerName
+from iotcore.provision.broker import choose
+from iotcore.provision.files import make_folder
+from iotcore.reading import Reading, Value
+from iotcore.registry.store import open_registry
+from iotcore.settings import Settings
+from iotcore.specs.load import load_folder, shipped_folder
+from simulators.city import DETECTOR_MODEL
+from simulators.enrol import Identity, enrol
+from simulators.mqtt_device import MqttDevice
+from simulators.replay import Sample, load, play, with_baseline
+
+TOKEN_TTL_S = 600.0
+CONNECT_LIMIT_S = 20.0
+DELIVERY_LIMIT_S = 10.0
+REPLAY_PREMISES = {
+    "id": "replay",
+    "name": "Phòng thử nghiệm",
+    "address": "Simulated premises for replays",
+    "latitude": 19.807,
+    "longitude": 105.776,
+    "account": "FFFE",
+}
+REPLAY_ZONE = {"id": "replay-z1", "premises": "replay", "number": 1, "floor": "Tầng 1", "name": "Phòng thử"}
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A measured fire, ready to play. Times in s on its own timeline, smoke in dB/m, temperature in °C."""
+
+    name: str
+    samples: tuple[Sample, ...]
+    speed: float
+
+    @property
+    def lasts_s(self) -> float:
+        """How long it plays."""
+        return (self.samples[-1].at_s - self.samples[0].at_s) / self.speed
+
+
+def measured_from(options: argparse.Namespace, file: Path | None = None) -> Measured:
+    """Read what the command line names.
+
+    Raises:
+        ConfigError: the file, a column or a number in it is wrong.
+        StartError: the speed is not greater than 0.
+    """
+    path: Path = file or options.file
+    if not options.speed > 0.0:
+        raise StartError(f"--speed {options.speed} is not greater than 0", "1 is as fast as life, 10 ten times faster.")
+    samples = load(path, options.time, options.smoke, options.temperature, options.smoke_unit)
+    if options.baseline > 0.0:
+        samples = with_baseline(samples, options.baseline, seed=1)
+    return Measured(f"{path.name}, {options.smoke}", samples, options.speed)
+
+
+def replay_offline(measured: Measured) -> int:
+    """Ask the default rules when they would alarm on it, on the measured time; 0 when they do."""
+    settings = Settings(data="")
+    specs = load_folder(shipped_folder())
+    engine = Engine(app.rules_of(settings, specs))
+    for number, sample in enumerate(measured.samples, start=1):
+        at_ms = sample.at_s * 1000.0
+        values = (Value("smoke", sample.smoke), Value("temperature", sample.temperature))
+        reading = Reading("replay", "b1", number, "reading", at_ms, at_ms, values)
+        for decision in engine.evaluate(reading, specs[DETECTOR_MODEL]):
+            if decision.severity == "alarm":
+                _say(f"alarm at {sample.at_s:.1f} s by {decision.rule} ({decision.reason.value}): "
+                     f"{decision.point} {decision.value} {decision.unit}")  # fmt: skip
+                return 0
+    _say("no alarm")
+    return 1
+
+
+async def replay(settings: Settings, measured: Measured, device: str) -> int:
+    """Play it through a simulated detector of a running platform; 0 when a receiver acknowledged an incident of it."""
+    identity = await _identity(settings, device)
+    broker = home.broker_settings(settings, BrokerName.FIRE)
+    spec = app.specs_of(settings)[DETECTOR_MODEL]
+    mqtt: Literal["5", "3.1.1"] = "3.1.1" if choose(broker.run) == "amqtt" else "5"
+    started_ms = SystemClock().wall_ms()
+    async with MqttDevice(device, spec, identity.endpoint(broker.host, broker.port), mqtt=mqtt) as client:
+        deadline = time.monotonic() + CONNECT_LIMIT_S
+        while not client.connected:
+            if time.monotonic() > deadline:
+                raise StartError(f"{device} cannot connect: {client.last_error}", "Is the platform up? Ask `iotcore doctor`.")
+            await asyncio.sleep(0.05)
+        _say(f"{measured.name} plays at {device} for {measured.lasts_s:.0f} s")
+        if measured.speed != 1.0:
+            _say(f"{measured.speed:g} times as fast as life: slopes are steeper by as much")
+        async for sample in play(measured.samples, measured.speed):
+            await client.report({"smoke": max(sample.smoke, 0.0), "temperature": sample.temperature})
+        deadline = time.monotonic() + DELIVERY_LIMIT_S
+        while time.monotonic() < deadline:
+            if _told(settings, device, started_ms):
+                return 0
+            await asyncio.sleep(0.1)
+    _say("no receiver has acknowledged an incident of this device")
+    return 1
+
+
+async def enrol_device(settings: Settings, device: str, token: str, folder: Path) -> str:
+    """Key, CSR, token, certificate: what a device does at its first start."""
+    make_folder(folder)
+    identity = await _enrol(settings, device, token, folder)
+    return f"{identity.cert_file} and {identity.key_file}; trust {identity.ca_file}"
+
+
+async def _identity(settings: Settings, device: str) -> Identity:
+    """The device's certificate; the device is registered and enrolled when it is not."""
+    folder = settings.folder / "devices"
+    make_folder(folder)
+    async with await open_registry(settings.registry_url, SystemClock()) as registry:
+        specs = app.specs_of(settings)
+        known = (await registry.directory(specs)).devices
+        if device not in known:
+            entry = {"id": device, "title": "Replay", "model": DETECTOR_MODEL, "premises": "replay", "zone": "replay-z1"}
+            document = {"premises": [REPLAY_PREMISES], "zones": [REPLAY_ZONE], "devices": [entry]}
+            await registry.import_city(document, specs, "replay")
+        token = "" if (folder / f"{device}.pem").exists() else await registry.create_token(device, TOKEN_TTL_S, "replay")
+    return await _enrol(settings, device, token, folder)
+
+
+async def _enrol(settings: Settings, device: str, token: str, folder: Path) -> Identity:
+    service = settings.folder / "certs" / "service-root.pem"
+    if not await asyncio.to_thread(service.exists):
+        raise StartError(f"There is no platform in {settings.folder}", "Start `iotcore up` or `make demo` first; check --config.")
+    return await enrol(f"https://{settings.web.est_host}:{settings.web.est_port}", token, device, service, folder)
+
+
+def _told(settings: Settings, device: str, since_ms: float) -> bool:
+    """Print the incident that this device opened or joined, once a receiver has it."""
+    connection = connect_readonly(settings.folder / "journal.db")
+    try:
+        for story in incidents(connection):
+            mine = connection.execute(
+                "SELECT 1 FROM alarm WHERE incident = ? AND device = ? AND raised_ms >= ?", (story.incident, device, since_ms)
+            ).fetchone()
+            if mine and story.delivered_ms is not None:
+                _say(f"{story.incident} ({story.notice.rule}): {story.latencies_ms()}")
+                return True
+    finally:
+        connection.close()
+    return False
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()

@@ -1,0 +1,162 @@
+"""The town: every device of a city document as a real client or server on loopback, all in one process.
+
+Fire devices and signal controllers are MQTT clients with keys and certificates of their own; air and water stations are
+Modbus/TCP servers. What they measure comes from a scenario; a measured fire can be played over one detector.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from iotcore.specs.model import DeviceSpec
+from iotcore.wire.messages import Scalar
+from iotcore.wire.topics import DOMAIN_OF_CLASS
+from simulators.enrol import Identity, enrol
+from simulators.modbus_device import ModbusDevice, ModbusServer
+from simulators.mqtt_device import MqttDevice
+from simulators.replay import Sample, play
+from simulators.scenario import Scenario
+
+ENROL_AT_ONCE = 8  # a technician team, not a flood
+LOOK_S = 0.5  # how often a fire detector samples its chamber
+REFRESH_S = 2.0  # how often a Modbus station's registers change
+DEADBANDS = {"smoke": 0.02, "temperature": 1.0}  # dB/m, °C: a detector tells at once what changed by more than this
+
+Values = dict[str, Scalar | None]
+Broker = tuple[str, int]
+
+
+class Town:
+    """An async context manager: opens the Modbus stations at once; `enrol`, then `live`."""
+
+    def __init__(
+        self,
+        document: Mapping[str, Sequence[Mapping[str, Any]]],
+        specs: Mapping[str, DeviceSpec],
+        scenario: Scenario,
+        folder: Path,
+    ) -> None:
+        self.scenario = scenario
+        self.devices: dict[str, MqttDevice] = {}
+        self._specs = {str(entry["id"]): specs[str(entry["model"])] for entry in document["devices"]}
+        self._folder = folder
+        self._identities: dict[str, Identity] = {}
+        self._stations: dict[str, ModbusDevice] = {}
+        self._servers: dict[str, ModbusServer] = {}
+        self._overrides: dict[str, Values] = {}
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        for device, spec in self._specs.items():
+            if spec.protocol == "modbus":
+                station = ModbusDevice(spec, self.scenario.values(device, time.time()))
+                self._stations[device] = station
+                self._servers[device] = await self._stack.enter_async_context(ModbusServer({1: station}))
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self._stack.aclose()
+
+    def connection(self, device: str) -> str:
+        """Where a Modbus station listens, as the registry writes it."""
+        return self._servers[device].connection()
+
+    @property
+    def mqtt_devices(self) -> list[str]:
+        """The devices that speak MQTT for themselves; gateways of ours are not simulated."""
+        return [d for d, spec in self._specs.items() if spec.protocol == "canonical" and spec.device_class != "gateway"]
+
+    @property
+    def connected(self) -> int:
+        """How many of them are connected."""
+        return sum(device.connected for device in self.devices.values())
+
+    async def enrol(self, est_url: str, ca_file: Path, token: Callable[[str], Awaitable[str]], done: Callable[[], None]) -> None:
+        """Give every MQTT device a certificate by a one-time token, unless it has one; `done` is called for each.
+
+        Raises:
+            EnrolmentError: the listener refused one.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        waiting = iter(self.mqtt_devices)
+
+        async def worker() -> None:
+            for device in waiting:
+                fresh = "" if (self._folder / f"{device}.pem").exists() else await token(device)
+                self._identities[device] = await enrol(est_url, fresh, device, ca_file, self._folder)
+                done()
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(ENROL_AT_ONCE):
+                group.create_task(worker())
+
+    async def connect(self, fire: Broker, field: Broker, mqtt: Literal["5", "3.1.1"]) -> None:
+        """Connect every MQTT device to its broker; each goes on trying by itself."""
+        for device, identity in self._identities.items():
+            spec = self._specs[device]
+            host, port = fire if DOMAIN_OF_CLASS[spec.device_class] == "fire" else field
+            client = MqttDevice(device, spec, identity.endpoint(host, port), mqtt=mqtt)
+            self.devices[device] = await self._stack.enter_async_context(client)
+
+    async def live(self) -> None:
+        """Let every device measure and report until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for device, client in self.devices.items():
+                group.create_task(self._report(device, client), name=device)
+            group.create_task(self._refresh())
+
+    async def replay(self, device: str, samples: Sequence[Sample], speed: float) -> None:
+        """Play a measured fire over one detector; afterwards the scenario has it again."""
+        async for sample in play(samples, speed):
+            self._overrides[device] = {"smoke": max(sample.smoke, 0.0), "temperature": sample.temperature}
+        del self._overrides[device]
+
+    def _values(self, device: str) -> Values:
+        return {**self.scenario.values(device, time.time()), **self._overrides.get(device, {})}
+
+    async def _report(self, device: str, client: MqttDevice) -> None:
+        """A reading each interval; a fire device also tells at once what changed, as its maker wants it."""
+        spec = self._specs[device]
+        is_fire = DOMAIN_OF_CLASS[spec.device_class] == "fire"
+        look_s = LOOK_S if is_fire else spec.interval_s
+        loop = asyncio.get_running_loop()
+        told: Values = {}
+        told_s = loop.time() - random.uniform(0.0, spec.interval_s)
+        await asyncio.sleep(random.uniform(0.0, look_s))
+        while True:
+            values = self._values(device)
+            due = loop.time() - told_s >= spec.interval_s
+            news = is_fire and bool(told) and _changed(told, values)
+            if due or news:
+                await client.report(values, kind="event" if news and not due else "reading")
+                told, told_s = values, loop.time()
+            await asyncio.sleep(look_s)
+
+    async def _refresh(self) -> None:
+        while True:
+            for device, station in self._stations.items():
+                for point, value in self._values(device).items():
+                    station.set(point, value)
+            await asyncio.sleep(REFRESH_S)
+
+
+def _changed(told: Values, values: Values) -> bool:
+    """Whether a state is another, or a number has moved by more than its deadband."""
+    for point, value in values.items():
+        before = told.get(point)
+        if isinstance(value, bool) or isinstance(before, bool):
+            different = value is not before
+        elif isinstance(value, float | int) and isinstance(before, float | int):
+            different = abs(value - before) > DEADBANDS.get(point, float("inf"))
+        else:
+            different = False
+        if different:
+            return True
+    return False
