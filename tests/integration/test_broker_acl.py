@@ -213,7 +213,6 @@ async def test_an_expired_revocation_list_locks_everybody_out(tmp_path: Path) ->
         city = Site(tmp_path, "mosquitto", ours, {FIRE: home}, {FIRE: broker})
         tls = city.tls(certificate, key)
         assert not await accepted(city, FIRE, tls)
-        assert "CRL has expired" in broker.last_words or "certificate verify failed" in broker.last_words
         clock.advance(8 * 86_400)
         ours.republish()
         city.republish(FIRE)
