@@ -1,0 +1,329 @@
+"""What the page shows, read from the lanes' own files and never written.
+
+journal.db     incidents, deliveries, presence and faults of fire devices, refused messages
+telemetry.db   last values, presence and faults of every device
+spool-*.db     messages that the telemetry workers refused
+
+A file that is not there yet, or cannot be read, is left out and said so in `readable`: a page must not look calm because it is
+blind.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from iotcore.journal.database import connect_readonly
+from iotcore.journal.records import Notice
+from iotcore.journal.timeline import Delivery, Timeline, timeline
+from iotcore.registry.directory import Binding, Directory
+from iotcore.specs.model import DeviceSpec
+
+Shown = dict[str, Any]  # plain data for templates and tests
+RECENT_LIMIT = 5  # closed incidents that stay on the page
+OPEN_LIMIT = 500  # open incidents drawn at once, first-in first; more than this many are counted, not drawn
+MS_PER_S = 1000.0
+
+
+class View(Protocol):
+    """What the web process asks; every method is quick and safe to call from any thread."""
+
+    def changed(self) -> bool:
+        """Whether anything can have changed since the last call."""
+
+    def incidents(self) -> list[Shown]:
+        """Open incidents, first-in first, then the last closed ones; none when the journal is not readable."""
+
+    def devices(self) -> list[Shown]:
+        """Every device with its last values, presence and faults."""
+
+    def device(self, name: str) -> Shown | None:
+        """One device with what a technician wants to know besides."""
+
+    def refused(self) -> dict[str, int]:
+        """Refused messages by reason, of all lanes."""
+
+    def readable(self) -> dict[str, bool]:
+        """Which of the files could be read at the last attempt."""
+
+
+class ReadOnlyFile:
+    """A SQLite file of another process; it may come, and its tables may come, later."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.readable = False
+        self._connection: sqlite3.Connection | None = None
+        self._version = -1
+
+    def changed(self) -> bool:
+        """Whether somebody has committed since the last call."""
+        version = self._version
+        found = self.read("PRAGMA data_version")
+        self._version = found[0][0] if found else -1
+        return self._version != version
+
+    def read(self, statement: str, *values: Any) -> list[Any]:
+        """Rows, or none when the file or the table is not there."""
+        connection = self.connection()
+        try:
+            return connection.execute(statement, values).fetchall() if connection is not None else []
+        except sqlite3.Error:
+            self.close()
+            return []
+
+    def connection(self) -> sqlite3.Connection | None:
+        """An open connection, or None; notes whether the file is readable."""
+        if self._connection is None and self.path.exists():
+            try:
+                self._connection = connect_readonly(self.path)
+                self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            except sqlite3.Error:
+                self.close()
+        self.readable = self._connection is not None
+        return self._connection
+
+    def close(self) -> None:
+        """Let go of the file; the next read opens it again."""
+        self.readable = False
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+class StoredView:
+    """The view over a data folder. `directory` says who is where."""
+
+    def __init__(self, folder: Path, directory: Callable[[], Directory]) -> None:
+        self._folder = folder
+        self._directory = directory
+        self._shown: Directory | None = None
+        self._journal = ReadOnlyFile(folder / "journal.db")
+        self._telemetry = ReadOnlyFile(folder / "telemetry.db")
+        self._spools: dict[Path, ReadOnlyFile] = {}
+        self._lock = threading.Lock()  # a connection must not be closed, nor two queries meet, in two threads
+
+    def close(self) -> None:
+        """Let go of every file."""
+        with self._lock:
+            for file in self._files():
+                file.close()
+
+    def changed(self) -> bool:
+        with self._lock:
+            directory, self._shown = self._shown, self._directory()
+            return any([file.changed() for file in self._files()]) or directory is not self._shown  # noqa: C419 - ask every file
+
+    def readable(self) -> dict[str, bool]:
+        return {"journal": self._journal.readable, "telemetry": self._telemetry.readable}
+
+    def incidents(self) -> list[Shown]:
+        with self._lock:
+            connection = self._journal.connection()
+            names = self._journal.read("SELECT id FROM incident WHERE state = 'open' ORDER BY decided_ms, id LIMIT ?", OPEN_LIMIT)
+            names += self._journal.read(
+                "SELECT id FROM incident WHERE state = 'closed' ORDER BY closed_ms DESC, id LIMIT ?", RECENT_LIMIT
+            )
+            if connection is None:
+                return []
+            try:
+                lines = [timeline(connection, name) for (name,) in names]
+            except sqlite3.Error:
+                self._journal.close()
+                return []
+            return [self._incident(line) for line in lines if line is not None]
+
+    def devices(self) -> list[Shown]:
+        with self._lock:
+            values = _by_device(self._telemetry.read("SELECT * FROM latest ORDER BY device, point"))
+            faults = _by_device(self._faults())
+            presence = self._presence()
+            directory = self._directory()
+            return [
+                _device(binding, directory, values.get(name, []), faults.get(name, []), presence.get(name, {}))
+                for name, binding in sorted(directory.devices.items())
+            ]
+
+    def device(self, name: str) -> Shown | None:
+        with self._lock:
+            directory = self._directory()
+            binding = directory.devices.get(name)
+            if binding is None:
+                return None
+            values = self._telemetry.read("SELECT * FROM latest WHERE device = ? ORDER BY point", name)
+            faults = [row for row in self._faults() if row["device"] == name]
+            alarms = self._journal.read(
+                "SELECT severity, state, rule, detector_ms, raised_ms FROM alarm WHERE device = ? ORDER BY id DESC LIMIT 1", name
+            )
+            shown = _device(binding, directory, values, faults, self._presence().get(name, {}))
+            return {**shown, "alarm": dict(alarms[0]) if alarms else None}
+
+    def refused(self) -> dict[str, int]:
+        with self._lock:
+            counts: dict[str, int] = {}
+            for file in self._files():
+                if file is not self._telemetry:
+                    for reason, count in file.read("SELECT reason, count FROM quarantine_count"):
+                        counts[reason] = counts.get(reason, 0) + count
+            return dict(sorted(counts.items()))
+
+    def _files(self) -> list[ReadOnlyFile]:
+        for path in self._folder.glob("spool-*.db"):
+            self._spools.setdefault(path, ReadOnlyFile(path))
+        return [self._journal, self._telemetry, *self._spools.values()]
+
+    def _faults(self) -> list[Any]:
+        statement = "SELECT device, reason, first_ms, last_ms, count FROM fault WHERE cleared_ms IS NULL ORDER BY device, reason"
+        return [*self._journal.read(statement), *self._telemetry.read(statement)]
+
+    def _presence(self) -> dict[str, Shown]:
+        """Both lanes hear of fire devices; the later word counts."""
+        presence = {
+            row["device"]: {
+                "online": {"online": True, "offline": False}.get(row["state"]),
+                "changed_ms": row["changed_ms"] or 0.0,
+                "last_seen_ms": row["last_seen_ms"],
+                "firmware": row["firmware"],
+            }
+            for row in self._telemetry.read("SELECT device, state, changed_ms, last_seen_ms, firmware FROM presence")
+        }
+        for row in self._journal.read("SELECT device, online, at_ms FROM presence"):
+            known = presence.setdefault(row["device"], {"last_seen_ms": None, "firmware": "", "changed_ms": 0.0})
+            if row["at_ms"] >= known["changed_ms"]:
+                known |= {"online": bool(row["online"]), "changed_ms": row["at_ms"]}
+        return presence
+
+    def _incident(self, line: Timeline) -> Shown:
+        notice = line.notice
+        binding = self._directory().devices.get(notice.device)
+        return {
+            "id": line.incident,
+            "state": line.state,
+            **_place(notice),
+            "device": notice.device,
+            "device_title": binding.title if binding else "",
+            "point": notice.point,
+            "point_title": _title(binding.spec, notice.point) if binding else {},
+            "value": notice.value,
+            "unit": notice.unit,
+            "hazard": notice.hazard,
+            "reason": notice.reason,
+            "rule": notice.rule,
+            "delayed": notice.delayed,
+            "unconfirmed": notice.unconfirmed,
+            "alarms": line.alarms,
+            "moments": _moments(line),
+            "acknowledged_ms": line.acknowledged_ms,
+            "acknowledged_by": line.acknowledged_by,
+            "closed_ms": line.closed_ms,
+            "detector_ms": line.detector_ms,
+            "delivered_after_ms": None if line.delivered_ms is None else line.delivered_ms - line.detector_ms,
+            "deliveries": [_delivery(one) for one in line.deliveries if one.event == "alarm"],
+        }
+
+
+def _moments(line: Timeline) -> list[Shown]:
+    """The steps of an incident in order: when, and how many ms after the step before; None where it has not happened."""
+    sent = min((d.sent_ms for d in line.deliveries if d.event == "alarm" and d.sent_ms is not None), default=None)
+    steps = [
+        ("detector", line.detector_ms),
+        ("received", line.received_ms),
+        ("decided", line.decided_ms),
+        ("durable", line.durable_ms),
+        ("sent", sent),
+        ("delivered", line.delivered_ms),
+    ]
+    moments: list[Shown] = []
+    before: float | None = None
+    for name, at_ms in steps:
+        moments.append({"name": name, "at_ms": at_ms, "after_ms": None if at_ms is None or before is None else at_ms - before})
+        before = at_ms if at_ms is not None else before
+    return moments
+
+
+def _delivery(one: Delivery) -> Shown:
+    """A receiver's path: confirmed, failing, sent (no answer yet) or waiting."""
+    if one.acknowledged_ms is not None:
+        state = "confirmed"
+    elif one.last_error:
+        state = "failing"
+    else:
+        state = "sent" if one.sent_ms is not None else "waiting"
+    return {"channel": one.channel, "state": state, "attempts": one.attempts, "error": one.last_error or ""}
+
+
+def _place(notice: Notice) -> Shown:
+    return {
+        "premises": notice.premises,
+        "premises_name": notice.premises_name,
+        "address": notice.address,
+        "floor": notice.floor,
+        "zone_name": notice.zone_name,
+        "zone_number": notice.zone_number,
+    }
+
+
+def _device(
+    binding: Binding, directory: Directory, values: Iterable[Any], faults: Iterable[Any], presence: Mapping[str, Any]
+) -> Shown:
+    spec = binding.spec
+    premises = directory.premises.get(binding.premises)
+    zone = directory.zones.get(binding.zone)
+    return {
+        "id": binding.device,
+        "title": binding.title,
+        "model": spec.title,
+        "class": spec.device_class,
+        "state": binding.state,
+        "publisher": binding.publisher,
+        "connection": binding.connection,
+        "premises_name": premises.name if premises else "",
+        "address": premises.address if premises else "",
+        "floor": zone.floor if zone else "",
+        "zone_name": zone.name if zone else "",
+        "silent_after_ms": 3 * spec.interval_s * MS_PER_S,  # three missed readings
+        "online": presence.get("online"),
+        "last_seen_ms": presence.get("last_seen_ms"),
+        "firmware": presence.get("firmware", ""),
+        "values": [_value(spec, row) for row in values],
+        "faults": [{"reason": reason, "since_ms": since} for reason, since in _distinct(faults)],
+    }
+
+
+def _value(spec: DeviceSpec, row: Any) -> Shown:
+    point = spec.points.get(row["point"])
+    value = row["value"]
+    if point is not None and point.kind == "bool" and isinstance(value, int | float):
+        value = bool(value)
+    return {
+        "point": row["point"],
+        "title": _title(spec, row["point"]),
+        "unit": point.unit if point is not None else "",
+        "value": value,
+        "quality": row["quality"],
+        "why": row["why"],
+        "observed_ms": row["observed_ms"],
+    }
+
+
+def _title(spec: DeviceSpec, point: str) -> dict[str, str]:
+    found = spec.points.get(point)
+    return found.title if found is not None else {}
+
+
+def _distinct(faults: Iterable[Any]) -> list[tuple[str, float]]:
+    """Both lanes notice a fire device's fault: it is one, since the earlier notice."""
+    since: dict[str, float] = {}
+    for row in faults:
+        since[row["reason"]] = min(row["first_ms"], since.get(row["reason"], row["first_ms"]))
+    return sorted(since.items())
+
+
+def _by_device(rows: Iterable[Any]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for row in rows:
+        found.setdefault(row["device"], []).append(row)
+    return found

@@ -1,0 +1,117 @@
+"""The console over a real registry, journal and telemetry file, with a city of a few devices."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quart import Quart
+
+from iotcore.clock import ManualClock, SystemClock
+from iotcore.reading import Quality, Reading, Value
+from iotcore.registry.directory import Directory
+from iotcore.registry.records import Certificate
+from iotcore.registry.store import Registry, open_registry
+from iotcore.specs.load import load_folder, shipped_folder
+from iotcore.telemetry.embedded import TelemetryFile
+from iotcore.telemetry.panel import Panel
+from iotcore.web.app import create
+from iotcore.web.view import StoredView
+from tests.support.fire_journal import FireJournal
+
+CITY: dict[str, Any] = {
+    "premises": [
+        {
+            "id": f"p{i}",
+            "name": name,
+            "address": f"{i}2 Lê Lợi, phường Hạc Thành, Thanh Hóa",
+            "latitude": 19.8,
+            "longitude": 105.77,
+            "account": f"A00{i}",
+        }
+        for i, name in enumerate(["Trường Tiểu học Lê Lợi", "Chợ Vườn Hoa"], 1)
+    ],
+    "zones": [
+        {"id": "p1-z1", "premises": "p1", "number": 3, "floor": "2", "name": "Bếp ăn"},
+        {"id": "p2-z1", "premises": "p2", "number": 1, "floor": "1", "name": "Dãy hàng vải"},
+    ],
+    "devices": [
+        {"id": "modbus-1", "title": "Cổng Modbus trung tâm", "model": "iotcore-modbus-gateway"},
+        {"id": "d1", "title": "Đầu báo bếp ăn", "model": "iotcore-smoke-heat", "premises": "p1", "zone": "p1-z1"},
+        {"id": "d2", "title": "Đầu báo dãy hàng vải", "model": "iotcore-smoke-heat", "premises": "p2", "zone": "p2-z1"},
+        {
+            "id": "air-1",
+            "title": "Trạm không khí Hạc Thành",
+            "model": "vaisala-aqt530",
+            "parent": "modbus-1",
+            "connection": "tcp://127.0.0.1:5020?device_id=1",
+        },
+    ],
+}
+
+
+@dataclass(slots=True)
+class Console:
+    """Everything behind the page, and the page."""
+
+    app: Quart
+    registry: Registry
+    fire: FireJournal
+    panel: Panel
+    clock: ManualClock
+    directory: Directory
+
+    async def report(self, device: str, *values: Value) -> None:
+        """A reading has come through the telemetry lane."""
+        now_ms = self.clock.wall_ms()
+        reading = Reading(device, "b1", 1, "reading", now_ms, now_ms, values)
+        self.panel.reading(reading)
+        self.panel.judge(reading)
+        await self.panel.write()
+
+
+@asynccontextmanager
+async def console(folder: Path, processes: Mapping[str, Any] | None = None) -> AsyncIterator[Console]:
+    """A console whose time stands still at ManualClock's, with a city, one certificate, and readings of three devices."""
+    clock = ManualClock()
+    specs = load_folder(shipped_folder())
+    registry = await open_registry(f"sqlite://{folder / 'registry.db'}", SystemClock())
+    await registry.import_city(CITY, specs, "tester")
+    await registry.record_certificate(Certificate("0a1b", "d1", "fire", int(clock.wall_ms()) + 86_400_000, "ff"), "ca")
+    directory = await registry.directory(specs)
+    fire = FireJournal(folder / "journal.db", clock)
+    view = StoredView(folder, lambda: made.directory)
+    async with TelemetryFile(folder / "telemetry.db") as file:
+        app = create(
+            view=view,
+            intend=registry.intent,
+            certificates=registry.certificates,
+            clock=SteadyClock(clock),
+            processes=None if processes is None else lambda: processes,
+        )
+        made = Console(app, registry, fire, Panel(file, clock), clock, directory)
+        try:
+            await made.report("d1", Value("smoke", 0.02), Value("temperature", 24.1), Value("alarm", value=False))
+            await made.report("air-1", Value("pm25", 18.4), Value("no2", None, Quality.BAD, "timeout"))
+            yield made
+        finally:
+            view.close()
+            fire.close()
+            await registry.close()
+
+
+@dataclass(frozen=True, slots=True)
+class SteadyClock:
+    """Wall time as the test moves it, monotonic time as it passes: the page's own pace is real."""
+
+    manual: ManualClock
+
+    def wall_ms(self) -> float:
+        return self.manual.wall_ms()
+
+    def monotonic_s(self) -> float:
+        return asyncio.get_running_loop().time()

@@ -1,0 +1,96 @@
+"""Both languages say everything, and the templates ask for nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+import iotcore.web
+from iotcore.alarms.engine import Reason
+from iotcore.alarms.rules import Hazard
+from iotcore.reading import Quality
+from iotcore.registry.records import State
+from iotcore.specs.model import DeviceClass
+from iotcore.web.checklist import StepName
+from iotcore.web.words import LANGUAGES, Language, load
+
+TEMPLATES = Path(iotcore.web.__file__).parent / "templates"
+CATALOGUES = {language: load(language).catalogue for language in LANGUAGES}
+FAMILIES: dict[str, Iterable[str]] = {
+    "class": get_args(DeviceClass),
+    "state": get_args(State),
+    "hazard": get_args(Hazard),
+    "reason": [reason.value for reason in Reason],
+    "quality": [quality.value for quality in Quality],
+    "check": get_args(StepName),
+    "moment": ("detector", "received", "decided", "durable", "sent", "delivered"),
+    "delivery": ("confirmed", "failing", "sent", "waiting"),
+    "condition": ("ok", "fault", "offline", "waiting", "suspended", "retired"),
+    "file": ("journal", "telemetry"),
+    "fault": ("bad", "refused", "offline", "clock_past", "clock_future"),
+    "why": ("not_finite", "wrong_type", "out_of_range", "timeout", "unknown_state", "not_read", "short"),
+    "refusal": (
+        "oversized", "unknown_device", "wrong_domain", "wrong_publisher", "not_accepted", "not_json", "schema", "batch_too_long",
+        "unknown_point", "retained", "topic",
+    ),
+    "value": ("yes", "no"),
+}  # fmt: skip
+
+
+def asked() -> set[str]:
+    """Every key that a template names in full."""
+    text = "".join(path.read_text(encoding="utf-8") for path in TEMPLATES.glob("*.html"))
+    return set(re.findall(r"""\bt\(["']([^"']+)["'][,)]""", text)) | set(re.findall(r'else "([a-z]+\.[a-z_]+)"\)', text))
+
+
+def test_both_languages_have_the_same_keys() -> None:
+    assert CATALOGUES["vi"].keys() == CATALOGUES["en"].keys()
+
+
+def test_both_languages_fill_in_the_same_places() -> None:
+    for key, text in CATALOGUES["vi"].items():
+        assert set(re.findall(r"{(\w+)}", text)) == set(re.findall(r"{(\w+)}", CATALOGUES["en"][key])), key
+
+
+def test_no_text_is_empty_and_vietnamese_is_not_english() -> None:
+    for key, text in CATALOGUES["vi"].items():
+        assert text.strip(), key
+        assert CATALOGUES["en"][key].strip(), key
+    same = [key for key, text in CATALOGUES["vi"].items() if text == CATALOGUES["en"][key]]
+    assert same == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_key_of_a_template_is_known(language: Language) -> None:
+    assert len(asked()) > 60
+    assert asked() - CATALOGUES[language].keys() == set()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_word_that_the_platform_can_say_is_known(language: Language, family: str) -> None:
+    assert {f"{family}.{name}" for name in FAMILIES[family]} - CATALOGUES[language].keys() == set()
+
+
+def test_no_key_is_left_that_nobody_asks_for() -> None:
+    left = {key for key in CATALOGUES["vi"] if key.split(".")[0] not in FAMILIES} - asked()
+    assert left == set()
+
+
+def test_faults_refusals_values_and_times_read_like_sentences() -> None:
+    vi, en = load("vi"), load("en")
+    values = [{"point": "no2", "title": {"en": "Nitrogen dioxide"}}]
+    assert en.fault("bad:no2:timeout", values) == "Nitrogen dioxide is bad: timeout"
+    assert en.fault("refused:not_accepted:suspended") == "Message refused: device not accepted (suspended)"
+    assert en.fault("never_heard_of") == "never_heard_of"
+    assert vi.value(0.5234) == "0,5234"
+    assert vi.value(1013.25) == "1013"
+    assert en.value(None) == "–"
+    assert vi.value(value=True) == "có"
+    assert vi.ms(1.44) == "1,4"
+    assert en.clock(1_795_312_800_123.0) == "09:00:00.123"  # 02:00 UTC is 09:00 in Vietnam
+    assert en.moment(1_795_312_800_123.0) == "22/11/2026 09:00:00"
