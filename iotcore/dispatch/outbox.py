@@ -137,9 +137,11 @@ class Dispatcher:
         try:
             await self._hold(row, sending)
             at_ms = self._clock.wall_ms()
-            await asyncio.gather(*notes)
+            await asyncio.gather(*notes, return_exceptions=True)
         finally:
             await _stop(sending, *notes)
+        for note in filter(_error, notes):
+            self._crashed(f"channel {row.channel}: the moment of sending {row.incident} could not be kept", note)
         error = _error(sending)
         if error is None:
             await self._durably(lambda: self._outbox.acknowledged(row.id, at_ms, sending.result()))

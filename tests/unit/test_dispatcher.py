@@ -197,6 +197,22 @@ async def test_a_channels_task_that_dies_is_started_again(caplog: pytest.LogCapt
     assert sum("starting it again" in record.message for record in caplog.records) == 2
 
 
+class BrokenSent(MemoryOutbox):
+    """An outbox that cannot keep the moment of sending."""
+
+    def sent(self, row_id: int, at_ms: float) -> None:
+        raise KeyError(row_id, at_ms)
+
+
+async def test_a_moment_that_cannot_be_kept_makes_no_repeat(caplog: pytest.LogCaptureFixture) -> None:
+    outbox, arc = BrokenSent(("arc",)), ScriptedChannel()
+    incident = outbox.alarm("p1")
+    async with running(outbox, arc=arc):
+        await until(done(outbox, [incident]))
+    assert len(arc.rows) == 1
+    assert any("could not be kept" in record.message for record in caplog.records)
+
+
 async def test_a_full_disk_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL)
     outbox, arc = MemoryOutbox(("arc",)), ScriptedChannel()
