@@ -1,7 +1,7 @@
 """Drain: spool → store. What is newest goes first, so that after an outage the page and the dashboards are live again at once.
 
-A write that fails puts its batches back; a store that is busy or down is asked again with growing, jittered pauses, for ever.
-At most `WORKERS` writes are on their way.
+A write that fails puts its batches back; a store that is busy or down is asked again with growing, jittered pauses, for ever, and
+after a while with one batch at a time. At most `WORKERS` writes are on their way.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from iotcore.wire.arrival import Refusal
 
 WORKERS = 2  # one write is prepared while the other is on the wire
 WRITE_LINES = 5_000  # InfluxDB documentation, "Optimize writes": batches of 5,000 lines
+ALONE_AFTER = 3  # failures in a row, and batches go one by one: one that the store cannot swallow keeps no other waiting
 GATHER_S = 0.05  # after the first new batch, wait for company: a write costs more than a line
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 5.0  # the store is used again at most so long after it came back
@@ -34,6 +35,8 @@ class Drain:
         self._fresh = asyncio.Event()
         self._choosing = asyncio.Lock()
         self._taken: set[int] = set()
+        self._failures = 0  # in a row
+        self._resume_s = 0.0  # on the loop's clock
 
     def wake(self) -> None:
         """Something was committed."""
@@ -52,29 +55,43 @@ class Drain:
                 group.create_task(self._work())
 
     async def _work(self) -> None:
-        failures = 0
         while True:
+            if (left_s := self._left_s()) > 0.0:
+                await asyncio.sleep(left_s)
+                continue
             self._fresh.clear()
-            after_s = 0.0
             try:
-                batches = await self._choose()
-                if not batches:
+                batches = await self._choose(WRITE_LINES if self._failures < ALONE_AFTER else 1)
+                if not batches and self._left_s() <= 0.0:
                     await self._fresh.wait()
                     await asyncio.sleep(GATHER_S)
+                if not batches:
                     continue
                 result = await self._carry(batches)
-                if isinstance(result, Written):
-                    failures = 0
-                    continue
-                after_s = result.after_s
+                if isinstance(result, Later):
+                    self._put_off(result.after_s)
+                elif self._failures:
+                    self._failures = 0
+                    self._fresh.set()
             except StoreError as error:
                 log.warning("the spool could not be drained: %s", error)
-            failures += 1
-            await asyncio.sleep(max(after_s, pause_s(failures)))
+                self._put_off(0.0)
 
-    async def _choose(self) -> list[Batch]:
+    def _put_off(self, after_s: float) -> None:
+        """Nobody asks the store again before the time it gave, nor before a pause of our own."""
+        if self._left_s() <= 0.0:  # workers that fail together fail once
+            self._failures += 1
+        resume_s = asyncio.get_running_loop().time() + max(after_s, pause_s(self._failures))
+        self._resume_s = max(self._resume_s, resume_s)
+
+    def _left_s(self) -> float:
+        return self._resume_s - asyncio.get_running_loop().time()
+
+    async def _choose(self, max_lines: int) -> list[Batch]:
         async with self._choosing:
-            batches = await self._spool.newest(WRITE_LINES, self._taken)
+            batches = await self._spool.newest(max_lines, self._taken)
+            if self._left_s() > 0.0 or (self._failures and self._taken):  # one worker alone finds out whether it goes again
+                return []
             self._taken.update(batch.id for batch in batches)
         return batches
 

@@ -1,0 +1,131 @@
+"""The drain with a real spool and a store that behaves as told."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, closing, suppress
+from pathlib import Path
+
+import pytest
+
+from iotcore.clock import SystemClock
+from iotcore.reading import Reading
+from iotcore.registry.directory import Binding
+from iotcore.telemetry.drain import LONGEST_PAUSE_S, WORKERS, Drain, pause_s
+from iotcore.telemetry.spool import Spool
+from iotcore.telemetry.store import Later, Rejected, Written
+from tests.support.telemetry_bench import until
+
+Answer = Callable[[Sequence[bytes]], Written | Later]
+
+
+class ToldStore:
+    """A store that answers as told and remembers what it took."""
+
+    format = "line1"
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.taken: list[bytes] = []
+        self.asked_s: list[float] = []
+        self.going = asyncio.Event()
+        self.going.set()
+        self.at_once = self.most_at_once = 0
+
+    def record(self, reading: Reading, binding: Binding) -> bytes:
+        raise AssertionError((reading, binding))
+
+    async def ensure(self) -> Later | None:
+        return None
+
+    async def write(self, records: Sequence[bytes]) -> Written | Later:
+        self.asked_s.append(time.monotonic())
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        await self.going.wait()
+        self.at_once -= 1
+        result = self.answer(records)
+        if isinstance(result, Written):
+            self.taken += [one for one in records if one not in {wrong.record for wrong in result.rejected}]
+        return result
+
+
+@pytest.fixture
+async def spool(tmp_path: Path) -> AsyncIterator[Spool]:
+    clock = SystemClock()
+    async with Spool(tmp_path / "spool-t.db", clock, store_format="line1", max_bytes=10**7, max_age_s=3600.0) as one:
+        yield one
+
+
+@asynccontextmanager
+async def draining(spool: Spool, store: ToldStore) -> AsyncIterator[Drain]:
+    drain = Drain(spool, store)
+    task = asyncio.create_task(drain.run())
+    try:
+        yield drain
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_what_the_store_rejects_is_quarantined_and_the_rest_is_done(spool: Spool, tmp_path: Path) -> None:
+    await spool.commit([b"good", b"wrong"])
+    store = ToldStore(lambda _: Written((Rejected(b"wrong", "field type conflict"),)))
+    async with draining(spool, store):
+        await until(lambda: store.taken == [b"good"])
+        await until(lambda: _empty(spool))
+    with closing(sqlite3.connect(tmp_path / "spool-t.db")) as reader:
+        assert reader.execute("SELECT reason, detail, payload FROM quarantine").fetchall() == [
+            ("store_rejected", "field type conflict", b"wrong")
+        ]
+
+
+async def test_a_batch_that_the_store_cannot_swallow_does_not_keep_newer_ones_waiting(spool: Spool) -> None:
+    await spool.commit([b"poison"])
+    store = ToldStore(lambda records: Later("http_500", "panic") if b"poison" in records else Written())
+    async with draining(spool, store) as drain:
+        await until(lambda: drain.trouble == "http_500")
+        for line in (b"a", b"b"):
+            await spool.commit([line])
+            drain.wake()
+        await until(lambda: sorted(store.taken) == [b"a", b"b"])
+        assert [batch.lines for batch in await spool.newest(10)] == [b"poison"]
+
+
+async def test_a_busy_store_is_not_asked_before_the_time_it_gave(spool: Spool) -> None:
+    await spool.commit([b"a"])
+    busy = [Later("http_429", "", after_s=0.8)]
+    store = ToldStore(lambda _: busy.pop() if busy else Written())
+    async with draining(spool, store) as drain:
+        await until(lambda: store.taken == [b"a"])
+        assert store.asked_s[1] - store.asked_s[0] >= 0.8
+        await until(lambda: drain.trouble == "")
+
+
+async def test_no_more_writes_are_on_their_way_than_allowed(spool: Spool) -> None:
+    store = ToldStore(lambda _: Written())
+    store.going.clear()
+    async with draining(spool, store) as drain:
+        for number in range(10):
+            await spool.commit([b"%d-%d" % (number, n) for n in range(3000)])
+            drain.wake()
+        await until(lambda: store.at_once == WORKERS)
+        store.going.set()
+        await until(lambda: len(store.taken) == 30_000)
+    assert store.most_at_once == WORKERS
+    assert len(set(store.taken)) == 30_000
+
+
+@pytest.mark.parametrize("failures", [1, 2, 5, 50, 10_000])
+def test_pauses_grow_to_a_limit_and_never_vanish(failures: int) -> None:
+    pauses = [pause_s(failures) for _ in range(100)]
+    assert 0.2 < min(pauses) <= max(pauses) <= LONGEST_PAUSE_S
+    assert len(set(pauses)) > 50
+
+
+async def _empty(spool: Spool) -> bool:
+    return (await spool.depth()).batches == 0
