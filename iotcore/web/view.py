@@ -270,6 +270,7 @@ def _device(
     binding: Binding, directory: Directory, values: Iterable[Any], faults: Iterable[Any], presence: Mapping[str, Any]
 ) -> Shown:
     spec = binding.spec
+    order = {point: i for i, point in enumerate(spec.points)}
     premises = directory.premises.get(binding.premises)
     zone = directory.zones.get(binding.zone)
     return {
@@ -288,7 +289,7 @@ def _device(
         "online": presence.get("online"),
         "last_seen_ms": presence.get("last_seen_ms"),
         "firmware": presence.get("firmware", ""),
-        "values": [_value(spec, row) for row in values],
+        "values": sorted((_value(spec, row) for row in values), key=lambda value: order.get(value["point"], len(order))),
         "faults": [{"reason": reason, "since_ms": since} for reason, since in _distinct(faults)],
     }
 

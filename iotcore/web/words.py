@@ -57,6 +57,10 @@ class Words:
         """What a spec calls a point in this language."""
         return titles.get(self.language) or titles.get("en") or fallback
 
+    def floor(self, floor: str) -> str:
+        """A floor as it was registered; a bare number gets its word."""
+        return self("incident.floor", floor=floor) if floor.isdecimal() else floor
+
     def value(self, value: Scalar | None) -> str:
         """A value as people write it: a decimal comma in Vietnamese, words for yes and no, a dash for none."""
         if value is None:

@@ -44,7 +44,12 @@ FAMILIES: dict[str, Iterable[str]] = {
 def asked() -> set[str]:
     """Every key that a template names in full."""
     text = "".join(path.read_text(encoding="utf-8") for path in TEMPLATES.glob("*.html"))
-    return set(re.findall(r"""\bt\(["']([^"']+)["'][,)]""", text)) | set(re.findall(r'else "([a-z]+\.[a-z_]+)"\)', text))
+    code = (TEMPLATES.parent / "words.py").read_text(encoding="utf-8")
+    return (
+        set(re.findall(r'self\("([^"]+)"', code))
+        | set(re.findall(r"""\bt\(["']([^"']+)["'][,)]""", text))
+        | set(re.findall(r'else "([a-z]+\.[a-z_]+)"\)', text))
+    )
 
 
 def test_both_languages_have_the_same_keys() -> None:
@@ -87,6 +92,8 @@ def test_faults_refusals_values_and_times_read_like_sentences() -> None:
     assert en.fault("bad:no2:timeout", values) == "Nitrogen dioxide is bad: timeout"
     assert en.fault("refused:not_accepted:suspended") == "Message refused: device not accepted (suspended)"
     assert en.fault("never_heard_of") == "never_heard_of"
+    assert vi.floor("2") == "Tầng 2"
+    assert vi.floor("Tầng lửng") == "Tầng lửng"
     assert vi.value(0.5234) == "0,5234"
     assert vi.value(1013.25) == "1013"
     assert en.value(None) == "–"
