@@ -107,7 +107,7 @@ def _with(track: Track, seq: int, now_s: float) -> Track:
     if seq != track.up_to + 1:
         hole_s = track.hole_s if track.above else now_s
         return _settled(Track(track.up_to, track.above | {seq}, hole_s, track.lost), now_s)
-    return _settled(_closed(track._replace(up_to=seq)), now_s)
+    return _settled(_closed(track._replace(up_to=seq, hole_s=now_s)), now_s)  # being filled: not one that nobody fills
 
 
 def _closed(track: Track) -> Track:

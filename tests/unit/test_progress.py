@@ -42,6 +42,15 @@ def test_a_hole_that_nobody_fills_is_given_up_and_counted() -> None:
     assert progress.track("d1", "b1").lost == 2
 
 
+def test_a_hole_that_is_being_filled_is_not_given_up_however_long_that_takes() -> None:
+    progress = Progress()
+    store(progress, 500, now_s=0.0)  # live first, while a long backlog of the same boot drains behind it, oldest first
+    for seq in range(1, 300):
+        store(progress, seq, now_s=float(seq))
+    assert progress.track("d1", "b1").up_to == 299
+    assert progress.track("d1", "b1").lost == 0
+
+
 def test_a_reboot_is_no_hole() -> None:
     progress = Progress()
     store(progress, 1, 2, 3)
