@@ -90,8 +90,8 @@ class Uplink:
             began_s = self._clock.monotonic_s()
             try:
                 await self._connection()
-            except* (aiomqtt.MqttError, OSError, StoreError) as group:
-                self.last_error = "; ".join(str(error) for error in group.exceptions)
+            except (aiomqtt.MqttError, OSError, StoreError) as error:
+                self.last_error = str(error)
             finally:
                 self.connected = False
             steady = self._clock.monotonic_s() - began_s > STEADY_S
@@ -109,14 +109,24 @@ class Uplink:
             self._live.clear()  # kept under the last connection: the first round takes them
             self.connected, self.last_error = True, ""
             self.counters.connections += 1
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._receive(link))
-                    tasks.create_task(self._send(link))
-            except asyncio.CancelledError:
-                with contextlib.suppress(aiomqtt.MqttError):
-                    await link.offer(self._status_topic, offline, retain=True)  # a proper goodbye: the broker drops the will
-                raise
+            await self._both(link, offline)
+
+    async def _both(self, link: Link, offline: bytes) -> None:
+        """Receive and send until one of them fails. No TaskGroup: in CPython 3.11 it can leave `cancelling()` raised for ever."""
+        tasks = [asyncio.create_task(self._receive(link)), asyncio.create_task(self._send(link))]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            with contextlib.suppress(aiomqtt.MqttError):
+                await link.offer(self._status_topic, offline, retain=True)  # a proper goodbye: the broker drops the will
+            raise
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled():
+                task.result()
 
     def _kept(self, rows: Sequence[Row]) -> None:
         if not self.connected:

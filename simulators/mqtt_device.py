@@ -115,15 +115,19 @@ class MqttDevice:
         *,
         test: bool = False,
         kind: Literal["reading", "event"] = "reading",
+        ts: int | None = None,
     ) -> int:
-        """Say `values` now; returns the report's number. It is held until the core receipts it."""
+        """Say `values` now; returns the report's number. It is held until the core receipts it.
+
+        `ts` (ms UTC) is what the device's clock says, for a clock that is wrong or a replay; None: the machine's.
+        """
         number, self._next = self._next, self._next + 1
         message = ReadingMessage(
             boot=self.boot,
             seq=number,
             values=dict(values),
             q=dict(q or {}),
-            ts=time.time_ns() // 1_000_000,
+            ts=time.time_ns() // 1_000_000 if ts is None else ts,
             fw=self._firmware,
             test=test,
         )
@@ -265,9 +269,10 @@ class _Client(aiomqtt.Client):
         self.last_code = 0
 
     async def __aenter__(self) -> Self:
+        lost = self._disconnected
         connecting = asyncio.ensure_future(super().__aenter__())
         try:
-            return await asyncio.shield(connecting)
+            await asyncio.shield(connecting)
         except asyncio.CancelledError:  # the connection is made on a thread: see it through, then end it
             with contextlib.suppress(aiomqtt.MqttError):
                 await connecting
@@ -276,6 +281,9 @@ class _Client(aiomqtt.Client):
         except aiomqtt.MqttError:
             self._client.disconnect()
             raise
+        if lost.done():  # broken right after its CONNACK: aiomqtt has already put a new future in its place
+            raise aiomqtt.MqttError("disconnected at once") from lost.exception()
+        return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         with contextlib.suppress(aiomqtt.MqttError):

@@ -51,9 +51,10 @@ class Link(aiomqtt.Client):
 
     async def __aenter__(self) -> Self:
         """Connect; a cancellation on the way leaves no half-open connection behind."""
+        lost = self._disconnected
         entering = asyncio.ensure_future(super().__aenter__())
         try:
-            return await asyncio.shield(entering)
+            await asyncio.shield(entering)
         except asyncio.CancelledError:
             with contextlib.suppress(aiomqtt.MqttError):
                 await entering
@@ -62,6 +63,9 @@ class Link(aiomqtt.Client):
         except aiomqtt.MqttError:
             self._client.disconnect()
             raise
+        if lost.done():  # aiomqtt forgets a connection that broke right after its CONNACK
+            raise aiomqtt.MqttError("disconnected at once") from lost.exception()
+        return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for answer in self._offered.values():
@@ -98,6 +102,8 @@ class Link(aiomqtt.Client):
                 await self._room.acquire()
         except TimeoutError:
             raise aiomqtt.MqttError(f"no PUBACK within {PUBACK_LIMIT_S:.0f} s") from None
+        if self._disconnected.done():  # paho would queue it for a reconnection that never comes
+            raise aiomqtt.MqttError("disconnected")
         sent = self._client.publish(topic, payload, 1, retain)
         if sent.rc != paho.MQTT_ERR_SUCCESS:
             raise aiomqtt.MqttCodeError(sent.rc, "not published")
