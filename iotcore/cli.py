@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from iotcore.credentials import environment
 from iotcore.errors import ConfigError, IotError
 from iotcore.settings import Settings, load
 
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _platform_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     _command(nouns, "up", "run the whole platform on this machine", _up)
+    _command(nouns, "init", "make or complete the data folder that `iotcore run` needs; `iotcore up` does it by itself", _init)
     run = _command(nouns, "run", "run one process of the platform", _run)
     run.add_argument("process", choices=PROCESSES)
     doctor = _command(nouns, "doctor", "look at everything the platform stands on, and say what to do", _doctor)
@@ -98,7 +100,7 @@ def _replay_options(parser: argparse.ArgumentParser, file: str) -> None:
     parser.add_argument("--smoke", default="SMA_1", help="column of the smoke (default: %(default)s)")
     parser.add_argument("--temperature", default="TCA_1", help="column of the temperature, °C (default: %(default)s)")
     parser.add_argument("--smoke-unit", default="1/m-od10", help="1/m-od10, 1/m-ext, dB/m or %%/ft (default: %(default)s)")
-    parser.add_argument("--speed", type=float, default=1.0, help="times as fast as life; slopes are steeper by as much")
+    parser.add_argument("--speed", type=float, default=1.0, help="times as fast as life (default: %(default)s)")
     parser.add_argument("--baseline", type=float, default=0.0, help="seconds of quiet before the curve")
 
 
@@ -121,7 +123,18 @@ def _command(
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    return load(options.config, os.environ)
+    return load(options.config, environment(os.environ))
+
+
+def _init(options: argparse.Namespace) -> int:
+    from iotcore import app, home
+    from iotcore.clock import SystemClock
+
+    settings = _settings(options)
+    app.check(settings)
+    home.prepare(settings, SystemClock())
+    _say(f"{settings.folder} is ready: `iotcore run PROCESS`, or `iotcore up` for all of them")
+    return 0
 
 
 def _up(options: argparse.Namespace) -> int:

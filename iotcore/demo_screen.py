@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
@@ -31,7 +32,7 @@ class Screen:
 
     def say(self, text: str) -> None:
         """One line."""
-        self.console.print(text, highlight=False)
+        self.console.print(text, highlight=False, soft_wrap=True)
 
     def loud(self, text: str) -> None:
         """One line nobody can miss."""
@@ -39,16 +40,16 @@ class Screen:
 
     @contextmanager
     def steps(self) -> Iterator[Steps]:
-        """A progress display for the set-up."""
+        """A progress display for the set-up; where there is no terminal, a line for each step."""
         columns = (
-            SpinnerColumn(),
+            SpinnerColumn(finished_text="[green]✓[/]"),
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
         )
-        with Progress(*columns, console=self.console, transient=not self.console.is_terminal) as progress:
-            yield Steps(progress)
+        with Progress(*columns, console=self.console, disable=not self.console.is_terminal) as progress:
+            yield Steps(progress, self)
 
     def timeline(self, story: Timeline) -> None:
         """The incident's moments, with the milliseconds between them."""
@@ -74,15 +75,19 @@ class Screen:
 class Steps:
     """Named steps of a set-up, each with how far it is."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, screen: Screen) -> None:
         self._progress = progress
+        self._screen = screen
 
     @contextmanager
     def step(self, text: str, total: int = 1) -> Iterator[Step]:
         """A step; complete when its block ends well."""
+        began_s = time.monotonic()
         task = self._progress.add_task(text, total=total)
         yield Step(self._progress, task)
         self._progress.update(task, completed=total)
+        if self._progress.disable:
+            self._screen.say(f"  ✓ {text}  {time.monotonic() - began_s:.1f} s")
 
 
 class Step:

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from drivers.mqtt.ingest import Ingest
 from iotcore import home
 from iotcore.clock import Clock
+from iotcore.credentials import environment
 from iotcore.errors import IotError
 from iotcore.journal.database import connect_readonly
 from iotcore.process import beats
@@ -30,6 +31,7 @@ MIN_FREE_BYTES = 1_000_000_000
 MIN_CERTIFICATE_DAYS = 14.0  # an alarm of its own below this
 MIN_CRL_HOURS = 48.0  # an expired list locks out the whole fleet
 EARLIEST_YEAR = 2026  # a clock before this release was never set
+START_PART = "Start `iotcore up`, or this process by its service."
 PROCESSES = ("fire", "telemetry", "modbus", "web", "keeper")
 
 
@@ -56,12 +58,8 @@ async def examine(settings: Settings, clock: Clock) -> list[Finding]:
         ("registry", "Check registry.url and that the database runs.", lambda: _registry(settings, clock)),
         ("journal", "Start the fire process; if the file is damaged, restore the backup.", lambda: _journal(settings)),
         ("store", "Check store.url, its credentials, and that it runs; telemetry waits.", lambda: _store(settings, clock)),
-        *(
-            (f"{name.value} broker", f"Start it, or check brokers.{name.value} in the settings.", _broker_check(settings, name, clock))
-            for name in BrokerName
-        ),
-        *((f"process {name}", "Start `iotcore up`, or this process by its service.", _process_check(settings, name, clock))
-          for name in PROCESSES),
+        *((f"{n.value} broker", f"Start it, or check brokers.{n.value}.", _broker_check(settings, n, clock)) for n in BrokerName),
+        *((f"process {name}", START_PART, _process_check(settings, name, clock)) for name in PROCESSES),
         *((f"receiver {r.name}", "Check its address, the network, and that it listens.", _receiver_check(r.host, r.port, r.name))
           for r in settings.receivers if isinstance(r, Dc09Receiver)),
     ]  # fmt: skip
@@ -111,7 +109,7 @@ def _synchronised() -> str:
 async def _certificates(settings: Settings, clock: Clock) -> Finding:
     folder = settings.folder / "ca"
 
-    authority = Authority.open(folder, custody.passphrase(folder, os.environ), clock)
+    authority = Authority.open(folder, custody.passphrase(folder, environment(os.environ)), clock)
     certs = settings.folder / "certs"
     days = {cn: days_left(certs / f"{cn}.pem", clock) for cn in home.CLIENTS}
     cn = min(days, key=lambda name: days[name])
@@ -188,7 +186,7 @@ def _process_check(settings: Settings, name: str, clock: Clock) -> Callable[[], 
     async def check() -> Finding:
         said = beats(settings.folder, clock).get(name)
         if said is None:
-            return Finding(f"process {name}", well=False, said="not running", remedy="Start `iotcore up`, or its service.")
+            return Finding(f"process {name}", well=False, said="not running", remedy=START_PART)
         if said.get("connected") is False:
             return Finding(f"process {name}", well=False, said="runs, without its broker", remedy="See the brokers above.")
         return Finding(f"process {name}", well=True, said=f"runs as {said['pid']}")

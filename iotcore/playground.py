@@ -26,7 +26,7 @@ from iotcore.specs.load import load_folder, shipped_folder
 from simulators.city import DETECTOR_MODEL
 from simulators.enrol import Identity, enrol
 from simulators.mqtt_device import MqttDevice
-from simulators.replay import Sample, load, play, with_baseline
+from simulators.replay import Sample, load, play, source_ms, with_baseline
 
 TOKEN_TTL_S = 600.0
 CONNECT_LIMIT_S = 20.0
@@ -105,9 +105,11 @@ async def replay(settings: Settings, measured: Measured, device: str) -> int:
             await asyncio.sleep(0.05)
         _say(f"{measured.name} plays at {device} for {measured.lasts_s:.0f} s")
         if measured.speed != 1.0:
-            _say(f"{measured.speed:g} times as fast as life: slopes are steeper by as much")
+            _say(f"{measured.speed:g} times as fast as life; its time stamps keep the measured pace, so they begin in the past")
+        played_ms = time.time_ns() / 1e6
         async for sample in play(measured.samples, measured.speed):
-            await client.report({"smoke": max(sample.smoke, 0.0), "temperature": sample.temperature})
+            stamp = int(source_ms(sample, measured.samples, played_ms, measured.speed))
+            await client.report({"smoke": sample.smoke, "temperature": sample.temperature}, ts=stamp)
         deadline = time.monotonic() + DELIVERY_LIMIT_S
         while time.monotonic() < deadline:
             if _told(settings, device, started_ms):

@@ -1,7 +1,7 @@
 """Settings: frozen, from one TOML file plus environment, checked once and refused whole.
 
-`IOTCORE_<SECTION>__<KEY>` overrides a key (`IOTCORE_STORE__PASSWORD`, `IOTCORE_WEB__PORT`), so that secrets stay out of files.
-Relative paths are relative to `data`.
+`IOTCORE_<SECTION>__<KEY>` overrides a key (`IOTCORE_STORE__PASSWORD`, `IOTCORE_WEB__PORT`), and `IOTCORE_RECEIVERS__<NAME>__<KEY>`
+one of the receiver of that name, so that secrets stay out of files.
 """
 
 from __future__ import annotations
@@ -25,8 +25,15 @@ class Broker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One of the two brokers. `run` says who runs it: us (mosquitto or amqtt as a child), or somebody else (external)."""
 
     port: Port
-    host: str = "127.0.0.1"
+    host: str = "127.0.0.1"  # where our own services meet it; its certificate carries this name
+    listen: str = ""  # the address that it listens on, when we run it; "" means `host`
+    names: list[str] = []  # further names and addresses that devices know it by, for its certificate
     run: Literal["auto", "mosquitto", "amqtt", "external"] = "auto"
+
+    @property
+    def address(self) -> str:
+        """Where a broker that we run listens."""
+        return self.listen or self.host
 
 
 class Brokers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -142,6 +149,11 @@ def check(document: dict[str, Any], name: str) -> Settings:
         for i, receiver in enumerate(settings.receivers)
         if isinstance(receiver, Dc09Receiver) and len(receiver.key.encode()) not in (0, 16, 24, 32)
     ]
+    problems += [
+        Problem(name, f"receivers[{i}].url", "must begin with https:// or http://")
+        for i, receiver in enumerate(settings.receivers)
+        if isinstance(receiver, WebhookReceiver) and not receiver.url.startswith(("https://", "http://"))
+    ]
     if settings.store.kind != "embedded" and not settings.store.url:
         problems.append(Problem(name, "store.url", f"missing; store.kind {settings.store.kind!r} needs one"))
     names = [receiver.name for receiver in settings.receivers]
@@ -158,6 +170,14 @@ def _overridden(document: dict[str, Any], environment: Mapping[str, str]) -> dic
             continue  # IOTCORE_CONFIG, IOTCORE_CA_PASSPHRASE and the like are not settings
         table = document
         for section in sections:
-            table = table.setdefault(section, {})
+            table = _receiver(table, section, key) if isinstance(table, list) else table.setdefault(section, {})
         table[name] = int(text) if text.isdecimal() and name.endswith(("port", "bytes", "_s")) else text
     return document
+
+
+def _receiver(receivers: list[dict[str, Any]], name: str, variable: str) -> dict[str, Any]:
+    """The receiver that a variable names; shells know no "-", so "_" stands for it."""
+    for receiver in receivers:
+        if str(receiver.get("name", "")).lower().replace("-", "_") == name:
+            return receiver
+    raise ConfigError([Problem(variable, "", f"no receiver is named {name!r}")])

@@ -115,7 +115,7 @@ class Town:
     async def replay(self, device: str, samples: Sequence[Sample], speed: float) -> None:
         """Play a measured fire over one detector; afterwards the scenario has it again."""
         async for sample in play(samples, speed):
-            self._overrides[device] = {"smoke": max(sample.smoke, 0.0), "temperature": sample.temperature}
+            self._overrides[device] = {"smoke": sample.smoke, "temperature": sample.temperature}
         del self._overrides[device]
 
     def _values(self, device: str) -> Values:

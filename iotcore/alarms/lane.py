@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 BATCH_LIMIT = 64  # readings in one commit: bounds what a crash makes the broker send again, and the wait of a fire behind others
 LATE_DISPATCH_MS = 15 * 60_000  # a backlog reading older than this is a historical record (wire contract, Time)
 RETRY_COMMIT_S = 0.25
+NOTE_AFTER_S = 0.1
 
 
 class Broker(Protocol):
@@ -84,7 +85,7 @@ class FireLane:
         self.receipts = Receipts(broker.publish, clock)
         self._counts = {"stored": 0, "refused": 0, "duplicates": 0, "incidents": 0}
         self._activated: set[str] = set()
-        self._activating: set[asyncio.Task[None]] = set()
+        self._aside: set[asyncio.Task[None]] = set()
 
     def warm(self) -> None:
         """Give the rules the recent past, so that a restart in the middle of a fire does not forget its beginning.
@@ -230,7 +231,7 @@ class FireLane:
             self._opened(committed.opened)
             metrics.incidents_opened.inc(len(committed.opened))
             metrics.alarm_latency.observe((durable_ms - min(one.received_ms for one in turn.raises)) / 1000.0)
-            await asyncio.to_thread(self._journal.note_durable, committed.opened, durable_ms)
+            self._later(self._note_durable(committed.opened, durable_ms))
 
     def _tell_senders(self, turn: _Turn, directory: Directory) -> None:
         """Receipts for every boot that the batch touched; a device's first reading makes it active."""
@@ -241,6 +242,15 @@ class FireLane:
             self.receipts.owe(binding, boot, track.up_to)
             if binding.state == "provisioned" and device not in self._activated:
                 self._activated.add(device)
-                task = asyncio.create_task(self._first_seen(device))
-                self._activating.add(task)
-                task.add_done_callback(self._activating.discard)
+                self._later(self._first_seen(device))
+
+    async def _note_durable(self, incidents: tuple[str, ...], at_ms: float) -> None:
+        """Write down when they were durable, once the dispatch no longer needs the file."""
+        await asyncio.sleep(NOTE_AFTER_S)
+        await asyncio.to_thread(self._journal.note_durable, incidents, at_ms)
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do it off the road; bounded by the devices that become active and the premises that burn."""
+        task = asyncio.create_task(work)
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)

@@ -1,4 +1,4 @@
-"""The identity of a gateway that runs beside the authority: our own Modbus driver, which the field sees as a gateway like any other."""
+"""The identity of a gateway that runs beside the authority: our own Modbus driver, a gateway like any other to the field."""
 
 from __future__ import annotations
 
