@@ -44,13 +44,13 @@ class BarePublisher:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._socket.close()
 
-    def send(self, messages: list[tuple[bytes, bytes]]) -> None:
+    def send(self, messages: list[tuple[bytes, bytes]], *, retain: bool = False) -> None:
         """Publish (topic, payload) pairs in one write; waits while the window is full."""
-        frames = []
+        frames, head = [], b"\x33" if retain else b"\x32"  # MQTT 3.1.1, 3.3.1: PUBLISH, QoS 1
         for topic, payload in messages:
             self._mid = self._mid % MID_LIMIT + 1
             body = struct.pack("!H", len(topic)) + topic + struct.pack("!H", self._mid) + payload
-            frames.append(b"\x32" + _length(len(body)) + body)
+            frames.append(head + _length(len(body)) + body)
         self._socket.sendall(b"".join(frames))
         self._open += len(messages)
         while self._open > self.window:

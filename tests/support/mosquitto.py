@@ -51,8 +51,7 @@ class Mosquitto:
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "mosquitto.conf").write_text(self._configuration(), encoding="utf-8")
+        self.configure()
         try:
             self.start()
         except BaseException:
@@ -68,6 +67,11 @@ class Mosquitto:
         """What the broker has said so far."""
         path = self.folder / "mosquitto.log"
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+    def configure(self) -> None:
+        """Write the configuration; the next `start` uses it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "mosquitto.conf").write_text(self._configuration(), encoding="utf-8")
 
     def start(self) -> None:
         """Start on the same port and wait until it accepts; does nothing while it runs."""
