@@ -102,6 +102,8 @@ class MqttDevice:
         assert self._task is not None
         self._task.cancel()
         await asyncio.wait([self._task])
+        if not self._task.cancelled():
+            self._task.result()  # whatever ended it before its time
 
     @property
     def held(self) -> int:
