@@ -124,7 +124,8 @@ class FireLane:
             for reading in decoded.readings:
                 self._take_reading(reading, arrival, directory.devices[reading.device], turn)
         for refusal in turn.refusals:
-            self._faults.refused(refusal)
+            if refusal.device in directory.devices:
+                self._faults.refused(refusal)
             metrics.refused.labels("fire", refusal.reason.partition(":")[0]).inc()
         await self._commit(turn)
         self._broker.acknowledge(arrivals)
@@ -213,15 +214,17 @@ class FireLane:
             presence=tuple(turn.presence.items()),
             progress=tuple(turn.stage.rows()),
         )
+        refused = False
         while True:
             try:
                 committed = await asyncio.to_thread(self._journal.commit, batch)
-            except StoreError:
+                break
+            except StoreError as error:
                 metrics.commit_failures.labels("fire").inc()
-                log.exception("the fire journal refused a batch of %d readings; trying again", len(batch.readings))
+                if not refused:
+                    log.critical("the fire journal refused %d readings and is tried again: %s", len(batch.readings), error)
+                refused = True
                 await asyncio.sleep(RETRY_COMMIT_S)
-                continue
-            break
         durable_ms = self._clock.wall_ms()
         metrics.stored.labels("fire").inc(len(batch.readings))
         self._counts["stored"] += len(batch.readings)

@@ -12,6 +12,8 @@ from iotcore.reading import Quality, Reading
 from iotcore.wire.arrival import Refusal
 
 OFFLINE = "offline"
+MAX_STANDING = 32  # reasons kept for one device: a device chooses its own words for why a value is bad
+MAX_WHY = 40  # characters
 Fault = tuple[str, str]  # device, reason
 
 
@@ -30,9 +32,10 @@ class Faults:
         return frozenset(self._standing.get(device, ()))
 
     def refused(self, refusal: Refusal) -> None:
-        """A message of this device was not accepted."""
+        """A message was not accepted: the fault of the device that it names, or of a publisher that spoke for another."""
         if refusal.device:
-            self._raise(refusal.device, f"refused:{refusal.reason}")
+            culprit = refusal.topic.split("/")[3] if refusal.reason == "wrong_publisher" else refusal.device
+            self._raise(culprit, f"refused:{refusal.reason}")
 
     def offline(self, device: str) -> None:
         """Its broker said that it is gone, or its gateway is."""
@@ -45,7 +48,7 @@ class Faults:
     def accepted(self, reading: Reading) -> None:
         """Judge a reading: bad values and an odd clock are faults; good ones end them."""
         device = reading.device
-        now = {f"bad:{v.point}:{v.why}" for v in reading.values if v.quality is Quality.BAD}
+        now = {f"bad:{v.point}:{v.why[:MAX_WHY]}" for v in reading.values if v.quality is Quality.BAD}
         if reading.clock_fault:
             now.add(reading.clock_fault)
         standing = self._standing.get(device)
@@ -66,7 +69,10 @@ class Faults:
         return raised, cleared
 
     def _raise(self, device: str, reason: str) -> None:
-        self._standing.setdefault(device, set()).add(reason)
+        standing = self._standing.setdefault(device, set())
+        if len(standing) >= MAX_STANDING and reason not in standing:
+            return
+        standing.add(reason)
         self._cleared.pop((device, reason), None)
         self._raised[device, reason] = None
 

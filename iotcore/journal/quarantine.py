@@ -13,6 +13,7 @@ from iotcore.wire.arrival import Refusal
 
 MAX_ROWS = 10_000
 MAX_PAYLOAD_BYTES = 4096
+MAX_TEXT = 500  # characters of a topic or a detail: MQTT allows topics of 64 KiB
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS quarantine (
@@ -66,7 +67,15 @@ def keep(connection: sqlite3.Connection, refusals: Iterable[Refusal], at_ms: flo
         payload = refusal.payload[:MAX_PAYLOAD_BYTES]
         cursor = connection.execute(
             "INSERT INTO quarantine (at_ms, reason, detail, topic, device, payload, size) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (at_ms, refusal.reason, refusal.detail, refusal.topic, refusal.device, payload, len(refusal.payload)),
+            (
+                at_ms,
+                refusal.reason,
+                refusal.detail[:MAX_TEXT],
+                refusal.topic[:MAX_TEXT],
+                refusal.device,
+                payload,
+                len(refusal.payload),
+            ),
         )
         connection.execute(
             "INSERT INTO quarantine_count (reason, count) VALUES (?, 1) ON CONFLICT (reason) DO UPDATE SET count = count + 1",

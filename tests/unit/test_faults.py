@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from iotcore.journal.faults import Faults
+from iotcore.journal.faults import MAX_STANDING, Faults
+from iotcore.reading import Quality, Value
 from iotcore.wire.arrival import Refusal
 from tests.support.fire import reading
 
@@ -49,3 +50,21 @@ def test_what_was_raised_and_ended_in_one_batch_is_written_as_ended() -> None:
     faults.offline("sd-0001")
     faults.online("sd-0001")
     assert faults.take() == ((), (("sd-0001", "offline"),))
+
+
+def test_a_publisher_that_speaks_for_another_is_the_one_at_fault() -> None:
+    faults = Faults()
+    faults.refused(Refusal("wrong_publisher", "", "iot/v1/fire/intruder/up/reading/sd-0001", "sd-0001", b""))
+    assert faults.standing("intruder") == {"refused:wrong_publisher"}
+    assert faults.standing("sd-0001") == frozenset()
+
+
+def test_a_device_that_invents_reasons_for_ever_fills_no_memory() -> None:
+    faults = Faults()
+    for number in range(1000):
+        bad = Value("smoke", None, Quality.BAD, f"because {number}")
+        faults.accepted(
+            dataclasses.replace(reading(seq=number + 1), values=(bad, Value(f"p{number}", None, Quality.BAD, "x" * 500)))
+        )
+    assert len(faults.standing("sd-0001")) <= MAX_STANDING
+    assert max(map(len, faults.standing("sd-0001"))) < 100
