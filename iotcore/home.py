@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from iotcore.clock import Clock
+from iotcore.credentials import environment
 from iotcore.errors import StartError
 from iotcore.provision import custody
 from iotcore.provision.acl import BrokerName
@@ -50,7 +51,7 @@ def check_folder(folder: Path) -> None:
 def authority(settings: Settings, clock: Clock) -> Authority:
     """The certificate authority of this installation, created at first use."""
     folder = settings.folder / "ca"
-    return Authority.ensure(folder, custody.passphrase(folder, os.environ), clock, crl_url(settings))
+    return Authority.ensure(folder, custody.passphrase(folder, environment(os.environ)), clock, crl_url(settings))
 
 
 def crl_url(settings: Settings) -> str:
@@ -61,7 +62,9 @@ def crl_url(settings: Settings) -> str:
 def broker_home(settings: Settings, name: BrokerName) -> BrokerHome:
     """Where a broker that we run lives."""
     broker = broker_settings(settings, name)
-    return BrokerHome(name, settings.folder / "broker" / name.value, broker.port, broker.host)
+    return BrokerHome(
+        name, settings.folder / "broker" / name.value, broker.port, broker.address, names=(broker.host, *broker.names)
+    )
 
 
 def broker_settings(settings: Settings, name: BrokerName) -> Broker:

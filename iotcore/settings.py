@@ -1,7 +1,7 @@
 """Settings: frozen, from one TOML file plus environment, checked once and refused whole.
 
-`IOTCORE_<SECTION>__<KEY>` overrides a key (`IOTCORE_STORE__PASSWORD`, `IOTCORE_WEB__PORT`), and `IOTCORE_RECEIVERS__<NAME>__<KEY>`
-one of the receiver of that name, so that secrets stay out of files.
+`IOTCORE_<SECTION>__<KEY>` overrides a key (`IOTCORE_STORE__PASSWORD`, `IOTCORE_WEB__PORT`), so that secrets stay out of files;
+`IOTCORE_RECEIVERS__<NAME>__<KEY>` is a key of the receiver of that name.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ class Web(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     host: str = "127.0.0.1"
     port: Port = 8080
+    names: list[str] = []  # host names it answers to besides loopback, as a proxy or a public address shows them
     est_host: str = "127.0.0.1"
     est_port: Port = 8443
     est_names: list[str] = msgspec.field(default_factory=lambda: ["localhost", "127.0.0.1"])

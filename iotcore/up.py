@@ -43,7 +43,7 @@ def check_ports(settings: Settings) -> None:
     for name in BrokerName:
         broker = home.broker_settings(settings, name)
         if broker.run != "external":
-            ours.add((f"brokers.{name.value}.port", broker.host, broker.port))
+            ours.add((f"brokers.{name.value}.port", broker.address, broker.port))
     for key, host, port in sorted(ours):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as probe:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from iotcore.errors import ConfigError
-from iotcore.settings import load
+from iotcore.credentials import environment
+from iotcore.errors import ConfigError, StartError
+from iotcore.settings import Dc09Receiver, load
 
 
 def write(folder: Path, text: str) -> Path:
@@ -73,3 +74,39 @@ def test_no_file_and_no_toml_are_said_in_one_line(tmp_path: Path) -> None:
         load(tmp_path / "none.toml", {})
     with pytest.raises(ConfigError, match="is not TOML"):
         load(write(tmp_path, "data = "), {})
+
+
+ARC = 'data = "d"\n[[receivers]]\nkind = "sia_dc09"\nname = "arc-1"\nhost = "x"\nport = 1\n'
+
+
+def test_a_receivers_secret_comes_from_the_environment_by_its_name(tmp_path: Path) -> None:
+    settings = load(write(tmp_path, ARC), {"IOTCORE_RECEIVERS__ARC_1__KEY": "0123456789ABCDEF"})
+    assert [receiver.name for receiver in settings.receivers] == ["arc-1"]
+    assert settings.receivers[0] == Dc09Receiver("arc-1", "x", 1, key="0123456789ABCDEF")
+
+
+def test_a_secret_for_a_receiver_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="IOTCORE_RECEIVERS__ARK__KEY: no receiver is named 'ark'"):
+        load(write(tmp_path, ARC), {"IOTCORE_RECEIVERS__ARK__KEY": "0123456789ABCDEF"})
+
+
+def test_credentials_of_systemd_are_as_good_as_variables(tmp_path: Path) -> None:
+    (tmp_path / "IOTCORE_STORE__TOKEN").write_text("from-a-file\n")
+    (tmp_path / "somebody-elses").write_bytes(b"\xff")
+    found = environment({"CREDENTIALS_DIRECTORY": str(tmp_path), "IOTCORE_STORE__TOKEN": "x", "IOTCORE_DATA": "there"})
+    assert (found["IOTCORE_STORE__TOKEN"], found["IOTCORE_DATA"]) == ("from-a-file", "there")
+    assert "somebody-elses" not in found
+    assert environment({"A": "b"}) == {"A": "b"}
+
+
+def test_a_credential_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    (tmp_path / "IOTCORE_STORE__TOKEN").write_bytes(b"\xff")
+    with pytest.raises(StartError, match="cannot be read"):
+        environment({"CREDENTIALS_DIRECTORY": str(tmp_path)})
+
+
+def test_a_broker_listens_where_it_is_told_and_is_met_where_its_certificate_says(tmp_path: Path) -> None:
+    text = 'data = "d"\n[brokers.fire]\nport = 1\nlisten = "0.0.0.0"\nnames = ["iot.example"]\n'
+    brokers = load(write(tmp_path, text), {}).brokers
+    assert (brokers.fire.host, brokers.fire.address, brokers.fire.names) == ("127.0.0.1", "0.0.0.0", ["iot.example"])
+    assert brokers.field.address == "127.0.0.1"
