@@ -44,8 +44,9 @@ os.execv(sys.argv[2], sys.argv[2:])
 class BrokerProcess:
     """One Mosquitto. Call `start` from the main thread: on Linux the broker ends with the thread that started it."""
 
-    def __init__(self, home: BrokerHome) -> None:
+    def __init__(self, home: BrokerHome, log_bytes: int = LOG_BYTES) -> None:
         self.home = home
+        self._log_bytes = log_bytes
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
@@ -183,7 +184,7 @@ class BrokerProcess:
         try:
             for line in lines:
                 self._tail.append(line.decode(errors="replace").rstrip())
-                if written + len(line) > LOG_BYTES:
+                if written + len(line) > self._log_bytes:
                     file.close()
                     self._log.replace(self._log.with_name("mosquitto.log.1"))
                     file = self._log.open("ab", buffering=0)
