@@ -264,7 +264,7 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         certificates=registry.certificates,
         clock=clock,
         language=settings.web.language,
-        hosts=[*LOOPBACK_NAMES, settings.web.host],
+        hosts=[*LOOPBACK_NAMES, settings.web.host, *settings.web.names],
         processes=lambda: beats(settings.folder, clock),
     )
     listener = EstListener(enrolment, tls, clock, host=settings.web.est_host, port=settings.web.est_port)
