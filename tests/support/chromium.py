@@ -19,6 +19,8 @@ from typing import Any, Self
 
 import aiohttp
 
+from tests.support.services import require
+
 LIMIT_S = 20.0
 POLL_S = 0.05
 FLAGS = (
@@ -98,8 +100,7 @@ class Chromium:
             self.complaints.append(f"{message['params']['entry']['text']} {message['params']['entry'].get('url', '')}")
 
     async def _start(self) -> None:
-        program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-        assert program is not None, "chromium is not installed: apt-get install chromium"
+        program = require("chromium")
         self._profile.mkdir(parents=True)
         self._process = await asyncio.create_subprocess_exec(
             program,

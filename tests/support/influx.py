@@ -6,7 +6,6 @@ with Influxd(tmp_path) as server: ...; rows = server.query("SELECT ...")
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import time
 import urllib.error
@@ -17,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.support.ports import free_port
+from tests.support.services import require
 
 START_LIMIT_S = 20.0
 STOP_LIMIT_S = 10.0
@@ -71,8 +71,7 @@ class Influxd:
 
     def start(self) -> None:
         """Start and wait until it answers."""
-        program = shutil.which("influxd", path="/usr/bin:/usr/local/bin:/opt/homebrew/bin")
-        assert program is not None, "influxd is not installed: apt-get install influxdb"
+        program = str(require("influxd"))
         with (self.folder / "influxd.log").open("ab") as log:
             command = [program, "-config", str(self.folder / "influxdb.conf")]
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

@@ -6,7 +6,6 @@ with Mosquitto(tmp_path, tls=TlsFiles(ca, cert, key)) as broker: ...  # mTLS: th
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import time
@@ -17,6 +16,7 @@ from typing import Self
 
 from iotcore.wire.arrival import Endpoint
 from tests.support.ports import free_port
+from tests.support.services import require
 
 START_LIMIT_S = 10.0
 STOP_LIMIT_S = 5.0
@@ -77,8 +77,7 @@ class Mosquitto:
         """Start on the same port and wait until it accepts; does nothing while it runs."""
         if self.process is not None and self.process.poll() is None:
             return
-        program = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin:/opt/homebrew/sbin")
-        assert program is not None, "mosquitto is not installed: apt-get install mosquitto"
+        program = require("mosquitto")
         with (self.folder / "mosquitto.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [program, "-c", str(self.folder / "mosquitto.conf")], stdin=subprocess.DEVNULL, stdout=log, stderr=log

@@ -12,6 +12,7 @@ from iotcore.provision.ca import Anchor, Authority, IssuedCertificate
 from iotcore.provision.enroll import Enrolment
 from iotcore.provision.services import ensure_service
 from tests.support.requests import key_pem, p256
+from tests.support.services import require
 
 PASSPHRASE = b"correct horse battery staple"
 
@@ -76,8 +77,13 @@ class TokenBook:
 
 async def run(*command: str | Path, stdin: bytes = b"") -> tuple[int, bytes, str]:
     """Run a program to its end: exit code, standard output, standard error."""
+    program, *arguments = command
     process = await asyncio.create_subprocess_exec(
-        *map(str, command), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        require(str(program)),
+        *map(str, arguments),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     async with asyncio.timeout(30):
         out, err = await process.communicate(stdin)

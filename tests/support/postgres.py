@@ -17,10 +17,10 @@ from types import TracebackType
 from typing import Self
 
 from tests.support.ports import free_port
+from tests.support.services import require
 
 LIMIT_S = 30.0
 POLL_S = 0.05
-DEBIAN_FOLDERS = "/usr/lib/postgresql"
 
 
 class Postgres:
@@ -90,17 +90,9 @@ class Postgres:
 
     @staticmethod
     def _command(program: str, *arguments: str) -> list[str]:
-        command = [_find(program), *arguments]
+        command = [str(require(program)), *arguments]
         if os.geteuid() != 0:
             return command
         # the death signal ends the server even when the test run itself is killed
         switch = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--pdeathsig=INT", "--"]
         return [*switch, *command]
-
-
-def _find(program: str) -> str:
-    """Where Debian, or the path, has it; the newest version wins."""
-    folders = sorted(Path(DEBIAN_FOLDERS).glob("*/bin"), key=lambda folder: float(folder.parent.name), reverse=True)
-    found = shutil.which(program, path=os.pathsep.join([*map(str, folders), os.environ.get("PATH", "")]))
-    assert found is not None, f"{program} is not installed: apt-get install postgresql"
-    return found

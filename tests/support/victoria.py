@@ -6,7 +6,6 @@ with Victoria(tmp_path) as server: ...; values = server.export('{__name__="air_s
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import time
 import urllib.parse
@@ -16,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.support.ports import free_port
+from tests.support.services import require
 
 START_LIMIT_S = 20.0
 STOP_LIMIT_S = 10.0
@@ -33,8 +33,7 @@ class Victoria:
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
-        program = shutil.which("victoria-metrics", path="/usr/bin:/usr/local/bin:/opt/homebrew/bin")
-        assert program is not None, "victoria-metrics is not installed: apt-get install victoria-metrics"
+        program = str(require("victoria-metrics"))
         command = [program, f"-storageDataPath={self.folder}", f"-httpListenAddr=127.0.0.1:{self.port}", "-retentionPeriod=100y"]
         with (self.folder / "victoria.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

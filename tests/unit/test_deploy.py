@@ -203,7 +203,7 @@ def test_grafana_finds_the_dashboards_and_their_data_source() -> None:
     for dashboard in dashboards:
         asked = {variable["name"]: variable for variable in json.loads(dashboard.read_bytes())["templating"]["list"]}
         assert asked["datasource"]["query"] == source["type"], dashboard.name
-    wanted = set(re.findall(r"\$([A-Z_]+)", (DEPLOY / "grafana" / "influxdb2.yaml").read_text(encoding="utf-8")))
+    wanted = set(re.findall(r"\$([A-Z]\w+)", (DEPLOY / "grafana" / "influxdb2.yaml").read_text(encoding="utf-8")))
     assert wanted <= set(grafana["environment"])
 
 

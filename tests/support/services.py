@@ -1,0 +1,52 @@
+"""The real programs that tests run against: found, also where only root's path leads, or said to be missing by their package.
+
+With CI set a missing program fails its tests; elsewhere they are skipped. `.ci/services` installs all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+PACKAGES = {  # program → Debian package; the same list as in .ci/services
+    "chromium": "chromium",
+    "curl": "curl",
+    "influxd": "influxdb",
+    "initdb": "postgresql",
+    "mosquitto": "mosquitto",
+    "openssl": "openssl",
+    "pki": "strongswan-pki",
+    "strace": "strace",
+    "victoria-metrics": "victoria-metrics",
+}
+OTHER_NAMES = {"chromium": ("chromium-browser", "google-chrome")}
+BESIDE = {"createdb": "initdb", "pg_isready": "initdb", "postgres": "initdb"}  # come with another program's package
+FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin", "/opt/homebrew/sbin")
+POSTGRES_FOLDERS = "/usr/lib/postgresql"
+
+
+def find(program: str) -> Path | None:
+    """Where `program` is. Of several PostgreSQL the newest wins, so that its programs fit each other."""
+    versions = sorted(Path(POSTGRES_FOLDERS).glob("*/bin"), key=lambda folder: float(folder.parent.name), reverse=True)
+    path = os.pathsep.join([*map(str, versions), os.environ.get("PATH", os.defpath), *FOLDERS])
+    for name in (program, *OTHER_NAMES.get(program, ())):
+        if found := shutil.which(name, path=path):
+            return Path(found)
+    return None
+
+
+def require(program: str) -> Path:
+    """Where `program` is; without it the test is skipped, or with CI set fails."""
+    return find(program) or _missing(program)
+
+
+def _missing(program: str) -> NoReturn:
+    package = PACKAGES[BESIDE.get(program, program)]
+    said = f"{program} is not installed: apt-get install {package} (.ci/services does it)"
+    if os.environ.get("CI"):
+        pytest.fail(said, pytrace=False)
+    pytest.skip(said)
