@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -11,11 +12,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 
 from iotcore.clock import SystemClock
+from iotcore.journal.database import connect_readonly
 from iotcore.process import beats
 from iotcore.wire.arrival import Endpoint
 from simulators.enrol import enrol
@@ -34,6 +36,7 @@ class Platform:
         self, folder: Path, *, arc_port: int, cad_url: str = "", store: dict[str, Any] | None = None, brokers: str = "mosquitto"
     ) -> None:
         self.folder = folder
+        self.mqtt: Literal["5", "3.1.1"] = "3.1.1" if brokers == "amqtt" else "5"  # all that the embedded broker speaks
         self.data = folder / "data"
         self.config = folder / "iotcore.toml"
         self.fire_port, self.field_port, self.web_port, self.est_port = (free_port() for _ in range(4))
@@ -53,15 +56,18 @@ class Platform:
             self.settings["receivers"].append({"kind": "cad_webhook", "name": "cad", "url": cad_url, "secret": SECRET})
         self.config.write_text(_toml(self.settings), encoding="utf-8")
 
-    def iotcore(self, *arguments: str) -> str:
-        """Run the command line to its end; its output."""
-        noun = arguments[:1]
+    def iotcore(self, *arguments: str, code: int = 0) -> str:
+        """Run the command line to its end; its output. It must end with exit code `code`."""
         done = subprocess.run(
-            [sys.executable, "-m", "iotcore", *noun, "--config", str(self.config), *arguments[1:]],
+            [sys.executable, "-m", "iotcore", *arguments[:1], "--config", str(self.config), *arguments[1:]],
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == code, f"{arguments}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout.strip()
+
+    async def said(self, *arguments: str, code: int = 0) -> Any:
+        """What the command line prints as JSON; our own servers in this process go on meanwhile."""
+        return json.loads(await asyncio.to_thread(self.iotcore, *arguments, "-o", "json", code=code))
 
     def import_city(self, document: dict[str, Any]) -> None:
         """Register premises, zones and devices."""
@@ -72,17 +78,16 @@ class Platform:
     async def start(self) -> None:
         """`iotcore up`, and wait until every part says that it is there and connected."""
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "iotcore", "up", "--config", str(self.config)], stdout=log, stderr=log
-            )
+            command = [sys.executable, "-m", "iotcore", "up", "--config", str(self.config)]
+            self._process = await asyncio.to_thread(subprocess.Popen, command, stdout=log, stderr=log)
         await self.until(self.ready, START_LIMIT_S, "the platform is up")
 
-    def ready(self) -> bool:
-        """Whether all parts run and are connected."""
+    def ready(self, *, since_ms: float = 0.0) -> bool:
+        """Whether all parts run and are connected, by what they have said since then."""
         assert self._process is not None
         assert self._process.poll() is None, self.log()
         said = beats(self.data, SystemClock())
-        return all(part in said and said[part].get("connected", True) for part in PARTS)
+        return all(part in said and said[part]["at_ms"] > since_ms and said[part].get("connected", True) for part in PARTS)
 
     async def stop(self) -> None:
         """SIGTERM; everything must be gone in time."""
@@ -95,32 +100,45 @@ class Platform:
         for child in alive:
             child.kill()
         assert not alive, f"left behind: {[child.name() for child in alive]}"
+        assert "did not end in" not in self._log.read_text(encoding="utf-8", errors="replace"), self.log()
 
     def pid(self, part: str) -> int:
-        """The process of a part, or of a broker ("mosquitto fire")."""
-        if part.startswith("mosquitto "):
-            return int((self.data / "broker" / part.split()[1] / "mosquitto.pid").read_text())
+        """The process of a part, of a Mosquitto ("mosquitto fire"), or of the part that runs it ("broker fire")."""
+        kind, _, name = part.partition(" ")
+        if name:
+            mosquitto = int((self.data / "broker" / name / "mosquitto.pid").read_text())
+            return mosquitto if kind == "mosquitto" else psutil.Process(mosquitto).ppid()
         return int(beats(self.data, SystemClock())[part]["pid"])
 
-    async def kill(self, part: str) -> None:
-        """kill -9, and wait until the supervisor has another one running."""
-        old = self.pid(part)
+    async def kill(self, part: str) -> float:
+        """kill -9, and wait until the supervisor has another one running, and all is connected again; how long it took, s."""
+        old, killed_s = self.pid(part), time.monotonic()
         os.kill(old, signal.SIGKILL)
         await self.until(lambda: self._replaced(part, old), START_LIMIT_S, f"{part} is back")
+        back_ms = SystemClock().wall_ms()
+        await self.until(lambda: self.ready(since_ms=back_ms), START_LIMIT_S, f"all is connected after {part} was killed")
+        return time.monotonic() - killed_s
 
     def _replaced(self, part: str, old: int) -> bool:
         try:
-            return self.pid(part) != old and psutil.pid_exists(self.pid(part)) and self.ready()
-        except (KeyError, FileNotFoundError, ValueError):
+            return self.pid(part) != old and psutil.pid_exists(self.pid(part))
+        except (KeyError, FileNotFoundError, ValueError, psutil.NoSuchProcess):
             return False
 
     async def enrol(self, device: str, domain: str) -> Endpoint:
         """A device gets its certificate as it would in the field: token, key, CSR, EST."""
-        token = self.iotcore("token", device)
+        token = await asyncio.to_thread(self.iotcore, "token", device)
         service = self.data / "certs" / "service-root.pem"
-        paths = await enrol(f"https://127.0.0.1:{self.est_port}", token, device, service, self.folder / "devices")
-        port = self.fire_port if domain == "fire" else self.field_port
-        return Endpoint("127.0.0.1", port, service, paths.certificate, paths.key)
+        identity = await enrol(f"https://127.0.0.1:{self.est_port}", token, device, service, self.folder / "devices")
+        return identity.endpoint("127.0.0.1", self.fire_port if domain == "fire" else self.field_port)
+
+    def rows(self, file: str, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """What one of the platform's own SQLite files holds; nothing while it is not there."""
+        path = self.data / file
+        if not path.exists():
+            return []
+        with contextlib.closing(connect_readonly(path)) as connection:
+            return [tuple(row) for row in connection.execute(query, values)]
 
     def log(self) -> str:
         """The last that the platform said."""

@@ -1,0 +1,114 @@
+"""The ends of the road for tests of the whole platform: a small town, the receivers of its alarms, what the store must hold."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from pysiaalarm.account import SIAAccount
+from pysiaalarm.aio.client import SIAClient
+from pysiaalarm.event import SIAEvent
+
+from iotcore.specs.load import load_folder, shipped_folder
+from simulators.cad_receiver import CadReceiver
+from simulators.mqtt_device import MqttDevice
+from tests.support.influx import Influxd
+from tests.support.platform import ARC_KEY, SECRET, Platform
+from tests.support.ports import free_port
+
+SPECS = load_folder(shipped_folder())
+DETECTOR, SIGNAL, STATION, GATEWAY = "iotcore-smoke-heat", "iotcore-mqtt-signal", "vaisala-aqt530", "iotcore-modbus-gateway"
+QUIET = {"smoke": 0.01, "temperature": 24.5, "alarm": False, "button": False, "battery": 97.0}
+SMOKE = {**QUIET, "smoke": 0.62, "temperature": 31.0}
+NS_PER_MS = 1_000_000
+
+
+@dataclass(slots=True)
+class Receivers:
+    """pysiaalarm, which shares nothing with us, and a dispatch system that checks signatures; what each has taken."""
+
+    arc_port: int
+    cad: CadReceiver
+    frames: list[SIAEvent] = field(default_factory=list)
+
+    def arc_incidents(self, code: str = "FA") -> list[str]:
+        """The incident named in each frame of a code, repeats included."""
+        return [_incident(event) for event in self.frames if event.code == code]
+
+    def cad_incidents(self, event: str = "alarm") -> list[str]:
+        """The incident named in each signed report of an event, repeats included."""
+        return [taken.report["incident"] for taken in self.cad.taken if taken.report["event"] == event]
+
+
+@asynccontextmanager
+async def receivers() -> AsyncIterator[Receivers]:
+    """Both, listening. Not pysiaalarm's own context manager: that one swallows a failed assertion."""
+    async with CadReceiver(SECRET) as cad:
+        found = Receivers(free_port(), cad)
+
+        async def take(event: SIAEvent) -> None:
+            found.frames.append(event)
+
+        account = SIAAccount("1001", ARC_KEY, allowed_timeband=(40, 20))
+        other = SIAAccount("1002", ARC_KEY, allowed_timeband=(40, 20))
+        client = SIAClient("127.0.0.1", found.arc_port, [account, other], function=take)  # type: ignore[abstract] # its __new__ takes the TCP one
+        await client.async_start()
+        try:
+            yield found
+        finally:
+            await client.async_stop()
+            await asyncio.sleep(0.01)  # its connections end by themselves
+
+
+def town(detectors: int, *, signals: int = 0, station: str = "") -> dict[str, Any]:
+    """A city document: the market (account 1001) with detector sd-1, the school (1002) with all others, and field devices."""
+    premises = [
+        {"id": name, "name": title, "address": "Lê Hoàn", "latitude": 19.807, "longitude": 105.776, "account": account}
+        for name, title, account in (("market", "Chợ Vườn Hoa", "1001"), ("school", "Trường Điện Biên", "1002"))
+    ]
+    zones = [{"id": f"{p['id']}-z1", "premises": p["id"], "number": 1, "floor": "1", "name": "Gian hàng"} for p in premises]
+    homes = ["market" if i == 1 else "school" for i in range(1, detectors + 1)]
+    devices = [
+        {"id": f"sd-{i}", "title": f"Đầu báo {i}", "model": DETECTOR, "premises": home, "zone": f"{home}-z1"}
+        for i, home in enumerate(homes, 1)
+    ]
+    devices += [{"id": f"ts-{i}", "title": f"Nút {i}", "model": SIGNAL} for i in range(1, signals + 1)]
+    devices += [{"id": "modbus-1", "title": "Modbus", "model": GATEWAY}] if station else []
+    if station:
+        devices.append({"id": "air-1", "title": "Trạm khí", "model": STATION, "parent": "modbus-1", "connection": station})
+    return {"premises": premises, "zones": zones, "devices": devices}
+
+
+async def device(platform: Platform, name: str, *, resend_s: float = 3.0) -> MqttDevice:
+    """A detector ("sd-…") or a traffic signal ("ts-…") with the certificate that it got by its own token; enter it to connect."""
+    domain, model = ("fire", DETECTOR) if name.startswith("sd-") else ("traffic", SIGNAL)
+    endpoint = await platform.enrol(name, domain)
+    return MqttDevice(name, SPECS[model], endpoint, resend_s=resend_s, mqtt=platform.mqtt)
+
+
+def stored_numbers(influx: Influxd, measurement: str, device: str) -> list[int]:
+    """The sequence number of every point of a device in InfluxDB: the digits of its time below the millisecond."""
+    if not influx.databases():
+        return []
+    found = influx.query(f"SELECT quality FROM \"{measurement}\" WHERE device = '{device}'")
+    return [time_ns % NS_PER_MS for time_ns, _ in found[0]["values"]] if found else []
+
+
+def last_values(influx: Influxd, measurement: str, device: str, *points: str) -> dict[str, Any]:
+    """The last value of each point of a device, asked for in InfluxQL."""
+    if not influx.databases():
+        return {}
+    wanted = ", ".join(f'last("{point}") AS "{point}"' for point in points)
+    found = influx.query(f"SELECT {wanted} FROM \"{measurement}\" WHERE device = '{device}'")
+    if not found:
+        return {}
+    values = dict(zip(found[0]["columns"], found[0]["values"][0], strict=True))
+    return {point: values[point] for point in points}
+
+
+def _incident(event: SIAEvent) -> str:
+    text = next((str(block.value) for block in event.extended_data or [] if block.identifier == "I"), "")
+    return text.split(" ", 1)[0]
