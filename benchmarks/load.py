@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -24,13 +25,14 @@ TIMEOUT_S = 30.0
 class BarePublisher:
     """Publishes with at most `window` messages that the broker has not acknowledged."""
 
-    def __init__(self, port: int, client_id: str, window: int = 500) -> None:
+    def __init__(self, port: int, client_id: str, window: int = 500, tls: ssl.SSLContext | None = None) -> None:
         self.window = window
         self._mid = 0
         self._open = 0
         self._torn = 0
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        plain = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = plain if tls is None else tls.wrap_socket(plain, server_hostname="localhost")
         name = client_id.encode()
         body = b"\x00\x04MQTT\x04\x02\x00\x00" + struct.pack("!H", len(name)) + name
         self._socket.sendall(b"\x10" + _length(len(body)) + body)
