@@ -267,7 +267,7 @@ def test_text_is_for_points_of_text() -> None:
     assert found["plan"] == Value("plan", 3.0)
 
 
-@pytest.mark.parametrize(("said", "why"), [(-0.01, "out_of_range"), (50.01, "out_of_range"), (0.0, ""), (50.0, "")])
+@pytest.mark.parametrize(("said", "why"), [(-1.01, "out_of_range"), (100.01, "out_of_range"), (0.0, ""), (50.0, "")])
 def test_a_value_outside_the_range_keeps_its_number_and_is_bad(said: float, why: str) -> None:
     quality = Quality.BAD if why else Quality.GOOD
     assert by_point(reading(message(values={"smoke": said})))["smoke"] == Value("smoke", said, quality, why)
@@ -280,8 +280,8 @@ def test_a_value_outside_the_range_keeps_its_number_and_is_bad(said: float, why:
         (0.5, "uncertain", Value("smoke", 0.5, Quality.UNCERTAIN)),
         (0.5, "uncertain:warming_up", Value("smoke", 0.5, Quality.UNCERTAIN, "warming_up")),
         (0.5, "bad:dirty", Value("smoke", 0.5, Quality.BAD, "dirty")),
-        (99.0, "bad:dirty", Value("smoke", 99.0, Quality.BAD, "dirty")),
-        (99.0, "uncertain:warming_up", Value("smoke", 99.0, Quality.BAD, "out_of_range")),
+        (101.0, "bad:dirty", Value("smoke", 101.0, Quality.BAD, "dirty")),
+        (101.0, "uncertain:warming_up", Value("smoke", 101.0, Quality.BAD, "out_of_range")),
         (None, "bad:timeout", Value("smoke", None, Quality.BAD, "timeout")),
         (None, "uncertain:why", Value("smoke", None, Quality.BAD, "why")),
         (None, "good", Value("smoke", None, Quality.BAD, "no_value")),
