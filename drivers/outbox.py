@@ -195,6 +195,9 @@ class Outbox:
     def _open(self) -> None:
         try:
             self._db = sqlite3.connect(self._path, isolation_level=None, timeout=1.0)
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._path} cannot be opened: {error}") from error
+        try:
             self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
@@ -202,6 +205,7 @@ class Outbox:
             marks = dict(self._db.execute("SELECT name, value FROM mark").fetchall())
             self.rows = self._db.execute("SELECT count(*) FROM held").fetchone()[0]
         except sqlite3.Error as error:
+            self._db.close()
             raise StoreError(f"{self._path} cannot be opened: {error}; is another process using it?") from error
         self.evicted = int(marks.get("evicted", 0))
         self._opened_ms = max(self._clock.wall_ms(), marks.get("written_ms", 0.0))

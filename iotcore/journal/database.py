@@ -18,12 +18,17 @@ def connect(path: Path) -> sqlite3.Connection:
     Raises:
         StartError: when the file cannot be made or is not a database.
     """
+    remedy = "Check the folder's permissions and disk."
     try:
         connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise StartError(f"{path} cannot be opened as a database: {error}", remedy) from error
+    try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
     except sqlite3.Error as error:
-        raise StartError(f"{path} cannot be opened as a database: {error}", "Check the folder's permissions and disk.") from error
+        connection.close()
+        raise StartError(f"{path} cannot be opened as a database: {error}", remedy) from error
     return connection
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -108,7 +109,7 @@ async def test_refused_lines_are_quarantined_with_the_batch_they_came_from(spool
     await spool.commit([b"a"], refusals=[REFUSAL])
     (batch,) = await spool.newest(1)
     await spool.done([batch.id], [Refusal("store_rejected", "field type conflict", "", "a1", b"a")])
-    with sqlite3.connect(tmp_path / "spool-t.db") as reader:
+    with closing(sqlite3.connect(tmp_path / "spool-t.db")) as reader:
         assert reader.execute("SELECT reason, count FROM quarantine_count ORDER BY reason").fetchall() == [
             ("schema", 1),
             ("store_rejected", 1),
