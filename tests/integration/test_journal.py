@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,8 @@ def test_the_first_acknowledgement_wins(journal: Journal) -> None:
     (first,) = journal.commit(Batch(raises=(raise_(),))).opened
     assert journal.acknowledge(first, "trực ban 1", 10.0)
     assert not journal.acknowledge(first, "trực ban 2", 11.0)
-    found = timeline(connect_readonly(Path(journal.connection.execute("PRAGMA database_list").fetchone()[2])), first)
+    with closing(connect_readonly(Path(journal.connection.execute("PRAGMA database_list").fetchone()[2]))) as reader:
+        found = timeline(reader, first)
     assert found is not None
     assert (found.acknowledged_by, found.acknowledged_ms) == ("trực ban 1", 10.0)
 
