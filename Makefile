@@ -1,6 +1,7 @@
 # make demo   the whole platform and a simulated city on this machine: http://127.0.0.1:8080 (ONCE=1: one fire, then exit)
 # make test   installs the services that the tests need, then lint, types, import rules and every test
 # make soak   the long campaigns: kill tests and replays at full length
+# make pythons  the unit tests on every other Python that is installed (3.12, 3.13)
 # make lock   resolve pyproject.toml into requirements.lock anew (needs uv)
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ DEMO_DATA ?= .demo
 REPLAY ?=
 export PYTHONPYCACHEPREFIX ?= $(CURDIR)/.venv/cache/pycache
 
-.PHONY: setup demo test check soak lock clean
+.PHONY: setup demo test check soak pythons lock clean
 
 setup: $(READY)
 
@@ -34,6 +35,12 @@ check: $(READY)
 soak: $(READY)
 	@.ci/services
 	$(BIN)/pytest -m soak --timeout 7200
+
+pythons:
+	@for version in 3.12 3.13; do \
+	  command -v python$$version >/dev/null && python$$version -c pass 2>/dev/null || { echo "python$$version is not installed"; continue; }; \
+	  python$$version deploy/setup.py .venv/python$$version && .venv/python$$version/bin/pytest -q tests/unit || exit 1; \
+	done
 
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --group dev \

@@ -1,8 +1,12 @@
-"""What every test run promises: deterministic properties, and no process left behind."""
+"""What every test run promises: deterministic properties, no process left behind, and in CI no file outside its own folder."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
+
+# hypothesis reads its folder from the environment when it is imported
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(__file__).parents[1] / ".venv" / "cache" / "hypothesis"))
 
 import psutil
 import pytest
@@ -13,6 +17,28 @@ settings.register_profile("soak", database=None, deadline=None, max_examples=500
 settings.load_profile("soak" if os.environ.get("IOTCORE_SOAK") else "iotcore")
 
 
+ROOT = Path(__file__).parents[1]
+OURS = {".git", ".venv"}
+BEFORE = pytest.StashKey[set[Path]]()
+
+
+def _files() -> set[Path]:
+    """Every file of the checkout but git's own and the environment's."""
+    return {
+        Path(folder) / name
+        for top in ROOT.iterdir()
+        if top.name not in OURS
+        for folder, _, names in (os.walk(top) if top.is_dir() else [(str(ROOT), [], [top.name])])
+        for name in names
+        if "__pycache__" not in folder
+    }
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Remember what lies in the checkout."""
+    session.config.stash[BEFORE] = _files()
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A test that leaves a process behind fails the run, by name."""
     left = [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
@@ -21,10 +47,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     for process in psutil.process_iter(["pid", "cmdline"]):
         if folder and process.pid != os.getpid() and any(folder in word for word in process.info["cmdline"] or ()):
             left += [process]
+    before = session.config.stash[BEFORE]
+    strewn = _files() - before if os.environ.get("CI") else set()
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if strewn:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if reporter is not None:
+            reporter.write_line(f"files left behind: {', '.join(str(path) for path in sorted(strewn))}", red=True)
     if left:
         names = ", ".join(f"{process.pid} {process.name()}" for process in left)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
             reporter.write_line(f"processes left behind: {names}", red=True)
         for process in left:
