@@ -47,7 +47,7 @@ class Town:
         self.devices: dict[str, MqttDevice] = {}
         self._specs = {str(entry["id"]): specs[str(entry["model"])] for entry in document["devices"]}
         self._folder = folder
-        self._identities: dict[str, Identity] = {}
+        self.identities: dict[str, Identity] = {}
         self._stations: dict[str, ModbusDevice] = {}
         self._servers: dict[str, ModbusServer] = {}
         self._overrides: dict[str, Values] = {}
@@ -90,16 +90,18 @@ class Town:
         async def worker() -> None:
             for device in waiting:
                 fresh = "" if (self._folder / f"{device}.pem").exists() else await token(device)
-                self._identities[device] = await enrol(est_url, fresh, device, ca_file, self._folder)
+                self.identities[device] = await enrol(est_url, fresh, device, ca_file, self._folder)
                 done()
 
         async with asyncio.TaskGroup() as group:
             for _ in range(ENROL_AT_ONCE):
                 group.create_task(worker())
 
-    async def connect(self, fire: Broker, field: Broker, mqtt: Literal["5", "3.1.1"]) -> None:
-        """Connect every MQTT device to its broker; each goes on trying by itself."""
-        for device, identity in self._identities.items():
+    async def connect(
+        self, fire: Broker, field: Broker, mqtt: Literal["5", "3.1.1"], only: Mapping[str, Identity] | None = None
+    ) -> None:
+        """Connect every enrolled MQTT device (or `only` these) to its broker; each goes on trying by itself."""
+        for device, identity in (self.identities if only is None else only).items():
             spec = self._specs[device]
             host, port = fire if DOMAIN_OF_CLASS[spec.device_class] == "fire" else field
             client = MqttDevice(device, spec, identity.endpoint(host, port), mqtt=mqtt)
