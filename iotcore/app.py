@@ -110,10 +110,11 @@ async def run_fire(settings: Settings) -> None:
     ingest = Ingest(broker, home.FIRE_IN, FIRE_FILTERS, clock, version=_version(settings, BrokerName.FIRE))
     async with AsyncExitStack() as stack:
         registry, follower = await stack.enter_async_context(_registry(settings, clock))
-        journal = stack.enter_context(closing(Journal(settings.folder / "journal.db", clock, list(channels))))
+        owner = f"fire-{os.getpid()}"
+        journal = stack.enter_context(closing(Journal(settings.folder / "journal.db", clock, list(channels), owner)))
         for channel in channels.values():
             stack.push_async_callback(channel.close)
-        dispatcher = Dispatcher(SqlOutbox(journal), channels, clock, f"fire-{os.getpid()}")
+        dispatcher = Dispatcher(SqlOutbox(journal), channels, clock, owner)
         await stack.enter_async_context(ingest)
         lane = FireLane(
             broker=ingest,
@@ -122,7 +123,7 @@ async def run_fire(settings: Settings) -> None:
             engine=engine,
             journal=journal,
             clock=clock,
-            opened=lambda _: dispatcher.wake(),
+            opened=lambda committed: dispatcher.send_now(committed.leased),
             first_seen=lambda device: _activate(registry, device),
         )
         lane.warm()

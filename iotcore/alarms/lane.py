@@ -23,7 +23,7 @@ from iotcore.journal.faults import Faults
 from iotcore.journal.journal import Journal
 from iotcore.journal.progress import Progress, Stage
 from iotcore.journal.receipts import Receipts
-from iotcore.journal.records import Batch, Notice, Raise
+from iotcore.journal.records import Batch, Committed, Notice, Raise
 from iotcore.reading import Reading
 from iotcore.registry.directory import Binding, Directory
 from iotcore.wire.arrival import Arrival, Decoded, Presence, Refusal
@@ -58,7 +58,7 @@ class _Turn:
 
 
 class FireLane:
-    """One consumer of the fire broker. `opened` is called with new incidents once they are durable."""
+    """One consumer of the fire broker. `opened` is called as soon as new incidents are durable."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class FireLane:
         engine: Engine,
         journal: Journal,
         clock: Clock,
-        opened: Callable[[tuple[str, ...]], None],
+        opened: Callable[[Committed], None],
         first_seen: Callable[[str], Coroutine[Any, Any, None]],
     ) -> None:
         self._broker = broker
@@ -231,7 +231,7 @@ class FireLane:
         self._counts["refused"] += len(batch.refusals)
         self._counts["incidents"] += len(committed.opened)
         if committed.opened:
-            self._opened(committed.opened)
+            self._opened(committed)
             metrics.incidents_opened.inc(len(committed.opened))
             metrics.alarm_latency.observe((durable_ms - min(one.received_ms for one in turn.raises)) / 1000.0)
             self._later(self._note_durable(committed.opened, durable_ms))

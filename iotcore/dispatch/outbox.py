@@ -1,5 +1,6 @@
 """From the outbox to the receivers: one task for each channel, sending at least once until the receiver itself acknowledges.
 
+    send_now(rows) ──────────┐
     wake() or 200 ms ──► lease ──► channel.send ──► acknowledged
                            ▲           │ DeliveryError, crash: reason recorded, tried again for ever
                            └───────────┘ 0.5 s doubling to 10 s, with jitter
@@ -13,21 +14,20 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from iotcore import metrics
 from iotcore.clock import Clock
 from iotcore.errors import DeliveryError, StoreError
-from iotcore.journal.records import OutboxRow
+from iotcore.journal.records import LEASE_MS, OutboxRow
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-LEASE_MS = 1000.0  # a dead process's notices are taken over after this (wire contract)
 RENEW_S = 0.4
-POLL_S = 0.2  # safety net; wake() is the hot path
+POLL_S = 0.2  # safety net; send_now() and wake() are the hot path
 FIRST_RETRY_S = 0.5
 MAX_RETRY_S = 10.0
 REJECTED_RETRY_S = 60.0  # a receiver that understood and said no is asked again this often, until somebody mends the cause
@@ -87,12 +87,22 @@ class Dispatcher:
         self._owner = owner
         self._jitter = jitter
         self._woken = {name: asyncio.Event() for name in channels}
+        self._idle: set[str] = set()  # channels that wait for something to send
+        self._given: dict[str, OutboxRow] = {}
         self._started = clock.wall_ms(), clock.monotonic_s()
 
     def wake(self) -> None:
         """There is something to send: at once."""
         for woken in self._woken.values():
             woken.set()
+
+    def send_now(self, leased: Iterable[OutboxRow]) -> None:
+        """New notices that are on disk and leased to us already: an idle channel sends at once, a busy one leases in its turn."""
+        for row in leased:
+            if row.channel in self._idle:
+                self._idle.remove(row.channel)
+                self._given[row.channel] = row
+        self.wake()
 
     async def run(self) -> None:
         """Serve every channel. A channel's task that ends is a programming error: logged, counted, started again."""
@@ -118,13 +128,17 @@ class Dispatcher:
         await asyncio.sleep(after_s)
         while True:
             self._woken[name].clear()
-            row = await self._durably(lambda: self._outbox.lease(name, self._owner, self._now_ms(), LEASE_MS))
+            row = self._given.pop(name, None)
+            if row is None:
+                row = await self._durably(lambda: self._outbox.lease(name, self._owner, self._now_ms(), LEASE_MS))
             if row is not None:
                 await self._deliver(self._channels[name], row)
                 continue
+            self._idle.add(name)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
                     await self._woken[name].wait()
+            self._idle.discard(name)
 
     async def _deliver(self, channel: Channel, row: OutboxRow) -> None:
         """One attempt, recorded whatever becomes of it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -20,7 +20,7 @@ from iotcore.clock import Clock
 from iotcore.journal import quarantine
 from iotcore.journal.database import connect, transaction
 from iotcore.journal.progress import MAX_BOOTS, Row
-from iotcore.journal.records import Batch, Committed, Notice, Raise
+from iotcore.journal.records import LEASE_MS, Batch, Committed, Notice, OutboxRow, Raise
 from iotcore.reading import Reading
 
 FIRE_SEVERITY = "alarm"  # the only severity that opens an incident and is dispatched
@@ -29,14 +29,33 @@ PRUNE_EVERY_MS = 60_000.0
 MAX_NUMBER = 9999  # DC-09 sequence numbers run 0001-9999 and wrap to 0001 (ANSI/SIA DC-09)
 
 
-class Journal:
-    """The fire lane's file. Methods are short, synchronous and safe to call from any thread."""
+def incident_id(at_ms: float) -> str:
+    """A name that people can say on the radio and machines can sort: F + UTC time + six random hex digits."""
+    at = datetime.fromtimestamp(at_ms / 1000.0, UTC)
+    return f"F{at:%Y%m%d-%H%M%S}-{secrets.token_hex(3).upper()}"
 
-    def __init__(self, path: Path, clock: Clock, channels: Sequence[str]) -> None:
+
+class Journal:
+    """The fire lane's file. Methods are short, synchronous and safe to call from any thread.
+
+    `owner` is whose dispatcher sends what this one commits: its notices are born leased to it. None: whoever asks first.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        clock: Clock,
+        channels: Sequence[str],
+        owner: str | None = None,
+        *,
+        name: Callable[[float], str] = incident_id,
+    ) -> None:
         self.connection = connect(path)
         self.lock = threading.Lock()
         self._clock = clock
         self._channels = tuple(channels)
+        self._owner = owner
+        self._name = name
         self._pruned_ms = clock.wall_ms()
         schema = resources.files("iotcore.journal").joinpath("schema.sql").read_text(encoding="utf-8")
         self.connection.executescript(schema + quarantine.SCHEMA)
@@ -74,8 +93,20 @@ class Journal:
                 ((device, int(online), now_ms) for device, online in batch.presence),
             )
             quarantine.save_progress(connection, batch.progress)
+            leased = self._lease(connection, opened, now_ms) if self._owner is not None else ()
             self._prune(connection, now_ms)
-        return Committed(opened)
+        return Committed(opened, leased)
+
+    def _lease(self, connection: sqlite3.Connection, incidents: Iterable[str], now_ms: float) -> tuple[OutboxRow, ...]:
+        """Lease new notices in the transaction that makes them: no second commit stands between them and the receiver."""
+        return tuple(
+            OutboxRow(row_id, incident, channel, number, 0, msgspec.json.decode(text, type=Notice))
+            for incident in incidents
+            for row_id, channel, number, text in connection.execute(
+                "UPDATE outbox SET lease_owner = ?, lease_until_ms = ? WHERE incident = ? RETURNING id, channel, number, notice",
+                (self._owner, now_ms + LEASE_MS, incident),
+            ).fetchall()
+        )
 
     def _raise(self, connection: sqlite3.Connection, one: Raise) -> str | None:
         """Record one decision; returns the id of the incident that it opened, if it opened one."""
@@ -107,16 +138,20 @@ class Journal:
         ).fetchone()
         if closed is not None:
             return closed[0], False
-        name = incident_id(one.decided_ms)
-        text = _text(msgspec.structs.replace(notice, incident=name))
-        inserted = connection.execute(
-            "INSERT INTO incident (id, premises, state, notice, detector_ms, received_ms, decided_ms) "
-            "VALUES (?, ?, 'open', ?, ?, ?, ?) ON CONFLICT (premises) WHERE state = 'open' DO NOTHING",
-            (name, notice.premises, text, one.detector_ms, one.received_ms, one.decided_ms),
-        )
-        if inserted.rowcount == 0:
+        while True:
+            name = self._name(one.decided_ms)
+            text = _text(msgspec.structs.replace(notice, incident=name))
+            inserted = connection.execute(
+                "INSERT INTO incident (id, premises, state, notice, detector_ms, received_ms, decided_ms) "
+                "VALUES (?, ?, 'open', ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (name, notice.premises, text, one.detector_ms, one.received_ms, one.decided_ms),
+            )
+            if inserted.rowcount:
+                break
             row = connection.execute("SELECT id FROM incident WHERE premises = ? AND state = 'open'", (notice.premises,))
-            return row.fetchone()[0], False
+            if (found := row.fetchone()) is not None:
+                return found[0], False
+            # the name is taken: in a storm of a thousand premises within one second, about one time in thirty; draw again
         for channel in self._channels:
             self._post(connection, channel, name, "alarm", text)
         return name, True
@@ -246,12 +281,6 @@ class Journal:
 def note_change(connection: sqlite3.Connection, kind: str, key: str, at_ms: float) -> None:
     """Announce a change to whoever follows this file, in the transaction that makes it."""
     connection.execute("INSERT INTO change (kind, key, at_ms) VALUES (?, ?, ?)", (kind, key, at_ms))
-
-
-def incident_id(at_ms: float) -> str:
-    """A name that people can say on the radio and machines can sort: F + UTC time + six random hex digits."""
-    at = datetime.fromtimestamp(at_ms / 1000.0, UTC)
-    return f"F{at:%Y%m%d-%H%M%S}-{secrets.token_hex(3).upper()}"
 
 
 def _text(notice: Notice) -> str:

@@ -11,6 +11,8 @@ from iotcore.journal.progress import Row
 from iotcore.reading import Reading
 from iotcore.wire.arrival import Refusal
 
+LEASE_MS = 1000.0  # a dead process's notices are taken over after this (wire contract)
+
 Severity = Literal["pre-alarm", "alarm", "supervisory", "trouble", "advisory"]
 Event = Literal["alarm", "restore"]
 
@@ -87,6 +89,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What a commit made: the incidents it opened."""
+    """What a commit made: the incidents it opened, and their notices, leased to the process that committed them."""
 
     opened: tuple[str, ...]
+    leased: tuple[OutboxRow, ...] = ()

@@ -81,7 +81,7 @@ class Bench:
             engine=self.engine,
             journal=self.journal,
             clock=self.clock,
-            opened=self.opened.extend,
+            opened=lambda committed: self.opened.extend(committed.opened),
             first_seen=self._first_seen,
         )
         self.lane.warm()

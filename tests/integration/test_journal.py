@@ -17,7 +17,7 @@ from iotcore.errors import StoreFull
 from iotcore.journal.database import connect_readonly
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
-from iotcore.journal.records import Batch
+from iotcore.journal.records import LEASE_MS, Batch
 from iotcore.journal.timeline import incidents, timeline
 from iotcore.wire.arrival import Refusal
 from tests.support.fire import notice, raise_, reading
@@ -108,6 +108,28 @@ def test_numbers_wrap_to_one_and_a_lease_hides_a_notice_from_others(journal: Jou
     taken_over = outbox.lease("arc", "fire-2", 2000.0, 1000.0)
     assert taken_over is not None
     assert taken_over.number == 1
+
+
+def test_new_notices_are_leased_to_the_process_that_commits_them_and_to_another_when_it_dies(tmp_path: Path) -> None:
+    clock = ManualClock()
+    journal = Journal(tmp_path / "journal.db", clock, ["arc", "cad"], "fire-1")
+    committed = journal.commit(Batch(raises=(raise_(), raise_(seq=2, of=notice("sd-0009", "p2")))))
+    outbox, now_ms = SqlOutbox(journal), clock.wall_ms()
+    assert [(row.incident, row.channel, row.number) for row in committed.leased] == [
+        (incident, channel, number) for number, incident in enumerate(committed.opened, 1) for channel in ("arc", "cad")
+    ]
+    assert {row.notice.incident for row in committed.leased} == set(committed.opened)
+    assert outbox.lease("arc", "fire-2", now_ms + LEASE_MS - 1.0, LEASE_MS) is None
+    assert outbox.lease("arc", "fire-2", now_ms + LEASE_MS, LEASE_MS) == committed.leased[0]
+    journal.close()
+
+
+def test_a_name_that_is_taken_is_drawn_again(tmp_path: Path) -> None:
+    names = iter(["F-1", "F-1", "F-2"])
+    journal = Journal(tmp_path / "journal.db", ManualClock(), ["arc"], name=lambda _: next(names))
+    opened = journal.commit(Batch(raises=(raise_(), raise_(of=notice("sd-0009", "p2"))))).opened
+    journal.close()
+    assert opened == ("F-1", "F-2")
 
 
 def test_every_refusal_is_kept_and_counted(journal: Journal) -> None:

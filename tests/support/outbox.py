@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from iotcore.errors import StoreFull
-from iotcore.journal.records import Event, OutboxRow
+from iotcore.journal.records import LEASE_MS, Event, OutboxRow
 from iotcore.journal.timeline import Delivery
 from tests.support.fire import notice
 
@@ -91,6 +91,13 @@ class MemoryOutbox:
                     one.owner, one.until_ms = owner, now_ms + lease_ms
                     return OutboxRow(one.row.id, one.row.incident, channel, one.row.number, one.attempts, one.row.notice)
         return None
+
+    def lease_all(self, owner: str, now_ms: float) -> list[OutboxRow]:
+        """Lease what there is, as the commit that makes the notices does."""
+        with self._locked():
+            for one in self._rows:
+                one.owner, one.until_ms = owner, now_ms + LEASE_MS
+            return [one.row for one in self._rows]
 
     def renew(self, row_id: int, owner: str, now_ms: float, lease_ms: float) -> bool:
         with self._locked():

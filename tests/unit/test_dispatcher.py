@@ -99,6 +99,29 @@ async def test_waking_sends_at_once_and_not_at_the_next_poll() -> None:
     assert statistics.median(waited_ms) < 10.0  # 0.2 ms on an idle machine; a poll would take up to 200
 
 
+async def test_a_notice_that_is_leased_already_is_sent_without_another_word_to_the_outbox() -> None:
+    outbox, arc = MemoryOutbox(("arc",)), ScriptedChannel()
+    async with running(outbox, arc=arc) as dispatcher:
+        await asyncio.sleep(0.05)
+        incident = outbox.alarm("p1")
+        rows = outbox.lease_all("fire-1", SystemClock().wall_ms())
+        dispatcher.send_now(rows)
+        await until(done(outbox, [incident]))
+        await asyncio.sleep(0.05)
+    assert (arc.rows, outbox.leases) == (rows, 0)
+
+
+async def test_leased_notices_for_a_busy_channel_are_each_sent_once_and_in_order() -> None:
+    outbox, arc = MemoryOutbox(("arc",)), ScriptedChannel(waits(0.05))
+    async with running(outbox, arc=arc) as dispatcher:
+        await asyncio.sleep(0.05)
+        incidents = [outbox.alarm(f"p{n}") for n in range(5)]
+        for row in outbox.lease_all("fire-1", SystemClock().wall_ms()):
+            dispatcher.send_now([row])
+        await until(done(outbox, incidents))
+    assert [row.incident for row in arc.rows] == incidents
+
+
 async def test_a_notice_that_nobody_announced_is_found_by_polling() -> None:
     outbox, arc = MemoryOutbox(("arc",)), ScriptedChannel()
     async with running(outbox, arc=arc):
