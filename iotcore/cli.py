@@ -75,6 +75,9 @@ def _registry_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParser
     listing.add_argument("-o", "--output", choices=("table", "json"), default="table")
     incidents = _command(nouns, "incidents", "list incidents with their timelines", _incidents)
     incidents.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    refused = _command(nouns, "quarantine", "list the newest messages that were refused, and why", _quarantine)
+    refused.add_argument("--limit", type=int, default=50, help="how many (default: %(default)s)")
+    refused.add_argument("-o", "--output", choices=("table", "json"), default="table")
     for verb, text in (("acknowledge", "take an incident"), ("reset", "close an incident's episode")):
         act = _command(nouns, verb, text, _intend)
         act.add_argument("incident")
@@ -212,6 +215,13 @@ def _incidents(options: argparse.Namespace) -> int:
     from iotcore import office
 
     _table(office.incidents(_settings(options)), options.output)
+    return 0
+
+
+def _quarantine(options: argparse.Namespace) -> int:
+    from iotcore import office
+
+    _table(office.quarantine(_settings(options), options.limit), options.output)
     return 0
 
 

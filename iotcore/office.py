@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import msgspec
@@ -80,11 +80,25 @@ def incidents(settings: Settings) -> list[dict[str, object]]:
     path = settings.folder / "journal.db"
     if not path.exists():
         return []
-    connection = connect_readonly(path)
-    try:
+    with closing(connect_readonly(path)) as connection:
         return [{**msgspec.to_builtins(one), "latencies_ms": one.latencies_ms()} for one in read_incidents(connection)]
-    finally:
-        connection.close()
+
+
+def quarantine(settings: Settings, limit: int) -> list[dict[str, object]]:
+    """The newest refused messages of both lanes, a row each; payloads are shown as far as they are text."""
+    rows: list[dict[str, object]] = []
+    for lane, name in (("fire", "journal.db"), ("telemetry", "spool-1.db")):
+        path = settings.folder / name
+        if not path.exists():
+            continue
+        with closing(connect_readonly(path)) as connection:
+            found = connection.execute(
+                "SELECT at_ms, reason, device, topic, detail, size, substr(payload, 1, 120) AS payload FROM quarantine "
+                "ORDER BY id DESC LIMIT ?",
+                (limit,),
+            ).fetchall()
+        rows += [{"lane": lane, **dict(row), "payload": row["payload"].decode(errors="replace")} for row in found]
+    return sorted(rows, key=lambda row: str(row["at_ms"]), reverse=True)[:limit]
 
 
 async def intend(settings: Settings, kind: IntentKind, incident: str, by: str) -> None:
