@@ -9,9 +9,8 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
-import asyncpg  # type: ignore[import-untyped]  # it ships no types
+import asyncpg
 import pytest
 
 from iotcore.clock import ManualClock
@@ -19,66 +18,10 @@ from iotcore.errors import ConfigError, Refused, StartError, StoreError
 from iotcore.registry.city import DeviceEntry, PremisesEntry, ZoneEntry
 from iotcore.registry.records import Certificate, Imported
 from iotcore.registry.store import Registry, open_registry
-from iotcore.specs.model import DeviceClass, DeviceSpec, Point
 from tests.support.postgres import Postgres
+from tests.support.registered import SPECS, city
 
 pytestmark = pytest.mark.timeout(60)
-
-
-def spec(model: str, device_class: DeviceClass, protocol: Any = "canonical") -> DeviceSpec:
-    return DeviceSpec(model, "ours", model, device_class, protocol, "this test", "here", 10.0, {"smoke": Point()})
-
-
-SPECS = {
-    one.model: one
-    for one in (
-        spec("smoke-heat", "fire_detector"),
-        spec("gateway", "gateway"),
-        spec("air", "air_station", "modbus"),
-        spec("signal", "traffic_signal"),
-    )
-}
-
-
-def city(premises: int = 2, detectors: int = 4, air: int = 2) -> dict[str, Any]:
-    places = range(1, premises + 1)
-    return {
-        "premises": [
-            {
-                "id": f"p{i}",
-                "name": f"Trường {i}",
-                "address": f"{i} Lê Lợi",
-                "latitude": 19.8,
-                "longitude": 105.77,
-                "account": f"a{i:03}",
-            }
-            for i in places
-        ],
-        "zones": [{"id": f"p{i}-z1", "premises": f"p{i}", "number": 1, "floor": "2", "name": "Bếp"} for i in places],
-        "devices": [
-            *(
-                {
-                    "id": f"air-{i}",
-                    "title": "Trạm",
-                    "model": "air",
-                    "parent": "gw-1",
-                    "connection": f"tcp://10.0.0.{i}:502?device_id=1",
-                }
-                for i in range(1, air + 1)
-            ),
-            {"id": "gw-1", "title": "Cổng", "model": "gateway"},
-            *(
-                {
-                    "id": f"d{i}",
-                    "title": "Đầu báo",
-                    "model": "smoke-heat",
-                    "premises": (p := f"p{i % premises + 1}"),
-                    "zone": f"{p}-z1",
-                }
-                for i in range(1, detectors + 1)
-            ),
-        ],
-    }
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Canonical decode: every reason to refuse, every rule of time, and what a payload from a broken device costs its neighbours."""
+"""Canonical decode: every reason to refuse, and what a payload from a broken device costs its neighbours."""
 
 from __future__ import annotations
 
@@ -11,60 +11,9 @@ from hypothesis import strategies as st
 
 from drivers.mqtt import canonical
 from iotcore.reading import Quality, Reading, Value
-from iotcore.registry.directory import Binding, Directory
-from iotcore.specs import load
-from iotcore.wire.arrival import Arrival, Decoded, Refusal
+from iotcore.wire.arrival import Decoded
 from iotcore.wire.topics import MAX_BATCH, MAX_PAYLOAD_BYTES
-
-NOW_MS = 1_795_312_800_500.0  # 2026-11-22T02:00:00.5Z
-DAY_MS = 86_400_000
-SPECS = load.load_folder(load.shipped_folder())
-SMOKE = SPECS["iotcore-smoke-heat"]
-DIRECTORY = Directory(
-    devices={
-        "sd-1": Binding("sd-1", "Smoke 1", SMOKE, "fire", "sd-1", "active"),
-        "sd-2": Binding("sd-2", "Smoke 2", SMOKE, "fire", "gw-1", "provisioned"),
-        "sd-3": Binding("sd-3", "Smoke 3", SMOKE, "fire", "sd-3", "suspended"),
-        "sc-1": Binding("sc-1", "Signals 1", SPECS["iotcore-mqtt-signal"], "traffic", "sc-1", "active"),
-        "gw-1": Binding("gw-1", "Gateway", SPECS["iotcore-modbus-gateway"], "gateway", "gw-1", "active"),
-    }
-)
-TOPIC = "iot/v1/fire/sd-1/up/reading/sd-1"
-
-
-def message(**changes: Any) -> dict[str, Any]:
-    return {
-        "v": 1,
-        "boot": "9f3c12ab",
-        "seq": 7,
-        "ts": int(NOW_MS) - 200,
-        "values": {"smoke": 0.5, "temperature": 24.1},
-    } | changes
-
-
-def arrive(payload: Any, topic: str = TOPIC, *, retained: bool = False, received_ms: float = NOW_MS) -> Decoded:
-    content = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    return canonical.decode(Arrival(topic, content, retained, received_ms), DIRECTORY, NOW_MS)
-
-
-def reading(payload: Any, topic: str = TOPIC, **how: Any) -> Reading:
-    decoded = arrive(payload, topic, **how)
-    assert decoded.refusals == ()
-    assert len(decoded.readings) == 1
-    return decoded.readings[0]
-
-
-def refusal(payload: Any, topic: str = TOPIC) -> Refusal:
-    decoded = arrive(payload, topic)
-    assert decoded.readings == ()
-    assert decoded.presence is None
-    assert len(decoded.refusals) == 1
-    return decoded.refusals[0]
-
-
-def by_point(found: Reading) -> dict[str, Value]:
-    return {value.point: value for value in found.values}
-
+from tests.support.canonical import NOW_MS, TOPIC, arrive, by_point, message, reading, refusal
 
 # what is said, and by whom
 
@@ -325,69 +274,6 @@ def test_an_unknown_point_in_a_batch_is_refused_with_its_own_element() -> None:
     decoded = arrive([message(seq=1), message(seq=2, values={"soot": 1})])
     assert len(decoded.readings) == 2
     assert json.loads(decoded.refusals[0].payload)["seq"] == 2
-
-
-# time
-
-
-@pytest.mark.parametrize(
-    ("ts", "observed_ms", "claimed_ms", "fault"),
-    [
-        (None, NOW_MS, None, ""),
-        (int(NOW_MS) - 7 * DAY_MS + 1, int(NOW_MS) - 7 * DAY_MS + 1, None, ""),
-        (int(NOW_MS) - 7 * DAY_MS - 1, NOW_MS, int(NOW_MS) - 7 * DAY_MS - 1, "clock_past"),
-        (int(NOW_MS) + 300_000, int(NOW_MS) + 300_000, None, ""),
-        (int(NOW_MS) + 300_001, NOW_MS, int(NOW_MS) + 300_001, "clock_future"),
-        (0, NOW_MS, 0, "clock_past"),  # 1970
-        (-5, NOW_MS, -5, "clock_past"),
-        (4_070_908_800_000, NOW_MS, 4_070_908_800_000, "clock_future"),  # 2099
-        (10**30, NOW_MS, 2**53, "clock_future"),
-        (10**18, NOW_MS, 2**53, "clock_future"),
-        (-(10**18), NOW_MS, -(2**53), "clock_past"),
-        ("2026-11-22T02:00:00Z", NOW_MS, None, "clock_unreadable"),
-        (1.5, NOW_MS, None, "clock_unreadable"),
-        (True, NOW_MS, None, "clock_unreadable"),
-        ([1], NOW_MS, None, "clock_unreadable"),
-    ],
-)
-def test_an_odd_clock_is_replaced_kept_beside_and_named(ts: Any, observed_ms: float, claimed_ms: int | None, fault: str) -> None:
-    found = reading(message(ts=ts))
-    assert (found.observed_ms, found.claimed_ms, found.clock_fault) == (observed_ms, claimed_ms, fault)
-    assert found.received_ms == NOW_MS
-    assert found.good("smoke") == 0.5
-    assert not found.backlog
-
-
-def test_a_reading_without_ts_is_observed_when_received() -> None:
-    payload = message()
-    del payload["ts"]
-    assert reading(payload, received_ms=NOW_MS - 30).observed_ms == NOW_MS - 30
-
-
-def test_backlog_without_a_clock_is_dated_by_its_age() -> None:
-    found = reading(message(ts=None, backlog=True, age_ms=90_000))
-    assert (found.observed_ms, found.backlog, found.age_ms) == (NOW_MS - 90_000, True, 90_000)
-
-
-def test_backlog_with_an_odd_clock_is_dated_by_its_age() -> None:
-    found = reading(message(ts=0, backlog=True, age_ms=90_000))
-    assert (found.observed_ms, found.claimed_ms, found.clock_fault) == (NOW_MS - 90_000, 0, "clock_past")
-
-
-def test_backlog_of_ten_days_may_carry_a_time_of_ten_days_ago() -> None:
-    ts = int(NOW_MS) - 10 * DAY_MS
-    found = reading(message(ts=ts, backlog=True, age_ms=10 * DAY_MS))
-    assert (found.observed_ms, found.clock_fault) == (ts, "")
-
-
-def test_age_without_backlog_means_nothing() -> None:
-    found = reading(message(ts=None, age_ms=90_000))
-    assert (found.observed_ms, found.age_ms, found.backlog) == (NOW_MS, 0, False)
-
-
-def test_a_retained_reading_says_so() -> None:
-    assert reading(message(), retained=True).retained
-    assert not reading(message()).retained
 
 
 # status and result
