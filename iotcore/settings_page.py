@@ -1,0 +1,153 @@
+"""docs/settings.md, made from the settings' own types: `python -m iotcore.settings_page > docs/settings.md`.
+
+A setting without its words in `WORDS`, or words without a setting, fail a test.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+
+from iotcore import settings
+
+WORDS = {
+    "Settings.data": "Data folder: databases, certificates, broker homes. On a local disk, never on a network share.",
+    "Settings.specs": 'Folder of device specs; "" means those that come with iotcore.',
+    "Settings.rules": 'Fire rules file; "" means the default rules.',
+    "Settings.modbus_gateway": "The gateway device in the registry that the central Modbus driver speaks as.",
+    "Settings.modbus_interval_s": "Poll every Modbus unit this often, in seconds; 0 means as its spec says.",
+    "Broker.port": "Port of the broker.",
+    "Broker.host": "Where our own services meet it; its certificate carries this name.",
+    "Broker.listen": 'The address that it listens on when we run it; "" means `host`.',
+    "Broker.names": "Further names and addresses that devices know it by, for its certificate.",
+    "Broker.run": "Who runs it: `auto` Mosquitto if it is installed and else amqtt (not for real alarms), `mosquitto`, `amqtt`, "
+    "or `external`: somebody else.",
+    "Store.kind": "Where telemetry ends: SQLite in the data folder, InfluxDB 1.x, or the v2 API of InfluxDB 2 and 3.",
+    "Store.url": "Base URL of InfluxDB; needed unless `kind` is `embedded`.",
+    "Store.database": "Database (1.x) or bucket (2, 3).",
+    "Store.org": "Organisation (2, 3).",
+    "Store.token": "Token (2, 3). A secret.",
+    "Store.username": "User (1.x with authentication).",
+    "Store.password": "Password (1.x with authentication). A secret.",
+    "Spool.max_bytes": "How much telemetry may wait on disk while the store is away; then the oldest goes, and is counted.",
+    "Spool.max_age_s": "How long it may wait, in seconds.",
+    "Registry.url": '`postgres://user:password@host:port/database`; "" means SQLite in the data folder. Holds a secret.',
+    "Web.host": "The page listens here. It has no accounts yet: keep it on loopback.",
+    "Web.port": "Port of the page.",
+    "Web.names": "Further host names that the page answers to, such as that of a reverse proxy.",
+    "Web.est_host": "The enrolment listener (EST over TLS) listens here.",
+    "Web.est_port": "Port of the enrolment listener.",
+    "Web.est_names": "Names and addresses in its certificate; the first stands in device certificates as the place of the "
+    "revocation lists.",
+    "Web.language": "Language of the page until its reader chooses another.",
+    "Dc09Receiver.name": "What the receiver is called in incidents, logs and variables.",
+    "Dc09Receiver.host": "Address of the receiver.",
+    "Dc09Receiver.port": "Port of the receiver.",
+    "Dc09Receiver.key": 'AES key, 16, 24 or 32 characters; "" sends in clear. A secret.',
+    "Dc09Receiver.receiver": "Receiver number of the frame (R), hexadecimal.",
+    "Dc09Receiver.line": "Line prefix of the frame (L), hexadecimal.",
+    "Dc09Receiver.reply_timeout_s": "How long to wait for the receiver's acknowledgement before it is sent again, in seconds.",
+    "WebhookReceiver.name": "What the receiver is called in incidents, logs and variables.",
+    "WebhookReceiver.url": "Where the JSON is posted.",
+    "WebhookReceiver.secret": "Signs the body (HMAC-SHA-256). A secret.",
+    "WebhookReceiver.reply_timeout_s": "How long to wait for the answer before it is sent again, in seconds.",
+}
+
+HEAD = """# Settings
+
+One TOML file, read by every process of an installation and refused whole, with every problem at once, when anything in it is
+wrong. It is named by `--config FILE` or by the variable `IOTCORE_CONFIG`; otherwise it is `iotcore.toml` where you stand. A full
+example with comments is [deploy/iotcore.toml](../deploy/iotcore.toml); the shortest that works is `data = "FOLDER"`.
+
+**Variables override the file**, so that secrets stay out of it: `IOTCORE_<SECTION>__<KEY>`, such as `IOTCORE_STORE__TOKEN` or
+`IOTCORE_BROKERS__FIRE__PORT`; for a receiver `IOTCORE_RECEIVERS__<NAME>__<KEY>`, with `_` for `-` in its name. A file of such a
+name in `$CREDENTIALS_DIRECTORY` (systemd's `LoadCredential=`) counts like the variable. Two variables are no settings:
+`IOTCORE_CONFIG`, and `IOTCORE_CA_PASSPHRASE`, which opens the keys of the certificate authority (without it a passphrase is made
+and kept in the data folder).
+
+This page is made from the types by `python -m iotcore.settings_page`; a test keeps it current.
+"""
+TABLE = "| Setting | Kind | Default | What it is |\n|---|---|---|---|"
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [HEAD]
+    for title, struct, path in _sections():
+        rows = [_row(struct, field, path) for field in msgspec.structs.fields(struct) if not _is_section(field)]
+        parts.append("\n".join([f"## {title}", "", *_said(struct), TABLE, *rows, ""]))
+    return "\n".join(parts)
+
+
+def undocumented() -> set[str]:
+    """The settings that have no words, and the words that have no setting."""
+    known = {
+        f"{struct.__name__}.{field.name}"
+        for _, struct, _ in _sections()
+        for field in msgspec.structs.fields(struct)
+        if not _is_section(field)
+    }
+    return known ^ set(WORDS)
+
+
+def _sections() -> Iterator[tuple[str, type[msgspec.Struct], str]]:
+    """Title, type, and what stands before a key."""
+    yield "At the top of the file", settings.Settings, ""
+    for field in msgspec.structs.fields(settings.Settings):
+        if field.type is settings.Brokers:
+            yield "`[brokers.fire]` and `[brokers.field]`", settings.Broker, "brokers.*."
+        elif isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            yield f"`[{field.name}]`", field.type, f"{field.name}."
+    for receiver in (settings.Dc09Receiver, settings.WebhookReceiver):
+        yield f'`[[receivers]]` with `kind = "{receiver.__struct_config__.tag}"`', receiver, ""
+
+
+def _is_section(field: msgspec.structs.FieldInfo) -> bool:
+    """Whether a field of Settings is a table of its own rather than a value."""
+    return field.name == "receivers" or (isinstance(field.type, type) and issubclass(field.type, msgspec.Struct))
+
+
+def _said(struct: type[msgspec.Struct]) -> list[str]:
+    return [] if struct is settings.Settings else [str(struct.__doc__).strip(), ""]
+
+
+def _row(struct: type[msgspec.Struct], field: msgspec.structs.FieldInfo, path: str) -> str:
+    words = WORDS.get(f"{struct.__name__}.{field.name}", "")
+    return f"| `{path}{field.name}` | {_kind(inspect.type_info(field.type))} | {_default(struct, field)} | {words} |"
+
+
+def _default(struct: type[msgspec.Struct], field: msgspec.structs.FieldInfo) -> str:
+    if struct is settings.Broker and field.name == "port":
+        brokers = settings.Brokers()
+        return f"`{brokers.fire.port}` and `{brokers.field.port}`"
+    if field.required:
+        return "needed"
+    value: Any = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+    return f"`{json.dumps(value)}`"
+
+
+def _kind(kind: inspect.Type) -> str:
+    match kind:
+        case inspect.LiteralType(values=values):
+            return ", ".join(f"`{value}`" for value in values)
+        case inspect.IntType(ge=low, le=high) | inspect.FloatType(ge=low, gt=None, le=high):
+            return f"number{_range('from', low)}{_range('to', high)}"
+        case inspect.FloatType(gt=low, le=high):
+            return f"number{_range('above', low)}{_range('to', high)}"
+        case inspect.ListType(item_type=item):
+            return f"list of {_kind(item)}"
+        case _:
+            return "text"
+
+
+def _range(word: str, bound: float | None) -> str:
+    return "" if bound is None else f" {word} {bound:,}"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())
