@@ -33,6 +33,7 @@ RETRY_FIRST_S = 0.1
 RETRY_MOST_S = 5.0
 STABLE_S = 10.0  # a connection that lived so long resets the back-off
 KEEPALIVE_S = 10
+CANCEL_AGAIN_S = 2.0  # a cancellation can get lost (CPython 3.11: TaskGroup when a child fails in it, wait_for when done in it)
 
 
 class Ingest:
@@ -64,6 +65,7 @@ class Ingest:
         self._retry_most_s = retry_most_s
         self._inbox = Inbox(queue_limit, INBOX_BYTES)
         self._connection: Connection | None = None
+        self._closing = False
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -73,9 +75,10 @@ class Ingest:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Send the acknowledgements given so far, leave the session to the broker."""
-        if self._task is not None:
+        self._closing = True
+        while self._task is not None and not self._task.done():
             self._task.cancel()
-            await asyncio.wait({self._task})
+            await asyncio.wait({self._task}, timeout=CANCEL_AGAIN_S)
 
     @property
     def connected(self) -> bool:
@@ -123,7 +126,7 @@ class Ingest:
 
     async def _keep_connected(self) -> None:
         attempt = 0
-        while True:
+        while not self._closing:
             connection = self._connection = Connection(self._terms, self._inbox, self._clock, self._on_up)
             started_s = self._clock.monotonic_s()
             try:
@@ -131,7 +134,7 @@ class Ingest:
             except* (MQTTError, OSError) as errors:
                 self.last_error = "; ".join(_leaves(errors))
             attempt = 0 if self._clock.monotonic_s() - started_s >= STABLE_S else attempt + 1
-            most_s = min(self._retry_most_s, RETRY_FIRST_S * 2.0 ** min(attempt, 16))
+            most_s = 0.0 if self._closing else min(self._retry_most_s, RETRY_FIRST_S * 2.0 ** min(attempt, 16))
             await asyncio.sleep(random.uniform(0.0, most_s))  # noqa: S311 -- jitter, not a secret
 
     def _on_up(self) -> None:

@@ -1,4 +1,4 @@
-"""The road on real servers: `iotcore up` with two Mosquitto (mTLS), InfluxDB 1.x by its v1 path, SQLite, and independent receivers.
+"""The road on real servers: `iotcore up` with two Mosquitto (mTLS), InfluxDB 1.x by v1 writes, SQLite, independent receivers.
 
 Devices get their certificates as in the field (token, CSR, EST). One platform serves the tests of this file, in their order.
 """

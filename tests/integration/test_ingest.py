@@ -176,6 +176,22 @@ async def test_a_broker_restart_mid_stream_loses_no_more_than_the_broker_itself(
     assert len(set(range(100)) - seen) <= (1 if hard else 0)  # kill -9 may cost Mosquitto its last change
 
 
+async def test_an_ingest_ends_at_once_although_its_broker_ends_in_the_same_moment(broker: Mosquitto) -> None:
+    """A cancellation that meets the connection's own failure is lost in CPython 3.11; the lane's process would never end."""
+    for turn in range(25):
+        broker.start()
+        ingest = ingest_on(broker.port)
+        await ingest.__aenter__()
+        await until(lambda i=ingest: i.connected, "connected")  # type: ignore[misc]
+        publish(broker.port, range(100))
+        await ingest.take(1)
+        broker.kill()
+        for _ in range(turn):  # a little later each time: somewhere in here it learns of the loss
+            await asyncio.sleep(0)
+        async with asyncio.timeout(LIMIT_S):
+            await ingest.__aexit__(None, None, None)
+
+
 async def test_three_hundred_queued_messages_arrive_once_and_in_order_after_a_resume(broker: Mosquitto) -> None:
     async with ingest_on(broker.port) as ingest:
         await until(lambda: ingest.connected, "connected")
