@@ -98,7 +98,7 @@ def quarantine(settings: Settings, limit: int) -> list[dict[str, object]]:
                 (limit,),
             ).fetchall()
         rows += [{"lane": lane, **dict(row), "payload": row["payload"].decode(errors="replace")} for row in found]
-    return sorted(rows, key=lambda row: str(row["at_ms"]), reverse=True)[:limit]
+    return sorted(rows, key=lambda row: float(str(row["at_ms"])), reverse=True)[:limit]
 
 
 async def intend(settings: Settings, kind: IntentKind, incident: str, by: str) -> None:

@@ -145,7 +145,7 @@ async def _enrol(settings: Settings, device: str, token: str, folder: Path) -> I
     service = settings.folder / "certs" / "service-root.pem"
     if not await asyncio.to_thread(service.exists):
         raise StartError(f"There is no platform in {settings.folder}", "Start `iotcore up` or `make demo` first; check --config.")
-    return await enrol(f"https://{settings.web.est_host}:{settings.web.est_port}", token, device, service, folder)
+    return await enrol(f"https://{settings.web.est_names[0]}:{settings.web.est_port}", token, device, service, folder)
 
 
 def _told(settings: Settings, device: str, since_ms: float) -> bool:

@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from iotcore import metrics
 from iotcore.alarms.engine import Decision, Engine
@@ -26,7 +26,7 @@ from iotcore.journal.receipts import Receipts
 from iotcore.journal.records import Batch, Committed, Notice, Raise
 from iotcore.reading import Reading
 from iotcore.registry.directory import Binding, Directory
-from iotcore.wire.arrival import Arrival, Decoded, Presence, Refusal
+from iotcore.wire.arrival import Arrival, Broker, Decoded, Presence, Refusal
 
 log = logging.getLogger(__name__)
 
@@ -34,16 +34,6 @@ BATCH_LIMIT = 64  # readings in one commit: bounds what a crash makes the broker
 LATE_DISPATCH_MS = 15 * 60_000  # a backlog reading older than this is a historical record (wire contract, Time)
 RETRY_COMMIT_S = 0.25
 NOTE_AFTER_S = 0.1
-
-
-class Broker(Protocol):
-    """What the lane asks of its connection to the fire broker (`drivers.mqtt.ingest.Ingest`)."""
-
-    async def take(self, limit: int) -> list[Arrival]: ...
-
-    def acknowledge(self, arrivals: Sequence[Arrival]) -> None: ...
-
-    async def publish(self, topic: str, payload: bytes) -> None: ...
 
 
 @dataclass(slots=True)

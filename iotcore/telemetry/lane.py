@@ -15,7 +15,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from iotcore import metrics
 from iotcore.clock import Clock
@@ -28,22 +27,12 @@ from iotcore.telemetry.drain import Drain
 from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.spool import Spool
 from iotcore.telemetry.store import Store
-from iotcore.wire.arrival import Arrival, Decoded, Presence, Refusal
+from iotcore.wire.arrival import Arrival, Broker, Decoded, Presence, Refusal
 
 TAKE_LIMIT = 1_000  # arrivals in one commit: an fsync is shared, and a crash makes the broker send no more than these again
 BREATHE_EVERY = 50  # arrivals decoded before others may run: a batch of 500 readings each is 25,000 readings
 RETRY_COMMIT_S = 0.25
 log = logging.getLogger(__name__)
-
-
-class Broker(Protocol):
-    """What the lane asks of a connection to a broker (`drivers.mqtt.ingest.Ingest`)."""
-
-    async def take(self, limit: int) -> list[Arrival]: ...
-
-    def acknowledge(self, arrivals: Sequence[Arrival]) -> None: ...
-
-    async def publish(self, topic: str, payload: bytes) -> None: ...
 
 
 @dataclass(slots=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from iotcore.reading import Reading
 from iotcore.wire.messages import StatusMessage
@@ -37,6 +38,19 @@ class Arrival:
     retained: bool
     received_ms: float
     token: Any = None
+
+
+class Broker(Protocol):
+    """What a lane asks of its connection to a broker (`drivers.mqtt.ingest.Ingest`)."""
+
+    async def take(self, limit: int) -> list[Arrival]:
+        """Wait for at least one arrival; up to `limit` of those that are there."""
+
+    def acknowledge(self, arrivals: Sequence[Arrival]) -> None:
+        """Acknowledge what is durable; every arrival, refused ones too."""
+
+    async def publish(self, topic: str, payload: bytes) -> None:
+        """Publish at QoS 1; raises DeliveryError when that cannot be now."""
 
 
 @dataclass(frozen=True, slots=True)
