@@ -35,6 +35,7 @@ from iotcore.errors import ConfigError, StartError, StoreError
 from iotcore.follow import POLL_S, Follower, follow_intents
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
+from iotcore.journal.recent import RecentReadings
 from iotcore.keeper import Keeper, overdue_notices
 from iotcore.process import BEAT_S, beat, beats
 from iotcore.provision import embedded_broker
@@ -204,6 +205,7 @@ async def run_telemetry(settings: Settings) -> None:
             panel=Panel(file, clock),
             clock=clock,
             first_seen=lambda device: _activate(registry, device),
+            receipted=RecentReadings(settings.folder / "journal.db", clock),
         )
         group.create_task(lane.run())
         group.create_task(follower.run())

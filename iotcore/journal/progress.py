@@ -51,6 +51,10 @@ class Progress:
         """What is stored of this boot; an empty track when it is unknown."""
         return self._tracks.get((device, boot), Track())
 
+    def has(self, device: str, boot: str, seq: int) -> bool:
+        """Whether this reading is stored, or given up."""
+        return _has(self.track(device, boot), seq)
+
     def stage(self, now_s: float) -> Stage:
         """Begin a batch at monotonic time `now_s`."""
         return Stage(self, now_s)
@@ -80,8 +84,7 @@ class Stage:
 
     def is_new(self, device: str, boot: str, seq: int) -> bool:
         """Whether this reading is neither stored nor already in this batch."""
-        track = self._current(device, boot)
-        return seq > track.up_to and seq not in track.above
+        return not _has(self._current(device, boot), seq)
 
     def add(self, device: str, boot: str, seq: int) -> None:
         """Count a reading as part of this batch."""
@@ -100,6 +103,10 @@ class Stage:
 
     def _current(self, device: str, boot: str) -> Track:
         return self.changed.get((device, boot)) or self._base.track(device, boot)
+
+
+def _has(track: Track, seq: int) -> bool:
+    return seq <= track.up_to or seq in track.above
 
 
 def _with(track: Track, seq: int, now_s: float) -> Track:

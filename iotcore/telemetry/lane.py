@@ -3,10 +3,12 @@
     field broker ─┐                                                        ┌─► acknowledge, receipts (field only), page
                   ├─► take ─► decode ─► stage ─► record ─► spool.commit ───┤
     fire broker ──┘              │         │                    │          └─► drain (a task of its own) ─► store
+    fire journal: what it missed ┼─────────┤                    │
                                  └ refused └ duplicate          └ fails: the same batch again, nothing acknowledged
 
 The field broker's domains are this lane's own: it receipts them and keeps their refusals and faults. On the fire broker it only
-listens, so that fire values reach the dashboards; the fire lane answers for them. The store may be down for days.
+listens, so that fire values reach the dashboards; the fire lane answers for them. A broker that was killed may have forgotten our
+copies of what the fire lane has receipted: those come from its journal. The store may be down for days.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from iotcore import metrics
@@ -21,6 +24,7 @@ from iotcore.clock import Clock
 from iotcore.errors import StoreError
 from iotcore.journal.progress import Progress, Stage
 from iotcore.journal.receipts import Receipts
+from iotcore.journal.recent import RecentReadings
 from iotcore.reading import Reading
 from iotcore.registry.directory import Directory
 from iotcore.telemetry.drain import Drain
@@ -32,6 +36,7 @@ from iotcore.wire.arrival import Arrival, Broker, Decoded, Presence, Refusal
 TAKE_LIMIT = 1_000  # arrivals in one commit: an fsync is shared, and a crash makes the broker send no more than these again
 BREATHE_EVERY = 50  # arrivals decoded before others may run: a batch of 500 readings each is 25,000 readings
 RETRY_COMMIT_S = 0.25
+MISSED_EVERY_S = 5.0
 log = logging.getLogger(__name__)
 
 
@@ -47,7 +52,10 @@ class _Turn:
 
 
 class TelemetryLane:
-    """One worker. `owned` is the broker whose domains it answers for; `watched` one that it only listens to."""
+    """One worker. `owned` is the broker whose domains it answers for; `watched` one that it only listens to.
+
+    `receipted` is where another lane keeps what it has receipted of the domains on `watched`.
+    """
 
     def __init__(
         self,
@@ -61,9 +69,12 @@ class TelemetryLane:
         panel: Panel,
         clock: Clock,
         first_seen: Callable[[str], Awaitable[None]],
+        receipted: RecentReadings | None = None,
     ) -> None:
         self._owned = owned
         self._watched = watched
+        self._receipted = receipted
+        self._one_at_a_time = asyncio.Lock()  # turns that touch the same devices
         self._decode = decode
         self._directory = directory
         self._spool = spool
@@ -94,12 +105,44 @@ class TelemetryLane:
                 group.create_task(self._serve(self._owned))
                 if self._watched is not None:
                     group.create_task(self._serve(self._watched))
+                if self._receipted is not None:
+                    group.create_task(self._fill_in(self._receipted))
         finally:
             await self._panel.write()
 
     async def _serve(self, broker: Broker) -> None:
         while True:
-            await self._turn(broker, await broker.take(TAKE_LIMIT))
+            arrivals = await broker.take(TAKE_LIMIT)
+            if broker is self._owned:
+                await self._turn(broker, arrivals)
+            else:
+                async with self._one_at_a_time:
+                    await self._turn(broker, arrivals)
+
+    async def _fill_in(self, receipted: RecentReadings) -> None:
+        """What the fire lane has receipted and we have not: every few seconds, and after a start all that it still remembers."""
+        cursor = 0
+        with closing(receipted):
+            while True:
+                page = await asyncio.to_thread(receipted.page, cursor, lambda *identity: not self._progress.has(*identity))
+                if page.readings:
+                    log.warning("%d readings that the fire lane has receipted were missed on the broker", len(page.readings))
+                    async with self._one_at_a_time:
+                        await self._store_missed(page.readings)
+                cursor = page.cursor
+                if not page.more:
+                    await asyncio.sleep(MISSED_EVERY_S)
+
+    async def _store_missed(self, readings: Sequence[Reading]) -> None:
+        """As a turn of our own; a reading of a device that is gone has nowhere to go."""
+        turn = _Turn(self._progress.stage(self._clock.monotonic_s()))
+        directory = self._directory()
+        self._stage([r for r in readings if not r.retained and r.device in directory.devices], directory, turn)
+        await self._commit(turn, ours=False)
+        self._progress.apply(turn.stage.changed)
+        self._drain.wake()
+        for reading in turn.readings:
+            self._panel.reading(reading, missed=True)
 
     async def _turn(self, broker: Broker, arrivals: Sequence[Arrival]) -> None:
         """Carry one batch of arrivals from bytes to durable, acknowledged, and on its way to the store."""

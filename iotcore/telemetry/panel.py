@@ -54,15 +54,17 @@ class Panel:
 
         self._faults = Faults(await self._file.in_transaction(read))
 
-    def reading(self, reading: Reading) -> None:
-        """A reading that came now; its values are the last ones unless a later one is known."""
+    def reading(self, reading: Reading, *, missed: bool = False) -> None:
+        """A reading that came now, or that we `missed` when it came; its values are the last ones unless a later one is known."""
         device = self._device(reading.device)
-        device.last_seen_ms = reading.received_ms
+        if not missed:
+            device.last_seen_ms = reading.received_ms
         device.firmware = reading.firmware or device.firmware
+        late = reading.backlog or missed
         for value in reading.values:
             known = device.values.get(value.point)
-            if known is None or not reading.backlog or reading.observed_ms >= known[1]:
-                device.values[value.point] = (value, reading.observed_ms, reading.received_ms, reading.backlog)
+            if known is None or not late or reading.observed_ms >= known[1]:
+                device.values[value.point] = (value, reading.observed_ms, reading.received_ms, late)
         self._noted.set()
 
     def presence(self, presence: Presence, at_ms: float, *, retained: bool) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from drivers.mqtt.canonical import decode
 from iotcore.clock import SystemClock
 from iotcore.errors import DeliveryError
+from iotcore.journal.recent import RecentReadings
 from iotcore.registry.directory import Binding, Directory
 from iotcore.settings import Settings
 from iotcore.specs.load import load_folder, shipped_folder
@@ -78,6 +79,7 @@ class Bench:
         self.field, self.fire = ListBroker(), ListBroker()
         self.activated: list[str] = []
         self.spool_bytes = 10**8
+        self.fire_journal: RecentReadings | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[TelemetryLane]:
@@ -98,6 +100,7 @@ class Bench:
                 panel=Panel(file, self.clock),
                 clock=self.clock,
                 first_seen=self._first_seen,
+                receipted=self.fire_journal,
             )
             task = asyncio.create_task(lane.run())
             try:
