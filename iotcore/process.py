@@ -17,6 +17,7 @@ from iotcore.supervisor import watch_parent
 
 BEAT_S = 1.0
 FRESH_BEAT_S = 5.0
+CANCEL_AGAIN_S = 2.0  # CPython before 3.12 can lose a cancellation (wait_for, TaskGroup); a supervisor waits 8 s before it kills
 
 log = logging.getLogger(__name__)
 
@@ -35,16 +36,25 @@ def serve(main: Coroutine[Any, Any, None], *, fast_loop: bool = False) -> None:
 async def _until_told(main: Coroutine[Any, Any, None]) -> None:
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(main)
+    told = asyncio.create_task(watch_parent())
     for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, task.cancel)
-    orphaned = asyncio.create_task(watch_parent())
-    orphaned.add_done_callback(lambda _: task.cancel())
-    try:
-        await task
-    except asyncio.CancelledError:
+        loop.add_signal_handler(name, told.cancel)
+    await asyncio.wait({task, told}, return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    await end(task)
+    if task.cancelled():
         log.info("stopped")
-    finally:
-        orphaned.cancel()
+    else:
+        task.result()
+
+
+async def end(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait for its end; when that takes long, whatever still runs is cancelled, again and again."""
+    task.cancel()
+    while not (await asyncio.wait({task}, timeout=CANCEL_AGAIN_S))[0]:
+        for other in asyncio.all_tasks() - {asyncio.current_task()}:
+            log.warning("still runs: %s", other.get_name())
+            other.cancel()
 
 
 async def beat(folder: Path, name: str, clock: Clock, state: Callable[[], dict[str, Any]]) -> None:

@@ -26,10 +26,12 @@ PARENT_VARIABLE = "IOTCORE_PARENT"  # the pid of the supervisor, for its childre
 class Supervisor:
     """Runs named commands until it is stopped. `pids` tells which process is which."""
 
-    def __init__(self, commands: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, commands: Mapping[str, Sequence[str]], *, stop_timeout_s: float = STOP_TIMEOUT_S) -> None:
         self._commands = commands
+        self._stop_timeout_s = stop_timeout_s
         self._children: dict[str, asyncio.subprocess.Process] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._stages: list[tuple[str, ...]] = []
         self.restarts: dict[str, int] = dict.fromkeys(commands, 0)
 
     @property
@@ -39,28 +41,39 @@ class Supervisor:
 
     def start(self, *names: str) -> None:
         """Start keeping these children alive (all of them when none is named)."""
-        for name in names or tuple(self._commands):
-            if name not in self._tasks:
-                self._tasks[name] = asyncio.create_task(self._keep(name), name=f"keep {name}")
+        fresh = tuple(name for name in names or tuple(self._commands) if name not in self._tasks)
+        self._stages.append(fresh)
+        for name in fresh:
+            self._tasks[name] = asyncio.create_task(self._keep(name), name=f"keep {name}")
 
     async def stop(self) -> None:
-        """Ask all children to end, in reverse order of their start; after `STOP_TIMEOUT_S` kill what is left."""
+        """End all children, those of the last `start` first, so that the lanes still have their brokers while they finish."""
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         self._tasks.clear()
-        living = [child for child in reversed(self._children.values()) if child.returncode is None]
-        for child in living:
+        while self._stages:
+            await self._end(self._stages.pop())
+
+    async def _end(self, names: Sequence[str]) -> None:
+        """Ask these children to end, and pass on their last words; in the end kill what is left of them."""
+        living = {name: self._children[name] for name in names if name in self.pids}
+        for child in living.values():
             child.terminate()
-        done = asyncio.gather(*(child.wait() for child in living))
+        done = asyncio.gather(*(self._last_words(name, child) for name, child in living.items()))
         try:
-            await asyncio.wait_for(done, STOP_TIMEOUT_S)
+            await asyncio.wait_for(done, self._stop_timeout_s)
         except TimeoutError:
-            for child in living:
+            for name, child in living.items():
                 if child.returncode is None:
-                    log.warning("process %d did not end in %.0f s; killed", child.pid, STOP_TIMEOUT_S)
+                    log.warning("%s (process %d) did not end in %.0f s; killed", name, child.pid, self._stop_timeout_s)
                     child.kill()
-            await asyncio.gather(*(child.wait() for child in living))
+            await asyncio.gather(*(child.wait() for child in living.values()))
+
+    async def _last_words(self, name: str, child: asyncio.subprocess.Process) -> None:
+        assert child.stderr is not None
+        await self._relay(name, child.stderr)
+        await child.wait()
 
     async def _keep(self, name: str) -> None:
         loop = asyncio.get_running_loop()
