@@ -38,10 +38,9 @@ from iotcore.journal.outbox import SqlOutbox
 from iotcore.journal.recent import RecentReadings
 from iotcore.keeper import Keeper, overdue_notices
 from iotcore.process import BEAT_S, beat, beats
-from iotcore.provision import embedded_broker
+from iotcore.provision import broker_process, embedded_broker
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker import choose, refresh_crl
-from iotcore.provision.broker_process import BrokerProcess
 from iotcore.provision.ca import Anchor, IssuedCertificate
 from iotcore.provision.enroll import Enrolment
 from iotcore.provision.gateway import ensure_gateway
@@ -68,6 +67,7 @@ FIRE_FILTERS = ("iot/v1/fire/+/up/#", "iot/v1/gateway/+/up/status/+")
 FIRE_VALUES = ("iot/v1/fire/+/up/#",)
 FIELD_FILTERS = tuple(f"iot/v1/{domain}/+/up/#" for domain in FIELD_DOMAINS)
 INTENT_CURSOR = "intent"
+FIRE_RETRY_S = 1.0  # between two attempts of the fire lane to reach its broker: back within a second of it
 
 
 def specs_of(settings: Settings) -> dict[str, DeviceSpec]:
@@ -108,7 +108,8 @@ async def run_fire(settings: Settings) -> None:
     engine = Engine(rules_of(settings, specs_of(settings)))
     channels = channels_of(settings, clock)
     broker = home.endpoint(settings, BrokerName.FIRE, home.FIRE_IN)
-    ingest = Ingest(broker, home.FIRE_IN, FIRE_FILTERS, clock, version=_version(settings, BrokerName.FIRE))
+    version = _version(settings, BrokerName.FIRE)
+    ingest = Ingest(broker, home.FIRE_IN, FIRE_FILTERS, clock, version=version, retry_most_s=FIRE_RETRY_S)
     async with AsyncExitStack() as stack:
         registry, follower = await stack.enter_async_context(_registry(settings, clock))
         owner = f"fire-{os.getpid()}"
@@ -327,18 +328,7 @@ async def _run_broker(settings: Settings, name: BrokerName) -> None:
     if chosen == "amqtt":
         await embedded_broker.run(broker, log.warning)
         return
-    process = BrokerProcess(broker)
-    process.start()
-    try:
-        revoked = broker.crl.stat().st_mtime_ns
-        while process.running:
-            await asyncio.sleep(BEAT_S)
-            if (now := broker.crl.stat().st_mtime_ns) != revoked:
-                revoked = now
-                process.reload()
-        log.error("the %s broker ended: %s", name.value, process.last_words)
-    finally:
-        process.stop()
+    await broker_process.run(broker)
 
 
 def check(settings: Settings) -> None:

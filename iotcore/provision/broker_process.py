@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -22,6 +24,8 @@ from iotcore.provision.broker import INSTALL, BrokerHome, find_mosquitto
 START_LIMIT_S = 10.0
 STOP_LIMIT_S = 10.0
 POLL_S = 0.02
+WATCH_S = 0.1
+STEADY_S = 5.0  # a broker that lived so long is started again at once; for one that did not, our own supervisor waits
 LOG_BYTES = 1_000_000  # then the log becomes mosquitto.log.1, replacing the one before
 TAIL_LINES = 20
 
@@ -39,6 +43,39 @@ wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
 resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted) if soft != resource.RLIM_INFINITY else soft, hard))
 os.execv(sys.argv[2], sys.argv[2:])
 """
+
+log = logging.getLogger(__name__)
+
+
+async def run(home: BrokerHome, *, steady_s: float = STEADY_S) -> None:
+    """Serve until cancelled, from the main thread; a Mosquitto that dies is started again. Ends when it dies young.
+
+    Raises:
+        StartError: it cannot start.
+    """
+    loop = asyncio.get_running_loop()
+    process = BrokerProcess(home)
+    steady = True
+    try:
+        while steady:
+            process.start()
+            began_s = loop.time()
+            await _until_it_ends(process)
+            steady = loop.time() - began_s >= steady_s
+            log.error("the %s broker ended: %s", home.name.value, process.last_words)
+            process.stop()
+    finally:
+        process.stop()
+
+
+async def _until_it_ends(process: BrokerProcess) -> None:
+    """Hand it new revocation lists meanwhile."""
+    known = process.home.crl.stat().st_mtime_ns
+    while process.running:
+        await asyncio.sleep(WATCH_S)
+        if (now := process.home.crl.stat().st_mtime_ns) != known:
+            known = now
+            process.reload()
 
 
 class BrokerProcess:

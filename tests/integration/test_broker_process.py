@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -19,10 +20,11 @@ import pytest
 from iotcore.errors import StartError
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker import BrokerHome, choose, configuration, find_mosquitto, write_home
-from iotcore.provision.broker_process import BrokerProcess
+from iotcore.provision.broker_process import BrokerProcess, run
 from tests.support.brokers import Site, becomes, site
 from tests.support.pki import PASSPHRASE, authority
 from tests.support.ports import free_port
+from tests.support.until import until
 
 FIRE = BrokerName.FIRE
 NOBODY = 65534
@@ -156,3 +158,32 @@ async def test_the_configuration_works_for_a_user_who_is_not_root(open_folder: P
 def test_a_normal_user_s_configuration_names_no_user(home: BrokerHome) -> None:
     assert "user " not in configuration(home, as_root=False).replace("use_", "")
     assert "\nuser root\n" in configuration(home, as_root=True)
+
+
+def pid_in(home: BrokerHome) -> int:
+    """The Mosquitto that has written its pid file, 0 while there is none."""
+    try:
+        return int((home.folder / "mosquitto.pid").read_text())
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+async def test_a_mosquitto_that_is_killed_runs_again_at_once(home: BrokerHome) -> None:
+    serving = asyncio.create_task(run(home, steady_s=0.0))
+    await until(lambda: pid_in(home) > 0)
+    first = pid_in(home)
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: pid_in(home) not in (0, first), within_s=3.0)
+    second = pid_in(home)
+    assert psutil.Process(second).name() == "mosquitto"
+    serving.cancel()
+    await asyncio.wait({serving})
+    assert not psutil.pid_exists(second)
+
+
+async def test_a_mosquitto_that_dies_young_is_left_to_our_own_supervisor(home: BrokerHome) -> None:
+    serving = asyncio.create_task(run(home))
+    await until(lambda: pid_in(home) > 0)
+    os.kill(pid_in(home), signal.SIGKILL)
+    async with asyncio.timeout(3.0):
+        await serving
