@@ -17,7 +17,19 @@ from simulators.modbus_device import ModbusDevice, ModbusServer
 from simulators.mqtt_device import MqttDevice
 from tests.support.influx import Influxd
 from tests.support.platform import Platform
-from tests.support.road import QUIET, SMOKE, SPECS, STATION, Receivers, device, last_values, receivers, stored_numbers, town
+from tests.support.road import (
+    QUIET,
+    SIGNAL_REPORT,
+    SMOKE,
+    SPECS,
+    STATION,
+    Receivers,
+    enrolled,
+    last_values,
+    receivers,
+    stored_numbers,
+    town,
+)
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
@@ -50,8 +62,8 @@ async def road(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Road]:
         platform.import_city(town(1, signals=1, station=station.connection()))
         stack.push_async_callback(platform.stop)
         await platform.start()
-        detector = await stack.enter_async_context(await device(platform, "sd-1"))
-        signal = await stack.enter_async_context(await device(platform, "ts-1"))
+        detector = await stack.enter_async_context(await enrolled(platform, "sd-1"))
+        signal = await stack.enter_async_context(await enrolled(platform, "ts-1"))
         yield Road(platform, influx, told, detector, signal)
 
 
@@ -59,11 +71,11 @@ async def test_what_devices_say_can_be_read_in_influxdb_and_is_receipted(road: R
     platform, influx = road.platform, road.influx
     for i in range(3):
         await road.detector.report({**QUIET, "temperature": 24.0 + i})
-    await road.signal.report({"plan": 4, "mode": "auto", "cycle_s": 90, "offset_s": 12, "groups": "GgRr", "lamp_fault": False})
+    await road.signal.report(SIGNAL_REPORT)
     fire = {"smoke": 0.01, "temperature": 26.0, "alarm": 0, "button": 0, "battery": 97}
     await platform.until(lambda: last_values(influx, "fire_detector", "sd-1", *fire) == fire, 15.0, "the detector's values")
     await platform.until(lambda: last_values(influx, "air_station", "air-1", *AIR) == AIR, 15.0, "the station's values")
-    traffic = {"plan": 4, "mode": "auto", "cycle_s": 90, "offset_s": 12, "groups": "GgRr", "lamp_fault": 0}
+    traffic = {**SIGNAL_REPORT, "lamp_fault": 0}
     await platform.until(lambda: last_values(influx, "traffic_signal", "ts-1", *traffic) == traffic, 5.0, "the signal's values")
     await platform.until(lambda: road.detector.held == road.signal.held == 0, 5.0, "all is receipted")
     assert stored_numbers(influx, "fire_detector", "sd-1") == [1, 2, 3]

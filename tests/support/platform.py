@@ -80,7 +80,8 @@ class Platform:
         with self._log.open("ab") as log:
             command = [sys.executable, "-m", "iotcore", "up", "--config", str(self.config)]
             self._process = await asyncio.to_thread(subprocess.Popen, command, stdout=log, stderr=log)
-        await self.until(self.ready, START_LIMIT_S, "the platform is up")
+        started_ms = SystemClock().wall_ms()
+        await self.until(lambda: self.ready(since_ms=started_ms), START_LIMIT_S, "the platform is up")
 
     def ready(self, *, since_ms: float = 0.0) -> bool:
         """Whether all parts run and are connected, by what they have said since then."""
@@ -110,13 +111,15 @@ class Platform:
             return mosquitto if kind == "mosquitto" else psutil.Process(mosquitto).ppid()
         return int(beats(self.data, SystemClock())[part]["pid"])
 
-    async def kill(self, part: str) -> float:
-        """kill -9, and wait until the supervisor has another one running, and all is connected again; how long it took, s."""
-        old, killed_s = self.pid(part), time.monotonic()
-        os.kill(old, signal.SIGKILL)
-        await self.until(lambda: self._replaced(part, old), START_LIMIT_S, f"{part} is back")
+    async def kill(self, *parts: str) -> float:
+        """kill -9 of parts at once; wait until others run in their place and all is connected again; how long it took, s."""
+        old, killed_s = {part: self.pid(part) for part in parts}, time.monotonic()
+        for pid in old.values():
+            os.kill(pid, signal.SIGKILL)
+        for part, pid in old.items():
+            await self.until(lambda part=part, pid=pid: self._replaced(part, pid), START_LIMIT_S, f"{part} is back")  # type: ignore[misc]
         back_ms = SystemClock().wall_ms()
-        await self.until(lambda: self.ready(since_ms=back_ms), START_LIMIT_S, f"all is connected after {part} was killed")
+        await self.until(lambda: self.ready(since_ms=back_ms), START_LIMIT_S, f"all is connected after {parts} were killed")
         return time.monotonic() - killed_s
 
     def _replaced(self, part: str, old: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +12,7 @@ from pysiaalarm.account import SIAAccount
 from pysiaalarm.aio.client import SIAClient
 from pysiaalarm.event import SIAEvent
 
+from iotcore.reading import Scalar
 from iotcore.specs.load import load_folder, shipped_folder
 from simulators.cad_receiver import CadReceiver
 from simulators.mqtt_device import MqttDevice
@@ -21,8 +22,16 @@ from tests.support.ports import free_port
 
 SPECS = load_folder(shipped_folder())
 DETECTOR, SIGNAL, STATION, GATEWAY = "iotcore-smoke-heat", "iotcore-mqtt-signal", "vaisala-aqt530", "iotcore-modbus-gateway"
-QUIET = {"smoke": 0.01, "temperature": 24.5, "alarm": False, "button": False, "battery": 97.0}
-SMOKE = {**QUIET, "smoke": 0.62, "temperature": 31.0}
+QUIET: Mapping[str, Scalar] = {"smoke": 0.01, "temperature": 24.5, "alarm": False, "button": False, "battery": 97.0}
+SMOKE: Mapping[str, Scalar] = {**QUIET, "smoke": 0.62, "temperature": 31.0}
+SIGNAL_REPORT: Mapping[str, Scalar] = {
+    "plan": 4,
+    "mode": "auto",
+    "cycle_s": 90,
+    "offset_s": 12,
+    "groups": "GgRr",
+    "lamp_fault": False,
+}
 NS_PER_MS = 1_000_000
 
 
@@ -82,7 +91,7 @@ def town(detectors: int, *, signals: int = 0, station: str = "") -> dict[str, An
     return {"premises": premises, "zones": zones, "devices": devices}
 
 
-async def device(platform: Platform, name: str, *, resend_s: float = 3.0) -> MqttDevice:
+async def enrolled(platform: Platform, name: str, *, resend_s: float = 3.0) -> MqttDevice:
     """A detector ("sd-…") or a traffic signal ("ts-…") with the certificate that it got by its own token; enter it to connect."""
     domain, model = ("fire", DETECTOR) if name.startswith("sd-") else ("traffic", SIGNAL)
     endpoint = await platform.enrol(name, domain)
