@@ -48,7 +48,7 @@ class ListBroker:
         self.acknowledged: list[Arrival] = []
         self.published: list[tuple[str, dict[str, Any]]] = []
 
-    async def take(self, limit: int) -> list[Arrival]:
+    async def take(self, limit: int) -> list[Arrival]:  # noqa: ARG002 - the lane is driven by `turn`
         return await asyncio.Future()
 
     def acknowledge(self, arrivals: Sequence[Arrival]) -> None:
