@@ -39,7 +39,7 @@ from iotcore.journal.recent import RecentReadings
 from iotcore.keeper import Keeper, overdue_notices
 from iotcore.process import BEAT_S, beat, beats
 from iotcore.provision import broker_process, embedded_broker
-from iotcore.provision.acl import BrokerName
+from iotcore.provision.acl import UP, BrokerName
 from iotcore.provision.broker import choose, refresh_crl
 from iotcore.provision.ca import Anchor, IssuedCertificate
 from iotcore.provision.enroll import Enrolment
@@ -59,13 +59,11 @@ from iotcore.web.app import create as create_page
 from iotcore.web.est import EstListener, server_context
 from iotcore.web.server import serve as serve_page
 from iotcore.web.view import StoredView
-from iotcore.wire.topics import FIELD_DOMAINS
 
 log = logging.getLogger(__name__)
 
-FIRE_FILTERS = ("iot/v1/fire/+/up/#", "iot/v1/gateway/+/up/status/+")
+EVERYTHING = (UP,)  # a broker throws away what nobody subscribes to: a device in the wrong place would fall silent unseen
 FIRE_VALUES = ("iot/v1/fire/+/up/#",)
-FIELD_FILTERS = tuple(f"iot/v1/{domain}/+/up/#" for domain in FIELD_DOMAINS)
 INTENT_CURSOR = "intent"
 FIRE_RETRY_S = 1.0  # between two attempts of the fire lane to reach its broker: back within a second of it
 
@@ -109,7 +107,7 @@ async def run_fire(settings: Settings) -> None:
     channels = channels_of(settings, clock)
     broker = home.endpoint(settings, BrokerName.FIRE, home.FIRE_IN)
     version = _version(settings, BrokerName.FIRE)
-    ingest = Ingest(broker, home.FIRE_IN, FIRE_FILTERS, clock, version=version, retry_most_s=FIRE_RETRY_S)
+    ingest = Ingest(broker, home.FIRE_IN, EVERYTHING, clock, version=version, retry_most_s=FIRE_RETRY_S)
     async with AsyncExitStack() as stack:
         registry, follower = await stack.enter_async_context(_registry(settings, clock))
         owner = f"fire-{os.getpid()}"
@@ -176,7 +174,7 @@ async def run_telemetry(settings: Settings) -> None:
     field, fire = (
         Ingest(home.endpoint(settings, name, cn), cn, filters, clock, version=_version(settings, name))
         for name, cn, filters in (
-            (BrokerName.FIELD, home.TELEMETRY_FIELD, FIELD_FILTERS),
+            (BrokerName.FIELD, home.TELEMETRY_FIELD, EVERYTHING),
             (BrokerName.FIRE, home.TELEMETRY_FIRE, FIRE_VALUES),
         )
     )

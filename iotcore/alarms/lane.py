@@ -123,6 +123,10 @@ class FireLane:
         self._tell_senders(turn, directory)
 
     def _take_reading(self, reading: Reading, arrival: Arrival, binding: Binding, turn: _Turn) -> None:
+        if binding.domain != "fire":
+            detail = f"{binding.device} is of domain {binding.domain}: it belongs on the field broker"
+            turn.refusals.append(Refusal("wrong_broker", detail, arrival.topic, binding.device, arrival.payload))
+            return
         if not turn.stage.is_new(reading.device, reading.boot, reading.seq):
             turn.stage.touch(reading.device, reading.boot)
             metrics.duplicates.labels("fire").inc()

@@ -65,6 +65,7 @@ def _writes(*filters: str) -> tuple[Grant, ...]:
     return tuple(Grant(Access.WRITE, text) for text in filters)
 
 
+UP = "iot/v1/+/+/up/#"  # everything that a device can say
 _FIELD = ("air", "water", "traffic", "gateway")
 _DOCTOR = (*_reads("$SYS/broker/version"), Grant(Access.READWRITE, "iotcore/doctor"))
 
@@ -75,8 +76,8 @@ ROLES = (
     Role(
         "svc.fire.N.in",
         BrokerName.FIRE,
-        "the fire lane: readings and events in, receipts out; a gateway's will is trouble for its fire children",
-        (*_reads("iot/v1/fire/+/up/#", "iot/v1/gateway/+/up/status/+"), *_writes("iot/v1/fire/+/down/receipt/+")),
+        "the fire lane: whatever devices say there (what is in the wrong place is refused and shown), receipts out",
+        (*_reads(UP), *_writes("iot/v1/fire/+/down/receipt/+")),
     ),
     Role(
         "svc.telemetry.N.fire",
@@ -89,11 +90,8 @@ ROLES = (
     Role(
         "svc.telemetry.N.field",
         BrokerName.FIELD,
-        "the bulk lane: readings in, receipts out",
-        (
-            *_reads(*(f"iot/v1/{domain}/+/up/#" for domain in _FIELD)),
-            *_writes(*(f"iot/v1/{domain}/+/down/receipt/+" for domain in _FIELD)),
-        ),
+        "the bulk lane: whatever devices say there (what is in the wrong place is refused and shown), receipts out",
+        (*_reads(UP), *_writes(*(f"iot/v1/{domain}/+/down/receipt/+" for domain in _FIELD))),
     ),
     Role(
         "svc.keeper.N.field",

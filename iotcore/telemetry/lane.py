@@ -154,8 +154,9 @@ class TelemetryLane:
             turn.refusals += decoded.refusals
             if decoded.presence is not None:
                 self._note_presence(decoded.presence, arrival, directory, ours=ours)
-            if decoded.readings and arrival.retained:
-                turn.refusals.append(_retained(arrival, decoded.readings[0].device))
+            misplaced = _misplaced(arrival, decoded.readings, directory, ours=ours)
+            if misplaced is not None:
+                turn.refusals.append(misplaced)
             else:
                 self._stage(decoded.readings, directory, turn)
             if number % BREATHE_EVERY == 0:
@@ -245,5 +246,13 @@ class TelemetryLane:
                 task.add_done_callback(self._activating.discard)
 
 
-def _retained(arrival: Arrival, device: str) -> Refusal:
-    return Refusal("retained", "a retained reading is history", arrival.topic, device, arrival.payload)
+def _misplaced(arrival: Arrival, readings: Sequence[Reading], directory: Directory, *, ours: bool) -> Refusal | None:
+    """Why the readings of an arrival (all of one device) are not for us to store."""
+    if not readings:
+        return None
+    device = readings[0].device
+    if ours and directory.devices[device].domain == "fire":  # stored and receipted here, no rule would ever see it
+        return Refusal("wrong_broker", f"{device} belongs on the fire broker", arrival.topic, device, arrival.payload)
+    if arrival.retained:
+        return Refusal("retained", "a retained reading is history", arrival.topic, device, arrival.payload)
+    return None

@@ -223,6 +223,19 @@ async def test_bad_input_of_every_kind_is_quarantined_and_the_lane_goes_on(bench
     assert len(bench.broker.acknowledged) == len(bad) + 1
 
 
+async def test_what_does_not_belong_on_the_fire_broker_is_refused_and_shown(bench: Bench) -> None:
+    for domain, device, publisher in (("gateway", "gw-1", "gw-1"), ("air", "sd-1", "sd-1")):
+        body = b'{"boot":"b1","seq":1,"values":{}}'
+        topic = topics.up(domain, publisher, "reading", device)
+        await bench.lane.turn([Arrival(topic, body, retained=False, received_ms=bench.clock.wall_ms())])
+    assert bench.rows("SELECT reason FROM quarantine_count ORDER BY reason") == [("wrong_broker",), ("wrong_domain",)]
+    assert bench.rows("SELECT device, reason FROM fault ORDER BY device") == [
+        ("gw-1", "refused:wrong_broker"),
+        ("sd-1", "refused:wrong_domain"),
+    ]
+    assert bench.rows("SELECT count(*) FROM reading") == [(0,)]
+
+
 async def test_nan_is_a_visible_fault_of_one_value_and_its_neighbours_count(bench: Bench) -> None:
     body = b'{"v":1,"boot":"b1","seq":1,"values":{"smoke":NaN,"alarm":true}}'
     await bench.lane.turn([Arrival("iot/v1/fire/sd-1/up/reading/sd-1", body, retained=False, received_ms=1.0)])

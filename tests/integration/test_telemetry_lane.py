@@ -168,6 +168,18 @@ async def test_a_retained_reading_is_refused_and_counted(bench: Bench) -> None:
         assert reader.latest("a1") == []
 
 
+async def test_a_fire_reading_on_the_field_broker_is_refused_because_no_rule_would_see_it(bench: Bench) -> None:
+    async with bench.running() as lane:
+        body = b'{"boot":"b1","seq":1,"values":{"smoke":0.9}}'
+        bench.field.queue.put_nowait(Arrival("iot/v1/fire/f1/up/reading/f1", body, False, bench.clock.wall_ms()))  # noqa: FBT003
+        await until(lambda: lane.counts()["refused"] == 1)
+        await until(lambda: bool(bench.field.acknowledged))
+        assert bench.receipted("f1") == 0
+    assert bench.rows("SELECT reason, device FROM quarantine") == [("wrong_broker", "f1")]
+    with bench.reader() as reader:
+        assert [(one.device, one.reason) for one in reader.faults()] == [("f1", "refused:wrong_broker")]
+
+
 async def test_a_gateways_will_is_the_fault_of_its_children_until_they_speak(bench: Bench) -> None:
     async with bench.running():
         bench.send("gw", {"state": "offline"}, kind="status")
