@@ -60,6 +60,7 @@ class Counters:
     receipted: int = 0
     dropped: int = 0  # lost because the memory was full
     connections: int = 0
+    as_is: int = 0  # of `send_as_is`, published
 
 
 class MqttDevice:
@@ -141,9 +142,11 @@ class MqttDevice:
         self._news.set()
         return number
 
-    def send_as_is(self, payload: bytes, *, kind: str = "reading", domain: str = "", retain: bool = False) -> None:
-        """Publish any bytes once, as a faulty device would."""
-        self._raw.append((topics.up(domain or self._domain, self.device, kind, self.device), payload, retain))
+    def send_as_is(
+        self, payload: bytes, *, kind: str = "reading", domain: str = "", device: str = "", retain: bool = False
+    ) -> None:
+        """Publish any bytes once, as a faulty device would; `domain` and `device` are of the topic, its own by default."""
+        self._raw.append((topics.up(domain or self._domain, self.device, kind, device or self.device), payload, retain))
         self._news.set()
 
     async def _run(self) -> None:
@@ -210,6 +213,7 @@ class MqttDevice:
             if self._raw:
                 topic, payload, retain = self._raw.popleft()
                 await client.publish(topic, payload, qos=1, retain=retain)
+                self.counters.as_is += 1
                 continue
             held = self._most_urgent(connected_s)
             if held is not None:

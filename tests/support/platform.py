@@ -11,9 +11,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Literal
 
+import aiohttp
 import psutil
 
 from iotcore.clock import SystemClock
@@ -135,6 +137,13 @@ class Platform:
         identity = await enrol(f"https://127.0.0.1:{self.est_port}", token, device, service, self.folder / "devices")
         return identity.endpoint("127.0.0.1", self.fire_port if domain == "fire" else self.field_port)
 
+    async def page(self, path: str = "/") -> str:
+        """A page as a browser sees it, in English."""
+        address = f"http://127.0.0.1:{self.web_port}{path}"
+        async with aiohttp.ClientSession(cookies={"language": "en"}) as browser, browser.get(address) as response:
+            assert response.status == HTTPStatus.OK, await response.text()
+            return await response.text()
+
     def rows(self, file: str, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """What one of the platform's own SQLite files holds; nothing while it is not there."""
         path = self.data / file
@@ -142,6 +151,10 @@ class Platform:
             return []
         with contextlib.closing(connect_readonly(path)) as connection:
             return [tuple(row) for row in connection.execute(query, values)]
+
+    def now_ms(self) -> float:
+        """The wall clock, ms UTC."""
+        return SystemClock().wall_ms()
 
     def log(self) -> str:
         """The last that the platform said."""
