@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
@@ -41,6 +42,8 @@ SCHEMA_LOCK = 7_308_904  # pg_advisory_xact_lock key of whoever makes the tables
 DEFAULT_SCHEMA = "registry"  # PostgreSQL: one schema of the platform's database
 BATCH_ROWS = 500
 DATABASE_ERRORS = (BaseORMException, sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+P = ParamSpec("P")
+T = TypeVar("T")
 FULL_SIGNS = ("disk is full", "No space left", "could not extend file")
 
 
@@ -115,12 +118,37 @@ class Database:
             await self._context.close_connections()
 
 
+def whole(write: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """See a transaction through although its caller is cancelled: within BEGIN, tortoise would keep its connection locked."""
+
+    @functools.wraps(write)
+    async def seen_through(*args: P.args, **kwargs: P.kwargs) -> T:
+        return await _seen_through(write(*args, **kwargs))
+
+    return seen_through
+
+
+async def _seen_through(work: Awaitable[T], undo: Callable[[T], Awaitable[None]] | None = None) -> T:
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if not task.cancelled() and task.exception() is None and undo is not None:
+            await undo(task.result())
+        raise
+
+
 async def connect(url: str, clock: Clock) -> Database:
     """Open the database at a tortoise URL and make what is missing; several processes may do so at once.
 
     Raises:
         StartError: the URL is wrong, or the database is not there.
     """
+    return await _seen_through(_connect(url, clock), Database.close)
+
+
+async def _connect(url: str, clock: Clock) -> Database:
     context = TortoiseContext()
     with context:
         try:

@@ -13,7 +13,7 @@ from typing import Any, Self, get_args
 from iotcore.clock import Clock, SystemClock
 from iotcore.errors import ConfigError, Problem, Refused
 from iotcore.registry import audit, bulk, city, states, tokens
-from iotcore.registry.database import Database, connect
+from iotcore.registry.database import Database, connect, whole
 from iotcore.registry.directory import Binding, Directory, Premises, Zone
 from iotcore.registry.records import NEXT_STATES, Certificate, Change, Imported, Intent, IntentKind, State
 from iotcore.registry.tables import (
@@ -48,6 +48,7 @@ class Registry:
     async def close(self) -> None:
         await self._database.close()
 
+    @whole
     async def import_city(self, document: Any, specs: Mapping[str, DeviceSpec], by: str) -> Imported:
         """Add or change what the document names, in one transaction; the same document again changes nothing.
 
@@ -70,6 +71,7 @@ class Registry:
         """Register a device of a known model; raises ConfigError with all that is wrong with it."""
         await self._add(city.City(devices=[entry]), specs, by)
 
+    @whole
     async def _add(self, entries: city.City, specs: Mapping[str, DeviceSpec], by: str) -> None:
         """Like an import of one entry, but it must be new."""
         checked = city.read(bulk.plain(entries))
@@ -79,6 +81,7 @@ class Registry:
                 ids = [*(p.id for p in entries.premises), *(z.id for z in entries.zones), *(d.id for d in entries.devices)]
                 raise ConfigError([Problem("registry", one, "is already registered") for one in ids])
 
+    @whole
     async def set_state(self, device: str, state: State, by: str) -> bool:
         """Move a device along its life; False when it is there already.
 
@@ -94,6 +97,7 @@ class Registry:
         async with self._database.writing() as work:
             return await states.move(work, device, state, by)
 
+    @whole
     async def activate(self, device: str, by: str) -> bool:
         """A provisioned device has spoken: make it active. False for any other state: no reading ends a suspension."""
         async with self._database.reading() as db:
@@ -103,11 +107,13 @@ class Registry:
         async with self._database.writing() as work:
             return await states.move_from(work, device, "provisioned", "active", by)
 
+    @whole
     async def note(self, by: str, action: str, subject: str, detail: str = "") -> None:
         """Audit something that changes no row, such as a refused enrolment."""
         async with self._database.writing() as work:
             work.note(by, action, subject, detail=detail)
 
+    @whole
     async def create_token(self, device: str, ttl_s: float, by: str = "operator") -> str:
         """A claim token for one enrolment of one device: 128 bits, shown here and never again.
 
@@ -117,16 +123,19 @@ class Registry:
         async with self._database.writing() as work:
             return await tokens.create(work, device, ttl_s, by)
 
+    @whole
     async def use_token(self, token: str, device: str) -> bool:
         """Use up a token; exactly one caller wins, and only for the device it was made for, in time."""
         async with self._database.writing() as work:
             return await tokens.use(work, token, device)
 
+    @whole
     async def record_certificate(self, certificate: Certificate, by: str) -> None:
         """Keep an issued certificate; a registered device becomes provisioned by it."""
         async with self._database.writing() as work:
             await states.certify(work, certificate, by)
 
+    @whole
     async def revoke_certificate(self, serial: str, by: str) -> bool:
         """Mark a certificate as revoked; False when it is unknown or was revoked before."""
         async with self._database.writing() as work:
@@ -142,6 +151,7 @@ class Registry:
             for row in rows
         ]
 
+    @whole
     async def intent(self, kind: IntentKind, key: str, by: str) -> int:
         """Ask the fire lane to acknowledge or reset incident `key`; asked twice is asked once. Returns the intent's id."""
         if kind not in get_args(IntentKind):
