@@ -1,4 +1,5 @@
 # make demo   the whole platform and a simulated city on this machine: http://127.0.0.1:8080 (ONCE=1: one fire, then exit)
+#             PORT=8081: another page port; REPLAY=FILE.csv [SPEED=10]: plays a measured fire
 # make test   installs the services that the tests need, then lint, types, import rules and every test
 # make soak   the long campaigns: kill tests and replays at full length
 # make pythons  the unit tests on every other Python that is installed (3.12, 3.13)
@@ -9,6 +10,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 DEMO_DATA ?= .demo
 REPLAY ?=
+SPEED ?=
+PORT ?=
 export PYTHONPYCACHEPREFIX ?= $(CURDIR)/.venv/cache/pycache
 
 .PHONY: setup demo test check soak pythons lock clean
@@ -19,7 +22,8 @@ $(READY): requirements.lock pyproject.toml deploy/setup.py
 	@$(PYTHON) deploy/setup.py .venv
 
 demo: $(READY)
-	@$(BIN)/iotcore demo --data $(DEMO_DATA) $(if $(ONCE),--once) $(if $(JSON),--json) $(if $(REPLAY),--replay $(REPLAY))
+	@$(BIN)/iotcore demo --data $(DEMO_DATA) $(if $(ONCE),--once) $(if $(JSON),--json) $(if $(REPLAY),--replay $(REPLAY)) \
+	  $(if $(SPEED),--speed $(SPEED)) $(if $(PORT),--port $(PORT))
 
 test: $(READY)
 	@.ci/services

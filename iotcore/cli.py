@@ -23,15 +23,17 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse, run, and turn every deliberate error into one clear line."""
-    options = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
-    command: Callable[[argparse.Namespace], int] = options.command
     try:
+        options = _parser().parse_args(arguments)
+        logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
+        command: Callable[[argparse.Namespace], int] = options.command
         sys.exit(command(options))
     except ConfigError as error:
         sys.exit("\n".join(f"iotcore: {problem}" for problem in error.problems))
     except IotError as error:
         sys.exit(f"iotcore: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -142,9 +144,9 @@ def _init(options: argparse.Namespace) -> int:
 
 def _up(options: argparse.Namespace) -> int:
     from iotcore.process import serve
-    from iotcore.up import up
+    from iotcore.up import STOP_LIMIT_S, up
 
-    serve(up(_settings(options), options.config))
+    serve(up(_settings(options), options.config), cancel_again_s=STOP_LIMIT_S)
     return 0
 
 

@@ -20,7 +20,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import msgspec
 from rich.console import Console
@@ -28,7 +28,7 @@ from rich.console import Console
 from iotcore import app, home, up
 from iotcore.clock import SystemClock
 from iotcore.demo_screen import Screen, Steps
-from iotcore.errors import StartError
+from iotcore.errors import EnrolmentError, StartError
 from iotcore.journal.database import connect_readonly
 from iotcore.journal.timeline import Timeline, incidents
 from iotcore.playground import Measured, measured_from
@@ -90,6 +90,8 @@ class Demo:
     brokers: Literal["auto", "mosquitto", "amqtt"]
     growth: Growth
     measured: Measured | None
+    told: int = 0  # the signal that ended it
+    stopping: bool = False
 
     @classmethod
     def from_options(cls, options: argparse.Namespace) -> Demo:
@@ -107,43 +109,53 @@ class Demo:
 
     def run(self) -> int:
         """Run until Ctrl-C, or with --once until the fire is over; the exit code."""
-        with asyncio.Runner() as runner:
-            return runner.run(self._until_told())
+        up.check_port("127.0.0.1", self.port, "Stop what listens there, or choose another: make demo PORT=8081.")
+        screen = Screen(Console(stderr=self.as_json))
+        with home.claimed(self.data), asyncio.Runner() as runner:
+            _log_to(make_folder(self.data / "log") / "iotcore.log")
+            return runner.run(self._until_told(screen))
 
-    async def _until_told(self) -> int:
-        task = asyncio.ensure_future(self._main())
+    async def _until_told(self, screen: Screen) -> int:
+        task = asyncio.ensure_future(self._main(screen))
         loop = asyncio.get_running_loop()
+
+        def stop(number: int) -> None:
+            self.told = number
+            if not self.stopping:  # an impatient second Ctrl-C must not interrupt the stopping
+                screen.say("Stopping everything …")
+                task.cancel()
+
         for name in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(name, task.cancel)
+            loop.add_signal_handler(name, stop, name)
         try:
             return await task
         except asyncio.CancelledError:
-            return 0
+            return 128 + self.told if self.once else 0
 
-    async def _main(self) -> int:
-        screen = Screen(Console(stderr=self.as_json))
-        home.check_folder(self.data)
-        _log_to(make_folder(self.data / "log") / "iotcore.log")
+    async def _main(self, screen: Screen) -> int:
         async with AsyncExitStack() as stack:
-            arc = await stack.enter_async_context(ArcReceiver(key=ARC_KEY))
-            settings = self._settings(arc.port)
-            up.check_ports(settings)
-            if choose(self.brokers) == "amqtt":
-                screen.loud(LOUD_BROKERS)
-            with screen.steps() as steps:
-                town = await self._set_up(settings, stack, steps)
-            living = asyncio.create_task(town.live())
-            stack.callback(living.cancel)
-            screen.say(f"\nThe city is up: [bold]http://127.0.0.1:{settings.web.port}[/]   "
-                       f"({town.connected} MQTT devices, {city.AIR_STATIONS + city.WATER_STATIONS} Modbus stations; "
-                       f"log: {self.data / 'log' / 'iotcore.log'})")  # fmt: skip
-            watch = _Watch(settings, arc, screen)
-            burning = self._burn(town, screen, watch)
-            stack.callback(burning.cancel)
-            if self.once:
-                return await self._one_fire(watch)
-            screen.say("Ctrl-C stops everything; the next start goes on from here.")
-            await watch.for_ever()
+            try:
+                return await self._story(screen, stack)
+            finally:
+                self.stopping = True
+
+    async def _story(self, screen: Screen, stack: AsyncExitStack) -> int:
+        arc = await stack.enter_async_context(ArcReceiver(key=ARC_KEY))
+        settings = self._settings(arc.port)
+        if choose(self.brokers) == "amqtt":
+            screen.loud(LOUD_BROKERS)
+        with screen.steps() as steps:
+            town = await self._set_up(settings, stack, steps)
+        living = asyncio.create_task(town.live())
+        stack.callback(living.cancel)
+        screen.up(f"http://127.0.0.1:{settings.web.port}", town.connected, city.AIR_STATIONS + city.WATER_STATIONS)
+        watch = _Watch(settings, arc, screen)
+        burning = asyncio.create_task(self._burn(town, watch))
+        stack.callback(burning.cancel)
+        if self.once:
+            return await self._one_fire(watch)
+        screen.say(f"Ctrl-C stops everything; the next start goes on from here. Log: {self.data / 'log' / 'iotcore.log'}")
+        await watch.for_ever()
         return 0
 
     def _settings(self, arc_port: int) -> Settings:
@@ -201,29 +213,29 @@ class Demo:
             return await registry.create_token(device, TOKEN_TTL_S, "demo")
 
         service = settings.folder / "certs" / "service-root.pem"
-        await town.enrol(f"https://127.0.0.1:{settings.web.est_port}", service, token, done)
+        try:
+            await town.enrol(f"https://127.0.0.1:{settings.web.est_port}", service, token, done)
+        except ExceptionGroup as group:  # of its workers; the first that was refused tells enough
+            refused = group.subgroup(EnrolmentError)
+            if refused is None:
+                raise
+            raise StartError(f"A device could not enrol: {refused.exceptions[0]}", "See the log.") from group
 
-    def _burn(self, town: Town, screen: Screen, watch: _Watch) -> asyncio.Task[None]:
-        """Choose a premises without an open incident, and set it on fire in a few seconds."""
-        open_now = {one.premises for one in watch.incidents() if one.state == "open"}
-        detectors = [b for b in city.document(SEED)["devices"] if b["model"] == city.DETECTOR_MODEL]
-        free = [d for d in detectors if d["premises"] not in open_now]
-        if not free:
-            raise StartError("Every premises has an open incident", f"Reset some on the page, or delete {self.data}.")
-        chosen = free[0]
-
-        async def burn() -> None:
-            await asyncio.sleep(BEFORE_FIRE_S)
-            if self.measured is not None:
-                screen.say(f"A measured fire ({self.measured.name}) plays at {chosen['id']}, {chosen['premises']}.")
-                await town.replay(chosen["id"], self.measured.samples, self.measured.speed)
-                return
-            screen.say(f"A fire ({self.growth}, t²) starts at {chosen['premises']}.")
-            town.scenario.ignite(chosen["premises"], time.time(), Fire(self.growth))
-            await asyncio.sleep(FIRE_LASTS_S)
-            town.scenario.burning = None
-
-        return asyncio.create_task(burn())
+    async def _burn(self, town: Town, watch: _Watch) -> None:
+        """After a few seconds, set a premises on fire that has no open incident."""
+        await asyncio.sleep(BEFORE_FIRE_S)
+        if watch.quiet_detector() is None:
+            watch.screen.say("Every premises has an open incident: reset one on the page, and it burns.")
+        while (chosen := watch.quiet_detector()) is None:  # noqa: ASYNC110 - the journal is polled, as by all that follow it
+            await asyncio.sleep(1.0)
+        if self.measured is not None:
+            watch.screen.say(f"A measured fire ({self.measured.name}) plays at {chosen['id']}, {chosen['premises']}.")
+            await town.replay(chosen["id"], self.measured.samples, self.measured.speed)
+            return
+        watch.screen.say(f"A fire ({self.growth}, t²) starts at {chosen['premises']}.")
+        town.scenario.ignite(chosen["premises"], time.time(), Fire(self.growth))
+        await asyncio.sleep(FIRE_LASTS_S)
+        town.scenario.burning = None
 
     async def _one_fire(self, watch: _Watch) -> int:
         played_s = self.measured.lasts_s if self.measured else 0.0
@@ -270,6 +282,12 @@ class _Watch:
             return incidents(connection)
         finally:
             connection.close()
+
+    def quiet_detector(self) -> dict[str, Any] | None:
+        """The first detector of the city whose premises has no open incident."""
+        burning = {one.premises for one in self.incidents() if one.state == "open"}
+        detectors = (device for device in city.document(SEED)["devices"] if device["model"] == city.DETECTOR_MODEL)
+        return next((device for device in detectors if device["premises"] not in burning), None)
 
     def opened(self) -> set[str]:
         """Incidents since this start."""

@@ -34,6 +34,10 @@ class Screen:
         """One line."""
         self.console.print(text, highlight=False, soft_wrap=True)
 
+    def up(self, page: str, mqtt_devices: int, modbus_stations: int) -> None:
+        """Where to look now."""
+        self.say(f"\nThe city is up: [bold]{page}[/]   ({mqtt_devices} MQTT devices, {modbus_stations} Modbus stations)")
+
     def loud(self, text: str) -> None:
         """One line nobody can miss."""
         self.console.print(f" {text} ", style="bold white on red", highlight=False)

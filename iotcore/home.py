@@ -3,11 +3,15 @@
 ca/      three anchors and the passphrase's file         broker/   generated homes of the two brokers
 certs/   our own services' certificates and keys         *.db      registry, journal, spools, telemetry
 run/     one small file a second from each process       log/      what they said (demo)
+claimed  locked by the supervisor that runs here
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from iotcore.clock import Clock
@@ -46,6 +50,22 @@ def check_folder(folder: Path) -> None:
             f"The data folder {folder} cannot be written: {error.strerror}",
             "Choose another with --data, or mend its permissions.",
         ) from error
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Have the data folder for ourselves: two supervisors in one folder would run two brokers on one set of files.
+
+    Raises:
+        StartError: another one runs in it, or it cannot be written.
+    """
+    check_folder(folder)
+    with (folder / "claimed").open("w", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when we end, however we do
+        except OSError as error:
+            raise StartError(f"Another iotcore runs in {folder}", "Stop it first, or choose another data folder.") from error
+        yield
 
 
 def authority(settings: Settings, clock: Clock) -> Authority:

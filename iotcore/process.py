@@ -22,18 +22,21 @@ CANCEL_AGAIN_S = 2.0  # CPython before 3.12 can lose a cancellation (wait_for, T
 log = logging.getLogger(__name__)
 
 
-def serve(main: Coroutine[Any, Any, None], *, fast_loop: bool = False) -> None:
-    """Run a process's main coroutine until it ends or is told to. `fast_loop`: uvloop, which helps Modbus and the web only."""
+def serve(main: Coroutine[Any, Any, None], *, fast_loop: bool = False, cancel_again_s: float = CANCEL_AGAIN_S) -> None:
+    """Run a process's main coroutine until it ends or is told to.
+
+    `fast_loop`: uvloop, which helps Modbus and the web only. `cancel_again_s`: how long its end may take undisturbed.
+    """
     factory = None
     if fast_loop and sys.platform != "win32":
         import uvloop  # noqa: PLC0415 - only two of the processes want it
 
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(_until_told(main))
+        runner.run(_until_told(main, cancel_again_s))
 
 
-async def _until_told(main: Coroutine[Any, Any, None]) -> None:
+async def _until_told(main: Coroutine[Any, Any, None], cancel_again_s: float) -> None:
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(main)
     told = asyncio.create_task(watch_parent())
@@ -41,17 +44,17 @@ async def _until_told(main: Coroutine[Any, Any, None]) -> None:
         loop.add_signal_handler(name, told.cancel)
     await asyncio.wait({task, told}, return_when=asyncio.FIRST_COMPLETED)
     told.cancel()
-    await end(task)
+    await end(task, cancel_again_s)
     if task.cancelled():
         log.info("stopped")
     else:
         task.result()
 
 
-async def end(task: asyncio.Task[None]) -> None:
+async def end(task: asyncio.Task[None], cancel_again_s: float = CANCEL_AGAIN_S) -> None:
     """Cancel a task and wait for its end; when that takes long, whatever still runs is cancelled, again and again."""
     task.cancel()
-    while not (await asyncio.wait({task}, timeout=CANCEL_AGAIN_S))[0]:
+    while not (await asyncio.wait({task}, timeout=cancel_again_s))[0]:
         for other in asyncio.all_tasks() - {asyncio.current_task()}:
             log.warning("still runs: %s", other.get_name())
             other.cancel()

@@ -14,11 +14,12 @@ from iotcore.errors import StartError
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker import choose
 from iotcore.settings import Settings
-from iotcore.supervisor import Supervisor, command
+from iotcore.supervisor import STOP_TIMEOUT_S, Supervisor, command
 
 log = logging.getLogger(__name__)
 
 BROKER_LIMIT_S = 20.0
+STOP_LIMIT_S = 3 * STOP_TIMEOUT_S  # two stages, each with its own timeout, and some
 PARTS = ("fire", "telemetry", "modbus", "web", "keeper")
 
 
@@ -45,31 +46,39 @@ def check_ports(settings: Settings) -> None:
         if broker.run != "external":
             ours.add((f"brokers.{name.value}.port", broker.address, broker.port))
     for key, host, port in sorted(ours):
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError as error:
-                raise StartError(
-                    f"Port {port} on {host} cannot be used: {error.strerror}",
-                    f"Stop what listens there, or choose another port ({key} in the settings).",
-                ) from error
+        check_port(host, port, f"Stop what listens there, or choose another port ({key} in the settings).")
+
+
+def check_port(host: str, port: int, remedy: str) -> None:
+    """Whether we can listen there.
+
+    Raises:
+        StartError: with the reason and `remedy`.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise StartError(f"Port {port} on {host} cannot be used: {error.strerror}", remedy) from error
+        except OverflowError as error:
+            raise StartError(f"There is no port {port}", remedy) from error
 
 
 async def up(settings: Settings, config: Path) -> None:
     """Run everything until cancelled; leaves no process."""
     app.check(settings)
-    home.check_folder(settings.folder)
-    check_ports(settings)
-    home.prepare(settings, SystemClock())
-    running = supervisor(settings, config)
-    try:
-        await start(running, settings)
-        log.info("iotcore is up: http://%s:%d", settings.web.host, settings.web.port)
-        await asyncio.Event().wait()
-    finally:
-        await running.stop()
+    with home.claimed(settings.folder):
+        check_ports(settings)
+        home.prepare(settings, SystemClock())
+        running = supervisor(settings, config)
+        try:
+            await start(running, settings)
+            log.info("iotcore is up: http://%s:%d", settings.web.host, settings.web.port)
+            await asyncio.Event().wait()
+        finally:
+            await running.stop()
 
 
 async def start(running: Supervisor, settings: Settings) -> None:
