@@ -26,7 +26,19 @@ class Endpoint:
         """A client context that trusts only `ca_file` and shows our certificate."""
         context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(self.ca_file))
         context.load_cert_chain(str(self.cert_file), str(self.key_file))
+        context.sslsocket_class = _TidySocket
         return context
+
+
+class _TidySocket(ssl.SSLSocket):
+    """Closed when its handshake fails: paho leaves that to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - the library's signature
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
 
 
 @dataclass(frozen=True, slots=True)

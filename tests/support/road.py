@@ -61,9 +61,8 @@ async def receivers() -> AsyncIterator[Receivers]:
         async def take(event: SIAEvent) -> None:
             found.frames.append(event)
 
-        account = SIAAccount("1001", ARC_KEY, allowed_timeband=(40, 20))
-        other = SIAAccount("1002", ARC_KEY, allowed_timeband=(40, 20))
-        client = SIAClient("127.0.0.1", found.arc_port, [account, other], function=take)  # type: ignore[abstract] # its __new__ takes the TCP one
+        accounts = [SIAAccount(f"{1000 + i}", ARC_KEY, allowed_timeband=(40, 20)) for i in range(1, 10)]
+        client = SIAClient("127.0.0.1", found.arc_port, accounts, function=take)  # type: ignore[abstract] # its __new__ takes the TCP one
         await client.async_start()
         try:
             yield found
@@ -73,20 +72,26 @@ async def receivers() -> AsyncIterator[Receivers]:
 
 
 def town(detectors: int, *, signals: int = 0, station: str = "") -> dict[str, Any]:
-    """A city document: the market (account 1001) with detector sd-1, the school (1002) with all others, and field devices."""
+    """A city document: premises p1, p2 … (accounts 1001, 1002 …) with a detector sd-1, sd-2 … each, and field devices."""
+    each = range(1, detectors + 1)
     premises = [
-        {"id": name, "name": title, "address": "Lê Hoàn", "latitude": 19.807, "longitude": 105.776, "account": account}
-        for name, title, account in (("market", "Chợ Vườn Hoa", "1001"), ("school", "Trường Điện Biên", "1002"))
+        {
+            "id": f"p{i}",
+            "name": f"Nhà {i}",
+            "address": f"{i} Lê Hoàn",
+            "latitude": 19.8,
+            "longitude": 105.7,
+            "account": f"{1000 + i}",
+        }
+        for i in each
     ]
-    zones = [{"id": f"{p['id']}-z1", "premises": p["id"], "number": 1, "floor": "1", "name": "Gian hàng"} for p in premises]
-    homes = ["market" if i == 1 else "school" for i in range(1, detectors + 1)]
+    zones = [{"id": f"p{i}-z1", "premises": f"p{i}", "number": 1, "floor": "1", "name": "Gian hàng"} for i in each]
     devices = [
-        {"id": f"sd-{i}", "title": f"Đầu báo {i}", "model": DETECTOR, "premises": home, "zone": f"{home}-z1"}
-        for i, home in enumerate(homes, 1)
+        {"id": f"sd-{i}", "title": f"Đầu báo {i}", "model": DETECTOR, "premises": f"p{i}", "zone": f"p{i}-z1"} for i in each
     ]
     devices += [{"id": f"ts-{i}", "title": f"Nút {i}", "model": SIGNAL} for i in range(1, signals + 1)]
-    devices += [{"id": "modbus-1", "title": "Modbus", "model": GATEWAY}] if station else []
     if station:
+        devices.append({"id": "modbus-1", "title": "Modbus", "model": GATEWAY})
         devices.append({"id": "air-1", "title": "Trạm khí", "model": STATION, "parent": "modbus-1", "connection": station})
     return {"premises": premises, "zones": zones, "devices": devices}
 
