@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,23 +145,27 @@ async def test_influxdb_gone_for_a_minute_delays_no_fire_and_loses_no_reading(ci
     await _influxdb_gone_for(city, LONG_S, "sd-3")
 
 
-@contextmanager
-def _taken(port: int) -> Iterator[None]:
-    """Somebody else's program on a port."""
-    with socket.socket() as other:
-        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        other.bind(("127.0.0.1", port))
-        other.listen()
-        yield
+@asynccontextmanager
+async def _field_broker_gone(platform: Platform) -> AsyncIterator[None]:
+    """It dies, and somebody else's program takes its port before it can come back."""
+    runner, mosquitto = (psutil.Process(platform.pid(part)) for part in ("broker field", "mosquitto field"))
+    runner.suspend()
+    try:
+        mosquitto.kill()
+        await platform.until(lambda: not _serves(platform.field_port), 5.0, "its port is free")
+        with socket.create_server(("127.0.0.1", platform.field_port)):
+            runner.resume()
+            yield
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            runner.resume()
 
 
 async def test_a_field_broker_that_cannot_come_back_delays_no_fire_and_loses_no_reading(city: City) -> None:
     platform = city.platform
     async with city.flowing():
-        mosquitto = psutil.Process(platform.pid("mosquitto field"))
-        mosquitto.kill()
-        with _taken(platform.field_port):
-            await platform.until(lambda: not city.signal.connected, 5.0, "the field broker is gone")
+        async with _field_broker_gone(platform):
+            await platform.until(lambda: not city.signal.connected, 5.0, "the signal has lost its broker")
             await city.burn("sd-4")
             held = city.signal.held
             await platform.until(lambda: city.signal.held > held, 5.0, "the signal keeps what it cannot say")
