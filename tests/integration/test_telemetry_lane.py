@@ -66,6 +66,20 @@ async def test_a_receipt_never_claims_what_has_not_come(bench: Bench) -> None:
         await until(lambda: bench.receipted("a1") == 5)
 
 
+async def test_every_field_domain_is_receipted_on_its_own_topic(bench: Bench) -> None:
+    async with bench.running():
+        said = {"a1": {"pm10": 1.0}, "w1": {"ph": 7.2}, "s1": {"plan": 1.0}, "gw": {"uptime_s": 5.0}}
+        for device, values in said.items():
+            bench.say(device, 1, values)
+        await until(lambda: len(bench.field.receipts) == len(said))
+    assert {topic for topic, _ in bench.field.receipts} == {
+        "iot/v1/air/gw/down/receipt/a1",
+        "iot/v1/water/gw/down/receipt/w1",
+        "iot/v1/traffic/s1/down/receipt/s1",
+        "iot/v1/gateway/gw/down/receipt/gw",
+    }
+
+
 async def test_progress_survives_a_restart(bench: Bench) -> None:
     async with bench.running():
         bench.say("a1", 1, {"pm10": 1.0})

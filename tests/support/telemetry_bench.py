@@ -36,6 +36,7 @@ def directory() -> Directory:
         ("a1", "vaisala-aqt530", "air", "gw", "provisioned"),
         ("a2", "vaisala-aqt530", "air", "gw", "active"),
         ("a9", "vaisala-aqt530", "air", "gw", "suspended"),
+        ("w1", "endress-liquiline-cm44x", "water", "gw", "active"),
         ("s1", "iotcore-mqtt-signal", "traffic", "s1", "active"),
         ("gw", "iotcore-modbus-gateway", "gateway", "gw", "active"),
         ("f1", "iotcore-smoke-heat", "fire", "f1", "active"),
