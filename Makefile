@@ -12,7 +12,8 @@ DEMO_DATA ?= .demo
 REPLAY ?=
 SPEED ?=
 PORT ?=
-export PYTHONPYCACHEPREFIX ?= $(CURDIR)/.venv/cache/pycache
+# no byte code in the checkout; a PYTHONPYCACHEPREFIX would keep Python from finding what pip has compiled: 3 s for each start
+test check soak pythons: export PYTHONDONTWRITEBYTECODE = 1
 
 .PHONY: setup demo test check soak pythons lock clean
 

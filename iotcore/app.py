@@ -5,7 +5,7 @@ telemetry  both brokers → spool → store                    (run_telemetry)
 modbus     Modbus units → outbox → field broker            (run_modbus)
 web        page, live stream, enrolment                    (run_web)
 keeper     revocation lists, watchdog over dispatch        (run_keeper)
-broker-*   one Mosquitto (or amqtt), when we run it        (run_broker)
+broker-*   one Mosquitto (or amqtt), when we run it        (brokers.run: starts without all of this)
 """
 
 from __future__ import annotations
@@ -31,14 +31,13 @@ from iotcore.clock import Clock, SystemClock
 from iotcore.dispatch.cad_webhook import WebhookChannel
 from iotcore.dispatch.outbox import Channel, Dispatcher
 from iotcore.dispatch.sia_dc09 import Dc09Channel
-from iotcore.errors import ConfigError, StartError, StoreError
+from iotcore.errors import ConfigError, StoreError
 from iotcore.follow import POLL_S, Follower, follow_intents
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
 from iotcore.journal.recent import RecentReadings
 from iotcore.keeper import Keeper, overdue_notices
 from iotcore.process import BEAT_S, beat, beats
-from iotcore.provision import broker_process, embedded_broker
 from iotcore.provision.acl import UP, BrokerName
 from iotcore.provision.broker import choose, refresh_crl
 from iotcore.provision.ca import Anchor, IssuedCertificate
@@ -306,27 +305,6 @@ def _republish(settings: Settings, clock: Clock) -> None:
     for name in BrokerName:
         if home.broker_settings(settings, name).run != "external":
             refresh_crl(authority, home.broker_home(settings, name))
-
-
-async def run_fire_broker(settings: Settings) -> None:
-    """The fire broker as our child."""
-    await _run_broker(settings, BrokerName.FIRE)
-
-
-async def run_field_broker(settings: Settings) -> None:
-    """The field broker as our child."""
-    await _run_broker(settings, BrokerName.FIELD)
-
-
-async def _run_broker(settings: Settings, name: BrokerName) -> None:
-    chosen = choose(home.broker_settings(settings, name).run)
-    broker = home.broker_home(settings, name)
-    if chosen == "external":
-        raise StartError(f"The {name.value} broker is external by the settings", "Start it where it runs.")
-    if chosen == "amqtt":
-        await embedded_broker.run(broker, log.warning)
-        return
-    await broker_process.run(broker)
 
 
 def check(settings: Settings) -> None:

@@ -151,19 +151,24 @@ def _up(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from iotcore import app
     from iotcore.process import serve
 
     settings = _settings(options)
     name: str = options.process
+    if name.startswith("broker-"):
+        from iotcore import brokers
+        from iotcore.provision.acl import BrokerName
+
+        serve(brokers.run(settings, BrokerName(name.removeprefix("broker-"))))
+        return 0
+    from iotcore import app
+
     main = {
         "fire": app.run_fire,
         "telemetry": app.run_telemetry,
         "modbus": app.run_modbus,
         "web": app.run_web,
         "keeper": app.run_keeper,
-        "broker-fire": app.run_fire_broker,
-        "broker-field": app.run_field_broker,
     }[name]
     serve(main(settings), fast_loop=name in {"modbus", "web"})
     return 0

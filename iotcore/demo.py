@@ -154,7 +154,7 @@ class Demo:
         stack.callback(burning.cancel)
         if self.once:
             return await self._one_fire(watch)
-        screen.say(f"Ctrl-C stops everything; the next start goes on from here. Log: {self.data / 'log' / 'iotcore.log'}")
+        screen.say(f"Ctrl-C stops everything; the next start goes on from here.\nLog: {self.data / 'log' / 'iotcore.log'}")
         await watch.for_ever()
         return 0
 

@@ -31,8 +31,8 @@ class Screen:
         self.console = console
 
     def say(self, text: str) -> None:
-        """One line."""
-        self.console.print(text, highlight=False, soft_wrap=True)
+        """One line; a terminal breaks it between words, a file keeps it whole."""
+        self.console.print(text, highlight=False, soft_wrap=not self.console.is_terminal)
 
     def up(self, page: str, mqtt_devices: int, modbus_stations: int) -> None:
         """Where to look now."""
@@ -58,8 +58,10 @@ class Screen:
     def timeline(self, story: Timeline) -> None:
         """The incident's moments, with the milliseconds between them."""
         notice = story.notice
-        place = ", ".join(part for part in (notice.premises_name, notice.address, notice.floor, notice.zone_name) if part)
-        self.say(f"\n[bold red]FIRE[/]  {story.incident}  [bold]{place}[/]")
+        self.say(f"\n[bold red]FIRE[/]  {story.incident}  [bold]{notice.premises_name}[/]")
+        for line in (notice.address, ", ".join(part for part in (notice.floor, notice.zone_name) if part)):
+            if line:
+                self.say(f"      [bold]{line}[/]")
         self.say(
             f"      {notice.device}: {notice.point} {_value(notice.value)} {notice.unit}  ({notice.rule}: {notice.reason})\n"
         )
@@ -73,7 +75,7 @@ class Screen:
             before = at_ms
         total = story.latencies_ms().get("detector_to_receiver_acknowledged")
         if total is not None:
-            self.say(f"      {'':12}  [bold]{total:10.3f} ms[/]  from the detector's reading to the receiver's acknowledgement\n")
+            self.say(f"      {'':12}  [bold]{total:10.3f} ms[/]  from the detector to its acknowledgement\n")
 
 
 class Steps:

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.timeout(240)]
 FIRES = Path(os.environ.get("IOTCORE_FIRE_DATA", Path(__file__).parents[2].parent / "shared/data/fire"))
 MOMENTS = ["detector", "received", "decided", "durable", "sent", "receiver_acknowledged"]
 CITY = city.document()
-TOLD = "from the detector's reading to the receiver's acknowledgement"
+TOLD = "from the detector to its acknowledgement"
 
 Burnt = tuple[Demo, dict[str, Any]]
 
