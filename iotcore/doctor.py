@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
+from urllib.parse import urlsplit
 
 from drivers.mqtt.ingest import Ingest
 from iotcore import home
@@ -23,7 +24,7 @@ from iotcore.provision.acl import BrokerName
 from iotcore.provision.ca import Anchor, Authority
 from iotcore.provision.services import days_left
 from iotcore.registry.store import open_registry
-from iotcore.settings import Dc09Receiver, Settings
+from iotcore.settings import Dc09Receiver, Settings, WebhookReceiver
 from iotcore.telemetry.stores import open_store
 
 LIMIT_S = 5.0
@@ -60,8 +61,8 @@ async def examine(settings: Settings, clock: Clock) -> list[Finding]:
         ("store", "Check store.url, its credentials, and that it runs; telemetry waits.", lambda: _store(settings, clock)),
         *((f"{n.value} broker", f"Start it, or check brokers.{n.value}.", _broker_check(settings, n, clock)) for n in BrokerName),
         *((f"process {name}", START_PART, _process_check(settings, name, clock)) for name in PROCESSES),
-        *((f"receiver {r.name}", "Check its address, the network, and that it listens.", _receiver_check(r.host, r.port, r.name))
-          for r in settings.receivers if isinstance(r, Dc09Receiver)),
+        *((f"receiver {r.name}", "Check its address, the network, and that it listens.", _receiver_check(r))
+          for r in settings.receivers),
     ]  # fmt: skip
     return [await _checked(name, remedy, check) for name, remedy, check in checks]
 
@@ -194,10 +195,18 @@ def _process_check(settings: Settings, name: str, clock: Clock) -> Callable[[], 
     return check
 
 
-def _receiver_check(host: str, port: int, name: str) -> Callable[[], Awaitable[Finding]]:
+def _receiver_check(receiver: Dc09Receiver | WebhookReceiver) -> Callable[[], Awaitable[Finding]]:
+    """Only whether it can be reached (and shows a certificate that we trust): a test alarm is not ours to send."""
+
     async def check() -> Finding:
-        _, writer = await asyncio.open_connection(host, port)
+        if isinstance(receiver, Dc09Receiver):
+            host, port, tls = receiver.host, receiver.port, False
+        else:
+            url = urlsplit(receiver.url)
+            tls = url.scheme == "https"
+            host, port = url.hostname or "", url.port or (443 if tls else 80)
+        _, writer = await asyncio.open_connection(host, port, ssl=tls or None)
         writer.close()
-        return Finding(f"receiver {name}", well=True, said=f"{host}:{port} takes connections")
+        return Finding(f"receiver {receiver.name}", well=True, said=f"{host}:{port} takes connections")
 
     return check

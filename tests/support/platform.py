@@ -92,6 +92,10 @@ class Platform:
         said = beats(self.data, SystemClock())
         return all(part in said and said[part]["at_ms"] > since_ms and said[part].get("connected", True) for part in PARTS)
 
+    def beating(self, part: str) -> bool:
+        """Whether a part has said lately that it is alive."""
+        return part in beats(self.data, SystemClock())
+
     async def stop(self) -> None:
         """SIGTERM; everything must be gone in time."""
         if self._process is None or self._process.poll() is not None:
