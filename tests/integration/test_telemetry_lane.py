@@ -198,8 +198,10 @@ async def test_a_gateways_will_is_the_fault_of_its_children_until_they_speak(ben
     async with bench.running():
         bench.send("gw", {"state": "offline"}, kind="status")
         with bench.reader() as reader:
-            await until(lambda: {one.device for one in reader.faults() if one.reason == "offline"} == {"gw", "a1", "a2", "a9"})
+            await until(
+                lambda: {one.device for one in reader.faults() if one.reason == "offline"} == {"gw", "a1", "a2", "a9", "w1"}
+            )
             bench.send("gw", {"state": "online"}, kind="status")
             bench.say("a1", 1, {"pm10": 1.0})
-            await until(lambda: {one.device for one in reader.faults()} == {"a2", "a9"})
+            await until(lambda: {one.device for one in reader.faults()} == {"a2", "a9", "w1"})
             assert [one.state for one in reader.presence("gw")] == ["online"]
