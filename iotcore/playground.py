@@ -13,7 +13,7 @@ from typing import Literal
 from iotcore import app, home
 from iotcore.alarms.engine import Engine
 from iotcore.clock import SystemClock
-from iotcore.errors import StartError
+from iotcore.errors import EnrolmentError, StartError
 from iotcore.journal.database import connect_readonly
 from iotcore.journal.timeline import incidents
 from iotcore.provision.acl import BrokerName
@@ -128,8 +128,8 @@ async def enrol_device(settings: Settings, device: str, token: str, folder: Path
 
 async def _identity(settings: Settings, device: str) -> Identity:
     """The device's certificate; the device is registered and enrolled when it is not."""
-    folder = settings.folder / "devices"
-    make_folder(folder)
+    _trusted(settings)
+    folder = make_folder(settings.folder / "devices")
     async with await open_registry(settings.registry_url, SystemClock()) as registry:
         specs = app.specs_of(settings)
         known = (await registry.directory(specs)).devices
@@ -142,10 +142,25 @@ async def _identity(settings: Settings, device: str) -> Identity:
 
 
 async def _enrol(settings: Settings, device: str, token: str, folder: Path) -> Identity:
+    url = f"https://{settings.web.est_names[0]}:{settings.web.est_port}"
+    try:
+        return await enrol(url, token, device, _trusted(settings), folder)
+    except EnrolmentError as error:
+        if error.reason == "unreachable":
+            raise StartError(f"Nobody enrols devices at {url}", "Is the platform up? Ask `iotcore doctor`.") from error
+        raise
+
+
+def _trusted(settings: Settings) -> Path:
+    """The anchor of the platform's own services, as a device must know it.
+
+    Raises:
+        StartError: no platform was ever started with these settings.
+    """
     service = settings.folder / "certs" / "service-root.pem"
-    if not await asyncio.to_thread(service.exists):
+    if not service.exists():
         raise StartError(f"There is no platform in {settings.folder}", "Start `iotcore up` or `make demo` first; check --config.")
-    return await enrol(f"https://{settings.web.est_names[0]}:{settings.web.est_port}", token, device, service, folder)
+    return service
 
 
 def _told(settings: Settings, device: str, since_ms: float) -> bool:

@@ -61,7 +61,7 @@ class Platform:
     def iotcore(self, *arguments: str, code: int = 0) -> str:
         """Run the command line to its end; its output. It must end with exit code `code`."""
         done = subprocess.run(
-            [sys.executable, "-m", "iotcore", *arguments[:1], "--config", str(self.config), *arguments[1:]],
+            [sys.executable, "-m", "iotcore", *arguments, "--config", str(self.config)],
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode == code, f"{arguments}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
