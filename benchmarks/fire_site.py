@@ -15,7 +15,7 @@ import psutil
 from iotcore.clock import SystemClock
 from iotcore.journal.database import connect_readonly
 from iotcore.journal.timeline import Timeline, timeline
-from iotcore.process import beats
+from iotcore.process.serve import beats
 from iotcore.registry.store import Registry, open_registry
 from iotcore.settings import load
 from iotcore.specs.load import load_folder, shipped_folder

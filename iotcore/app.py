@@ -23,7 +23,7 @@ from drivers.mqtt.canonical import decode
 from drivers.mqtt.ingest import Ingest
 from drivers.outbox import Outbox
 from drivers.uplink import Uplink
-from iotcore import __version__, home
+from iotcore import __version__
 from iotcore.alarms import rules as fire_rules
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
@@ -32,12 +32,13 @@ from iotcore.dispatch.cad_webhook import WebhookChannel
 from iotcore.dispatch.outbox import Channel, Dispatcher
 from iotcore.dispatch.sia_dc09 import Dc09Channel
 from iotcore.errors import ConfigError, StoreError
-from iotcore.follow import POLL_S, Follower, follow_intents
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
 from iotcore.journal.recent import RecentReadings
 from iotcore.keeper import Keeper, overdue_notices
-from iotcore.process import BEAT_S, beat, beats
+from iotcore.process import home
+from iotcore.process.follow import POLL_S, Follower, follow_intents
+from iotcore.process.serve import BEAT_S, beat, beats
 from iotcore.provision.acl import UP, BrokerName
 from iotcore.provision.broker import choose, refresh_crl
 from iotcore.provision.ca import Anchor, IssuedCertificate

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from iotcore.credentials import environment
 from iotcore.errors import ConfigError, IotError
+from iotcore.process.credentials import environment
 from iotcore.settings import Settings, load
 
 CONFIG_VARIABLE = "IOTCORE_CONFIG"
@@ -132,8 +132,9 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _init(options: argparse.Namespace) -> int:
-    from iotcore import app, home
+    from iotcore import app
     from iotcore.clock import SystemClock
+    from iotcore.process import home
 
     settings = _settings(options)
     app.check(settings)
@@ -143,20 +144,20 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _up(options: argparse.Namespace) -> int:
-    from iotcore.process import serve
-    from iotcore.up import STOP_LIMIT_S, up
+    from iotcore.commands.up import STOP_LIMIT_S, up
+    from iotcore.process.serve import serve
 
     serve(up(_settings(options), options.config), cancel_again_s=STOP_LIMIT_S)
     return 0
 
 
 def _run(options: argparse.Namespace) -> int:
-    from iotcore.process import serve
+    from iotcore.process.serve import serve
 
     settings = _settings(options)
     name: str = options.process
     if name.startswith("broker-"):
-        from iotcore import brokers
+        from iotcore.process import brokers
         from iotcore.provision.acl import BrokerName
 
         serve(brokers.run(settings, BrokerName(name.removeprefix("broker-"))))
@@ -176,7 +177,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     from iotcore.clock import SystemClock
-    from iotcore.doctor import examine
+    from iotcore.commands.doctor import examine
 
     logging.getLogger().setLevel(logging.CRITICAL)
     findings = asyncio.run(examine(_settings(options), SystemClock()))
@@ -191,27 +192,27 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from iotcore.demo import Demo
+    from iotcore.commands.demo import Demo
 
     return Demo.from_options(options).run()
 
 
 def _import(options: argparse.Namespace) -> int:
-    from iotcore import office
+    from iotcore.commands import office
 
     _say(asyncio.run(office.import_city(_settings(options), options.file)))
     return 0
 
 
 def _token(options: argparse.Namespace) -> int:
-    from iotcore import office
+    from iotcore.commands import office
 
     _say(asyncio.run(office.make_token(_settings(options), options.device, options.hours * 3600.0)))
     return 0
 
 
 def _devices(options: argparse.Namespace) -> int:
-    from iotcore import office
+    from iotcore.commands import office
 
     rows = asyncio.run(office.devices(_settings(options)))
     _table(rows, options.output)
@@ -219,35 +220,35 @@ def _devices(options: argparse.Namespace) -> int:
 
 
 def _incidents(options: argparse.Namespace) -> int:
-    from iotcore import office
+    from iotcore.commands import office
 
     _table(office.incidents(_settings(options)), options.output)
     return 0
 
 
 def _quarantine(options: argparse.Namespace) -> int:
-    from iotcore import office
+    from iotcore.commands import office
 
     _table(office.quarantine(_settings(options), options.limit), options.output)
     return 0
 
 
 def _intend(options: argparse.Namespace) -> int:
-    from iotcore import office
+    from iotcore.commands import office
 
     asyncio.run(office.intend(_settings(options), options.kind, options.incident, options.by))
     return 0
 
 
 def _sim_enrol(options: argparse.Namespace) -> int:
-    from iotcore import playground
+    from iotcore.commands import playground
 
     _say(asyncio.run(playground.enrol_device(_settings(options), options.device, options.token, options.folder)))
     return 0
 
 
 def _sim_replay(options: argparse.Namespace) -> int:
-    from iotcore import playground
+    from iotcore.commands import playground
 
     measured = playground.measured_from(options)
     if options.offline:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from iotcore.specs.model import DeviceSpec
 
-ACCEPTED_STATES = frozenset({"provisioned", "active"})
+# Who speaks has shown a certificate to the broker: one that is only "registered" here was enrolled since the last poll, and a
+# fire in its first moments must not be refused.
+ACCEPTED_STATES = frozenset({"registered", "provisioned", "active"})
 
 
 @dataclass(frozen=True, slots=True)

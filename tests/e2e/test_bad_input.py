@@ -18,7 +18,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from iotcore import home
+from iotcore.process import home
 from iotcore.provision.acl import BrokerName
 from iotcore.settings import check
 from iotcore.wire.arrival import Endpoint

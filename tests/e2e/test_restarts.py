@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from iotcore.clock import SystemClock
-from iotcore.process import beats
+from iotcore.process.serve import beats
 from simulators.modbus_device import ModbusDevice, ModbusServer
 from simulators.mqtt_device import MqttDevice
 from tests.support.influx import Influxd

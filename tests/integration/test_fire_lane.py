@@ -34,6 +34,7 @@ def directory() -> Directory:
             ("sd-2", smoke, "fire", "gw-1", "active"),
             ("cp-1", call_point, "fire", "cp-1", "active"),
             ("sd-9", smoke, "fire", "sd-9", "suspended"),
+            ("sd-5", smoke, "fire", "sd-5", "registered"),
             ("gw-1", gateway, "gateway", "gw-1", "active"),
         )
     }
@@ -119,6 +120,12 @@ async def test_a_call_point_opens_one_incident_with_address_floor_and_zone(bench
     assert (said["address"], said["floor"], said["zone_name"]) == ("Đường Lê Hoàn, Thanh Hóa", "Tầng 1", "Gian hàng")
     assert said["hazard"] == "manual"
     assert len(bench.opened) == 1
+
+
+async def test_a_fire_just_after_enrolment_is_not_refused_while_the_directory_is_a_poll_behind(bench: Bench) -> None:
+    await bench.say("sd-5", {"alarm": True}, kind="event")
+    assert len(bench.opened) == 1
+    assert bench.rows("SELECT reason FROM quarantine") == []
 
 
 async def test_a_message_is_acknowledged_only_when_its_reading_is_in_the_journal(bench: Bench) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from iotcore.process import end
-from iotcore.supervisor import Supervisor
+from iotcore.process.serve import end
+from iotcore.process.supervisor import Supervisor
 from tests.support.until import until
 
 # Writes its name to a file when it has ended properly; argv: the file, its name, how long it takes to end.

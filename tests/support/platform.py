@@ -20,7 +20,7 @@ import psutil
 
 from iotcore.clock import SystemClock
 from iotcore.journal.database import connect_readonly
-from iotcore.process import beats
+from iotcore.process.serve import beats
 from iotcore.wire.arrival import Endpoint
 from simulators.enrol import enrol
 from tests.support.ports import free_port

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from iotcore.credentials import environment
 from iotcore.errors import ConfigError, StartError
+from iotcore.process.credentials import environment
 from iotcore.settings import Dc09Receiver, load
 
 

@@ -8,13 +8,14 @@ import logging
 import socket
 from pathlib import Path
 
-from iotcore import app, home
+from iotcore import app
 from iotcore.clock import SystemClock
 from iotcore.errors import StartError
+from iotcore.process import home
+from iotcore.process.supervisor import STOP_TIMEOUT_S, Supervisor, command
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker import choose
 from iotcore.settings import Settings
-from iotcore.supervisor import STOP_TIMEOUT_S, Supervisor, command
 
 log = logging.getLogger(__name__)
 

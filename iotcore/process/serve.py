@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from iotcore.clock import Clock
-from iotcore.supervisor import watch_parent
+from iotcore.process.supervisor import watch_parent
 
 BEAT_S = 1.0
 FRESH_BEAT_S = 5.0

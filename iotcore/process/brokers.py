@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from iotcore import home
 from iotcore.errors import StartError
+from iotcore.process import home
 from iotcore.provision import broker_process, embedded_broker
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker import choose

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import msgspec
 
-from iotcore import app, home
+from iotcore import app
 from iotcore.clock import SystemClock
 from iotcore.errors import ConfigError, Problem
 from iotcore.journal.database import connect_readonly
 from iotcore.journal.timeline import incidents as read_incidents
+from iotcore.process import home
 from iotcore.registry.records import IntentKind
 from iotcore.registry.store import Registry, open_registry
 from iotcore.settings import Settings

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from iotcore import app, home
+from iotcore import app
 from iotcore.alarms.engine import Engine
 from iotcore.clock import SystemClock
 from iotcore.errors import EnrolmentError, StartError
 from iotcore.journal.database import connect_readonly
 from iotcore.journal.timeline import incidents
+from iotcore.process import home
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker import choose
 from iotcore.provision.files import make_folder

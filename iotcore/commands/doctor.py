@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass
 from urllib.parse import urlsplit
 
 from drivers.mqtt.ingest import Ingest
-from iotcore import home
 from iotcore.clock import Clock
-from iotcore.credentials import environment
 from iotcore.errors import IotError
 from iotcore.journal.database import connect_readonly
-from iotcore.process import beats
+from iotcore.process import home
+from iotcore.process.credentials import environment
+from iotcore.process.serve import beats
 from iotcore.provision import custody
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.ca import Anchor, Authority

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from iotcore.clock import Clock
-from iotcore.credentials import environment
 from iotcore.errors import StartError
+from iotcore.process.credentials import environment
 from iotcore.provision import custody
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker import BrokerHome, write_home

@@ -25,19 +25,21 @@ from typing import Any, Literal, cast
 import msgspec
 from rich.console import Console
 
-from iotcore import app, home, up
+from iotcore import app
 from iotcore.clock import SystemClock
-from iotcore.demo_screen import Screen, Steps
+from iotcore.commands import up
+from iotcore.commands.demo_screen import Screen, Steps
+from iotcore.commands.playground import Measured, measured_from
 from iotcore.errors import EnrolmentError, StartError
 from iotcore.journal.database import connect_readonly
 from iotcore.journal.timeline import Timeline, incidents
-from iotcore.playground import Measured, measured_from
-from iotcore.process import beats
+from iotcore.process import home
+from iotcore.process.serve import beats
+from iotcore.process.supervisor import Supervisor
 from iotcore.provision.broker import choose
 from iotcore.provision.files import make_folder
 from iotcore.registry.store import Registry, open_registry
 from iotcore.settings import Settings, load
-from iotcore.supervisor import Supervisor
 from simulators import city
 from simulators.arc_receiver import ArcReceiver
 from simulators.fire_growth import Fire, Growth
