@@ -97,8 +97,9 @@ def test_a_python_that_lacks_something_is_told_by_set_up_before_it_makes_anythin
 
 
 def test_make_hands_its_options_to_the_demo() -> None:
+    asked = ["demo", "ONCE=1", "JSON=1", "REPLAY=fire.csv", "SPEED=20", "PORT=8181"]
     said = subprocess.run(
-        ["make", "-n", "--no-print-directory", "-o", ".venv/.ready", "demo", "ONCE=1", "JSON=1", "REPLAY=fire.csv", "SPEED=20", "PORT=8181"],
+        ["make", "-n", "--no-print-directory", "-o", ".venv/.ready", *asked],
         cwd=ROOT, capture_output=True, text=True, timeout=30, check=True,
     ).stdout.replace("\\\n", "")  # fmt: skip
     options = "--data .demo --once --json --replay fire.csv --speed 20 --port 8181"
