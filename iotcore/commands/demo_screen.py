@@ -62,9 +62,8 @@ class Screen:
         for line in (notice.address, ", ".join(part for part in (notice.floor, notice.zone_name) if part)):
             if line:
                 self.say(f"      [bold]{line}[/]")
-        self.say(
-            f"      {notice.device}: {notice.point} {_value(notice.value)} {notice.unit}  ({notice.rule}: {notice.reason})\n"
-        )
+        said = f"{notice.device}: {notice.point} {_value(notice.value)} {notice.unit}".rstrip()
+        self.say(f"      {said}  ({notice.rule}: {notice.reason})\n")
         before = None
         for name, at_ms in story.moments():
             step = "" if before is None else f"+{at_ms - before:9.3f} ms"
