@@ -64,10 +64,8 @@ class Enrolment:
         Raises:
             EnrolmentError: `certificate`, `anchor`, or a reason of policy.Reason; the refusal is audited.
         """
-        device = _name(shown) if shown is not None else ""
+        device = _name(shown)
         try:
-            if shown is None:
-                raise EnrolmentError(CERTIFICATE, "connect with the certificate that is to be renewed")
             chosen = await self._still(shown, device, anchor)
             request = policy.check(csr_der, device)
         except EnrolmentError as error:
@@ -77,8 +75,10 @@ class Enrolment:
         await self.record(certificate)
         return certificate
 
-    async def _still(self, shown: x509.Certificate, device: str, wanted: Anchor | None) -> Anchor:
+    async def _still(self, shown: x509.Certificate | None, device: str, wanted: Anchor | None) -> Anchor:
         """The anchor of a certificate that is valid, not revoked, and of a device that may still have one of it."""
+        if shown is None:
+            raise EnrolmentError(CERTIFICATE, "connect with the certificate that is to be renewed")
         anchor = self.authority.anchor_of(shown)
         if anchor is None or not DEVICE_NAME.match(device):
             raise EnrolmentError(CERTIFICATE, "it is not a device's certificate of this authority")
@@ -101,6 +101,8 @@ class Enrolment:
         return anchor or anchors[0]
 
 
-def _name(certificate: x509.Certificate) -> str:
+def _name(certificate: x509.Certificate | None) -> str:
+    if certificate is None:
+        return ""
     names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     return str(names[0].value) if len(names) == 1 else ""

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 
 from iotcore.clock import Clock
 from iotcore.errors import EnrolmentError, IotError
@@ -96,7 +97,7 @@ class Upkeep:
     """Keeps one identity of `gateway` in `folder`, of one anchor. `root` is the anchor's root where it is known, else None."""
 
     def __init__(
-        self, folder: Path, gateway: str, anchor: Anchor, source: Source, clock: Clock, root: x509.Certificate | None = None
+        self, folder: Path, gateway: str, anchor: Anchor, source: Source, clock: Clock, *, root: x509.Certificate | None = None
     ) -> None:
         self.file = folder / f"{gateway}-{anchor.value}.pem"
         self.last_error = ""
@@ -128,7 +129,7 @@ class Upkeep:
             pause_s = min(2.0 * pause_s, LONGEST_RETRY_S)
 
     async def run(self, switch: Switch) -> None:
-        """Renew in time, for ever. `switch(file)` connects with another identity from then on: "", or why it stays with the old."""
+        """Renew in time, for ever. `switch(file)` goes over to another identity: "", or why it stays with the old one."""
         while True:
             assert self._current is not None, "first() comes first"
             wait_s = (self._current.renew_ms - self._clock.wall_ms()) / 1000.0
@@ -176,7 +177,7 @@ class Upkeep:
         found = load(file, self._gateway)
         if found is None or found.expires_ms - SPARE_MS <= self._clock.wall_ms():
             return None
-        return found if self._root is None or found.certificate.issuer == self._root.subject else None
+        return found if self._root is None or _is_issued_by(found.certificate, self._root) else None
 
     async def _enrol(self) -> Identity:
         key = await asyncio.to_thread(new_key, self._gateway)
@@ -186,3 +187,11 @@ class Upkeep:
         if str(error) != self.last_error:
             log.warning("%s: %s: %s", self.file.name, what, error)
         self.last_error = str(error)
+
+
+def _is_issued_by(certificate: x509.Certificate, root: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(root)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True

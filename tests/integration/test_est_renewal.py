@@ -1,4 +1,4 @@
-"""Renewal over TLS: the certificate that is shown gets another of its kind, and nothing else does. curl, strongSwan, our own client."""
+"""Renewal over TLS: a certificate that is shown gets another of its kind, and nothing else does. curl, strongSwan, our own."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Est:
     def __post_init__(self) -> None:
         self.server = EstServer(f"https://localhost:{self.listener.port}", self.trust)
 
-    async def curl(self, csr: bytes, *more: str | Path, label: str = "", shown: tuple[Path, Path] | None = None) -> tuple[int, bytes]:
+    async def curl(self, csr: bytes, *, label: str = "", shown: tuple[Path, Path] | None = None) -> tuple[int, bytes]:
         """POST a request with the certificate `shown`: status, body. Status 0: the handshake failed."""
         cert, key = shown or self.files
         _, out, _ = await run(
             *("curl", "-sS", "--cacert", self.trust, "--cert", cert, "--key", key, "-H", "Content-Type: application/pkcs10"),
-            *("--data-binary", "@-", "-w", "\n%{http_code}", *more, f"{self.server.url}/{REENROL.format(label)}"),
+            *("--data-binary", "@-", "-w", "\n%{http_code}", f"{self.server.url}/{REENROL.format(label)}"),
             stdin=base64.b64encode(csr),
         )
         body, _, status = out.rpartition(b"\n")
@@ -90,7 +90,7 @@ async def test_strongswan_renews(est: Est) -> None:
     code, der, said = await run("pki", "--req", "--type", "priv", "--in", key, "--dn", "CN=smoke-1")
     assert code == 0, said
     csr.write_bytes(der)
-    roots = []
+    roots: list[str | Path] = []
     for anchor in Anchor:
         (est.folder / f"{anchor.value}.pem").write_bytes(est.authority.root_pem(anchor))
         roots += ["--cacert", est.folder / f"{anchor.value}.pem"]
@@ -195,7 +195,7 @@ async def test_our_own_client_tells_what_the_listener_says(est: Est) -> None:
         await asyncio.to_thread(EstServer("https://localhost:1", est.trust).enrol, b"", Anchor.FIRE, "gw-1", "t1")
     (est.folder / "other.pem").write_bytes(authority(est.folder / "other").root_pem(Anchor.SERVICE))
     stranger = EstServer(est.server.url, est.folder / "other.pem")
-    with pytest.raises(EnrolmentError, match="unreachable.*certificate verify failed"):
+    with pytest.raises(EnrolmentError, match=r"unreachable.*certificate verify failed"):
         await asyncio.to_thread(stranger.enrol, b"", Anchor.FIRE, "gw-1", "t1")
     with pytest.raises(EnrolmentError, match=r"trust: .*none\.pem cannot be used"):
         await asyncio.to_thread(EstServer(est.server.url, est.folder / "none.pem").enrol, b"", Anchor.FIRE, "gw-1", "t1")
