@@ -18,7 +18,7 @@ import contextlib
 import functools
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,8 @@ FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0  # between attempts to connect, with full jitter
 STEADY_S = 5.0  # a connection that lasted this long was a good one: the next attempt need not wait
 FAILURE_CODES = 0x80  # MQTT 5, 2.4: reason codes from here on are errors
+GIVE_WAY_S = 0.001  # a look at whether what is urgent has gone
+MOST_LOOKS = 20  # then one row goes all the same: a fire that never ends must not silence everything else
 DRAIN_S = 2.0  # before going over: how long to wait for the broker to take what is on its way
 
 
@@ -84,6 +86,7 @@ class Uplink:
         self.last_error = ""
         self.counters = Counters()
         self.endpoint = endpoint  # used for the next connection
+        self.urgent: Callable[[], bool] = _nothing  # whether something on another uplink of this process goes first
         self._publisher = publisher
         self._outbox = outbox
         self._clock = clock
@@ -218,6 +221,7 @@ class Uplink:
         backlog: deque[Row] = deque()
         while True:
             self._wake.clear()
+            await self._give_way()
             if self._live:
                 row = self._live.popleft()
                 await self._offer(link, row, late=self._outbox.age_ms(row) > LIVE_AGE_MS)
@@ -231,6 +235,19 @@ class Uplink:
             else:
                 now_s = self._outbox.now_s()
                 await _until_set(self._wake, max(0.01, self._rounds.next_s(now_s) - now_s))
+
+    @property
+    def pending(self) -> bool:
+        """Whether a live reading is on its way from the outbox to the wire."""
+        return self._outbox.pending or (self.connected and bool(self._live))
+
+    async def _give_way(self) -> None:
+        """Let others have the event loop after each row, and what is urgent as long as it needs, but not for ever."""
+        await asyncio.sleep(0)
+        for _ in range(MOST_LOOKS):
+            if not self.urgent():
+                return
+            await asyncio.sleep(GIVE_WAY_S)
 
     async def _offer(self, link: Link, row: Row, *, late: bool) -> None:
         payload = held_back(row, self._outbox.age_ms(row)) if late else row.body
@@ -258,6 +275,11 @@ async def _until_set(event: asyncio.Event, limit_s: float) -> None:
             await event.wait()
     except TimeoutError:
         return
+
+
+def _nothing() -> bool:
+    """Nothing is urgent."""
+    return False
 
 
 def _wanted() -> bool:

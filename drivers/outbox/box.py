@@ -73,6 +73,7 @@ class Outbox:
         self._numbers: dict[str, int] = {}
         self._drafts: list[tuple[Draft, asyncio.Future[Row]]] = []
         self._receipts: dict[tuple[str, str], int] = {}
+        self._committing = False
         self._yielding = False
         self._wake = asyncio.Event()
         self._room = asyncio.Semaphore(PENDING_LIMIT)
@@ -126,6 +127,11 @@ class Outbox:
     def reserve_held(self) -> bool:
         """Whether the space of the reserve is put aside; true where there is none."""
         return self._log is None or self._log.held
+
+    @property
+    def pending(self) -> bool:
+        """Whether a reading waits for its commit."""
+        return self._committing or bool(self._drafts)
 
     def oldest_s(self) -> float:
         """The age of the oldest reading in the file, s; 0 when there is none."""
@@ -196,11 +202,14 @@ class Outbox:
                 await self._on_thread(self._give_way)
             if not drafts and not receipts:
                 continue
+            self._committing = bool(drafts)
             try:
                 done = await self._on_thread(lambda d=drafts, r=receipts: self._commit([draft for draft, _ in d], r))  # type: ignore[misc]
             except StoreError as error:  # receipts need no second try: the core repeats them for what is sent again
                 self._answer(drafts, [], error)
                 continue
+            finally:
+                self._committing = False
             self._answer(drafts, done.rows, done.error)
             if done.rows:
                 self.kept(done.rows)

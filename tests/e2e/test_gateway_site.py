@@ -57,11 +57,22 @@ class City:
 
 def _document(panel: str, station: str, foreign: str) -> dict[str, Any]:
     document = town(2)
+    panels = ((1, GW, panel), (2, OTHER, foreign))
     document["devices"] += [
         *({"id": name, "title": name, "model": GATEWAY} for name in (GW, OTHER, "modbus-1")),
-        {"id": "panel-1", "title": "Tủ 1", "model": PANEL, "premises": "p1", "zone": "p1-z1", "parent": GW, "connection": panel},
         {"id": "air-7", "title": "Trạm", "model": STATION, "parent": GW, "connection": station},
-        {"id": "panel-2", "title": "Tủ 2", "model": PANEL, "premises": "p2", "zone": "p2-z1", "parent": OTHER, "connection": foreign},
+        *(
+            {
+                "id": f"panel-{i}",
+                "title": f"Tủ {i}",
+                "model": PANEL,
+                "premises": f"p{i}",
+                "zone": f"p{i}-z1",
+                "parent": parent,
+                "connection": connection,
+            }
+            for i, parent, connection in panels
+        ),
     ]
     return document
 
@@ -130,7 +141,7 @@ async def test_nobody_polls_the_units_of_another_gateway(city: City) -> None:
 
 async def test_a_fire_at_its_panel_is_one_incident_and_kill_9_in_the_middle_loses_nothing(city: City) -> None:
     site, told, platform = city.site, city.receivers, city.platform
-    city.panel.set("alarm", True)
+    city.panel.set("alarm", value=True)
     await city.until(lambda: bool(told.frames and told.cad.taken), 10.0, "both receivers have the alarm")
     await site.kill()
     await city.until(lambda: "offline" in city.faults("panel-1"), 5.0, "its will is the trouble of the panel")

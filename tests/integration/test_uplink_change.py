@@ -1,4 +1,4 @@
-"""Going over to a new certificate on a real Mosquitto: without a will, without a gap in what is live, and back when it is refused."""
+"""Going over to a new certificate on a real Mosquitto: no will, no gap in what is live, and back when it is refused."""
 
 from __future__ import annotations
 

@@ -7,11 +7,13 @@ Each line that it prints is a JSON array: ["try", lane, n] before a put, ["put",
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from drivers.outbox import Outbox
+from drivers.outbox.file import INSERT, ROW_BYTES
 from drivers.uplink import Uplink
 from iotcore.clock import SystemClock, machine_uptime
 from iotcore.errors import StoreError
@@ -26,6 +29,7 @@ from iotcore.wire.arrival import Endpoint
 
 CLOCK = SystemClock()
 FILLER_CHUNK = bytes(64 * 1024)
+FLOODS, FLOOD_PAUSE_S = 20, 0.05  # up to 400 bulk readings a second, beside the backlog
 
 
 def say(*what: Any) -> None:
@@ -62,6 +66,50 @@ async def flow(lanes: list[Lane], numbers: Iterator[int]) -> None:
             await asyncio.sleep(0)
 
     await asyncio.gather(*map(each, lanes))
+
+
+async def busy(lanes: list[Lane], backlog: int, numbers: Iterator[int]) -> None:
+    """Fires at their pace while bulk readings come by the hundred a second, on top of a backlog that goes out meanwhile."""
+    fire, bulk = lanes
+    assert bulk.outbox.rows >= backlog
+
+    async def flood() -> None:
+        while True:
+            with contextlib.suppress(StoreError):
+                await bulk.outbox.put("air", "bulk-1", {"n": 0.0})
+            await asyncio.sleep(FLOOD_PAUSE_S)
+
+    floods = [asyncio.create_task(flood()) for _ in range(FLOODS)]
+    while not (fire.uplink.connected and bulk.uplink.connected):  # noqa: ASYNC110 - the broker's doing
+        await asyncio.sleep(0.02)
+    for _ in range(100):
+        await fire.put(next(numbers), sent_s=time.monotonic())
+        await asyncio.sleep(0.03)
+    say("state", {"resent": bulk.uplink.counters.resent, "published": bulk.uplink.counters.published, "rows": bulk.outbox.rows})
+    for task in floods:
+        task.cancel()
+
+
+def keep_backlog(path: Path, rows: int) -> None:
+    """A bulk outbox that an outage has left behind, made quickly: by SQL, with the program's own statement."""
+
+    async def make() -> None:
+        async with Outbox(path, CLOCK, uptime=machine_uptime()) as outbox:
+            row = await outbox.put("air", "bulk-1", {"n": 0.0})
+            database = outbox._file._db
+
+            def fill() -> None:
+                made = (row._replace(seq=seq) for seq in range(2, rows + 1))
+                database.execute("BEGIN")
+                database.executemany(INSERT, (one[1:] for one in made))
+                database.execute("UPDATE mark SET value = ? WHERE name = 'rows'", (rows,))
+                size = rows * (len(row.body) + ROW_BYTES)
+                database.execute("UPDATE mark SET value = ? WHERE name = 'size'", (size,))
+                database.execute("COMMIT")
+
+            await outbox._on_thread(fill)
+
+    asyncio.run(make())
 
 
 async def drained(lanes: list[Lane]) -> None:
@@ -129,6 +177,7 @@ async def main(told: dict[str, Any]) -> None:
             files = [Path(path) for path in told["tls"]]
             endpoint = Endpoint("127.0.0.1", told["ports"][name], *files)
             lanes.append(Lane(name, outbox, Uplink(endpoint, "gw1", outbox, CLOCK, resend_s=told.get("resend_s", 2.0))))
+        lanes[1].uplink.urgent = lambda: lanes[0].uplink.pending
         tasks = [asyncio.create_task(lane.uplink.run()) for lane in lanes]
         match told["do"]:
             case "flow":
@@ -137,6 +186,8 @@ async def main(told: dict[str, Any]) -> None:
                 await drained(lanes)
             case "full":
                 await full_disk(lanes, folder, numbers)
+            case "busy":
+                await busy(lanes, told["backlog"], numbers)
             case "after":
                 await after_full_disk(lanes, folder, numbers)
         for task in tasks:
