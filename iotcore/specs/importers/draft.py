@@ -123,6 +123,8 @@ class Draft:
             ConfigError: no point could be carried over, or the wanted model, vendor or class is none.
         """
         _share_byte_order(self.points, self.limits)
+        why = "are the names in the file: give each point a Vietnamese and an English one"
+        self.findings.doubt("", "titles", why)
         if wanted.interval_s is None and self.interval_s is None:
             why = f"the file does not say how often a reading is expected; {DEFAULT_INTERVAL_S:g} s is our guess"
             self.findings.doubt("", "interval_s", why)
