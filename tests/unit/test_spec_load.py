@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iotcore.errors import SpecError
@@ -294,17 +294,37 @@ sound_points = st.fixed_dictionaries(
         "quality": st.lists(sound_verdicts, max_size=2),
     },
 )
+
+
+def coherent(kinds: list[str], point: dict[str, Any], **registers: Any) -> st.SearchStrategy[dict[str, Any]]:
+    fields = {"table": st.sampled_from(["holding", "input"]), "address": st.integers(0, 300), "type": st.sampled_from(kinds)}
+    return st.fixed_dictionaries({"modbus": st.fixed_dictionaries(fields | registers)} | point)
+
+
+ENUM = {"kind": st.just("enum"), "states": st.just({"0": "off", "0x01": "on"})}
+TEST = {"kind": st.just("bool"), "true_when": st.just(["1"])}
+points = st.one_of(
+    coherent(["int16", "uint32", "float32", "uint64"], {}, byte_order=st.sampled_from(ORDERS)),
+    coherent(["bit", "uint16"], {"kind": st.just("bool")}, bit=st.integers(0, 15)),
+    coherent(["uint16"], ENUM, mask=st.integers(1, 0xFFFF)),
+    coherent(["uint16"], TEST, mask=st.integers(1, 0xFFFF)),
+    coherent(["string"], {"kind": st.just("text")}, length=st.integers(1, 20)),
+    sound_points,
+)
+index = st.sampled_from(["loop", "detector"])
 repeats = st.fixed_dictionaries(
     {
-        "over": st.dictionaries(st.sampled_from(["loop", "detector"]), st.tuples(numbers, numbers).map(list), max_size=2),
-        "stride": st.dictionaries(st.sampled_from(["loop", "detector"]), numbers, max_size=2),
-        "points": st.dictionaries(st.sampled_from(["l{loop}", "l{loop}_d{detector}", "one"]), sound_points, max_size=2),
+        "over": st.fixed_dictionaries({"loop": st.tuples(st.integers(0, 2), st.integers(1, 9)).map(list)})
+        | st.dictionaries(index, st.tuples(numbers, numbers).map(list), max_size=2),
+        "stride": st.fixed_dictionaries({"loop": st.integers(0, 40)}) | st.dictionaries(index, numbers, max_size=2),
+        "points": st.dictionaries(st.sampled_from(["l{loop}", "m{loop}", "l{loop}_d{detector}"]), points, min_size=1, max_size=2),
     }
 )
 
 
+@settings(max_examples=300)  # one in seven is sound
 @given(
-    st.dictionaries(st.sampled_from(["one", "two"]), sound_points, max_size=2),
+    st.dictionaries(st.sampled_from(["one", "two"]), points, max_size=2),
     st.lists(repeats, max_size=2),
     st.sampled_from(["zero_based", "modicon"]),
 )
