@@ -8,26 +8,22 @@ for a technician's tools.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import socket
 import ssl
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from pymodbus.transport.serialtransport import create_serial_connection
 
 from drivers.modbus import questions
-from drivers.modbus.link import Link
+from drivers.modbus.link import RESET, Link
 from drivers.modbus.questions import Fault, Question, ReadWriteRequest, Reply, WriteRequest
+from iotcore.specs.bus import Serial, of_limits
 from iotcore.specs.model import ModbusLimits
 from iotcore.specs.plan import Request
 from iotcore.wire.modbus_address import Line, ModbusAddress
 
-T35_CHARS = 3.5  # silence between two frames; Modbus over Serial Line 1.02, §2.5.1.1
-T35_FAST_S = 0.00175  # the same above 19,200 baud
-FAST_BAUD = 19_200
+QUIET_LIMIT_S = 0.25  # a line that babbles for longer is asked all the same, and its answers fail by their checksum
 NO_LIMITS = ModbusLimits()
 REFUSALS = {  # errno → what a person calls it
     errno.ECONNREFUSED: "refused",
@@ -37,38 +33,35 @@ REFUSALS = {  # errno → what a person calls it
     errno.EPERM: "no_permission",
     errno.EAGAIN: "port_in_use",
     errno.EBUSY: "port_in_use",
+    errno.ENOKEY: "no_certificate",
 }
+KINDS: tuple[tuple[type[Exception], str], ...] = (  # the first that fits
+    (ssl.SSLCertVerificationError, "server_not_verified"),
+    (ssl.SSLError, "tls_refused"),
+    (TimeoutError, "timeout"),
+    (socket.gaierror, "unknown_host"),
+    (ValueError, "bad_serial_settings"),
+)
 
 
-@dataclass(frozen=True, slots=True)
-class SerialSettings:
-    """How characters go over a serial line."""
-
-    baud: int
-    parity: Literal["N", "E", "O"]
-    stop_bits: Literal[1, 2]
-
-    @property
-    def gap_s(self) -> float:
-        """The silence that ends a frame."""
-        bits = 10 + (self.parity != "N") + (self.stop_bits - 1)
-        return T35_FAST_S if self.baud > FAST_BAUD else T35_CHARS * bits / self.baud
-
-
-def serial_settings(address: ModbusAddress, limits: ModbusLimits | None) -> SerialSettings:
-    """Those of the connection string; what it leaves open is as the unit is delivered."""
+def serial_of(address: ModbusAddress, limits: ModbusLimits | None) -> Serial:
+    """The serial line of a unit: what its connection string leaves open is as the unit is delivered."""
     spec = limits or NO_LIMITS
-    return SerialSettings(address.baud or spec.baud, address.parity or spec.parity, address.stop_bits or spec.stop_bits)
+    return Serial(address.baud or spec.baud, address.parity or spec.parity, address.stop_bits or spec.stop_bits)
 
 
 class Connection:
-    """Ask one question at a time. `connects` counts the connections made, `unasked` bytes that answered nothing."""
+    """Ask one question at a time.
 
-    def __init__(self, line: Line, serial: SerialSettings | None = None, certs: Path | None = None) -> None:
+    `connects` counts the connections made, `hangups` those that the other side ended, `unasked` bytes that answered nothing.
+    """
+
+    def __init__(self, line: Line, serial: Serial | None = None, certs: Path | None = None) -> None:
         self.connects = 0
+        self.hangups = 0
         self.unasked = 0
         self._line = line
-        self._serial = serial or SerialSettings(NO_LIMITS.baud, NO_LIMITS.parity, NO_LIMITS.stop_bits)
+        self._serial = serial or of_limits(NO_LIMITS)
         self._certs = certs
         self._is_rtu = line.scheme in {"rtu", "rtu+tcp"}
         self._link: Link | None = None
@@ -87,13 +80,10 @@ class Connection:
 
     async def ask(self, device_id: int, question: Question, timeout_s: float) -> Reply:
         """The answer to one question; `timeout_s` for the connection when there is none, and again for the answer."""
-        link = self._link
         try:
-            if link is None or link.lost:
-                self.close()
-                link = await self._connect(timeout_s)
-                if isinstance(link, Reply):
-                    return link
+            link = self._open_link() or await self._connect(timeout_s)
+            if isinstance(link, Reply):
+                return link
             if self._is_rtu:
                 await self._silence(link)
             reply = await link.ask(device_id, question, timeout_s)
@@ -101,6 +91,7 @@ class Connection:
             self.close()
             raise
         if reply.fault is not Fault.NONE and not reply.why.startswith("exception:"):
+            self.hangups += reply is RESET
             self.close()
         return reply
 
@@ -110,6 +101,13 @@ class Connection:
         if link is not None:
             link.close()
             self.unasked += link.unasked
+
+    def _open_link(self) -> Link | None:
+        link = self._link
+        if link is not None and link.lost:
+            self.hangups += 1
+            self.close()
+        return self._link
 
     async def _connect(self, timeout_s: float) -> Link | Reply:
         link = Link(is_rtu=self._is_rtu)
@@ -142,13 +140,9 @@ class Connection:
     async def _silence(self, link: Link) -> None:
         """What ends the last frame on a serial line, so that ours begins a new one."""
         loop = asyncio.get_running_loop()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(QUIET_LIMIT_S):
-                while (wait_s := link.heard_s + self._serial.gap_s - loop.time()) > 0:
-                    await asyncio.sleep(wait_s)
-
-
-QUIET_LIMIT_S = 0.25  # a line that babbles for longer is asked all the same, and its answers fail by their checksum
+        limit_s = loop.time() + QUIET_LIMIT_S
+        while (until_s := link.heard_s + self._serial.gap_s) > (now_s := loop.time()) and now_s < limit_s:  # noqa: ASYNC110 - bytes only move the time
+            await asyncio.sleep(until_s - now_s)
 
 
 def client_context(certs: Path | None, identity: str) -> ssl.SSLContext:
@@ -173,16 +167,7 @@ def client_context(certs: Path | None, identity: str) -> ssl.SSLContext:
 
 def _name(error: Exception) -> str:
     """The reason as it stands in a reading."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return "server_not_verified"
-    if isinstance(error, ssl.SSLError):
-        return "tls_refused"
-    if isinstance(error, TimeoutError):
-        return "timeout"
-    if isinstance(error, socket.gaierror):
-        return "unknown_host"
-    if isinstance(error, OSError) and error.errno == errno.ENOKEY:
-        return "no_certificate"
-    if isinstance(error, ValueError):
-        return "bad_serial_settings"
-    return REFUSALS.get(error.errno or 0, "unreachable") if isinstance(error, OSError) else "unreachable"
+    for kind, name in KINDS:
+        if isinstance(error, kind):
+            return name
+    return REFUSALS.get(getattr(error, "errno", None) or 0, "unreachable")

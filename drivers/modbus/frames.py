@@ -1,8 +1,8 @@
 """Frames around a PDU, and what a stream of bytes answers to a question. Pure.
 
 MBAP (TCP, TLS): a transaction id ties an answer to its question, so anything else that comes is an error at once.
-RTU (serial, or tunnelled through TCP): nothing but unit, function code, length and CRC tie them, so a whole frame of another unit or of
-another length is somebody's late answer: it is dropped, and the true one still has until the timeout.
+RTU (serial, or tunnelled through TCP): nothing but unit, function code, length and CRC tie them, so a whole frame of another unit
+or of another length is somebody's late answer: it is dropped, and the true one still has until the timeout.
 """
 
 from __future__ import annotations
@@ -44,14 +44,9 @@ def heard_mbap(stream: bytes, transaction: int, unit: int, question: Question) -
     if len(stream) < MBAP_BYTES:
         return Heard(None, stream)
     told, protocol, length, from_unit = _HEADER.unpack_from(stream)
-    if protocol:
-        return Heard(wrong("protocol"))
-    if told != transaction:
-        return Heard(wrong("transaction"))
-    if not 1 < length <= LONGEST_PDU + 1:
-        return Heard(wrong("length"))
-    if from_unit != unit:
-        return Heard(wrong("unit"))
+    if told != transaction or protocol or from_unit != unit or not 1 < length <= LONGEST_PDU + 1:
+        part = "protocol" if protocol else "transaction" if told != transaction else "length" if from_unit == unit else "unit"
+        return Heard(wrong(part))
     end = MBAP_BYTES - 1 + length
     if len(stream) < end:
         return Heard(None, stream)

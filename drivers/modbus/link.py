@@ -1,7 +1,7 @@
 """Link: one open connection, one question at a time. asyncio.Protocol, no task and no copy on the way.
 
-An answer is taken only while its question waits. On TCP and TLS a byte that nobody asked for ends the link; on a serial line it is
-noise or somebody's late answer, and is dropped.
+An answer is taken only while its question waits. On TCP and TLS a byte that nobody asked for ends the link; on a serial line
+it is noise or somebody's late answer, and is dropped.
 """
 
 from __future__ import annotations

@@ -59,10 +59,10 @@ class WriteRequest(NamedTuple):
 
 
 class ReadWriteRequest(NamedTuple):
-    """Write `words` at `address`, then read `count` holding registers from `read_address`, in one transaction (code 23)."""
+    """Write `words` at `address`, then read `read_count` holding registers from `read_address`, in one transaction (code 23)."""
 
     read_address: int
-    count: int
+    read_count: int
     address: int
     words: tuple[int, ...]
 
@@ -80,6 +80,11 @@ class Question(NamedTuple):
     def code(self) -> int:
         """The function code."""
         return self.pdu[0]
+
+    @property
+    def rtu_bytes(self) -> int:
+        """Question and answer in RTU frames: each has a unit before it and two bytes of CRC behind."""
+        return len(self.pdu) + self.size + 6
 
 
 def read(table: Table, address: int, count: int) -> Question:
@@ -144,7 +149,7 @@ def _write_coils(request: WriteRequest) -> Question:
     count = len(request.words)
     _in_range("write", request.address, count, MAX_WRITE_BITS)
     if not set(request.words) <= {0, 1}:
-        raise ValueError(f"a coil takes 0 or 1, not {sorted(set(request.words) - {0, 1})[0]}")
+        raise ValueError(f"a coil takes 0 or 1, not {min(set(request.words) - {0, 1})}")
     if count == 1 and not request.multiple:
         return _echoed(struct.pack(">BHH", 5, request.address, 0xFF00 if request.words[0] else 0))
     size = (count + 7) // 8
@@ -174,13 +179,13 @@ def _mask_write(request: WriteRequest) -> Question:
 
 def _read_write(request: ReadWriteRequest) -> Question:
     count = len(request.words)
-    _in_range("read", request.read_address, request.count, MAX_READ)
+    _in_range("read", request.read_address, request.read_count, MAX_READ)
     _in_range("write", request.address, count, MAX_WRITE_OF_READ_WRITE)
     _all_words(request.words)
     pdu = struct.pack(
-        f">BHHHHB{count}H", 23, request.read_address, request.count, request.address, count, 2 * count, *request.words
+        f">BHHHHB{count}H", 23, request.read_address, request.read_count, request.address, count, 2 * count, *request.words
     )
-    return Question(pdu, bytes((23, 2 * request.count)), 2 + 2 * request.count)
+    return Question(pdu, bytes((23, 2 * request.read_count)), 2 + 2 * request.read_count)
 
 
 def _echoed(pdu: bytes) -> Question:
