@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from simulators import modbus_pdu as pdus
@@ -12,6 +13,7 @@ from simulators.modbus_unit import ModbusDevice
 from simulators.modbus_wrong import Answer, Fault, Reset, Sending
 
 QUIET_S = 0.05  # of a byte stream, after which an RTU frame that has not ended never will
+IN_ORDER_S = 1e-6  # between answers that go out together: timers of one moment have no order
 BROADCAST = 0  # RTU: every unit obeys a write, none answers; Modbus over Serial Line 1.02, §2.1
 
 
@@ -33,8 +35,31 @@ class Bus:
         self.framing = framing
         self.fault: Fault | None = None
         self.before: Frame | None = None  # the answer that went out last
-        self.busy: dict[int, int] = {}  # unit → requests that it has not finished answering
+        self.listening: list[Channel] = []  # clients as of now; what an RTU line says, the last one to come hears
+        self.busy: dict[int, int] = {}  # unit → pieces of answers that it has still to send
         self.answered_s: dict[int, float] = {}
+        self.together_s: dict[int, float] = {}  # unit → when it answers everything that it holds back
+        self._due: dict[_Piece, asyncio.TimerHandle] = {}
+
+    def later(self, at_s: float, piece: _Piece, send: Callable[[_Piece], None]) -> None:
+        """Send a piece at a time of the loop."""
+        if piece.holds:
+            self.busy[piece.unit] = self.busy.get(piece.unit, 0) + 1
+        self._due[piece] = asyncio.get_running_loop().call_at(at_s, self._sent, piece, send)
+
+    def cancel(self, conversation: Conversation | None = None) -> None:
+        """Forget what is still to be sent: all of it, or a conversation's."""
+        for piece in [piece for piece in self._due if conversation in {None, piece.conversation}]:
+            self._forget(piece).cancel()
+
+    def _sent(self, piece: _Piece, send: Callable[[_Piece], None]) -> None:
+        self._forget(piece)
+        send(piece)
+
+    def _forget(self, piece: _Piece) -> asyncio.TimerHandle:
+        if piece.holds:
+            self.busy[piece.unit] -= 1
+        return self._due.pop(piece)
 
 
 class Conversation:
@@ -46,11 +71,10 @@ class Conversation:
         self._reader = TcpReader() if bus.framing == "tcp" else RtuReader()
         self._loop = asyncio.get_running_loop()
         self._quiet: asyncio.TimerHandle | None = None
-        self._due: dict[int, tuple[asyncio.TimerHandle, int | None]] = {}  # answers to come, and the unit that each holds
-        self._numbers = 0
 
     def began(self) -> None:
         """The client is there."""
+        self._bus.listening.append(self._channel)
         if isinstance(self._bus.fault, Reset) and self._bus.fault.when == "connect":
             self._channel.reset()
 
@@ -69,11 +93,12 @@ class Conversation:
             self._quiet = self._loop.call_later(QUIET_S, self._silence)
 
     def ended(self) -> None:
-        """The client has gone; what was to be sent to it is not."""
+        """The client has gone; what was to be sent to it is not, but a unit on a serial line talks to whoever listens."""
+        self._bus.listening.remove(self._channel)
         if self._quiet is not None:
             self._quiet.cancel()
-        for number in list(self._due):
-            self._done(number).cancel()
+        if self._bus.framing == "tcp":
+            self._bus.cancel(self)
 
     def _silence(self) -> None:
         for frame in self._reader.silence():
@@ -108,41 +133,48 @@ class Conversation:
                 unit.answer(frame.pdu)
 
     def _send(self, unit: int, delay_s: float, sending: Sending, *, holds: bool) -> None:
-        pieces = [sending.content] if not sending.byte_s else [bytes((byte,)) for byte in sending.content]
-        first_s = delay_s + sending.after_s
-        if not first_s and not sending.byte_s:
-            self._piece(unit, pieces[0], last=True, then=sending.then)
+        bus = self._bus
+        now_s = self._loop.time()
+        first_s = now_s + delay_s + sending.after_s
+        if sending.together:
+            held_s = bus.together_s.get(unit, 0.0)
+            first_s = bus.together_s[unit] = held_s + IN_ORDER_S if held_s > now_s else first_s
+        contents = [sending.content] if not sending.byte_s else [bytes((byte,)) for byte in sending.content]
+        pieces = [_Piece(self, unit, content, holds) for content in contents]
+        pieces[-1].last, pieces[-1].then = True, sending.then
+        if first_s <= now_s and not sending.byte_s:
+            self._piece(pieces[0])
             return
         for i, piece in enumerate(pieces):
-            self._numbers += 1
-            number = self._numbers
-            last = i == len(pieces) - 1
-            if holds:
-                self._bus.busy[unit] = self._bus.busy.get(unit, 0) + 1
-            handle = self._loop.call_later(
-                first_s + i * sending.byte_s, self._later, number, unit, piece, last, sending.then if last else ""
-            )
-            self._due[number] = (handle, unit if holds else None)
+            bus.later(first_s + i * sending.byte_s, piece, self._piece)
 
-    def _later(self, number: int, unit: int, piece: bytes, last: bool, then: str) -> None:  # noqa: FBT001 - call_later passes no keywords
-        self._done(number)
-        self._piece(unit, piece, last=last, then=then)
+    def _piece(self, piece: _Piece) -> None:
+        bus = self._bus
+        if piece.last:
+            bus.answered_s[piece.unit] = self._loop.time()
+        channel = self._channel
+        if bus.framing == "rtu":
+            if not bus.listening:
+                return
+            channel = bus.listening[-1]
+        if piece.content:
+            channel.write(piece.content)
+        if piece.then == "close":
+            channel.close()
+        elif piece.then == "reset":
+            channel.reset()
 
-    def _done(self, number: int) -> asyncio.TimerHandle:
-        handle, unit = self._due.pop(number)
-        if unit is not None:
-            self._bus.busy[unit] -= 1
-        return handle
 
-    def _piece(self, unit: int, piece: bytes, *, last: bool, then: str) -> None:
-        if piece:
-            self._channel.write(piece)
-        if last:
-            self._bus.answered_s[unit] = self._loop.time()
-        if then == "close":
-            self._channel.close()
-        elif then == "reset":
-            self._channel.reset()
+@dataclass(slots=True, eq=False)
+class _Piece:
+    """Bytes of an answer that go out in one piece."""
+
+    conversation: Conversation
+    unit: int
+    content: bytes
+    holds: bool  # the unit is busy until they are out
+    last: bool = False
+    then: str = ""
 
 
 SOUND = Fault()

@@ -30,6 +30,7 @@ FAULTS: dict[str, type[Fault]] = {
     "two_frames": wrong.TwoFrames,
     "slow": wrong.Slow,
     "late": wrong.Late,
+    "held": wrong.Held,
     "silent": wrong.Silent,
     "close": wrong.Close,
     "reset": wrong.Reset,

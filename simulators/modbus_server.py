@@ -1,4 +1,4 @@
-"""Simulated units behind real ports: Modbus/TCP, RTU over TCP, both over TLS (Modbus Security), and RTU on a pseudo-terminal."""
+"""Simulated units behind real ports: Modbus/TCP, the same over TLS (Modbus Security), RTU over TCP, RTU on a pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ PTY_READ_BYTES = 4096
 class ModbusServer:
     """An async context manager: one port (0: any free one), units by device id. It can be stopped and started again there.
 
-    `framing` "rtu" is RTU over TCP. `tls`: a context of `security`, or None. `fault` is wrong with every unit behind the port.
+    `framing` "rtu" is RTU over TCP, as a serial server passes it on. `tls`: a context of `security`, or None. `fault` is wrong
+    with every unit behind the port.
     """
 
     def __init__(
@@ -65,10 +66,10 @@ class ModbusServer:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.stop()
 
-    def connection(self, device_id: int = 1) -> str:
-        """The connection string by which the registry knows a unit."""
-        scheme = {(False, "tcp"): "tcp", (False, "rtu"): "rtu+tcp", (True, "tcp"): "tls", (True, "rtu"): "rtu+tls"}
-        return f"{scheme[self._tls is not None, self.bus.framing]}://{self.host}:{self.port}?device_id={device_id}"
+    def connection(self, device_id: int = 1, identity: str = "") -> str:
+        """The connection string by which the registry knows a unit; over TLS, `identity` names the client certificate."""
+        scheme = "tls" if self._tls is not None else "tcp" if self.bus.framing == "tcp" else "rtu+tcp"
+        return f"{scheme}://{self.host}:{self.port}?device_id={device_id}" + (f"&identity={identity}" if identity else "")
 
     async def start(self) -> None:
         """Listen; on the same port as before after a stop.
@@ -88,6 +89,7 @@ class ModbusServer:
     async def stop(self) -> None:
         """Close every connection and refuse new ones."""
         if self._server is not None:
+            self.bus.cancel()
             self._server.close()
             self._server = None
             for transport in list(self.open):
@@ -160,6 +162,7 @@ class ModbusLine:
         self._ends = (ours, theirs)
         self.path = os.ttyname(theirs)
         self._conversation = Conversation(self.bus, self)
+        self._conversation.began()
         asyncio.get_running_loop().add_reader(ours, self._readable, ours)
         return self
 
@@ -168,13 +171,14 @@ class ModbusLine:
         assert self._conversation is not None
         asyncio.get_running_loop().remove_reader(self._ends[0])
         self._conversation.ended()
+        self.bus.cancel()
         for end in self._ends:
             os.close(end)
         self._ends = None
 
     def connection(self, device_id: int = 1) -> str:
         """The connection string by which the registry knows a unit."""
-        return f"serial://{self.path}?device_id={device_id}"
+        return f"rtu://{self.path}?device_id={device_id}"
 
     def write(self, content: bytes) -> None:
         """Send to the client."""

@@ -21,10 +21,14 @@ NOISE = b"\xff\x00\xff\x7e"  # what a bus without termination gives when a drive
 
 
 class Sending(NamedTuple):
-    """Bytes to send: after `after_s`, with `byte_s` between them (0: at once), and what becomes of the connection."""
+    """Bytes to send: after `after_s`, with `byte_s` between them (0: at once), and what becomes of the connection.
+
+    `together`: with what the unit holds back already, if that is sooner.
+    """
 
     content: bytes
     after_s: float = 0.0
+    together: bool = False
     byte_s: float = 0.0
     then: Literal["", "close", "reset"] = ""
 
@@ -172,6 +176,15 @@ class Late(Fault, frozen=True):
 
     def sent(self, answer: Answer) -> Sending:
         return Sending(answer.bytes_of(answer.right._replace(transaction=0)), after_s=self.by_s)
+
+
+class Held(Fault, frozen=True):
+    """It keeps its answers for `by_s` and then gives them all at once, in order, as a busy unit or a serial server's buffer does."""
+
+    by_s: Seconds = 2.0
+
+    def sent(self, answer: Answer) -> Sending:
+        return Sending(answer.bytes_of(answer.right), after_s=self.by_s, together=True)
 
 
 class Silent(Fault, frozen=True):
