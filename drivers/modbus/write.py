@@ -23,7 +23,7 @@ from drivers.modbus.questions import ReadWriteRequest, Reply, WriteRequest
 from iotcore.clock import Clock
 from iotcore.reading import Scalar
 from iotcore.registry.audit import canonical
-from iotcore.specs import decode, meaning, raw
+from iotcore.specs import decode, firmware, meaning, plan, raw
 from iotcore.specs.plan import Request
 
 LOOK_AGAIN_S = 0.2  # between two looks at a value that has not changed yet
@@ -55,6 +55,7 @@ class Reason(str, Enum):
     DIFFERS = "reads_back_different"
     NOT_WRITTEN = "not_written"
     NOT_READ_BACK = "not_read_back"
+    UNKNOWN_FIRMWARE = "unknown_firmware"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +191,8 @@ class Writer:
 
     async def _carry_out(self, unit: Unit, target: Target, connection: Line, number: float) -> Outcome:
         """Write, then look. What was not answered may have been taken all the same: looking tells."""
+        if why := await _strange(unit, connection):
+            return Outcome("failed", Reason.UNKNOWN_FIRMWARE.value, f"{why}; nothing was written")
         request = _request(target, number)
         reply = await connection.write(unit.address.device_id, request, unit.timeout_s)
         if reply.why.startswith("exception:"):
@@ -237,6 +240,24 @@ def _entry(device: str, attempt: Attempt, action: str, outcome: Outcome) -> tupl
         "detail": outcome.detail,
     }
     return attempt.by[:LONGEST_WHO] or "nobody", action, device, canonical(detail)
+
+
+async def _strange(unit: Unit, connection: Line) -> str:
+    """Why the spec may not be this unit's map; "" when it is: another firmware may have another register there."""
+    said = unit.address.firmware
+    request = plan.version_request(unit.spec)
+    if not said and request is not None:
+        reply = await connection.read(unit.address.device_id, request, unit.timeout_s)
+        words = {(request.table, request.address + i): word for i, word in enumerate(reply.words)}
+        found = firmware.version(unit.spec, words)
+        if found is None:
+            return f"the unit does not tell its firmware version ({reply.why or 'unreadable'})"
+        said = found
+    return (
+        ""
+        if firmware.layout(unit.spec, said) is not None
+        else f"its spec does not know firmware {said or 'of an untold version'}"
+    )
 
 
 def _people(target: Target, attempt: Attempt) -> Decision | None:
