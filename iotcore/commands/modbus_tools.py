@@ -134,12 +134,9 @@ def _show_points(spec: DeviceSpec, values: tuple[Value, ...], words: Words, vers
     _say(spec.title + (f", firmware {version}" if version else ""))
     wide = max((len(value.point) for value in values), default=0)
     for row in rows:
-        wire = spec.points[row["point"]].modbus
-        said = f"{_shown(row['value'], single=wire is not None and wire.type == 'float32')} {row['unit']}".strip()
-        quality = row["quality"] if row["quality"] != Quality.GOOD.value else ""
-        _say(
-            f"  {row['point']:<{wide}}  {said:<16} {quality + (':' + row['why'] if row['why'] else ''):<26} {row['words']}".rstrip()
-        )
+        said = f"{_shown(row['value'], single=row['type'] == 'float32')} {row['unit']}".strip()
+        quality = "" if row["quality"] == Quality.GOOD.value else f"{row['quality']}:{row['why']}".rstrip(":")
+        _say(f"  {row['point']:<{wide}}  {said:<16} {quality:<26} {row['words']}".rstrip())
 
 
 def _point_row(point: Point, value: Value, words: Words) -> dict[str, Any]:
@@ -153,6 +150,7 @@ def _point_row(point: Point, value: Value, words: Words) -> dict[str, Any]:
         "why": value.why,
         "table": wire.table if wire is not None else "",
         "address": wire.address if wire is not None else None,
+        "type": wire.type if wire is not None else "",
         "words": " ".join("----" if word is None else f"{word:04X}" for word in own),
     }
 
