@@ -211,7 +211,8 @@ def _judged(name: str, point: Point, said: Any, words: str, fault: str) -> Value
         return Value(name, None, Quality.BAD, fault)
     if said is None:
         return Value(name, None, Quality.BAD, why or "no_value")
-    if type(said) is not (TYPE_OF_KIND[point.kind] or str):
+    wanted: Any = TYPE_OF_KIND[point.kind] or str
+    if type(said) is not wanted:
         return Value(name, None, Quality.BAD, "wrong_type")
     if point.kind == "enum" and said != point.otherwise and said not in point.states.values():
         return Value(name, None, Quality.BAD, "unknown_state")

@@ -10,28 +10,26 @@ import pytest
 from drivers.mqtt import canonical
 from iotcore.reading import Quality, Value
 from iotcore.registry.directory import Binding, Directory
-from iotcore.wire.arrival import Arrival, Decoded
+from iotcore.wire.arrival import Arrival
 from tests.support.canonical import NOW_MS, message
 from tests.support.spec_documents import document, parse
 
 MODES = {"1": "fixed_time", "2": "flash"}
-SPEC = parse(
-    document(
-        {"level": {"unit": "m", "range": [0, 10]}, "mode": {"kind": "enum", "states": MODES}, "faults": {"kind": "flags", "states": MODES}},
-        protocol="canonical",
-        device_class="traffic_signal",
-        firmware={
-            "base": ["1.*"],
-            "revisions": [{"versions": ["2.*"], "differs": "level in cm", "points": {"level": {"unit": "cm", "range": [0, 1000]}}}],
-        },
-    )
-)  # fmt: skip
+POINTS = {
+    "level": {"unit": "m", "range": [0, 10]},
+    "mode": {"kind": "enum", "states": MODES},
+    "faults": {"kind": "flags", "states": MODES},
+}
+NEWER = {"versions": ["2.*"], "differs": "level in cm", "points": {"level": {"unit": "cm", "range": [0, 1000]}}}
+FIRMWARE = {"base": ["1.*"], "revisions": [NEWER]}
+SPEC = parse(document(POINTS, protocol="canonical", device_class="traffic_signal", firmware=FIRMWARE))
 DIRECTORY = Directory(devices={"d1": Binding("d1", "One", SPEC, "traffic", "d1", "active")})
 
 
 def told(values: dict[str, Any], firmware: str) -> tuple[Value, ...]:
     content = json.dumps(message(values=values, fw=firmware)).encode()
-    found: Decoded = canonical.decode(Arrival("iot/v1/traffic/d1/up/reading/d1", content, retained=False, received_ms=NOW_MS), DIRECTORY, NOW_MS)  # fmt: skip
+    arrival = Arrival("iot/v1/traffic/d1/up/reading/d1", content, retained=False, received_ms=NOW_MS)
+    found = canonical.decode(arrival, DIRECTORY, NOW_MS)
     assert found.refusals == ()
     return found.readings[0].values
 
