@@ -8,8 +8,8 @@ of one unit delays a fire point by one request at most. Each job keeps its own g
 interval), so a slow answer shifts nothing; grid points that have passed are skipped and counted, never caught up in a burst.
 
 Breaker: a unit that does not answer is asked one request an interval of its most frequent job, when no living unit is due; only
-if the living leave room for no probe at all, one goes before a bulk request each interval. The first answer closes the breaker, and
-what was told bad without asking is read at once.
+if the living leave room for no probe at all, one goes before a bulk request each interval. The first answer closes the breaker,
+and what was told bad without asking is read at once.
 """
 
 from __future__ import annotations

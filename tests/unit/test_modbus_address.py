@@ -78,7 +78,11 @@ def test_units_of_one_host_and_port_or_of_one_serial_port_share_a_line() -> None
     assert parse("tls://h?identity=a").line != parse("tls://h?identity=b").line
 
 
-@given(st.text(max_size=60) | st.text(max_size=40).map(lambda rest: f"tcp://{rest}") | st.text(max_size=40).map(lambda q: f"rtu:///d?{q}"))
+@given(
+    st.text(max_size=60)
+    | st.text(max_size=40).map(lambda rest: f"tcp://{rest}")
+    | st.text(max_size=40).map(lambda q: f"rtu:///d?{q}")
+)
 def test_any_text_is_an_address_or_a_value_error(text: str) -> None:
     try:
         address = parse(text)

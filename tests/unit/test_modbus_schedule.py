@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from drivers.modbus.schedule import START_SPREAD_S, Job, Schedule
 
@@ -59,11 +60,17 @@ class Bus:
         return [at_s for at_s, name, number, read in self.ended if (name, number) == (unit, group) and read and at_s >= since_s]
 
     def bad(self, unit: str, group: int = 0, *, since_s: float = 0.0) -> list[float]:
-        return [at_s for at_s, name, number, read in self.ended if (name, number) == (unit, group) and not read and at_s >= since_s]
+        return [
+            at_s for at_s, name, number, read in self.ended if (name, number) == (unit, group) and not read and at_s >= since_s
+        ]
+
+
+def _job(name: str, group: int, poll_s: float, steps: int, *, fire: bool = False) -> Job:
+    return Job(name, group, fire, poll_s, steps)
 
 
 def _unit(name: str, poll_s: float = 1.0, steps: int = 1, *, fire: bool = False) -> tuple[Job, ...]:
-    return (Job(name, 0, fire, poll_s, steps),)
+    return (_job(name, 0, poll_s, steps, fire=fire),)
 
 
 def _units(count: int, poll_s: float = 1.0, steps: int = 1) -> dict[str, tuple[Job, ...]]:
@@ -74,7 +81,7 @@ def test_each_unit_is_polled_once_an_interval_on_a_grid_of_its_own() -> None:
     bus = Bus(_units(10, poll_s=2.0))
     bus.run(60.0)
     for name in bus.jobs:
-        gaps = [b - a for a, b in zip(bus.polls(name)[1:], bus.polls(name)[2:], strict=False)]
+        gaps = [b - a for a, b in pairwise(bus.polls(name)[1:])]
         assert len(gaps) >= 27
         assert all(abs(gap - 2.0) < 10 * ANSWER_S for gap in gaps)
     assert bus.schedule.skipped == 0
@@ -95,28 +102,28 @@ def test_the_start_is_spread_the_same_way_each_time_and_soon_over() -> None:
 
 
 def test_fire_points_go_first_and_long_reads_take_turns_request_by_request() -> None:
-    jobs = {"panel": (Job("panel", 0, True, 2.0, 1), Job("panel", 1, False, 10.0, 40)), "meter": _unit("meter", 10.0, steps=60)}
+    jobs = {"panel": (_job("panel", 0, 2.0, 1, fire=True), _job("panel", 1, 10.0, 40)), "meter": _unit("meter", 10.0, steps=60)}
     bus = Bus(jobs, answer_s=0.1)
     bus.run(60.0)
     fire = bus.polls("panel")
     assert len(fire) >= 29
-    late_s = [b - a - 2.0 for a, b in zip(fire[2:], fire[3:], strict=False)]
+    late_s = [b - a - 2.0 for a, b in pairwise(fire[2:])]
     assert max(late_s) <= 0.1 + 1e-6  # one request in flight, of whomever
     turns = [name for _, name, number, _ in bus.asked if (name, number) != ("panel", 0)]
     both = turns[max(turns.index("panel"), turns.index("meter")) :][:60]  # from when the second has begun
-    assert all(a != b for a, b in zip(both, both[1:], strict=False))
+    assert all(a != b for a, b in pairwise(both))
 
 
 def test_two_fire_panels_share_the_bus_request_by_request() -> None:
     jobs = {"big": _unit("big", 4.0, steps=30, fire=True), "small": _unit("small", 1.0, steps=1, fire=True)}
     bus = Bus(jobs, answer_s=0.1)
     bus.run(40.0)
-    gaps = [b - a for a, b in zip(bus.polls("small"), bus.polls("small")[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(bus.polls("small"))]
     assert max(gaps[2:]) <= 1.0 + 0.2 + 1e-6
 
 
 def test_a_dead_unit_is_asked_once_an_interval_and_told_bad_each_interval() -> None:
-    jobs = {"dead": (Job("dead", 0, True, 2.0, 3), Job("dead", 1, False, 6.0, 5)), "alive": _unit("alive", 2.0)}
+    jobs = {"dead": (_job("dead", 0, 2.0, 3, fire=True), _job("dead", 1, 6.0, 5)), "alive": _unit("alive", 2.0)}
     bus = Bus(jobs, dead={"dead"})
     bus.run(10.0)
     bus.asked.clear()
@@ -139,7 +146,7 @@ def test_dead_neighbours_delay_a_living_unit_by_one_request_and_it_keeps_its_rat
     for name in "abc":
         polls = bus.polls(name, since_s=start_s)
         assert len(polls) >= 0.9 * 60
-        assert max(b - a for a, b in zip(polls, polls[1:], strict=False)) <= 2.0 + TIMEOUT_S + 4 * ANSWER_S
+        assert max(b - a for a, b in pairwise(polls)) <= 2.0 + TIMEOUT_S + 4 * ANSWER_S
     for name in dead:
         assert bus.bad(name, since_s=start_s)
 
@@ -152,13 +159,13 @@ def test_on_a_bus_with_no_time_left_silent_units_are_asked_one_an_interval_and_n
     bus.run(120.0)
     probes = [(at_s, name) for at_s, name, _, _ in bus.asked if at_s > 1020.0 and name in dead]
     assert {name for _, name in probes} == dead
-    assert min(b[0] - a[0] for a, b in zip(probes, probes[1:], strict=False)) >= TIMEOUT_S + 0.9
+    assert min(b[0] - a[0] for a, b in pairwise(probes)) >= TIMEOUT_S + 0.9
     fire = bus.polls("fire", since_s=1020.0)
-    assert max(b - a for a, b in zip(fire, fire[1:], strict=False)) <= 5.0 + TIMEOUT_S + 0.06 + 1e-6
+    assert max(b - a for a, b in pairwise(fire)) <= 5.0 + TIMEOUT_S + 0.06 + 1e-6
 
 
 def test_a_unit_that_comes_back_is_read_whole_within_its_shortest_interval() -> None:
-    jobs = {"u": (Job("u", 0, True, 2.0, 2), Job("u", 1, False, 600.0, 4))}
+    jobs = {"u": (_job("u", 0, 2.0, 2, fire=True), _job("u", 1, 600.0, 4))}
     bus = Bus(jobs, dead={"u"})
     bus.run(700.0)
     bus.dead.clear()
@@ -170,7 +177,7 @@ def test_a_unit_that_comes_back_is_read_whole_within_its_shortest_interval() -> 
 
 
 def test_a_block_that_is_never_answered_is_not_asked_more_often_because_the_unit_lives() -> None:
-    bus = Bus({"u": (Job("u", 0, True, 1.0, 1), Job("u", 1, False, 30.0, 1))})
+    bus = Bus({"u": (_job("u", 0, 1.0, 1, fire=True), _job("u", 1, 30.0, 1))})
     asked = 0
     until_s = bus.now_s + 300.0
     while bus.now_s < until_s:  # group 1 never answers
@@ -224,7 +231,7 @@ def test_a_unit_that_needs_a_rest_does_not_hold_up_the_others() -> None:
         if turn.job.unit == "slow":
             bus.schedule.rest("slow", bus.now_s + 0.2)
         bus.schedule.answered(turn, bus.now_s)
-    assert min(b - a for a, b in zip(asked["slow"], asked["slow"][1:], strict=False)) >= 0.2
+    assert min(b - a for a, b in pairwise(asked["slow"])) >= 0.2
     assert len(asked["quick"]) >= 55
 
 
@@ -259,7 +266,7 @@ def test_a_unit_taken_away_while_it_is_asked_is_forgotten() -> None:
 
 
 def test_a_unit_in_trouble_is_only_told_bad() -> None:
-    bus = Bus({"t": (Job("t", 0, True, 2.0, 0),)})
+    bus = Bus({"t": (_job("t", 0, 2.0, 0, fire=True),)})
     bus.run(20.0)
     assert bus.asked == []
     assert 9 <= len(bus.bad("t")) <= 11

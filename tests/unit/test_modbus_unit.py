@@ -142,7 +142,10 @@ def test_what_a_silent_unit_said_before_is_never_told_again() -> None:
     play.unit.lost()
     told = play.unit.ended(job, 2.0, "timeout")
     assert told is not None
-    assert {value.point: (value.value, value.why) for value in told.values} == {"alarm": (True, ""), "far_alarm": (None, "timeout")}
+    assert {value.point: (value.value, value.why) for value in told.values} == {
+        "alarm": (True, ""),
+        "far_alarm": (None, "timeout"),
+    }
     told = play.unit.ended(job, 3.0, "timeout")
     assert told is not None
     assert {value.point: value.why for value in told.values} == {"alarm": "timeout", "smoke": "timeout"}
@@ -160,15 +163,16 @@ def test_a_lost_message_is_told_again_whole() -> None:
     assert len(play.poll()[0].values) == 3
 
 
+MOVED = Point(kind="bool", modbus=_holding(50, bit=3), poll_s=POLL_S)
 VERSIONED = replace(
     PANEL,
     points={"alarm": Point(kind="bool", modbus=_holding(0, bit=0), poll_s=POLL_S)},
     firmware=Firmware(
         base=("1.*", "1"),
         modbus=_holding(300),
-        revisions=(Revision(("2", "3"), "moved", points={"alarm": Point(kind="bool", modbus=_holding(50, bit=3), poll_s=POLL_S)}),),
+        revisions=(Revision(("2", "3"), "moved", points={"alarm": MOVED}),),
     ),
-)  # fmt: skip
+)
 
 
 def test_a_unit_is_read_by_the_layout_of_the_version_it_tells() -> None:
@@ -238,7 +242,7 @@ def test_the_test_mark_counts_in_its_own_poll_only() -> None:
 
 
 def test_on_a_serial_line_a_unit_that_failed_is_first_asked_what_no_late_answer_fits() -> None:
-    play = Play(PANEL, "rtu:///dev/ttyS0", words={n: 0 for n in range(1000)})
+    play = Play(PANEL, "rtu:///dev/ttyS0", words=dict.fromkeys(range(1000), 0))
     play.poll()
     sizes = {step.question.size for read in play.unit.layout.reads for step in read.steps}
     play.unit.lost()
@@ -253,9 +257,12 @@ def test_on_a_serial_line_a_unit_that_failed_is_first_asked_what_no_late_answer_
 def test_values_that_should_move_and_do_not_are_bad() -> None:
     watched = replace(
         PANEL,
-        points={"life": Point(modbus=_holding(0), poll_s=POLL_S, stuck_after_s=5.0), "alarm": Point(kind="bool", modbus=_holding(1, bit=0), poll_s=POLL_S)},
+        points={
+            "life": Point(modbus=_holding(0), poll_s=POLL_S, stuck_after_s=5.0),
+            "alarm": Point(kind="bool", modbus=_holding(1, bit=0), poll_s=POLL_S),
+        },
         life_check="life",
-    )  # fmt: skip
+    )
     play = Play(watched, words={0: 1, 1: 0})
     told = [each for _ in range(10) for each in play.poll()]
     assert {value.point: value.why for value in told[-1].values} == {"life": "stuck", "alarm": "life_check"}
