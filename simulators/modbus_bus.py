@@ -85,8 +85,10 @@ class Conversation:
         except BrokenStream:
             self._channel.close()
             return
-        for i, frame in enumerate(frames):
-            self._asked(frame, together=i > 0)
+        seen: set[int] = set()
+        for frame in frames:
+            self._asked(frame, together=frame.unit in seen)
+            seen.add(frame.unit)
         if self._bus.framing == "rtu":
             if self._quiet is not None:
                 self._quiet.cancel()
@@ -105,7 +107,7 @@ class Conversation:
             self._asked(frame, together=False)
 
     def _asked(self, frame: Frame, *, together: bool) -> None:
-        """`together`: the client sent this request in one piece with the one before, so it did not wait for the answer."""
+        """`together`: the client sent it in one piece with another for this unit, so it did not wait for the answer."""
         bus = self._bus
         unit = bus.units.get(frame.unit)
         if unit is None:

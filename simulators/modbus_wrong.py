@@ -179,7 +179,7 @@ class Late(Fault, frozen=True):
 
 
 class Held(Fault, frozen=True):
-    """It keeps its answers for `by_s` and then gives them all at once, in order, as a busy unit or a serial server's buffer does."""
+    """It keeps its answers for `by_s` and then gives all at once, in order, as a busy unit or a serial server's buffer does."""
 
     by_s: Seconds = 2.0
 
