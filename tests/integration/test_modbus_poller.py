@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 import pytest
 from msgspec.structs import replace
 
-from drivers.modbus.connection import Address, parse
 from drivers.modbus.poller import Poller
 from iotcore.clock import SystemClock
 from iotcore.errors import StoreFull
@@ -41,6 +40,9 @@ class Kept:
     q: Mapping[str, str]
     ts: int
     at_s: float
+    kind: str
+    fw: str
+    test: bool
 
 
 @dataclass(slots=True)
@@ -50,10 +52,22 @@ class Book:
     by_device: dict[str, list[Kept]] = field(default_factory=dict)
     full: bool = False
 
-    async def put(self, domain: str, device: str, values: Mapping[str, Scalar | None], q: Mapping[str, str], ts: int) -> None:
+    async def put(
+        self,
+        domain: str,
+        device: str,
+        values: Mapping[str, Scalar | None],
+        q: Mapping[str, str] | None = None,
+        ts: int | None = None,
+        *,
+        kind: str = "reading",
+        fw: str = "",
+        test: bool = False,
+    ) -> None:
         if self.full:
             raise StoreFull("disk full")
-        self.by_device.setdefault(device, []).append(Kept(domain, values, q, ts, time.monotonic()))
+        kept = Kept(domain, values, q or {}, ts or 0, time.monotonic(), kind, fw, test)
+        self.by_device.setdefault(device, []).append(kept)
 
     def of(self, device: str) -> list[Kept]:
         return self.by_device.get(device, [])
@@ -237,10 +251,10 @@ async def test_a_late_answer_is_never_taken_for_the_answer_to_the_next_question(
     ("answer", "why"),
     [
         (b"", "reset"),  # hangs up
-        (struct.pack(">HHHBBBH", 1, 0, 5, 1, 4, 2, 7), "wrong_reply"),  # function 4 instead of 3
-        (struct.pack(">HHHBBBH", 1, 0, 5, 1, 3, 2, 7), "wrong_reply"),  # one register instead of thirteen
-        (struct.pack(">HHHBBBH", 99, 0, 5, 1, 3, 2, 7), "timeout"),  # another transaction
-        (struct.pack(">HHHBBBH", 1, 0, 5, 9, 3, 2, 7), "timeout"),  # another unit
+        (struct.pack(">HHHBBBH", 1, 0, 5, 1, 4, 2, 7), "wrong_reply:function"),  # function 4 instead of 3
+        (struct.pack(">HHHBBBH", 1, 0, 5, 1, 3, 2, 7), "wrong_reply:length"),  # one register instead of thirteen
+        (struct.pack(">HHHBBBH", 99, 0, 5, 1, 3, 2, 7), "wrong_reply:transaction"),  # another transaction
+        (struct.pack(">HHHBBBH", 1, 0, 5, 9, 3, 2, 7), "wrong_reply:unit"),  # another unit
         (b"\x00\x01\x00", "timeout"),  # half a header
         (struct.pack(">HHHBB", 1, 0, 3, 1, 0x83) + b"\x04", "exception:4"),
     ],
@@ -312,23 +326,3 @@ async def test_a_full_outbox_is_counted_and_polling_goes_on() -> None:
         await until(lambda: poller.counters.not_kept >= 2, "counted")
         book.full = False
         await until(lambda: book.of("aqt-1"), "kept again")
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("tcp://10.0.0.5:1502?device_id=17", Address("10.0.0.5", 1502, 17)),
-        ("tcp://station.example", Address("station.example", 502, 1)),
-        ("tcp://[::1]:502/?device_id=0", Address("::1", 502, 0)),
-    ],
-)
-def test_connection_strings(text: str, address: Address) -> None:
-    assert parse(text) == address
-
-
-@pytest.mark.parametrize(
-    "text", ["", "tcp://", "udp://h:1", "tcp://h:1?unit=1", "tcp://h:1?device_id=256", "tcp://h:99999", "tcp://h/x"]
-)
-def test_connection_strings_that_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is not tcp:|out of range"):
-        parse(text)
