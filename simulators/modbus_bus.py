@@ -52,6 +52,11 @@ class Bus:
         for piece in [piece for piece in self._due if conversation in {None, piece.conversation}]:
             self._forget(piece).cancel()
 
+    def drop(self, unit: int) -> None:
+        """Forget what a slow unit has still to send."""
+        for piece in [piece for piece in self._due if piece.unit == unit and piece.slow is not None]:
+            self._forget(piece).cancel()
+
     def _sent(self, piece: _Piece, send: Callable[[_Piece], None]) -> None:
         self._forget(piece)
         send(piece)
@@ -116,7 +121,8 @@ class Conversation:
         limits = unit.spec.modbus
         if (limits is None or limits.one_request_at_a_time) and (together or bus.busy.get(frame.unit)):
             unit.overlapped += 1
-            self._channel.write(framed(bus.framing, frame._replace(pdu=pdus.refusal(frame.pdu, pdus.BUSY))))
+            if bus.framing == "tcp":  # on a serial line, who sends hears nothing
+                self._channel.write(framed("tcp", frame._replace(pdu=pdus.refusal(frame.pdu, pdus.BUSY))))
             return
         if limits is not None and self._loop.time() - bus.answered_s.get(frame.unit, -1e9) < limits.min_gap_ms / 1000.0:
             unit.hurried += 1
@@ -125,7 +131,7 @@ class Conversation:
         sending = None if unit.silent else (fault or SOUND).sent(answer)
         bus.before = answer.right
         if sending is not None:
-            self._send(frame.unit, unit.delay_s, sending, holds=bool(unit.delay_s or (fault or SOUND).holds_unit))
+            self._send(frame.unit, unit.delay_s, sending, fault)
 
     def _nobody(self, frame: Frame) -> None:
         if self._bus.framing == "tcp":  # a gateway says so; on a serial line nobody is there to say anything
@@ -134,17 +140,18 @@ class Conversation:
             for unit in self._bus.units.values():
                 unit.answer(frame.pdu)
 
-    def _send(self, unit: int, delay_s: float, sending: Sending, *, holds: bool) -> None:
+    def _send(self, unit: int, delay_s: float, sending: Sending, fault: Fault | None) -> None:
         bus = self._bus
         now_s = self._loop.time()
         first_s = now_s + delay_s + sending.after_s
         if sending.together:
             held_s = bus.together_s.get(unit, 0.0)
             first_s = bus.together_s[unit] = held_s + IN_ORDER_S if held_s > now_s else first_s
-        contents = [sending.content] if not sending.byte_s else [bytes((byte,)) for byte in sending.content]
-        pieces = [_Piece(self, unit, content, holds) for content in contents]
+        slow = fault if sending.byte_s else None
+        contents = [sending.content] if slow is None else [bytes((byte,)) for byte in sending.content]
+        pieces = [_Piece(self, unit, content, bool(delay_s or slow), slow) for content in contents]
         pieces[-1].last, pieces[-1].then = True, sending.then
-        if first_s <= now_s and not sending.byte_s:
+        if first_s <= now_s and slow is None:
             self._piece(pieces[0])
             return
         for i, piece in enumerate(pieces):
@@ -152,6 +159,9 @@ class Conversation:
 
     def _piece(self, piece: _Piece) -> None:
         bus = self._bus
+        if piece.slow is not None and piece.slow is not (bus.fault or bus.units[piece.unit].fault):
+            bus.drop(piece.unit)  # the fault is over: what it still held up is lost
+            return
         if piece.last:
             bus.answered_s[piece.unit] = self._loop.time()
         channel = self._channel
@@ -175,6 +185,7 @@ class _Piece:
     unit: int
     content: bytes
     holds: bool  # the unit is busy until they are out
+    slow: Fault | None = None  # which fault makes it one of many
     last: bool = False
     then: str = ""
 

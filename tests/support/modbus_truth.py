@@ -71,9 +71,20 @@ class Book:
 
     by_device: dict[str, list[Told]] = field(default_factory=dict)
 
-    async def put(self, domain: str, device: str, values: Mapping[str, Scalar | None], q: Mapping[str, str], ts: int) -> None:
-        del domain, ts
-        self.by_device.setdefault(device, []).append(Told(time.monotonic(), dict(values), dict(q)))
+    async def put(
+        self,
+        domain: str,
+        device: str,
+        values: Mapping[str, Scalar | None],
+        q: Mapping[str, str] | None = None,
+        ts: int | None = None,
+        *,
+        kind: str = "reading",
+        fw: str = "",
+        test: bool = False,
+    ) -> None:
+        del domain, ts, kind, fw, test
+        self.by_device.setdefault(device, []).append(Told(time.monotonic(), dict(values), dict(q or {})))
 
     def between(self, device: str, first_s: float, last_s: float = float("inf")) -> list[Told]:
         """Its readings of a stretch of time."""
