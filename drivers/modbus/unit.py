@@ -123,11 +123,15 @@ class Unit:
     def heard(self, purpose: Purpose, job: Job, step: int, reply: Reply, now_s: float) -> Outcome:
         """An answer of a living unit; `dead` and `ended` are for the others."""
         self._suspect = reply.fault is Fault.WRONG
-        if purpose is Purpose.PROBE:
+        if purpose is Purpose.PROBE and not self._suspect:
             return Outcome.STAY
         if purpose is Purpose.VERSION:
             return self._heard_version(reply, now_s)
         poll = self._polls.setdefault(job.group, _Poll())
+        if purpose is Purpose.PROBE:
+            poll.why = reply.why
+            poll.failures.update((point, reply.why) for point in self.layout.reads[job.group].points if point not in poll.values)
+            return Outcome.END
         asked = self.layout.reads[job.group].steps[step]
         if reply.why:
             poll.why = poll.why or reply.why
