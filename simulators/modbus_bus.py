@@ -53,9 +53,13 @@ class Bus:
             self._forget(piece).cancel()
 
     def drop(self, unit: int) -> None:
-        """Forget what a slow unit has still to send."""
-        for piece in [piece for piece in self._due if piece.unit == unit and piece.slow is not None]:
+        """Forget what a unit was sending slowly when that fault ended."""
+        for piece in [piece for piece in self._due if piece.unit == unit and piece.slow is not None and self.is_over(piece)]:
             self._forget(piece).cancel()
+
+    def is_over(self, piece: _Piece) -> bool:
+        """Whether the fault that made it a piece holds no more."""
+        return piece.slow is not (self.fault or self.units[piece.unit].fault)
 
     def _sent(self, piece: _Piece, send: Callable[[_Piece], None]) -> None:
         self._forget(piece)
@@ -118,6 +122,8 @@ class Conversation:
         if unit is None:
             self._nobody(frame)
             return
+        if bus.busy.get(frame.unit):
+            bus.drop(frame.unit)
         limits = unit.spec.modbus
         if (limits is None or limits.one_request_at_a_time) and (together or bus.busy.get(frame.unit)):
             unit.overlapped += 1
@@ -159,8 +165,7 @@ class Conversation:
 
     def _piece(self, piece: _Piece) -> None:
         bus = self._bus
-        if piece.slow is not None and piece.slow is not (bus.fault or bus.units[piece.unit].fault):
-            bus.drop(piece.unit)  # the fault is over: what it still held up is lost
+        if piece.slow is not None and bus.is_over(piece):
             return
         if piece.last:
             bus.answered_s[piece.unit] = self._loop.time()

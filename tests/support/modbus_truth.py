@@ -47,8 +47,9 @@ class TruthUnit:
     def _count(self) -> None:
         n = len(self.said_s)
         self.said_s.append(time.monotonic())
-        for point in self.device.spec.points:
-            self.device.set(point, float(self.number * 10_000 + DIGITS[point[0]] * 1000 + n % TURNS))
+        for block, address in BLOCKS.items():
+            word = self.number * 10_000 + DIGITS[block] * 1000 + n % TURNS
+            self.device.words.update(dict.fromkeys((("holding", address + i) for i in range(WIDTH)), word))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +92,10 @@ class Book:
         return [told for told in self.by_device.get(device, []) if first_s <= told.at_s < last_s]
 
 
-def lies(unit: TruthUnit, told: list[Told], oldest_s: float) -> list[str]:
-    """Every GOOD value that is not this unit's, not this point's, older than `oldest_s`, or older than one told before."""
+def lies(unit: TruthUnit, told: list[Told]) -> list[str]:
+    """Every GOOD value that is not this unit's, not this point's, or that the unit had said before the last reading was told."""
     found = []
-    last: dict[str, int] = {}
+    since_s = 0.0
     for reading in told:
         for point, value in reading.values.items():
             if point in reading.q:
@@ -104,20 +105,14 @@ def lies(unit: TruthUnit, told: list[Told], oldest_s: float) -> list[str]:
             of = (word // 10_000, word % 10_000 // 1000)
             if of != (unit.number, DIGITS[point[0]]):
                 found.append(f"{point} said {word}, which is of unit {of[0]}, block {of[1]}")
-                continue
-            n = _answer(unit, word % TURNS, reading.at_s)
-            if n < 0:
+            elif not (said_s := _said_s(unit, word % TURNS, reading.at_s)):
                 found.append(f"{point} said {word}, which the unit had not said")
-                continue
-            if (age_s := reading.at_s - unit.said_s[n]) > oldest_s:
-                found.append(f"{point} said {word}, {age_s:.3f} s old")
-            if n < last.get(point, -1):
-                found.append(f"{point} said {word} after {last[point]}")
-            last[point] = n
+            elif said_s < since_s:
+                found.append(f"{point} said {word}, {reading.at_s - said_s:.3f} s old: from before the last reading")
+        since_s = reading.at_s
     return found
 
 
-def _answer(unit: TruthUnit, n: int, before_s: float) -> int:
-    """Which answer of the unit a count of modulo TURNS is: the last of those said by then; -1: none."""
-    candidates = range(n, len(unit.said_s), TURNS)
-    return max((c for c in candidates if unit.said_s[c] <= before_s), default=-1)
+def _said_s(unit: TruthUnit, n: int, before_s: float) -> float:
+    """When the unit last gave an answer with this count, by then; 0 when it had not."""
+    return max((said_s for said_s in unit.said_s[n::TURNS] if said_s <= before_s), default=0.0)
