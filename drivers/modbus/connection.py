@@ -16,7 +16,7 @@ from pathlib import Path
 from pymodbus.transport.serialtransport import create_serial_connection
 
 from drivers.modbus import questions
-from drivers.modbus.link import RESET, Link
+from drivers.modbus.link import RESET, TLS_REFUSED, Link
 from drivers.modbus.questions import Fault, Question, ReadWriteRequest, Reply, WriteRequest
 from iotcore.specs.bus import Serial, of_limits
 from iotcore.specs.model import ModbusLimits
@@ -87,11 +87,13 @@ class Connection:
             if self._is_rtu:
                 await self._silence(link)
             reply = await link.ask(device_id, question, timeout_s)
+            if reply is RESET and self._line.scheme == "tls" and not link.answers:
+                reply = TLS_REFUSED  # TLS 1.3 lets a client finish before the server has looked at its certificate
         except asyncio.CancelledError:
             self.close()
             raise
         if reply.fault is not Fault.NONE and not reply.why.startswith("exception:"):
-            self.hangups += reply is RESET
+            self.hangups += reply is RESET or reply is TLS_REFUSED
             self.close()
         return reply
 

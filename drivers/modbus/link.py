@@ -16,15 +16,17 @@ from drivers.modbus.questions import Fault, Question, Reply
 
 TIMEOUT = Reply(why="timeout", fault=Fault.DEAD)
 RESET = Reply(why="reset", fault=Fault.DEAD)
+TLS_REFUSED = Reply(why="tls_refused", fault=Fault.LINE)
 LAST_TRANSACTION = 0xFFFF
 
 
 class Link(asyncio.Protocol):
-    """`heard_s` is the loop's time of the last byte; `unasked` counts the bytes that answered nothing."""
+    """`answers` counts what was answered, `unasked` the bytes that answered nothing; `heard_s` is the loop's time of the last."""
 
     def __init__(self, *, is_rtu: bool) -> None:
         self.lost = False
         self.heard_s = 0.0
+        self.answers = 0
         self.unasked = 0
         self._is_rtu = is_rtu
         self._loop = asyncio.get_running_loop()
@@ -83,6 +85,7 @@ class Link(asyncio.Protocol):
         else:
             heard = frames.heard_mbap(stream, self._transaction, self._unit, question)
         if heard.reply is not None:
+            self.answers += 1
             self._settle(heard.reply)
         else:
             self._stream, self._why = heard.left, heard.why or self._why
@@ -90,7 +93,7 @@ class Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
         self._transport = None
-        self._settle(Reply(why="tls_refused", fault=Fault.LINE) if isinstance(exc, ssl.SSLError) else RESET)
+        self._settle(TLS_REFUSED if isinstance(exc, ssl.SSLError) else RESET)
 
     def _too_late(self, waiting: asyncio.Future[Reply]) -> None:
         if not waiting.done():

@@ -137,7 +137,9 @@ def answer(question: Question, pdu: bytes) -> Reply:
         return Reply(words(question, pdu))
     if len(pdu) == 2 and pdu[0] == question.pdu[0] | EXCEPTION_BIT:  # noqa: PLR2004 - §7: the code and the exception's code
         return Reply(why=f"exception:{pdu[1]}", fault=Fault.DEAD if pdu[1] in GATEWAY_EXCEPTIONS else Fault.EXCEPTION)
-    return wrong("function" if not pdu or pdu[0] & ~EXCEPTION_BIT != question.pdu[0] else "length")
+    if not pdu or pdu[0] & ~EXCEPTION_BIT != question.pdu[0]:
+        return wrong("function")
+    return wrong("length" if question.returns else "echo")
 
 
 def wrong(what: str) -> Reply:

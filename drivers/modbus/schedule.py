@@ -7,9 +7,9 @@ A job is one group of a unit's points; its requests are asked one a turn, the jo
 of one unit delays a fire point by one request at most. Each job keeps its own grid (phase by the unit's name, spread over the
 interval), so a slow answer shifts nothing; grid points that have passed are skipped and counted, never caught up in a burst.
 
-Breaker: a unit that does not answer is asked one request an interval of its most frequent job, behind all living units and
-never twice in a row before one of them; once overdue by an interval, the probe goes before one bulk request. The first answer
-closes the breaker, and what was told bad without asking is read at once.
+Breaker: a unit that does not answer is asked one request an interval of its most frequent job, when no living unit is due; only
+if the living leave room for no probe at all, one goes before a bulk request each interval. The first answer closes the breaker,
+and what was told bad without asking is read at once.
 """
 
 from __future__ import annotations
@@ -44,7 +44,6 @@ class Turn(NamedTuple):
     job: Job
     step: int
     ask: bool
-    probe: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -76,7 +75,7 @@ class Schedule:
         self._free_s: dict[str, float] = {}  # unit → it bears no question before
         self._down = False
         self._retry_s = 0.0
-        self._last_probe = False
+        self._probed_s = -math.inf  # when a unit was last found silent
 
     @property
     def silent(self) -> frozenset[str]:
@@ -110,16 +109,12 @@ class Schedule:
             slot = self._told.popleft()
             self._plan(slot, now_s)
             return Turn(slot.job, 0, ask=False)
-        overdue = bool(self._probes) and now_s - self._probes[0].due_s >= self._probes[0].job.poll_s
-        order = (
-            (self._fire, self._probes, self._bulk) if overdue and not self._last_probe else (self._fire, self._bulk, self._probes)
-        )
-        for queue in order:
+        starved = (self._fire, self._probes, self._bulk)
+        for queue in starved if self._starves(now_s) else (self._fire, self._bulk, self._probes):
             slot_or_none = self._first(queue, now_s)
             if slot_or_none is not None:
-                self._last_probe = queue is self._probes
-                self.probes += self._last_probe
-                return Turn(slot_or_none.job, slot_or_none.step, ask=True, probe=self._last_probe)
+                self.probes += queue is self._probes
+                return Turn(slot_or_none.job, slot_or_none.step, ask=True)
         return None
 
     def wake_s(self) -> float | None:
@@ -166,6 +161,7 @@ class Schedule:
             return []
         unit = turn.job.unit
         self._silent.add(unit)
+        self._probed_s = now_s
         mine = [slot, *(other for other in self._slots[unit] if other is not slot and not other.waiting)]
         for other in mine:
             other.owed = other is not slot
@@ -216,6 +212,11 @@ class Schedule:
             return self._probes
         slot.owed = True
         return self._told
+
+    def _starves(self, now_s: float) -> bool:
+        """Whether living units left no room for any probe for a whole interval."""
+        first = self._probes[0] if self._probes else None
+        return first is not None and now_s - max(first.due_s, self._probed_s) >= first.job.poll_s
 
     def _first(self, queue: deque[_Slot], now_s: float) -> _Slot | None:
         return next((slot for slot in queue if self._free_s.get(slot.job.unit, 0.0) <= now_s), None)

@@ -6,7 +6,7 @@ import re
 from math import prod
 from typing import get_args
 
-from iotcore.errors import Problem
+from iotcore.errors import Problem, SpecError
 from iotcore.specs import firmware, raw, repeat, written_out
 from iotcore.specs.check_overlap import overlaps
 from iotcore.specs.check_point import point_problems
@@ -18,8 +18,12 @@ NAME = re.compile(get_args(Name)[1].pattern)
 WRITABLE = ("holding", "coil")
 
 
-def problems(spec: DeviceSpec, file: str) -> list[Problem]:
-    """Every broken rule of `spec` as it is written, in the order of its fields; [] when it is sound."""
+def checked(spec: DeviceSpec, file: str) -> DeviceSpec:
+    """The spec written out: addresses 0-based, repeats among its points.
+
+    Raises:
+        SpecError: with every broken rule of the spec as it is written, in the order of its fields.
+    """
     found = [*_whole(spec, file), *_notation(spec)]
     for path, point in written_out.points(spec):
         found += [(f"{path}{below}", reason) for below, reason in point_problems(spec, point)]
@@ -29,9 +33,13 @@ def problems(spec: DeviceSpec, file: str) -> list[Problem]:
     limits = spec.modbus or ModbusLimits()
     repeats = [problem for i, each in enumerate(spec.repeats) for problem in _repeat(f"repeats[{i}]", each, limits)]
     found += repeats
+    whole = spec
     if not repeats and not any(_notation(spec)):
-        found += _layouts(spec)
-    return [Problem(file, path, reason) for path, reason in dict.fromkeys(found)]
+        whole = written_out.expanded(written_out.normal(spec))
+        found += _layouts(spec, whole)
+    if found:
+        raise SpecError([Problem(file, path, reason) for path, reason in dict.fromkeys(found)])
+    return whole
 
 
 def _whole(spec: DeviceSpec, file: str) -> Found:
@@ -189,9 +197,8 @@ def _last(point: Point, limits: ModbusLimits) -> int:
     return (address or 0) + raw.width(wire) - 1
 
 
-def _layouts(spec: DeviceSpec) -> Found:
-    """Overlaps in each layout: the spec's own and those of its revisions."""
-    whole = written_out.expanded(written_out.normal(spec))
+def _layouts(spec: DeviceSpec, whole: DeviceSpec) -> Found:
+    """Overlaps in each layout of a spec that is written out: its own and those of its revisions."""
     twice = len(spec.points) + sum(map(_count, spec.repeats)) - len(whole.points)
     if twice:
         yield "repeats", f"make {twice} names that stand there already"
