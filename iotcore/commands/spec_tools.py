@@ -54,11 +54,12 @@ def named(name: str, folder: Path | None) -> DeviceSpec:
     """
     if name.endswith((".yaml", ".yml")) or "/" in name:
         return load.load_file(Path(name))
-    known = specs(folder)
-    if name not in known:
-        near = [model for model in known if name.lower() in model] or list(known)
-        raise StartError(f"There is no spec of {name!r}", f"There are: {', '.join(near)}.")
-    return known[name]
+    home = folder or load.shipped_folder()
+    known = sorted(path.stem for path in home.glob("*.yaml"))
+    if name not in known:  # the others are not read: one of them may be broken, and a large one takes its time
+        near = [model for model in known if name.lower() in model] or known
+        raise StartError(f"There is no spec of {name!r} in {home}", f"There are: {', '.join(near) or 'none'}.")
+    return load.load_file(home / f"{name}.yaml")
 
 
 def modbus_spec(name: str, folder: Path | None) -> DeviceSpec:

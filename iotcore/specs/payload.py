@@ -89,7 +89,9 @@ def _value(name: str, point: Point, said: Any, whole: tuple[Quality, str]) -> Va
         return Value(name, None, Quality.BAD, "missing" if found is paths.MISSING else "no_value")
     if point.json.number_in_text and isinstance(found, str):
         found = _in_text(found)
-    if not isinstance(found, (bool, int, float, str)) or (point.kind == "bool" and not point.true_when and type(found) is not bool):
+    if not isinstance(found, (bool, int, float, str)) or (
+        point.kind == "bool" and not point.true_when and type(found) is not bool
+    ):
         return Value(name, None, Quality.BAD, "wrong_type")  # 1 is not true, as in the wire contract
     return meaning.value(name, point, found, quality, why)
 

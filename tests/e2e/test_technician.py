@@ -9,6 +9,7 @@ from pymodbus import ModbusDeviceIdentification
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
+from iotcore.registry.store import open_registry
 from tests.support.ports import free_port
 from tests.support.technician import iotcore, said, served
 
@@ -158,6 +159,19 @@ async def test_a_write_takes_two_people_an_allow_list_and_is_seen_to_be_taken(tm
         shown = await said("modbus", "read", connection, "--model", str(pump / "acme-pump.yaml"), "-o", "json", cwd=tmp_path)
         assert shown.json["points"][0]["value"] == 25.0
         assert len((tmp_path / "modbus-writes.audit").read_text().splitlines()) == 3
+
+
+async def test_with_a_platform_the_allow_list_is_the_settings_and_the_audit_the_registry_s(tmp_path: Path, pump: Path) -> None:
+    async with served(str(pump / "acme-pump.yaml"), "--port", "0", cwd=tmp_path) as connection:
+        (tmp_path / "allow.yaml").write_text(PUMP_ALLOW.replace("CONNECTION", connection))
+        (tmp_path / "iotcore.toml").write_text('data = "data"\nspecs = "specs"\nmodbus_allow = "allow.yaml"\n')
+        write = ("modbus", "write", connection, "--command", "set_speed", "250", "--by", "lan", "--second", "minh")
+        done = await said(*write, cwd=tmp_path)
+        assert (done.code, "audited in the registry" in done.out) == (0, True), done.out + done.err
+    async with await open_registry(f"sqlite://{tmp_path / 'data' / 'registry.db'}") as registry:
+        assert [entry.deed.action for entry in await registry.audit_entries()] == ["modbus.write", "modbus.write.end"]
+        assert await registry.verify_audit() == []
+    assert not (tmp_path / "modbus-writes.audit").exists()
 
 
 def test_an_allow_list_that_lets_too_much_through_is_refused_with_everything_wrong(tmp_path: Path, pump: Path) -> None:
