@@ -55,7 +55,7 @@ def decode(spec: DeviceSpec, payload: bytes) -> Payload:
 
 
 def marked_test(spec: DeviceSpec, values: tuple[Value, ...]) -> bool:
-    """Whether the values say that somebody pressed a test button; a bad value says nothing, for the smoke beside it may be a fire."""
+    """Whether the values say that somebody pressed a test button. A bad value does not: the smoke beside it may be a fire."""
     mark = spec.test
     return mark is not None and any(
         value.point == mark.point and value.quality is Quality.GOOD and value.value in mark.values for value in values
