@@ -33,7 +33,7 @@ CREATE INDEX IF NOT EXISTS asked_target ON asked (device, target, at_ms);
 KNOWN = "SELECT device, target, value, state, reason, detail FROM asked WHERE id = ?"
 LAST = "SELECT max(at_ms) FROM asked WHERE device = ? AND target = ?"
 BEGIN = "INSERT OR IGNORE INTO asked VALUES (?, ?, ?, ?, ?, ?, ?, 'pending', '', '')"
-END = "UPDATE asked SET state = ?, reason = ?, detail = ? WHERE id = ?"
+END = "UPDATE asked SET state = ?1, reason = ?2, detail = ?3 WHERE id = ?4 AND (state = 'pending' OR ?1 = 'verified')"
 
 
 class WriteRecord:
@@ -76,7 +76,7 @@ class WriteRecord:
         return self.known(attempt.id)
 
     def end(self, id_: str, outcome: Outcome) -> None:
-        """How it ended. Raises StoreError."""
+        """How it ended; of two processes that looked at once, the one that saw it taken is right. Raises StoreError."""
         with self._translated():
             self._db.execute(END, (outcome.state, outcome.reason, outcome.detail, id_))
 

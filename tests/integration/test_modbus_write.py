@@ -233,6 +233,10 @@ async def test_two_processes_with_one_id_write_once(pump: Bench, tmp_path: Path)
         second.close()
     assert len(pump.pump.writes) == 1
     assert "verified" in {outcome.state for outcome in outcomes}
+    pump.record.end(ATTEMPT.id, Outcome("failed", "not_written"))  # the other one, later
+    kept = pump.record.known(ATTEMPT.id)
+    assert kept is not None
+    assert kept.state == "verified"
 
 
 async def test_the_registry_s_audit_chain_holds_the_attempts_too(pump: Bench, tmp_path: Path) -> None:
