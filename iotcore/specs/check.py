@@ -6,7 +6,7 @@ import re
 from math import prod
 from typing import get_args
 
-from iotcore.errors import Problem
+from iotcore.errors import Problem, SpecError
 from iotcore.specs import firmware, raw, repeat, written_out
 from iotcore.specs.check_overlap import overlaps
 from iotcore.specs.check_point import point_problems
@@ -16,11 +16,17 @@ from iotcore.specs.model import Command, DeviceSpec, ModbusLimits, Name, Point, 
 MOST_POINTS = 50_000  # of one model, expanded; the largest panel so far has 22,000
 NAME = re.compile(get_args(Name)[1].pattern)
 WRITABLE = ("holding", "coil")
+RESERVED_NAMES = frozenset({"quality", "test", "time"})  # what a store keeps beside the points of a reading
+RESERVED_SUFFIXES = ("_q", "_bad")
 
 
-def problems(spec: DeviceSpec, file: str) -> list[Problem]:
-    """Every broken rule of `spec` as it is written, in the order of its fields; [] when it is sound."""
-    found = [*_whole(spec, file), *_notation(spec)]
+def checked(spec: DeviceSpec, file: str) -> DeviceSpec:
+    """The spec written out: addresses 0-based, repeats among its points.
+
+    Raises:
+        SpecError: with every broken rule of the spec as it is written, in the order of its fields.
+    """
+    found = [*_whole(spec, file), *_names(spec), *_notation(spec)]
     for path, point in written_out.points(spec):
         found += [(f"{path}{below}", reason) for below, reason in point_problems(spec, point)]
     found += [*_mqtt(spec), *_references(spec), *_firmware(spec)]
@@ -29,9 +35,13 @@ def problems(spec: DeviceSpec, file: str) -> list[Problem]:
     limits = spec.modbus or ModbusLimits()
     repeats = [problem for i, each in enumerate(spec.repeats) for problem in _repeat(f"repeats[{i}]", each, limits)]
     found += repeats
+    whole = spec
     if not repeats and not any(_notation(spec)):
-        found += _layouts(spec)
-    return [Problem(file, path, reason) for path, reason in dict.fromkeys(found)]
+        whole = written_out.expanded(written_out.normal(spec))
+        found += _layouts(spec, whole)
+    if found:
+        raise SpecError([Problem(file, path, reason) for path, reason in dict.fromkeys(found)])
+    return whole
 
 
 def _whole(spec: DeviceSpec, file: str) -> Found:
@@ -48,6 +58,15 @@ def _whole(spec: DeviceSpec, file: str) -> Found:
         yield "repeats", f"have no meaning for protocol {spec.protocol}: there are no addresses to move"
     for i, wire in enumerate(spec.quality):
         yield from ((f"quality[{i}]{below}", reason) for below, reason in quality_problems(spec, wire))
+
+
+def _names(spec: DeviceSpec) -> Found:
+    """Names that a store gives to something else."""
+    for path, _ in written_out.points(spec):
+        name = path.rpartition(".")[2]
+        if name in RESERVED_NAMES or name.endswith(RESERVED_SUFFIXES):
+            reserved = [*sorted(RESERVED_NAMES), *(f"…{suffix}" for suffix in RESERVED_SUFFIXES)]
+            yield path, f"is a name that stores need ({', '.join(reserved)}): choose another"
 
 
 def _notation(spec: DeviceSpec) -> Found:
@@ -189,9 +208,8 @@ def _last(point: Point, limits: ModbusLimits) -> int:
     return (address or 0) + raw.width(wire) - 1
 
 
-def _layouts(spec: DeviceSpec) -> Found:
-    """Overlaps in each layout: the spec's own and those of its revisions."""
-    whole = written_out.expanded(written_out.normal(spec))
+def _layouts(spec: DeviceSpec, whole: DeviceSpec) -> Found:
+    """Overlaps in each layout of a spec that is written out: its own and those of its revisions."""
     twice = len(spec.points) + sum(map(_count, spec.repeats)) - len(whole.points)
     if twice:
         yield "repeats", f"make {twice} names that stand there already"
