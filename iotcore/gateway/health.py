@@ -15,6 +15,7 @@ from iotcore.specs.model import DeviceSpec
 from iotcore.wire.messages import Scalar
 
 MODEL = "iotcore-modbus-gateway"
+TOLD_UNITS = 10  # that fail, in the beat
 
 
 @dataclass(slots=True)
@@ -34,8 +35,8 @@ class Health:
         told: dict[str, Scalar | None] = {
             "uptime_s": self.clock.monotonic_s() - self.started_s,
             "units": float(len(self.children().devices)),
-            "units_failing": float(len(self.poller.failing)),
-            "not_kept": float(self.fire.outbox.failed + self.field.outbox.failed),
+            "units_failing": float(len(self.failing())),
+            "not_kept": float(self.poller.counters.not_kept + self.not_told),
         }
         for name, side in (("fire", self.fire), ("field", self.field)):
             if side.used:
@@ -45,6 +46,10 @@ class Health:
             told["reserve_kept"] = float(self.fire.outbox.in_reserve)
         return told
 
+    def failing(self) -> dict[str, str]:
+        """Device → why it is not read: refused (a fire budget, a bad connection), or its last poll failed."""
+        return {**self.poller.failing, **self.poller.refused}
+
     def state(self) -> dict[str, object]:
         """The same for the beat, which `iotcore doctor` reads."""
         sides = (self.fire, self.field)
@@ -53,7 +58,7 @@ class Health:
             "kept": sum(side.outbox.rows for side in sides),
             "evicted": sum(side.outbox.evicted for side in sides),
             "polls": self.poller.counters.polls,
-            "failing": dict(sorted(self.poller.failing.items())[:10]),
+            "failing": dict(sorted(self.failing().items())[:TOLD_UNITS]),
             "said": "; ".join(side.said for side in sides if side.said),
             "gateway": {point: value for point, value in self.values().items() if isinstance(value, float | bool)},
         }

@@ -94,7 +94,9 @@ async def serve(place: Place, settings: Settings, clock: Clock, voice: Voice) ->
         await stack.enter_async_context(field_box)
         fire_box.pressed = field_box.make_room
         fire, field = _side(place, BrokerName.FIRE, fire_box, clock), _side(place, BrokerName.FIELD, field_box, clock)
-        poller = Poller(place.children, Split(fire_box, field_box), clock, interval_s=settings.modbus_interval_s or None)
+        field.urgent = lambda: fire.pending
+        put, interval_s = Split(fire_box, field_box), settings.modbus_interval_s or None
+        poller = Poller(place.children, put, clock, interval_s=interval_s, certs=folder / "certs")
         health = Health(fire, field, poller, place.children, clock, clock.monotonic_s())
         voice.state = health.state
         async with asyncio.TaskGroup() as group:
@@ -102,8 +104,7 @@ async def serve(place: Place, settings: Settings, clock: Clock, voice: Voice) ->
             group.create_task(field.run())
             group.create_task(poller.run())
             if place.spec is not None:
-                interval_s = settings.modbus_interval_s or place.spec.interval_s
-                group.create_task(health.tell(place.gateway, place.spec, interval_s))
+                group.create_task(health.tell(place.gateway, place.spec, interval_s or place.spec.interval_s))
 
 
 def _side(place: Place, broker: BrokerName, outbox: Outbox, clock: Clock) -> Side:

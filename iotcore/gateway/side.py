@@ -24,8 +24,14 @@ class Side:
     upkeep: Upkeep
     endpoint: Callable[[Path], Endpoint]
     make_uplink: Callable[[Endpoint, Outbox], Uplink]
+    urgent: Callable[[], bool] = lambda: False  # whether something of the other side goes first
     used: bool = False  # whether this broker is spoken to at all
     uplink: Uplink | None = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether a live reading is on its way to the wire."""
+        return self.uplink.pending if self.uplink is not None else self.outbox.pending
 
     @property
     def connected(self) -> bool:
@@ -44,6 +50,7 @@ class Side:
         self.used = True
         file = await self.upkeep.first()
         uplink = self.uplink = self.make_uplink(self.endpoint(file), self.outbox)
+        uplink.urgent = self.urgent
 
         async def switch(following: Path) -> str:
             said = await uplink.go_over(self.endpoint(following))

@@ -60,7 +60,7 @@ async def test_a_fire_goes_at_once_through_a_flood_and_a_backlog_of_half_a_milli
             out, _ = await asyncio.wait_for(child.communicate(), 90.0)
             assert child.returncode == 0
     state = json.loads(out.splitlines()[-1])[1]
-    assert state["resent"] > 1_000, "the backlog went out meanwhile"
+    assert state["resent"] > 100, "the backlog went out meanwhile"
     assert state["published"] > state["resent"], "and new readings too"
     late = [taken.message.seq for taken in core.readings if taken.message.backlog]
     waits = sorted(taken.at_s - float(taken.message.values["sent_s"] or 0) for taken in core.readings)
