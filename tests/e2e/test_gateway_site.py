@@ -136,6 +136,12 @@ async def test_its_own_readings_say_how_it_is(city: City) -> None:
     assert 89.0 < health["fire_certificate_days"] <= 90.0
 
 
+async def test_the_doctor_on_the_gateway_finds_it_well(city: City) -> None:
+    findings = await city.site.doctor()
+    wanted = {"units", "fire certificate", "field certificate", "process modbus", "modbus units", "outbox"}
+    assert {name for name, well in findings.items() if well} >= wanted
+
+
 async def test_nobody_polls_the_units_of_another_gateway(city: City) -> None:
     assert city.platform.beating("modbus")  # modbus-1 runs beside the core, and has no children
     assert city.foreign.connections == 0
@@ -193,5 +199,9 @@ async def test_past_half_life_it_renews_both_certificates_and_goes_on_without_a_
     await city.until(site.receipted, SETTLE_S, "all is receipted")
     assert site.said()["gateway"]["fire_certificate_days"] > 89.0
     assert platform.rows("journal.db", "SELECT sum(count) FROM fault WHERE device = 'panel-1' AND reason = 'offline'") == before
+    await site.stop()
+    findings = await site.doctor()
+    assert not findings["process modbus"]
+    assert findings["fire certificate"]
     names = {path.name for path in (site.data / "certs").iterdir()}
     assert names == {f"{GW}-fire.pem", f"{GW}-field.pem"}

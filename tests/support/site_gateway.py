@@ -106,6 +106,12 @@ class SiteGateway:
         """Whether it is up and nothing waits for a receipt."""
         return self.up() and self.said().get("kept") == 0
 
+    async def doctor(self) -> dict[str, bool]:
+        """What the doctor on the gateway says of each thing."""
+        command = [sys.executable, "-m", "iotcore", "doctor", "-o", "json", "--config", str(self.config)]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
+        return {one["name"]: one["well"] for one in json.loads(done.stdout)}
+
     def rows(self, file: str, query: str) -> list[tuple[Any, ...]]:
         """What one of its outboxes holds; it must be stopped, for it owns its files alone."""
         with contextlib.closing(sqlite3.connect(self.data / file)) as connection:
