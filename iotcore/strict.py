@@ -6,7 +6,6 @@ msgspec stops at the first error; a person who mends a file wants all of them. T
 from __future__ import annotations
 
 import types
-from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
@@ -36,7 +35,6 @@ def convert(document: Any, to: type[T], file: str) -> T:
         raise ConfigError([Problem(file, "", str(error))]) from error
 
 
-@cache
 def _is_strict(to: type) -> bool:
     """Whether msgspec itself refuses every unknown key of `to` and of what it holds, so that a sound document needs no walk."""
     seen: list[Any] = [to]
