@@ -6,7 +6,8 @@ msgspec stops at the first error; a person who mends a file wants all of them. T
 from __future__ import annotations
 
 import types
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from functools import cache
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
 
@@ -21,7 +22,7 @@ def convert(document: Any, to: type[T], file: str) -> T:
     Raises:
         ConfigError: with every unknown key, missing key and wrong value of the document.
     """
-    if _is_strict(to):
+    if _is_strict(cast(Any, to)):
         try:
             return msgspec.convert(document, to)
         except msgspec.ValidationError:
@@ -35,7 +36,8 @@ def convert(document: Any, to: type[T], file: str) -> T:
         raise ConfigError([Problem(file, "", str(error))]) from error
 
 
-def _is_strict(to: type) -> bool:
+@cache
+def _is_strict(to: Any) -> bool:
     """Whether msgspec itself refuses every unknown key of `to` and of what it holds, so that a sound document needs no walk."""
     seen: list[Any] = [to]
     for kind in seen:  # it grows: whatever a field may hold is looked at too, once
