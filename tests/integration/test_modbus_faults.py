@@ -30,6 +30,8 @@ TIMEOUT_S = 0.25
 MARGIN_S = 0.2  # for the answers, and for the 250 others that are polled meanwhile
 WELL_S, WRONG_S, AFTER_S = 2.0, 10.0, 2.0  # before, during and after the faults
 KEPT = 0.9  # of the polls
+UNDISTURBED_S = 0.3  # a line without a fault is never polled later than this, on a machine that has time for it
+PLAYS = 3
 SPEC = truth_spec(TIMEOUT_S)
 Transport = Literal["tcp", "rtu+tcp", "rtu"]
 TRANSPORTS: tuple[Transport, ...] = ("tcp", "rtu+tcp", "rtu")
@@ -44,11 +46,6 @@ class Case:
     transport: Transport = "tcp"
     scope: Literal["unit", "line"] = "unit"
     told: bool = True
-
-    @property
-    def babbles(self) -> bool:
-        """Bytes that dribble onto a shared serial line fall into its neighbours' answers: those are bad then, never false."""
-        return self.fault == "slow:0.05" and self.transport != "tcp"
 
     def __str__(self) -> str:
         return f"{self.fault.replace(':', '-')}-{self.transport}-{self.scope}"
@@ -98,7 +95,7 @@ class Campaign:
 
     @functools.cached_property
     def margin_s(self) -> float:
-        """What may come on top of what the driver needs: as much as this machine, busy as it is, holds up undisturbed lines."""
+        """What may come on top of what the driver needs: MARGIN_S, and as long as this machine holds up undisturbed lines."""
         gaps = [
             later.at_s - earlier.at_s
             for transport in TRANSPORTS
@@ -110,6 +107,11 @@ class Campaign:
 
 @pytest.fixture(scope="module")
 def played() -> Campaign:
+    """The campaign, played again while the machine is too busy to tell a lost poll from a late one."""
+    for _ in range(PLAYS - 1):
+        found = asyncio.run(_play())
+        if found.margin_s < MARGIN_S + UNDISTURBED_S:
+            return found
     return asyncio.run(_play())
 
 
@@ -180,7 +182,7 @@ def test_trouble_is_told_within_one_interval_and_one_timeout(case: Case, played:
         assert [reading for reading in later if reading.is_good] == []  # and stays told until it is over
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.scope == "unit" and not case.babbles], ids=str)
+@pytest.mark.parametrize("case", [case for case in CASES if case.scope == "unit"], ids=str)
 def test_neighbours_on_the_line_keep_their_polls(case: Case, played: Campaign) -> None:
     line = played.lines[case]
     for number in UNITS[1:]:
