@@ -66,19 +66,24 @@ class RawUnit:
             await asyncio.wait(self._talks)
 
     async def on(self, port: str) -> None:
-        """Answer on a serial port instead, until cancelled; each question in a task of its own, as late answers need."""
+        """Answer on a serial port instead, until cancelled: each unit one question after the other, as units do."""
         end = os.open(port, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader()
         loop.add_reader(end, lambda: reader.feed_data(os.read(end, 1024)))
         tasks: set[asyncio.Task[None]] = set()
+        busy: dict[int, asyncio.Lock] = {}
 
         async def send(data: bytes) -> None:
             os.write(end, data)
 
+        async def in_turn(ask: Ask) -> None:
+            async with busy.setdefault(ask.unit, asyncio.Lock()):
+                await self._answer(ask, send)
+
         try:
             while True:
-                tasks.add(asyncio.create_task(self._answer(await self._ask(reader), send)))
+                tasks.add(asyncio.create_task(in_turn(await self._ask(reader))))
         finally:
             loop.remove_reader(end)
             os.close(end)
