@@ -177,8 +177,8 @@ class ModbusLine:
         self._ends = None
 
     def connection(self, device_id: int = 1) -> str:
-        """The connection string by which the registry knows a unit."""
-        return f"rtu://{self.path}?device_id={device_id}"
+        """The connection string by which the registry knows a unit; a pseudo-terminal takes no parity."""
+        return f"rtu://{self.path}?parity=N&device_id={device_id}"
 
     def write(self, content: bytes) -> None:
         """Send to the client."""
