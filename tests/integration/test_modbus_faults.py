@@ -227,7 +227,7 @@ def test_other_lines_keep_their_polls(transport: Transport, played: Campaign) ->
 
 def _undisturbed(played: Campaign) -> float:
     """Polls of a unit on a line without a fault, on this machine as busy as it is."""
-    return min(_good(played, played.lines[transport], number) for transport in UNENCRYPTED for number in UNITS)
+    return min(_good(played, played.lines[transport], number) for transport in TRANSPORTS for number in UNITS)
 
 
 def _good(played: Campaign, line: Line, number: int) -> int:
