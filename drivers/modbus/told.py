@@ -63,7 +63,7 @@ class Outgoing:
         self._counters = counters
         self._clock = clock
         self._waiting: deque[_Message] = deque()
-        self._wake = asyncio.Event()
+        self._idle: asyncio.Future[None] | None = None  # while `run` has nothing to do
 
     def tell(self, unit: Unit, told: Told) -> None:
         """Values of one moment: now. More than fit a message are told in several."""
@@ -81,13 +81,16 @@ class Outgoing:
             self._waiting.append(_Message(unit, values, q, ts, kind, unit.version, told.test))
         while len(self._waiting) > WAITING_LIMIT:
             self._lost(self._waiting.popleft())
-        self._wake.set()
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
 
     async def run(self) -> None:
         """Ends only by cancellation."""
+        loop = asyncio.get_running_loop()
         while True:
-            await self._wake.wait()
-            self._wake.clear()
+            if not self._waiting:
+                self._idle = loop.create_future()
+                await self._idle
             while self._waiting:
                 message = self._waiting.popleft()
                 unit = message.unit
