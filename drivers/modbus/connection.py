@@ -11,6 +11,7 @@ import asyncio
 import errno
 import socket
 import ssl
+import termios
 from pathlib import Path
 
 from pymodbus.transport.serialtransport import create_serial_connection
@@ -47,6 +48,7 @@ KINDS: tuple[tuple[type[Exception], str], ...] = (  # the first that fits
     (TimeoutError, "timeout"),
     (socket.gaierror, "unknown_host"),
     (ValueError, "bad_serial_settings"),
+    (termios.error, "bad_serial_settings"),  # no OSError: a port that has no parity, or not this speed
 )
 
 
@@ -127,7 +129,7 @@ class Connection:
         try:
             async with asyncio.timeout(timeout_s):
                 await self._open(link)
-        except (OSError, ssl.SSLError, ValueError) as error:
+        except (OSError, ssl.SSLError, ValueError, termios.error) as error:
             link.close()
             return Reply(why=_name(error), fault=Fault.LINE)
         except BaseException:

@@ -15,6 +15,7 @@ from iotcore.specs.model import DeviceSpec, Table
 from iotcore.specs.plan import Group, Request
 
 Key = tuple[Table, int]
+PROBES = 8  # lengths: an answer that is later than so many intervals is taken for a prompt one
 KEPT = 4096  # layouts of different specs, narrowings and firmware versions kept at a time
 
 
@@ -46,12 +47,12 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """All groups of a spec. `probe` is a question that no other one of it can be answered for: its answer has another length."""
+    """All groups of a spec. `probes` are questions whose answers are of lengths that no other one has, and each another one."""
 
     spec: DeviceSpec
     reads: tuple[Read, ...]
     version: Step | None
-    probe: Question | None
+    probes: tuple[Question, ...]
 
 
 @lru_cache(maxsize=KEPT)
@@ -61,7 +62,7 @@ def of(spec: DeviceSpec) -> Layout:
     version = plan.version_request(spec)
     step = None if version is None else Step(questions.read_of(version), _keys(version), (), spec, None)
     asked = [each.question for read in reads for each in read.steps] + ([step.question] if step else [])
-    return Layout(spec, reads, step, _probe(reads, asked))
+    return Layout(spec, reads, step, _probes(reads, asked))
 
 
 def _read(spec: DeviceSpec, group: Group) -> Read:
@@ -87,15 +88,19 @@ def _keys(request: Request) -> tuple[Key, ...]:
     return tuple((request.table, request.address + i) for i in range(request.count))
 
 
-def _probe(reads: tuple[Read, ...], asked: list[Question]) -> Question | None:
-    """A read where the unit has its first point, of a length that none of the others has."""
-    if not reads or not reads[0].steps:
-        return None
-    first = reads[0].requests[0]
+def _probes(reads: tuple[Read, ...], asked: list[Question]) -> tuple[Question, ...]:
+    """Shorter reads of what the longest request reads, which the unit surely has; if there are none, one that is longer."""
+    requests = [request for read in reads for request in read.requests]
+    if not requests:
+        return ()
+    longest = max(requests, key=lambda request: (request.count, -request.address))
     shapes = {(question.code, question.size) for question in asked}
+    found: list[Question] = []
     for count in range(1, questions.MAX_READ + 1):
-        if first.address + count <= 0x10000:  # noqa: PLR2004 - addresses are 16 bits
-            question = questions.read(first.table, first.address, count)
-            if (question.code, question.size) not in shapes:
-                return question
-    return None
+        if len(found) == PROBES or (found and count > longest.count) or longest.address + count > 0x10000:  # noqa: PLR2004 - 16 bits
+            break
+        question = questions.read(longest.table, longest.address, count)
+        if (question.code, question.size) not in shapes:
+            shapes.add((question.code, question.size))
+            found.append(question)
+    return tuple(found)

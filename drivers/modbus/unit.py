@@ -2,7 +2,7 @@
 
 A unit tells its version after each connection and each interval; until it has, and while it is one that its spec does not
 know, nothing of it is decoded and every point is bad. On a serial line a unit that failed is first asked a question of another
-length than all others, so that its late answers to them are known as such: there are no transaction ids.
+length than all others and than the one before, so that late answers are known as such: there are no transaction ids.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ class Unit:
         self._asks_version = self._base.version if not self.version and not trouble else None
         self._version_due_s = -1.0
         self._suspect = False
+        self._losses = 0  # questions that were not answered in time: the next probe has another length
         self._unknown = ""  # why nothing can be decoded: the firmware is unknown
         self._polls: dict[int, _Poll] = {}
         self._known: dict[tuple[int, int], tuple[Sequence[int], tuple[Value, ...]]] = {}  # the last words of a step, decoded
@@ -115,8 +116,9 @@ class Unit:
 
     def question(self, job: Job, step: int, now_s: float) -> tuple[Purpose, Question]:
         """What to ask in a turn for this step."""
-        if self._suspect and self.layout.probe is not None and self.address is not None and self.address.is_rtu:
-            return Purpose.PROBE, self.layout.probe
+        probes = self.layout.probes
+        if self._suspect and probes and self.address is not None and self.address.is_rtu:
+            return Purpose.PROBE, probes[self._losses % len(probes)]
         if self._asks_version is not None and (self._unknown or now_s >= self._version_due_s):
             return Purpose.VERSION, self._asks_version.question
         return Purpose.STEP, self.layout.reads[job.group].steps[step].question
@@ -124,12 +126,16 @@ class Unit:
     def heard(self, purpose: Purpose, job: Job, step: int, reply: Reply, now_s: float) -> Outcome:
         """An answer of a living unit; `dead` and `ended` are for the others."""
         self._suspect = reply.fault is Fault.WRONG
-        if purpose is Purpose.PROBE:
+        if purpose is Purpose.PROBE and not self._suspect:
             return Outcome.STAY
         if purpose is Purpose.VERSION:
             return self._heard_version(reply, now_s)
         poll = self._polls.setdefault(job.group, _Poll())
         read = self.layout.reads[job.group]
+        if purpose is Purpose.PROBE:
+            poll.why = reply.why
+            poll.failures.update((point, reply.why) for point in read.points if point not in poll.values)
+            return Outcome.END
         asked = read.steps[step]
         if reply.why:
             poll.why = poll.why or reply.why
@@ -158,6 +164,7 @@ class Unit:
     def lost(self) -> None:
         """It does not answer: what comes back may be late, and may be another unit, with another firmware."""
         self._suspect = True
+        self._losses += 1
         self.ask_version_again()
 
     def ask_version_again(self) -> None:
