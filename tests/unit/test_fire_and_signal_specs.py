@@ -69,10 +69,10 @@ def test_a_simulated_detector_can_be_on_fire_and_in_trouble_and_then_be_taken_ou
 
 def test_a_panel_is_read_in_a_request_for_each_hundred_points_and_never_across_unused_registers() -> None:
     groups = plan.groups(SPECS["notifier-modbus-gw"])
-    assert [(each.lane, each.poll_s, len(each.requests)) for each in groups] == [("fire", 2, 40), ("fire", 10, 1)]
-    assert {each.count for each in groups[0].requests} == {100, 59}
+    assert [(each.lane, each.poll_s, len(each.requests)) for each in groups] == [("fire", 3, 41)]
+    assert {each.count for each in groups[0].requests} == {100, 59, 1}
     fitted = repeat.narrow(SPECS["notifier-modbus-gw"], {"loop": (1, 2), "detector": (1, 60), "module": (1, 20)})
-    assert [each.count for each in plan.groups(fitted)[0].requests] == [60, 20, 60, 20]
+    assert [each.count for each in plan.groups(fitted)[0].requests] == [60, 20, 60, 20, 1]
 
 
 def test_a_life_check_that_stands_still_takes_every_zone_with_it_until_it_moves_again() -> None:
