@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import uvloop
+from msgspec.structs import replace
 from pymodbus.client import AsyncModbusTcpClient
 
 from benchmarks.modbus_units import CHANGING, many_files
@@ -46,12 +47,15 @@ from iotcore.wire.modbus_address import Line
 SECONDS = 3.0
 CONNECTIONS = (1, 100, 1000)
 ROUNDS = 3
+AT_ONCE_S = 1e-5  # a poll interval that has always passed
+WARM = 3  # readings of each unit before it counts
 HOST = "127.0.0.1"
 NOBODY = 2000  # from here on nobody listens on loopback
 FIRE_POLL_S, FIRE_TIMEOUT_S = 1.0, 0.5
 CHANGES = 60
 DEAD_BEHIND_THE_GATEWAY = 9
-SPEC = load.load_file(load.shipped_folder() / "vaisala-aqt530.yaml")
+PATIENT = ModbusLimits(timeout_s=30.0)  # a thousand at once on a busy machine are no failure of theirs
+SPEC = replace(load.load_file(load.shipped_folder() / "vaisala-aqt530.yaml"), modbus=PATIENT)
 READ = plan.requests(SPEC)[0]
 PANEL = DeviceSpec(
     model="panel", vendor="v", title="t", device_class="fire_panel", protocol="modbus", source="s", verified="v",
@@ -200,14 +204,15 @@ async def polled(ports: list[int], seconds: float, device_id: int) -> Rate:
     """The whole poller, each unit on a connection of its own, as often as it can."""
     addresses = {f"u{port}": f"tcp://{HOST}:{port}?device_id={device_id}" for port in ports}
     sink = Sink()
-    async with _polling(_directory(addresses, SPEC, "air"), sink, interval_s=len(ports) / 100_000.0) as running:
-        await asyncio.sleep(1.0 + seconds / 3.0)
-        polls, began_s, began_cpu_s = running.counters.polls, time.perf_counter(), time.process_time()
+    async with _polling(_directory(addresses, SPEC, "air"), sink, interval_s=AT_ONCE_S) as running:
+        while sink.puts < WARM * len(ports):  # noqa: ASYNC110 - the poller has nothing to wait for
+            await asyncio.sleep(0.1)
+        puts, began_s, began_cpu_s = sink.puts, time.perf_counter(), time.process_time()
         await asyncio.sleep(seconds)
-        polls = running.counters.polls - polls
-        rate = Rate(polls / (time.perf_counter() - began_s), (time.process_time() - began_cpu_s) / polls * 1e6)
-        if running.counters.failed or sink.puts < polls:
-            raise RuntimeError(f"{running.counters.failed} polls failed, and {sink.puts} readings came of {polls} and more")
+        puts = sink.puts - puts
+        rate = Rate(puts / (time.perf_counter() - began_s), (time.process_time() - began_cpu_s) / puts * 1e6)
+        if running.counters.failed:
+            raise RuntimeError(f"{running.counters.failed} polls failed")
     return rate
 
 

@@ -14,6 +14,7 @@ from iotcore.errors import StoreError
 from iotcore.reading import Quality, Scalar, Value
 
 VALUES_A_MESSAGE = 250
+ALWAYS_FIT = 40  # values, were each of them the longest text
 BYTES_A_MESSAGE = 48 * 1024  # a message holds 64 KiB with what else it says
 VALUE_BYTES = 40  # a number with its quotes, colons and commas
 TEXT_FACTOR = 3  # bytes of a character, on the safe side: Vietnamese letters in UTF-8
@@ -75,11 +76,11 @@ class Outgoing:
         kind = "event" if told.is_event else "reading"
         self._counters.events += told.is_event
         for part in parts(told.values):
-            values = {value.point: value.value for value in part}
+            values = {point: value for point, value, _, _ in part}
             q = {
-                value.point: f"{value.quality.value}:{value.why}" if value.why else value.quality.value
-                for value in part
-                if value.quality is not Quality.GOOD
+                point: f"{quality.value}:{why}" if why else quality.value
+                for point, _, quality, why in part
+                if quality is not Quality.GOOD
             }
             self._waiting.append(_Message(unit, values, q, ts, kind, unit.version[:LONGEST_FW], told.test))
         while len(self._waiting) > WAITING_LIMIT:
@@ -118,6 +119,9 @@ class Outgoing:
 
 def parts(values: tuple[Value, ...]) -> Iterator[tuple[Value, ...]]:
     """As many values together as fit a message."""
+    if 0 < len(values) <= ALWAYS_FIT:
+        yield values
+        return
     low = size = 0
     for i, value in enumerate(values):
         text = len(value.value) if isinstance(value.value, str) else 0

@@ -71,6 +71,11 @@ def exchange_s(both_bytes: int, serial: Serial) -> float:
     return both_bytes * serial.char_s + 2.0 * serial.gap_s
 
 
+def answer_s(serial: Serial | None) -> float:
+    """What is allowed for a unit to answer, without the time on the line."""
+    return SERIAL_ANSWER_S if serial else NETWORK_ANSWER_S
+
+
 class Asked(NamedTuple):
     """A unit as the budget sees it. `fire` are its fire requests by poll interval; `others` what else it is asked."""
 
@@ -83,8 +88,8 @@ class Asked(NamedTuple):
 
     def request_s(self, request: Request) -> float:
         """What a request that is answered takes of the bus."""
-        answer_s = on_the_line_s(request, self.serial) + SERIAL_ANSWER_S if self.serial else NETWORK_ANSWER_S
-        return answer_s + self.limits.min_gap_ms / 1000.0
+        line_s = on_the_line_s(request, self.serial) if self.serial else 0.0
+        return line_s + answer_s(self.serial) + self.limits.min_gap_ms / 1000.0
 
     def work_s(self) -> float:
         """All its fire requests, each once."""
