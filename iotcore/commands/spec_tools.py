@@ -207,7 +207,8 @@ def _page(spec: DeviceSpec, groups: Sequence[Group], rows: Sequence[Row], serial
         total_s = sum(row.takes_s for row in own)
         lines.append(f"  {'a round':<24}{'':>29}{bytes_:>7} bytes  {total_s:8.3f} s, {total_s / group.poll_s:.1%} of the bus")
     share = sum(row.takes_s / row.poll_s for row in rows)
-    lines += ["", f"share of the bus: {share:.1%}; each request counted with {bus.ANSWER_S * 1e3:g} ms until the unit answers"]
+    allowed_ms = bus.answer_s(serial) * 1e3
+    lines += ["", f"share of the bus: {share:.1%}; each request counted with {allowed_ms:g} ms until the unit answers"]
     return lines
 
 

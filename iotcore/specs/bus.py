@@ -24,7 +24,8 @@ ANSWER_BYTES = 5  # unit, function code, byte count, CRC 2, and the words
 GAP_CHARS = 3.5  # silence that ends a frame; Modbus over Serial Line 1.02, §2.5.1.1
 FAST_GAP_S = 0.00175  # the same above 19,200 baud
 FAST_BAUD = 19_200
-ANSWER_S = 0.05  # from question to answer without the time on the line: our own allowance
+NETWORK_ANSWER_S = 0.02  # from question to answer over a network: our own allowance
+SERIAL_ANSWER_S = 0.05  # the same on a serial line, without the time on the line: our own allowance
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,11 @@ def exchange_s(both_bytes: int, serial: Serial) -> float:
     return both_bytes * serial.char_s + 2.0 * serial.gap_s
 
 
+def answer_s(serial: Serial | None) -> float:
+    """What is allowed for a unit to answer, without the time on the line."""
+    return SERIAL_ANSWER_S if serial else NETWORK_ANSWER_S
+
+
 class Asked(NamedTuple):
     """A unit as the budget sees it. `fire` are its fire requests by poll interval; `others` what else it is asked."""
 
@@ -83,7 +89,7 @@ class Asked(NamedTuple):
     def request_s(self, request: Request) -> float:
         """What a request that is answered takes of the bus."""
         line_s = on_the_line_s(request, self.serial) if self.serial else 0.0
-        return line_s + ANSWER_S + self.limits.min_gap_ms / 1000.0
+        return line_s + answer_s(self.serial) + self.limits.min_gap_ms / 1000.0
 
     def work_s(self) -> float:
         """All its fire requests, each once."""

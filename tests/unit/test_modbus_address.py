@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from iotcore.errors import ConfigError
+from iotcore.registry import city
+from iotcore.specs import load
+from iotcore.specs.model import Firmware
 from iotcore.wire.modbus_address import Line, ModbusAddress, parse
 
 
@@ -89,3 +94,52 @@ def test_any_text_is_an_address_or_a_value_error(text: str) -> None:
     except ValueError:
         return
     assert 0 <= address.device_id <= 255
+
+
+SPECS = load.load_folder(load.shipped_folder())
+
+
+def _refusals(model: str, connection: str) -> list[str]:
+    document = {
+        "premises": [
+            {"id": "p", "name": "P", "address": "A", "latitude": 19.8, "longitude": 105.8, "account": "1001"},
+        ],
+        "devices": [
+            {"id": "gw", "title": "G", "model": "iotcore-modbus-gateway"},
+            {"id": "d", "title": "D", "model": model, "parent": "gw", "premises": "p", "connection": connection},
+        ],
+    }
+    try:
+        city.check(city.read(document), SPECS, city.Known())
+    except ConfigError as error:
+        return [f"{problem.path}: {problem.reason}" for problem in error.problems]
+    return []
+
+
+def test_the_registry_takes_what_fits_the_spec() -> None:
+    assert _refusals("notifier-modbus-gw", "rtu:///dev/ttyS0?device_id=1&loop=1-2&detector=1-60") == []
+    assert _refusals("vaisala-aqt530", "tls://h?identity=site-7&firmware=2.1") == []
+
+
+@pytest.mark.parametrize(
+    ("model", "connection", "reason"),
+    [
+        ("vaisala-aqt530", "", "begins with none of"),
+        ("vaisala-aqt530", "tcp://h:1?device_id=256", "device_id=256"),
+        ("vaisala-aqt530", "tcp://h:1?loop=1-2", "repeats nothing over 'loop'"),
+        ("notifier-modbus-gw", "tcp://h:1?loop=1-11", "loop 1 to 11 is outside 1 to 10"),
+        ("notifier-modbus-gw", "tcp://h:1?floor=1", "it knows: "),
+    ],
+)
+def test_the_registry_refuses_what_does_not_and_says_why(model: str, connection: str, reason: str) -> None:
+    (refusal,) = _refusals(model, connection)
+    assert refusal.startswith("devices[1].connection: ")
+    assert reason in refusal
+
+
+def test_the_registry_refuses_a_firmware_that_the_spec_does_not_know() -> None:
+    spec = replace(SPECS["vaisala-aqt530"], firmware=Firmware(base=("1.*",)))
+    entry = city.DeviceEntry("d", "D", spec.model, parent="gw", connection="tcp://h:1?firmware=2.0")
+    known = city.Known(devices={"gw": "iotcore-modbus-gateway"})
+    with pytest.raises(ConfigError, match=r"firmware=2\.0: vaisala-aqt530 knows no such version"):
+        city.check(city.City(devices=[entry]), SPECS | {spec.model: spec}, known)
