@@ -40,6 +40,7 @@ class City:
     receivers: Receivers
     panel: ModbusDevice
     foreign: ModbusServer
+    other_panel: ModbusDevice
     site: SiteGateway
 
     async def until(self, condition: Any, limit_s: float, what: str) -> None:
@@ -85,7 +86,8 @@ async def city(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[City]:
         panel = ModbusDevice(PANEL_DEVICE, {"alarm": False, "zone_2": False, "battery": 97})
         bus = await stack.enter_async_context(ModbusServer({1: panel}))
         station = await stack.enter_async_context(ModbusServer({1: ModbusDevice(SPECS[STATION])}))
-        foreign = await stack.enter_async_context(ModbusServer({1: ModbusDevice(PANEL_DEVICE)}))
+        other_panel = ModbusDevice(PANEL_DEVICE, {"alarm": False, "zone_2": False, "battery": 97})
+        foreign = await stack.enter_async_context(ModbusServer({1: other_panel}))
         platform = Platform(folder, arc_port=told.arc_port, cad_url=told.cad.url)
         platform.configure(specs=str(specs_with_panel(folder)))
         platform.import_city(_document(bus.connection(), station.connection(), foreign.connection()))
@@ -99,7 +101,7 @@ async def city(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[City]:
         site = SiteGateway(folder, platform, GW, units, **tokens)
         stack.push_async_callback(site.stop)
         await site.start()
-        yield City(platform, told, panel, foreign, site)
+        yield City(platform, told, panel, foreign, other_panel, site)
 
 
 async def test_it_enrols_itself_for_both_brokers_and_everything_it_reads_is_receipted(city: City) -> None:
@@ -174,6 +176,27 @@ async def test_a_fire_at_its_panel_is_one_incident_and_kill_9_in_the_middle_lose
     assert numbered - held <= stored <= numbered
     assert len(tracks) == 5
     await city.until(lambda: "offline" in city.faults("panel-1"), 5.0, "a goodbye is a trouble too")
+
+
+async def test_beside_the_core_a_fire_unit_registered_meanwhile_goes_to_the_fire_broker(city: City) -> None:
+    platform, told = city.platform, city.receivers
+    assert not (platform.data / "certs" / "modbus-1-fire.pem").exists()
+    panel = {"id": "panel-3", "title": "Tủ 3", "model": PANEL, "premises": "p2", "zone": "p2-z1", "parent": "modbus-1"}
+    await asyncio.to_thread(platform.import_city, {"devices": [{**panel, "connection": city.foreign.connection()}]})
+    await city.until(
+        lambda: ("panel-3",) in platform.rows("journal.db", "SELECT DISTINCT device FROM reading"),
+        20.0,
+        "its readings came",
+    )
+    root = x509.load_pem_x509_certificate((platform.data / "ca" / "fire" / "root.pem").read_bytes())
+    identity = load(platform.data / "certs" / "modbus-1-fire.pem", "modbus-1")
+    assert identity is not None
+    identity.certificate.verify_directly_issued_by(root)
+    issued = platform.rows("registry.db", "SELECT anchor FROM certificate WHERE cn = 'modbus-1' ORDER BY anchor")
+    assert issued == [("field",), ("fire",)]
+    before = set(told.arc_incidents())
+    city.other_panel.set("alarm", value=True)
+    await city.until(lambda: len(set(told.arc_incidents()) - before) == 1, 10.0, "its alarm is an incident of its own")
 
 
 async def test_past_half_life_it_renews_both_certificates_and_goes_on_without_a_trouble(city: City) -> None:
