@@ -61,7 +61,7 @@ class CoreStandIn:
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run())
-        await asyncio.wait_for(self._subscribed.wait(), 10.0)
+        await asyncio.wait_for(self._subscribed.wait(), 30.0)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
