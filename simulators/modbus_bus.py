@@ -154,8 +154,9 @@ class Conversation:
             held_s = bus.together_s.get(unit, 0.0)
             first_s = bus.together_s[unit] = held_s + IN_ORDER_S if held_s > now_s else first_s
         slow = fault if sending.byte_s else None
+        holds = slow is not None or (delay_s > 0.0 and not sending.after_s)  # who answers late has long been listening again
         contents = [sending.content] if slow is None else [bytes((byte,)) for byte in sending.content]
-        pieces = [_Piece(self, unit, content, bool(delay_s or slow), slow) for content in contents]
+        pieces = [_Piece(self, unit, content, holds, slow) for content in contents]
         pieces[-1].last, pieces[-1].then = True, sending.then
         if first_s <= now_s and slow is None:
             self._piece(pieces[0])

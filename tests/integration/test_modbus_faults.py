@@ -32,8 +32,9 @@ from tests.support.until import until
 CLOCK = SystemClock()
 INTERVAL_S = 1.0
 TIMEOUT_S = 0.25
-MARGIN_S = 0.2  # for the answers, and for the 250 others that are polled meanwhile
+MARGIN_S = 0.2  # for the answers, and for the 200 others that are polled meanwhile
 WELL_S, WRONG_S, AFTER_S = 2.0, 10.0, 2.0  # before, during and after the faults
+THINKS_S = 0.005  # of a unit before each answer: long enough for a second question to overlap
 KEPT = 0.9  # of the polls
 UNDISTURBED_S = 0.3  # a line without a fault is never polled later than this, on a machine that has time for it
 PLAYS = 3
@@ -41,7 +42,7 @@ SPEC = truth_spec(TIMEOUT_S)
 Transport = Literal["tcp", "tls", "rtu+tcp", "rtu"]
 TRANSPORTS: tuple[Transport, ...] = ("tcp", "tls", "rtu+tcp", "rtu")
 IDENTITY = "gateway"
-UNITS = (1, 2, 3)  # of a line; 1 is the faulty one
+UNITS = (1, 2)  # of a line; 1 is the faulty one
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,11 @@ class Campaign:
         ]
         return MARGIN_S + max(gaps) - INTERVAL_S
 
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether the machine has no time for this: not even lines without a fault are polled as they should be."""
+        return self.margin_s >= MARGIN_S + UNDISTURBED_S
+
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
@@ -126,9 +132,17 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
     folder = tmp_path_factory.mktemp("certs")
     for _ in range(PLAYS - 1):
         found = asyncio.run(_play(folder))
-        if found.margin_s < MARGIN_S + UNDISTURBED_S:
+        if not found.is_disturbed:
             return found
     return asyncio.run(_play(folder))
+
+
+@pytest.fixture
+def timed(played: Campaign) -> Campaign:
+    """The same, for what is about time and rates."""
+    if played.is_disturbed:
+        pytest.skip(f"this machine is too busy: lines without a fault were polled {played.margin_s - MARGIN_S:.1f} s late")
+    return played
 
 
 async def _play(certs: Path) -> Campaign:
@@ -139,6 +153,8 @@ async def _play(certs: Path) -> Campaign:
         for case in (*TRANSPORTS, *CASES):
             units = {number: TruthUnit(number, SPEC) for number in UNITS}
             devices = {number: unit.device for number, unit in units.items()}
+            for device in devices.values():
+                device.delay_s = THINKS_S
             bus = _bus(devices, case.transport if isinstance(case, Case) else case, tls)
             await stack.enter_async_context(bus)
             is_line = isinstance(case, Case) and case.scope == "line"
@@ -201,28 +217,28 @@ def test_no_value_is_ever_taken_for_another(case: Case, played: Campaign) -> Non
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.told], ids=str)
-def test_trouble_is_told_within_one_interval_and_one_timeout(case: Case, played: Campaign) -> None:
-    line = played.lines[case]
+def test_trouble_is_told_within_one_interval_and_one_timeout(case: Case, timed: Campaign) -> None:
+    line = timed.lines[case]
     for number in UNITS if case.scope == "line" else UNITS[:1]:
-        told = played.book.between(line.name(number), played.began_s, played.ended_s)
+        told = timed.book.between(line.name(number), timed.began_s, timed.ended_s)
         first_s = next((reading.at_s for reading in told if not reading.is_good), float("inf"))
         waits = len(UNITS) if case.scope == "line" else 1  # of a dead line each unit has its own timeout
-        assert first_s - played.began_s < INTERVAL_S + waits * TIMEOUT_S + played.margin_s
+        assert first_s - timed.began_s < INTERVAL_S + waits * TIMEOUT_S + timed.margin_s
         later = [reading for reading in told if reading.at_s >= first_s]
         assert [reading for reading in later if reading.is_good] == []  # and stays told until it is over
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.scope == "unit"], ids=str)
-def test_neighbours_on_the_line_keep_their_polls(case: Case, played: Campaign) -> None:
-    line = played.lines[case]
+def test_neighbours_on_the_line_keep_their_polls(case: Case, timed: Campaign) -> None:
+    line = timed.lines[case]
     for number in UNITS[1:]:
-        assert _good(played, line, number) >= KEPT * _undisturbed(played)
+        assert _good(timed, line, number) >= KEPT * _undisturbed(timed)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_other_lines_keep_their_polls(transport: Transport, played: Campaign) -> None:
+def test_other_lines_keep_their_polls(transport: Transport, timed: Campaign) -> None:
     for number in UNITS:
-        assert _good(played, played.lines[transport], number) >= KEPT * WRONG_S / (INTERVAL_S + played.margin_s - MARGIN_S)
+        assert _good(timed, timed.lines[transport], number) >= KEPT * WRONG_S / (INTERVAL_S + timed.margin_s - MARGIN_S)
 
 
 def _undisturbed(played: Campaign) -> float:
@@ -236,13 +252,20 @@ def _good(played: Campaign, line: Line, number: int) -> int:
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_it_is_read_again_within_one_interval_after_the_end(case: Case, played: Campaign) -> None:
-    line = played.lines[case]
+def test_it_is_read_again_within_one_interval_after_the_end(case: Case, timed: Campaign) -> None:
+    line = timed.lines[case]
     for number in UNITS:
-        told = played.book.between(line.name(number), played.ended_s)
+        told = timed.book.between(line.name(number), timed.ended_s)
         first_s = next((reading.at_s for reading in told if reading.is_good), float("inf"))
-        assert first_s - played.ended_s < INTERVAL_S + played.margin_s
+        assert first_s - timed.ended_s < INTERVAL_S + timed.margin_s
         assert all(reading.is_good for reading in told if reading.at_s > first_s)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.fault.startswith("slow")], ids=str)
+def test_no_unit_is_asked_while_it_answers(case: Case, played: Campaign) -> None:
+    units = played.lines[case].units.values()
+    assert [unit.device.overlapped for unit in units] == [0] * len(UNITS)
+    assert min(unit.device.reads for unit in units) > 0
 
 
 async def test_a_port_that_takes_no_parity_is_bad_and_stops_nobody() -> None:

@@ -12,7 +12,7 @@ from drivers.modbus.poller import Poller
 from iotcore.clock import SystemClock
 from iotcore.reading import Quality, Scalar, Value
 from iotcore.registry.directory import Binding, Directory
-from iotcore.specs import decode, repeat
+from iotcore.specs import decode
 from iotcore.specs.model import DeviceSpec
 from iotcore.wire.topics import DOMAIN_OF_CLASS
 from simulators.modbus_device import ModbusDevice, ModbusLine, ModbusServer
@@ -22,12 +22,6 @@ from tests.unit.test_spec_invariants import MODBUS, comes_back, samples
 
 CLOCK = SystemClock()
 DEVICE = "c"  # a name whose first poll comes early: when it comes hangs on the name
-POLL_S = 5.0  # at which a panel of LOOPS keeps its fire budget; one fitted to its last detector is refused, with the arithmetic
-LOOPS = (1, 4)
-FITTED = {
-    name: repeat.narrow(spec, {"loop": LOOPS}) if any("loop" in each.over for each in spec.repeats) else spec
-    for name, spec in MODBUS.items()
-}
 SMALL = {name: spec for name, spec in MODBUS.items() if len(spec.points) < 100}  # the others take minutes at 9,600 baud
 WITHIN_S = 30.0  # for the largest panel on a slow machine
 
@@ -56,7 +50,7 @@ def _values(spec: DeviceSpec, number: int) -> dict[str, Scalar | None]:
     return chosen
 
 
-@pytest.mark.parametrize("spec", FITTED.values(), ids=FITTED)
+@pytest.mark.parametrize("spec", MODBUS.values(), ids=MODBUS)
 async def test_what_a_unit_measures_is_what_the_driver_tells(spec: DeviceSpec) -> None:
     await _there_and_back(spec, "tcp")
 
@@ -74,7 +68,7 @@ async def _there_and_back(spec: DeviceSpec, transport: str) -> None:
     async with bus:
         domain = DOMAIN_OF_CLASS[spec.device_class]
         directory = Directory({DEVICE: Binding(DEVICE, DEVICE, spec, domain, "modbus-1", "active", connection=bus.connection(1))})
-        polling = asyncio.create_task(Poller(lambda: directory, latest.book.put, CLOCK, interval_s=POLL_S).run())
+        polling = asyncio.create_task(Poller(lambda: directory, latest.book.put, CLOCK).run())
         try:
             await until(lambda: len(latest.values()) == len(spec.points), WITHIN_S)
         finally:

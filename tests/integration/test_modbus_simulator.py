@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
 import struct
 import time
@@ -230,16 +231,18 @@ async def test_a_broadcast_is_obeyed_by_all_and_answered_by_nobody() -> None:
 
 async def _serial(path: str, request: bytes, size: int, within_s: float = 2.0) -> bytes:
     """What a client of plain bytes hears on a serial port: at most `size` bytes."""
-
-    def converse() -> bytes:
-        import serial  # noqa: PLC0415 - the port is opened where it may block
-
-        with serial.Serial(path, 19200, timeout=within_s) as port:
-            port.write(request)
-            heard: bytes = port.read(size)
-            return heard
-
-    return await asyncio.to_thread(converse)
+    port = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    heard = bytearray()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(port, lambda: heard.extend(os.read(port, 256)))
+    try:
+        os.write(port, request)
+        with contextlib.suppress(TimeoutError):
+            await until(lambda: len(heard) >= size, within_s)
+    finally:
+        loop.remove_reader(port)
+        os.close(port)
+    return bytes(heard)
 
 
 async def test_modbus_security_takes_no_client_without_a_certificate(tmp_path: Path) -> None:

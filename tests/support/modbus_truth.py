@@ -14,15 +14,14 @@ from iotcore.reading import Scalar
 from iotcore.specs.model import DeviceSpec, ModbusLimits, ModbusWire, Point
 from simulators.modbus_device import ModbusDevice
 
-BLOCKS = {"a": 0, "b": 200, "c": 400}  # point → its first register; more than any hole that is read across
-DIGITS = {"a": 1, "b": 2, "c": 3}
+BLOCKS = {"a": 0, "b": 200}  # point → its first register; more than any hole that is read across
+DIGITS = {"a": 1, "b": 2}
 WIDTH = 3  # registers of a block: point a is a0, a1 and a2
-LAST_UNIT = 5  # 5 · 10000 + 3 · 1000 + 999 still fits a word
 TURNS = 1000
 
 
 def truth_spec(timeout_s: float) -> DeviceSpec:
-    """Three blocks of three registers: three questions a poll, alike in all but their address."""
+    """Two blocks of three registers: two questions a poll, alike in all but their address."""
     points = {
         f"{block}{i}": Point(modbus=ModbusWire("holding", address + i, "uint16"))
         for block, address in BLOCKS.items()

@@ -15,7 +15,7 @@ import pytest
 PACKAGES = {  # program → Debian package; the same list as in .ci/services
     "chromium": "chromium",
     "curl": "curl",
-    "gcc": "gcc",
+    "gcc": "build-essential",
     "influxd": "influxdb",
     "initdb": "postgresql",
     "mbpoll": "mbpoll",
