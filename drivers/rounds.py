@@ -4,27 +4,25 @@ A round goes over all kept rows, oldest first; the first begins at connection, t
 At most `window` rows of it are out without a receipt, so that a core which is away finds a bounded pile of repeats; a row that
 is never receipted leaves the window after `resend_s` and does not hold up those behind it.
 
-Pure: no clock, no I/O. Times are seconds on the caller's monotonic clock.
+Pure: no clock, no I/O. Times are seconds on the outbox's clock (`Outbox.now_s`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from drivers.outbox import Row
+from drivers.outbox.rows import BEGIN, Key, Row
 
 RESEND_S = 30.0  # wire contract, Payloads: unreceipted readings are sent again after reconnect and after 30 s
 REFUSED_RETRY_S = 2.0  # the broker had no subscriber, or no room: soon again, but not in a tight loop
 WINDOW = 500  # as many as one array of the wire contract
-
-Key = tuple[str, str, int]  # device, boot, seq
 
 
 class Rounds:
     """The rounds of one connection, which began at `now_s` with boot id `boot`."""
 
     def __init__(self, boot: str, now_s: float, *, resend_s: float = RESEND_S, window: int = WINDOW) -> None:
-        self.cursor = 0  # id of the last row that this round is done with
+        self.cursor = BEGIN  # id of the last row that this round is done with
         self._boot = boot
         self._connected_s = now_s
         self._resend_s = resend_s
@@ -37,7 +35,7 @@ class Rounds:
     def room(self, now_s: float) -> int:
         """How many rows may be sent now: 0 between two rounds, or while the window is full of unreceipted ones."""
         if not self._going and now_s >= self.next_s(now_s):
-            self._going, self._began_s, self._soon_s, self.cursor = True, now_s, None, 0
+            self._going, self._began_s, self._soon_s, self.cursor = True, now_s, None, BEGIN
         if len(self._out) >= self._window:
             self._out = {key: until_s for key, until_s in self._out.items() if until_s > now_s}
         return max(0, self._window - len(self._out)) if self._going else 0
@@ -60,13 +58,12 @@ class Rounds:
 
     def sent(self, row: Row, now_s: float) -> None:
         """`row` went out again."""
-        self._out[row.device, row.boot, row.seq] = now_s + self._resend_s
+        self._out[row.key] = now_s + self._resend_s
 
     def refused(self, row: Row, now_s: float) -> None:
         """The broker did not take `row`: it is due again soon, and stays in the window until then."""
-        key = (row.device, row.boot, row.seq)
-        if key in self._out or len(self._out) < self._window:
-            self._out[key] = now_s + REFUSED_RETRY_S
+        if row.key in self._out or len(self._out) < self._window:
+            self._out[row.key] = now_s + REFUSED_RETRY_S
         if self._soon_s is None:
             self._soon_s = now_s + REFUSED_RETRY_S
 
@@ -76,7 +73,7 @@ class Rounds:
             del self._out[key]
 
     def _due(self, row: Row, now_s: float) -> bool:
-        until_s = self._out.get((row.device, row.boot, row.seq))
+        until_s = self._out.get(row.key)
         if until_s is not None:
             return until_s <= now_s
         went_out_live = row.boot == self._boot and row.put_s >= self._connected_s

@@ -2,7 +2,7 @@
 
 fire       fire broker → rules → journal → dispatch        (run_fire)
 telemetry  both brokers → spool → store                    (run_telemetry)
-modbus     Modbus units → outbox → field broker            (run_modbus)
+modbus     Modbus units → outboxes → both brokers         (run_modbus)
 web        page, live stream, enrolment                    (run_web)
 keeper     revocation lists, watchdog over dispatch        (run_keeper)
 broker-*   one Mosquitto (or amqtt), when we run it        (brokers.run: starts without all of this)
@@ -16,14 +16,10 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from drivers.modbus.poller import Poller
 from drivers.mqtt.canonical import decode
 from drivers.mqtt.ingest import Ingest
-from drivers.outbox import Outbox
-from drivers.uplink import Uplink
-from iotcore import __version__
 from iotcore.alarms import rules as fire_rules
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
@@ -32,18 +28,18 @@ from iotcore.dispatch.cad_webhook import WebhookChannel
 from iotcore.dispatch.outbox import Channel, Dispatcher
 from iotcore.dispatch.sia_dc09 import Dc09Channel
 from iotcore.errors import ConfigError, StoreError
+from iotcore.gateway import central, site
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
 from iotcore.journal.recent import RecentReadings
 from iotcore.keeper import Keeper, overdue_notices
 from iotcore.process import home
-from iotcore.process.follow import POLL_S, Follower, follow_intents
-from iotcore.process.serve import BEAT_S, beat, beats
+from iotcore.process.follow import Follower, follow_intents
+from iotcore.process.serve import beat, beats
 from iotcore.provision.acl import UP, BrokerName
 from iotcore.provision.broker import choose, refresh_crl
 from iotcore.provision.ca import Anchor, IssuedCertificate
 from iotcore.provision.enroll import Enrolment
-from iotcore.provision.gateway import ensure_gateway
 from iotcore.registry.records import Certificate, Intent
 from iotcore.registry.store import Registry, open_registry
 from iotcore.settings import Dc09Receiver, Settings
@@ -218,34 +214,20 @@ async def run_telemetry(settings: Settings) -> None:
 
 
 async def run_modbus(settings: Settings) -> None:
-    """The central Modbus driver: a gateway like any other, that happens to run beside the core."""
+    """A gateway to Modbus units: at a site by the settings' [gateway], else the one beside the core."""
     clock = SystemClock()
-    gateway = settings.modbus_gateway
-    state: dict[str, Any] = {"connected": True, "waiting": f"for a gateway device named {gateway} in the registry"}
+    if settings.gateway is not None:
+        await site.run(settings, settings.gateway, specs_of(settings), clock)
+        return
     async with _registry(settings, clock) as (registry, follower), asyncio.TaskGroup() as group:
         group.create_task(follower.run())
-        group.create_task(beat(settings.folder, "modbus", clock, lambda: state))
-        while gateway not in follower.directory.devices:  # noqa: ASYNC110 - the registry is polled, see Follower
-            await asyncio.sleep(POLL_S)
-        await _own_gateway(settings, registry, gateway, clock)
-        broker = home.endpoint(settings, BrokerName.FIELD, gateway)
-        version = _version(settings, BrokerName.FIELD)
-        async with Outbox(settings.folder / "outbox-modbus.db", clock) as outbox, asyncio.TaskGroup() as driver:
-            uplink = Uplink(broker, gateway, outbox, clock, protocol=version, firmware=__version__)
-            poller = Poller(lambda: follower.directory, outbox.put, clock, interval_s=settings.modbus_interval_s or None)
-            driver.create_task(uplink.run())
-            driver.create_task(poller.run())
-            while True:
-                polls = poller.counters.polls
-                state = {"connected": uplink.connected, "kept": outbox.rows, "polls": polls, "evicted": outbox.evicted}
-                await asyncio.sleep(BEAT_S)
-
-
-async def _own_gateway(settings: Settings, registry: Registry, gateway: str, clock: Clock) -> None:
-    """The driver's own certificate, of the field anchor: made here, where the authority is, and recorded like any other."""
-    issued = ensure_gateway(home.authority(settings, clock), settings.folder / "certs", gateway, Anchor.FIELD, clock)
-    if issued is not None:
-        await registry.record_certificate(_recorded(issued), "modbus")
+        await central.run(
+            settings,
+            directory=lambda: follower.directory,
+            record=lambda issued: registry.record_certificate(_recorded(issued), "modbus"),
+            protocol=lambda name: _version(settings, name),
+            clock=clock,
+        )
 
 
 async def run_web(settings: Settings) -> None:

@@ -179,10 +179,11 @@ def _run(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     from iotcore.clock import SystemClock
-    from iotcore.commands.doctor import examine
+    from iotcore.commands import doctor, doctor_site
 
     logging.getLogger().setLevel(logging.CRITICAL)
-    findings = asyncio.run(examine(_settings(options), SystemClock()))
+    settings = _settings(options)
+    findings = asyncio.run((doctor_site if settings.gateway else doctor).examine(settings, SystemClock()))
     if options.output == "json":
         _say(json.dumps([finding.plain() for finding in findings], ensure_ascii=False, indent=2))
     else:

@@ -80,6 +80,25 @@ class Web(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     language: Literal["vi", "en"] = "vi"
 
 
+class Outbox(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a gateway keeps until the core has it. Beyond a limit the oldest goes, and is counted; no fire for the rest."""
+
+    max_bytes: Annotated[int, Meta(ge=1_000_000)] = 200_000_000
+    fire_max_bytes: Annotated[int, Meta(ge=1_000_000)] = 50_000_000
+    max_age_s: Annotated[int, Meta(ge=3_600)] = 30 * 86_400
+
+
+class Gateway(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A gateway at a site, away from the core: `iotcore run modbus` there has no registry and no authority, and enrols itself."""
+
+    id: Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
+    units: str
+    est_url: Annotated[str, Meta(pattern=r"^https://[^\s/?#]+/?$")]
+    trust: str
+    fire_token: str = ""
+    field_token: str = ""
+
+
 class Dc09Receiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="sia_dc09", tag_field="kind"):
     """An alarm receiving centre that speaks SIA DC-09 over TCP. `key`: 16, 24 or 32 characters, or "" for plain frames."""
 
@@ -113,6 +132,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     registry: Registry = Registry()
     web: Web = Web()
     receivers: list[Dc09Receiver | WebhookReceiver] = []
+    outbox: Outbox = Outbox()
+    gateway: Gateway | None = None
     modbus_gateway: str = "modbus-1"  # the gateway device that the central Modbus driver publishes as
     modbus_allow: str = ""  # allow-list of Modbus writes (docs/technician.md); "" means that nothing is ever written
     modbus_interval_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0  # poll every unit this often; 0: as its spec says

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from msgspec import inspect
@@ -46,6 +46,15 @@ WORDS = {
     "Web.est_names": "Names and addresses in its certificate; the first stands in device certificates as the place of the "
     "revocation lists.",
     "Web.language": "Language of the page until its reader chooses another.",
+    "Outbox.max_bytes": "How much of everything but fire may wait on disk for the core.",
+    "Outbox.fire_max_bytes": "How much of fire may wait, in a file of its own.",
+    "Outbox.max_age_s": "How long either may wait, in seconds.",
+    "Gateway.id": "The gateway device, as the core's registry knows it: the name of its certificates.",
+    "Gateway.units": "File with the Modbus units that it polls (YAML or TOML), see [gateway.md](gateway.md).",
+    "Gateway.est_url": "The core's enrolment listener: `https://host:8443`.",
+    "Gateway.trust": "PEM file with the core's service root: whom the gateway trusts, brokers and enrolment alike.",
+    "Gateway.fire_token": "One-time token for the first fire certificate; needed once, and only with fire units. A secret.",
+    "Gateway.field_token": "One-time token for the first field certificate; needed once. A secret.",
     "Dc09Receiver.name": "What the receiver is called in incidents, logs and variables.",
     "Dc09Receiver.host": "Address of the receiver.",
     "Dc09Receiver.port": "Port of the receiver.",
@@ -102,15 +111,23 @@ def _sections() -> Iterator[tuple[str, type[msgspec.Struct], str]]:
     for field in msgspec.structs.fields(settings.Settings):
         if field.type is settings.Brokers:
             yield "`[brokers.fire]` and `[brokers.field]`", settings.Broker, "brokers.*."
-        elif isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
-            yield f"`[{field.name}]`", field.type, f"{field.name}."
+        elif (struct := _table(field)) is not None:
+            yield f"`[{field.name}]`", struct, f"{field.name}."
     for receiver in (settings.Dc09Receiver, settings.WebhookReceiver):
         yield f'`[[receivers]]` with `kind = "{receiver.__struct_config__.tag}"`', receiver, ""
 
 
 def _is_section(field: msgspec.structs.FieldInfo) -> bool:
     """Whether a field of Settings is a table of its own rather than a value."""
-    return field.name == "receivers" or (isinstance(field.type, type) and issubclass(field.type, msgspec.Struct))
+    return field.name == "receivers" or _table(field) is not None
+
+
+def _table(field: msgspec.structs.FieldInfo) -> type[msgspec.Struct] | None:
+    """The Struct that a field holds, perhaps none of it: `Gateway | None`."""
+    for each in get_args(field.type) or (field.type,):
+        if isinstance(each, type) and issubclass(each, msgspec.Struct):
+            return each
+    return None
 
 
 def _said(struct: type[msgspec.Struct]) -> list[str]:

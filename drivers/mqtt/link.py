@@ -111,6 +111,11 @@ class Link(aiomqtt.Client):
         self._offered[sent.mid] = answer
         return answer
 
+    async def settled(self, limit_s: float) -> None:
+        """Wait until the broker has answered everything that was offered, at most `limit_s`."""
+        if self._offered:
+            await asyncio.wait(list(self._offered.values()), timeout=limit_s)
+
     def _on_publish(self, client: paho.Client, userdata: Any, mid: int, reason_code: ReasonCode, properties: Properties) -> None:
         super()._on_publish(client, userdata, mid, reason_code, properties)
         answer = self._offered.pop(mid, None)

@@ -53,8 +53,8 @@ class Finding:
 async def examine(settings: Settings, clock: Clock) -> list[Finding]:
     """Look at everything; one thing that fails keeps nobody from looking at the next."""
     checks: list[tuple[str, str, Callable[[], Awaitable[Finding]]]] = [
-        ("data folder", "Free disk space, or mend the folder's permissions.", lambda: _disk(settings)),
-        ("clock", "Let the machine keep time: timedatectl set-ntp true.", lambda: _clock(clock)),
+        ("data folder", "Free disk space, or mend the folder's permissions.", lambda: disk_check(settings)),
+        ("clock", "Let the machine keep time: timedatectl set-ntp true.", lambda: clock_check(clock)),
         ("certificates", "Start `iotcore up` once: it makes what is missing.", lambda: _certificates(settings, clock)),
         ("registry", "Check registry.url and that the database runs.", lambda: _registry(settings, clock)),
         ("journal", "Start the fire process; if the file is damaged, restore the backup.", lambda: _journal(settings)),
@@ -64,10 +64,11 @@ async def examine(settings: Settings, clock: Clock) -> list[Finding]:
         *((f"receiver {r.name}", "Check its address, the network, and that it listens.", _receiver_check(r))
           for r in settings.receivers),
     ]  # fmt: skip
-    return [await _checked(name, remedy, check) for name, remedy, check in checks]
+    return [await checked(name, remedy, check) for name, remedy, check in checks]
 
 
-async def _checked(name: str, remedy: str, check: Callable[[], Awaitable[Finding]]) -> Finding:
+async def checked(name: str, remedy: str, check: Callable[[], Awaitable[Finding]]) -> Finding:
+    """What a check finds, or what kept it from finding anything."""
     try:
         return await asyncio.wait_for(check(), LIMIT_S)
     except TimeoutError:
@@ -76,7 +77,8 @@ async def _checked(name: str, remedy: str, check: Callable[[], Awaitable[Finding
         return Finding(name, well=False, said=str(error), remedy=remedy)
 
 
-async def _disk(settings: Settings) -> Finding:
+async def disk_check(settings: Settings) -> Finding:
+    """Whether the data folder can be written, and has room."""
     home.check_folder(settings.folder)
     free = shutil.disk_usage(settings.folder).free
     said = f"{free / 1e9:.1f} GB free in {settings.folder}"
@@ -87,7 +89,8 @@ async def _disk(settings: Settings) -> Finding:
     return Finding("data folder", well=True, said=said)
 
 
-async def _clock(clock: Clock) -> Finding:
+async def clock_check(clock: Clock) -> Finding:
+    """Whether the clock was set, and is kept."""
     year = time.gmtime(clock.wall_ms() / 1000.0).tm_year
     if year < EARLIEST_YEAR:
         return Finding("clock", well=False, said=f"the clock says {year}", remedy="Set it: timedatectl set-ntp true.")
@@ -190,7 +193,8 @@ def _process_check(settings: Settings, name: str, clock: Clock) -> Callable[[], 
             return Finding(f"process {name}", well=False, said="not running", remedy=START_PART)
         if said.get("connected") is False:
             return Finding(f"process {name}", well=False, said="runs, without its broker", remedy="See the brokers above.")
-        return Finding(f"process {name}", well=True, said=f"runs as {said['pid']}")
+        waits = f"; {said['kept']} readings wait for the core, {said['evicted']} given up ever" if "kept" in said else ""
+        return Finding(f"process {name}", well=True, said=f"runs as {said['pid']}{waits}")
 
     return check
 

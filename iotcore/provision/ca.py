@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -129,6 +130,25 @@ class Authority:
         """Sign the lists anew with the same entries and a later next update: a list that expires locks everybody out."""
         for anchor in anchors:
             self._sign_list(anchor, [])
+
+    def is_revoked(self, anchor: Anchor, serial: str) -> bool:
+        """Whether `serial` (hex) is on the list of `anchor` as it was last signed."""
+        crl = x509.load_pem_x509_crl(self.crl_pem(anchor))
+        return crl.get_revoked_certificate_by_serial_number(int(serial, 16)) is not None
+
+    def anchor_of(self, certificate: x509.Certificate) -> Anchor | None:
+        """Which of our anchors has signed `certificate`; None when none has. Says nothing of its time or its revocation."""
+        for anchor in Anchor:
+            try:
+                certificate.verify_directly_issued_by(self.root(anchor))
+            except (ValueError, TypeError, InvalidSignature):
+                continue
+            return anchor
+        return None
+
+    def is_current(self, certificate: x509.Certificate) -> bool:
+        """Whether `certificate` is valid now by its dates."""
+        return certificate.not_valid_before_utc <= self._now() < certificate.not_valid_after_utc
 
     def crl_left_s(self, anchor: Anchor) -> float:
         """Seconds until the list of `anchor` expires; the keeper alarms below 48 h."""

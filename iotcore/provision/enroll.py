@@ -1,6 +1,7 @@
 """Enrolment: a token and a request come in, a certificate goes out; authorise, then sign.
 
-check the request → find the anchor → use up the token → sign → store
+enrol   check the request → find the anchor → use up the token → sign → store
+renew   check the certificate shown → check the request → the same anchor still → sign → store
 
 Nothing is spent before the request is known to be good: a device with a bug in its request keeps its token. The registry is not
 known here; what is asked of it comes as callables.
@@ -11,12 +12,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from cryptography import x509
+
 from iotcore.errors import EnrolmentError
 from iotcore.provision import policy
 from iotcore.provision.ca import Anchor, Authority, IssuedCertificate
+from iotcore.wire.topics import DEVICE_NAME
 
 TOKEN = "token"  # noqa: S105 - the name of a reason
 ANCHOR = "anchor"
+CERTIFICATE = "certificate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,43 @@ class Enrolment:
         await self.record(certificate)
         return certificate
 
+    async def renew(self, shown: x509.Certificate | None, csr_der: bytes, anchor: Anchor | None = None) -> IssuedCertificate:
+        """Another certificate for the holder of `shown`: same name, same anchor, the key of the request.
+
+        TLS has proven possession and time; here it is checked again, with what TLS does not know: revocation, and the registry.
+        The old certificate stays good: it is revoked when the new one has connected, or runs out.
+
+        Raises:
+            EnrolmentError: `certificate`, `anchor`, or a reason of policy.Reason; the refusal is audited.
+        """
+        device = _name(shown)
+        try:
+            chosen = await self._still(shown, device, anchor)
+            request = policy.check(csr_der, device)
+        except EnrolmentError as error:
+            await self.audit("renewal_refused", device, str(error))
+            raise
+        certificate = self.authority.issue_device(chosen, request.key, request.device)
+        await self.record(certificate)
+        return certificate
+
+    async def _still(self, shown: x509.Certificate | None, device: str, wanted: Anchor | None) -> Anchor:
+        """The anchor of a certificate that is valid, not revoked, and of a device that may still have one of it."""
+        if shown is None:
+            raise EnrolmentError(CERTIFICATE, "connect with the certificate that is to be renewed")
+        anchor = self.authority.anchor_of(shown)
+        if anchor is None or not DEVICE_NAME.match(device):
+            raise EnrolmentError(CERTIFICATE, "it is not a device's certificate of this authority")
+        if not self.authority.is_current(shown):
+            raise EnrolmentError(CERTIFICATE, "it has expired, or is not valid yet; enrol anew with a token")
+        if self.authority.is_revoked(anchor, f"{shown.serial_number:x}"):
+            raise EnrolmentError(CERTIFICATE, "it is revoked")
+        if wanted not in (None, anchor):
+            raise EnrolmentError(ANCHOR, f"a certificate of the {anchor.value} anchor is renewed as such")
+        if anchor not in await self.anchors_of(device):
+            raise EnrolmentError(ANCHOR, f"{device} may have no certificate of the {anchor.value} anchor (any more)")
+        return anchor
+
     async def _authorise(self, device: str, token: str, anchor: Anchor | None) -> Anchor:
         anchors = await self.anchors_of(device)
         if anchors and anchor is not None and anchor not in anchors:
@@ -57,3 +99,10 @@ class Enrolment:
         if not anchors or not await self.use_token(token, device):
             raise EnrolmentError(TOKEN, "unknown, used, expired, or bound to another device; ask for a new one")
         return anchor or anchors[0]
+
+
+def _name(certificate: x509.Certificate | None) -> str:
+    if certificate is None:
+        return ""
+    names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    return str(names[0].value) if len(names) == 1 else ""

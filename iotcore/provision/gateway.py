@@ -1,34 +1,197 @@
-"""The identity of a gateway that runs beside the authority: our own Modbus driver, a gateway like any other to the field."""
+"""A gateway's certificate for one broker, from its first to its last: got, renewed at half life, never lost.
+
+    none ──first()──► current ──half life──► new key, new certificate ──switch()──► connected with it ──► current
+                         ▲                      (file beside: *.next.pem)               │ refused
+                         └──────────────────────────────────────────────────────────────┘ tried again later
+
+The old file is replaced only after the broker has taken a connection with the new certificate. A cut at any point leaves either
+the old identity, or the old one with a new one beside it that is tried again.
+
+Where certificates come from is a `Source`: EST at a site, the authority itself where the gateway runs beside it.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.exceptions import InvalidSignature
 
 from iotcore.clock import Clock
+from iotcore.errors import EnrolmentError, IotError
 from iotcore.provision.ca import Anchor, Authority, IssuedCertificate
-from iotcore.provision.files import SECRET_MODE, write_whole
-from iotcore.provision.services import days_left
+from iotcore.provision.est_client import EstServer
+from iotcore.provision.identity import Identity, NewKey, load, new_key, own_certificate, store
 
-RENEW_BEFORE_DAYS = 30.0
+log = logging.getLogger(__name__)
+
+FIRST_RETRY_S = 5.0
+LONGEST_RETRY_S = 300.0  # between attempts to get the first certificate: without it nothing is heard of the site
+RENEW_RETRY_S = 600.0  # a renewal has half a life's time; for short lives a fiftieth of what is left
+LOOK_S = 3600.0  # the longest sleep: the wall clock may be set meanwhile
+TRIES = 3  # of one new certificate; a broker that is down is not a broker that refuses it
+SPARE_MS = 60_000.0  # a certificate with less left than this counts as none
+
+Switch = Callable[[Path], Awaitable[str]]
 
 
-def ensure_gateway(authority: Authority, folder: Path, gateway: str, anchor: Anchor, clock: Clock) -> IssuedCertificate | None:
-    """Make <gateway>.key and <gateway>.pem in `folder` unless good ones are there.
+class Source(Protocol):
+    """Where certificates come from; both raise EnrolmentError, or another IotError that trying again may mend."""
 
-    Returns the certificate when a new one was made, for the registry.
-    """
-    cert_file, key_file = folder / f"{gateway}.pem", folder / f"{gateway}.key"
-    if cert_file.exists() and key_file.exists() and days_left(cert_file, clock) > RENEW_BEFORE_DAYS:
-        known = x509.load_pem_x509_certificate(cert_file.read_bytes())
-        if known.issuer == authority.root(anchor).subject:
+    async def first(self, key: NewKey) -> x509.Certificate:
+        """The first certificate, for a gateway that has none."""
+
+    async def renewed(self, key: NewKey, current: Identity) -> x509.Certificate:
+        """Another one for the holder of `current`."""
+
+
+@dataclass(frozen=True, slots=True)
+class OverEst:
+    """At a site: a one-time token for the first, the certificate itself for the next."""
+
+    server: EstServer
+    anchor: Anchor
+    gateway: str
+    token: str
+
+    async def first(self, key: NewKey) -> x509.Certificate:
+        if not self.token:
+            raise EnrolmentError(
+                "token", f"no {self.anchor.value} certificate, and no token to get one: set gateway.{self.anchor.value}_token"
+            )
+        answer = await asyncio.to_thread(self.server.enrol, key.request, self.anchor, self.gateway, self.token)
+        return own_certificate(answer, key, self.gateway)
+
+    async def renewed(self, key: NewKey, current: Identity) -> x509.Certificate:
+        answer = await asyncio.to_thread(self.server.renew, key.request, self.anchor, current.file)
+        return own_certificate(answer, key, self.gateway)
+
+
+@dataclass(frozen=True, slots=True)
+class AtHand:
+    """Beside the core: the authority is at hand. `record` keeps what was issued, like any other certificate."""
+
+    authority: Callable[[], Authority]
+    anchor: Anchor
+    gateway: str
+    record: Callable[[IssuedCertificate], Awaitable[None]]
+
+    async def first(self, key: NewKey) -> x509.Certificate:
+        authority = await asyncio.to_thread(self.authority)
+        issued = authority.issue_device(self.anchor, key.public, self.gateway)
+        await self.record(issued)
+        return x509.load_pem_x509_certificate(issued.pem)
+
+    async def renewed(self, key: NewKey, current: Identity) -> x509.Certificate:
+        del current
+        return await self.first(key)
+
+
+class Upkeep:
+    """Keeps one identity of `gateway` in `folder`, of one anchor. `root` is the anchor's root where it is known, else None."""
+
+    def __init__(
+        self, folder: Path, gateway: str, anchor: Anchor, source: Source, clock: Clock, *, root: x509.Certificate | None = None
+    ) -> None:
+        self.file = folder / f"{gateway}-{anchor.value}.pem"
+        self.last_error = ""
+        self._next = self.file.with_suffix(".next.pem")
+        self._gateway = gateway
+        self._anchor = anchor
+        self._source = source
+        self._clock = clock
+        self._root = root
+        self._current: Identity | None = None
+        self._refused = 0
+
+    def days_left(self) -> float:
+        """Until the certificate in use expires; negative when it has, 0 when there is none."""
+        return (self._current.expires_ms - self._clock.wall_ms()) / 86_400_000.0 if self._current else 0.0
+
+    async def first(self) -> Path:
+        """The file of a valid identity; gets one if there is none, and tries until it has."""
+        pause_s = FIRST_RETRY_S
+        while True:
+            try:
+                self._current = self._valid(self.file) or self._promoted() or await self._enrol()
+                self.last_error = ""
+            except IotError as error:
+                self._failed(error, "no certificate yet")
+            else:
+                return self.file
+            await asyncio.sleep(random.uniform(0.5, 1.0) * pause_s)  # noqa: S311 - jitter, not a secret
+            pause_s = min(2.0 * pause_s, LONGEST_RETRY_S)
+
+    async def run(self, switch: Switch) -> None:
+        """Renew in time, for ever. `switch(file)` goes over to another identity: "", or why it stays with the old one."""
+        while True:
+            assert self._current is not None, "first() comes first"
+            wait_s = (self._current.renew_ms - self._clock.wall_ms()) / 1000.0
+            if wait_s > 0:
+                await asyncio.sleep(min(wait_s, LOOK_S))
+                continue
+            try:
+                await self.renew(switch)
+                self.last_error = ""
+            except IotError as error:
+                self._failed(error, "not renewed yet")
+                left_s = max(0.0, self._current.expires_ms - self._clock.wall_ms()) / 1000.0
+                await asyncio.sleep(random.uniform(0.5, 1.0) * min(RENEW_RETRY_S, 1.0 + left_s / 50.0))  # noqa: S311 - jitter
+
+    async def renew(self, switch: Switch) -> None:
+        """Get the next identity (or take the one that an earlier try left), and use it if the broker takes it.
+
+        Raises:
+            IotError: not issued, or not taken; the old one stays in use.
+        """
+        assert self._current is not None, "first() comes first"
+        following = self._valid(self._next)
+        if following is None or following.expires_ms <= self._current.expires_ms:
+            key = await asyncio.to_thread(new_key, self._gateway)
+            following = store(self._next, key, await self._source.renewed(key, self._current))
+        said = await switch(self._next)
+        if said:
+            self._refused += 1
+            if self._refused % TRIES == 0:
+                self._next.unlink(missing_ok=True)  # the next try asks for another: this one may be what is wrong
+            raise EnrolmentError("not_taken", f"the {self._anchor.value} broker does not take the new certificate: {said}")
+        self._current = self._promoted()
+        assert self._current is not None
+        log.info("%s: renewed, good for %.0f days", self.file.name, self.days_left())
+
+    def _promoted(self) -> Identity | None:
+        """The next identity in the place of the current one, if there is a valid one."""
+        following = self._valid(self._next)
+        if following is None:
             return None
-    key = ec.generate_private_key(ec.SECP256R1())
-    issued = authority.issue_device(anchor, key.public_key(), gateway)
-    cert_file.unlink(missing_ok=True)
-    write_whole(key_file, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), SECRET_MODE)
-    write_whole(cert_file, issued.pem)
-    return issued
+        self._next.replace(self.file)
+        return Identity(self.file, following.certificate)
+
+    def _valid(self, file: Path) -> Identity | None:
+        found = load(file, self._gateway)
+        if found is None or found.expires_ms - SPARE_MS <= self._clock.wall_ms():
+            return None
+        return found if self._root is None or _is_issued_by(found.certificate, self._root) else None
+
+    async def _enrol(self) -> Identity:
+        key = await asyncio.to_thread(new_key, self._gateway)
+        return store(self.file, key, await self._source.first(key))
+
+    def _failed(self, error: IotError, what: str) -> None:
+        if str(error) != self.last_error:
+            log.warning("%s: %s: %s", self.file.name, what, error)
+        self.last_error = str(error)
+
+
+def _is_issued_by(certificate: x509.Certificate, root: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(root)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True

@@ -3,9 +3,11 @@
 GET  /.well-known/est/cacerts            whom to trust: service (brokers, this listener), fire, field; base64 PKCS#7
 POST /.well-known/est/simpleenroll       HTTP basic: user = device, password = one-time token; base64 PKCS#10 in, PKCS#7 out
 POST /.well-known/est/fire/simpleenroll  the same, asking for the `fire` anchor (a gateway with fire children); likewise `field`
+POST /.well-known/est/simplereenroll     the certificate to renew is the one shown in the TLS handshake; with a label likewise
 GET  /crl/<anchor>.crl                   the revocation list, DER
 
-simplereenroll is not served yet. aiohttp, because it shows the application the peer's certificate, which re-enrolment needs.
+aiohttp, because it shows the application the peer's certificate. A certificate is asked for and not required; one that is shown
+must be of our fire or field anchor and in time, else the handshake fails.
 """
 
 from __future__ import annotations
@@ -15,11 +17,11 @@ import base64
 import binascii
 import ssl
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from aiohttp import web
 from cryptography import x509
@@ -28,7 +30,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from iotcore.clock import Clock
 from iotcore.errors import EnrolmentError, StartError
 from iotcore.provision import enroll, policy
-from iotcore.provision.ca import Anchor, Authority
+from iotcore.provision.ca import Anchor, Authority, IssuedCertificate
 from iotcore.provision.enroll import Enrolment
 from iotcore.provision.files import SECRET_MODE, make_folder, write_whole
 
@@ -102,6 +104,7 @@ class EstListener:
         for label in ("", "/fire", "/field"):
             application.router.add_get(f"/.well-known/est{label}/cacerts", self._cacerts)
             application.router.add_post(f"/.well-known/est{label}/simpleenroll", self._simpleenroll)
+            application.router.add_post(f"/.well-known/est{label}/simplereenroll", self._simplereenroll)
         application.router.add_get("/crl/{anchor}.crl", self._crl)
         self._runner = web.AppRunner(application, access_log=None)
         await self._runner.setup()
@@ -136,13 +139,26 @@ class EstListener:
         return web.Response(body=crl.public_bytes(Encoding.DER), content_type="application/pkix-crl")
 
     async def _simpleenroll(self, request: web.Request) -> web.Response:
+        async def enrol() -> IssuedCertificate:
+            device, token = _credentials(request)
+            return await self._enrolment.enrol(device, token, await _request_body(request), _label(request))
+
+        return await self._issued(request, enrol())
+
+    async def _simplereenroll(self, request: web.Request) -> web.Response:
+        async def renew() -> IssuedCertificate:
+            return await self._enrolment.renew(_shown(request), await _request_body(request), _label(request))
+
+        return await self._issued(request, renew())
+
+    async def _issued(self, request: web.Request, issuing: Coroutine[Any, Any, IssuedCertificate]) -> web.Response:
+        """What comes of a request; an address that is refused again and again has to wait."""
         address = request.remote or ""
         if self._refusals.exhausted(address):
+            issuing.close()
             raise web.HTTPTooManyRequests(text="too many refusals\n", headers={"Retry-After": f"{REFUSALS_WINDOW_S:.0f}"})
         try:
-            device, token = _credentials(request)
-            csr = await _request_body(request)
-            certificate = await self._enrolment.enrol(device, token, csr, _label(request))
+            certificate = await issuing
         except EnrolmentError as error:
             self._refusals.note(address)
             raise _http(error) from error
@@ -160,6 +176,8 @@ def server_context(authority: Authority, folder: Path, names: Sequence[str]) -> 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(cert_file, key_file)
+    context.verify_mode = ssl.CERT_OPTIONAL  # a device that renews shows what it has
+    context.load_verify_locations(cadata="".join(authority.root_pem(a).decode() for a in (Anchor.FIRE, Anchor.FIELD)))
     return context
 
 
@@ -167,6 +185,13 @@ def _label(request: web.Request) -> Anchor | None:
     """The anchor that the path names (RFC 7030, 3.2.2: an additional path segment)."""
     segment = request.path.split("/")[3]
     return Anchor(segment) if segment in {Anchor.FIRE.value, Anchor.FIELD.value} else None
+
+
+def _shown(request: web.Request) -> x509.Certificate | None:
+    """The certificate that the client proved to hold in the TLS handshake."""
+    tls = request.transport.get_extra_info("ssl_object") if request.transport is not None else None
+    der = tls.getpeercert(binary_form=True) if tls is not None else None
+    return x509.load_der_x509_certificate(der) if der else None
 
 
 def _credentials(request: web.Request) -> tuple[str, str]:
@@ -185,7 +210,7 @@ def _credentials(request: web.Request) -> tuple[str, str]:
 async def _request_body(request: web.Request) -> bytes:
     """The PKCS#10 request, DER. White space in the base64 passes; no Content-Transfer-Encoding is needed (RFC 8951, 3.1)."""
     if request.content_type != "application/pkcs10":
-        raise web.HTTPUnsupportedMediaType(text="the body of simpleenroll is application/pkcs10, base64\n")
+        raise web.HTTPUnsupportedMediaType(text="the body is application/pkcs10, base64\n")
     try:
         async with asyncio.timeout(BODY_LIMIT_S):
             body = await request.read()
@@ -198,10 +223,10 @@ async def _request_body(request: web.Request) -> bytes:
 
 
 def _http(error: EnrolmentError) -> web.HTTPException:
-    """The reason in words: 401 for a token, 403 for an anchor, 400 for a request (RFC 7030, 4.2.3)."""
+    """The reason in words: 401 for a token, 403 for an anchor or a certificate, 400 for a request (RFC 7030, 4.2.3)."""
     if error.reason == enroll.TOKEN:
         return web.HTTPUnauthorized(text=f"{error}\n", headers={"WWW-Authenticate": 'Basic realm="iotcore enrolment"'})
-    return (web.HTTPForbidden if error.reason == enroll.ANCHOR else web.HTTPBadRequest)(text=f"{error}\n")
+    return (web.HTTPForbidden if error.reason in {enroll.ANCHOR, enroll.CERTIFICATE} else web.HTTPBadRequest)(text=f"{error}\n")
 
 
 def _certificates(certificates: list[x509.Certificate], kind: str) -> web.Response:

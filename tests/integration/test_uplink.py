@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from drivers.outbox import Outbox
+from drivers.outbox import Limits, Outbox
+from drivers.outbox.file import ROW_BYTES
 from drivers.uplink import Uplink
 from iotcore.clock import SystemClock
 from iotcore.wire.arrival import Endpoint
@@ -138,7 +139,7 @@ async def test_a_killed_broker_loses_nothing_that_was_put(
 async def test_a_full_outbox_goes_on_with_what_is_left_and_says_what_was_lost(
     tmp_path: Path, broker: Mosquitto, authority: ThrowawayAuthority
 ) -> None:
-    async with Outbox(tmp_path / "o.db", CLOCK, limit_rows=10) as outbox:
+    async with Outbox(tmp_path / "o.db", CLOCK, limits=Limits(max_bytes=10 * (53 + ROW_BYTES))) as outbox:  # ten readings
         for _ in range(25):
             await outbox.put("air", "aqt-1", {"pm10": 1.0})
         assert outbox.evicted == 15

@@ -28,6 +28,7 @@ class Taken:
     topic: topics.Topic
     payload: bytes
     retained: bool
+    at_s: float = 0.0  # monotonic
 
     @property
     def message(self) -> ReadingMessage:
@@ -94,7 +95,7 @@ class CoreStandIn:
             self._subscribed.set()
             async for message in client.messages:
                 assert isinstance(message.payload, bytes)
-                taken = Taken(topics.parse(str(message.topic)), message.payload, message.retain)
+                taken = Taken(topics.parse(str(message.topic)), message.payload, message.retain, time.monotonic())
                 self.taken.append(taken)
                 if taken.topic.kind in {"reading", "event"} and self.receipting:
                     await self._receipt(client, taken)

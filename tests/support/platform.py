@@ -56,6 +56,11 @@ class Platform:
         }
         if cad_url:
             self.settings["receivers"].append({"kind": "cad_webhook", "name": "cad", "url": cad_url, "secret": SECRET})
+        self.configure()
+
+    def configure(self, **more: Any) -> None:
+        """Write the settings file, with `more` at its top; the next start reads it."""
+        self.settings |= more
         self.config.write_text(_toml(self.settings), encoding="utf-8")
 
     def iotcore(self, *arguments: str, code: int = 0) -> str:

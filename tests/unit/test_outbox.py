@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from drivers.outbox import Outbox, Row, held_back
+from drivers.outbox import Limits, Outbox, Row, held_back
+from drivers.outbox.file import ROW_BYTES
 from iotcore.clock import ManualClock
 from iotcore.errors import StoreError
 from iotcore.wire.messages import ReadingMessage, ReceiptMessage
@@ -17,6 +18,11 @@ from iotcore.wire.messages import ReadingMessage, ReceiptMessage
 
 def _receipt(boot: str, up_to: int) -> ReceiptMessage:
     return ReceiptMessage(boot=boot, up_to=up_to, ts=0)
+
+
+async def _one_row(path: Path) -> Row:
+    async with Outbox(path, ManualClock()) as outbox:
+        return await outbox.put("air", "a", {})
 
 
 async def _identities(outbox: Outbox) -> list[tuple[str, str, int]]:
@@ -90,12 +96,14 @@ async def test_a_receipt_for_numbers_not_yet_given_does_not_swallow_later_readin
 
 
 async def test_a_full_outbox_drops_its_oldest_rows_and_counts_them_over_restarts(tmp_path: Path) -> None:
-    async with Outbox(tmp_path / "o.db", ManualClock(), limit_rows=3) as outbox:
+    size = len((await _one_row(tmp_path / "size.db")).body) + ROW_BYTES
+    limits = Limits(max_bytes=3 * size)
+    async with Outbox(tmp_path / "o.db", ManualClock(), limits=limits) as outbox:
         for _ in range(5):
             await outbox.put("air", "a", {})
         assert [seq for _, _, seq in await _identities(outbox)] == [3, 4, 5]
         assert (outbox.evicted, outbox.rows) == (2, 3)
-    async with Outbox(tmp_path / "o.db", ManualClock(), limit_rows=3) as again:
+    async with Outbox(tmp_path / "o.db", ManualClock(), limits=limits) as again:
         assert (again.evicted, again.rows) == (2, 3)
 
 
@@ -148,11 +156,12 @@ async def test_one_file_has_one_owner(tmp_path: Path) -> None:
 async def test_a_failed_commit_uses_no_number_and_is_told_to_the_caller(tmp_path: Path) -> None:
     async with Outbox(tmp_path / "o.db", ManualClock()) as outbox:
         await outbox.put("air", "a", {})
-        pages = await outbox._on_thread(lambda: outbox._db.execute("PRAGMA page_count").fetchone()[0])
-        await outbox._on_thread(lambda: outbox._db.execute(f"PRAGMA max_page_count={pages}").fetchone())  # a disk that is full
+        db = outbox._file._db
+        pages = await outbox._on_thread(lambda: db.execute("PRAGMA page_count").fetchone()[0])
+        await outbox._on_thread(lambda: db.execute(f"PRAGMA max_page_count={pages}").fetchone())  # a disk that is full
         with pytest.raises(StoreError, match="full"):
             await outbox.put("air", "a", {"text": "x" * 20_000})
-        await outbox._on_thread(lambda: outbox._db.execute(f"PRAGMA max_page_count={pages + 100}").fetchone())
+        await outbox._on_thread(lambda: db.execute(f"PRAGMA max_page_count={pages + 100}").fetchone())
         row = await outbox.put("air", "a", {})
     assert (row.seq, outbox.failed) == (2, 1)
 

@@ -9,7 +9,7 @@ HERE = "boot1"
 
 
 def _row(number: int, *, put_s: float = 0.0, boot: str = HERE, device: str = "a") -> Row:
-    return Row(number, "air", device, "reading", boot, number, 0.0, put_s, b"{}")
+    return Row(number, "air", device, "reading", boot, number, 0.0, put_s, "", b"{}")
 
 
 def _send(rounds: Rounds, page: list[Row], now_s: float) -> list[int]:
