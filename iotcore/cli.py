@@ -70,8 +70,8 @@ def _platform_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParser
 def _registry_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     importing = _command(nouns, "import", "add premises, zones and devices from a JSON document", _import)
     importing.add_argument("file", type=Path)
-    token = _command(nouns, "token", "make a one-time enrolment token for a device", _token)
-    token.add_argument("device")
+    token = _command(nouns, "token", "make a one-time enrolment token for each device named, one a line", _token)
+    token.add_argument("device", nargs="+")
     token.add_argument("--hours", type=float, default=24.0, help="how long it may be used (default: %(default)s)")
     listing = _command(nouns, "devices", "list the devices", _devices)
     listing.add_argument("-o", "--output", choices=("table", "json"), default="table")
@@ -207,7 +207,8 @@ def _import(options: argparse.Namespace) -> int:
 def _token(options: argparse.Namespace) -> int:
     from iotcore.commands import office
 
-    _say(asyncio.run(office.make_token(_settings(options), options.device, options.hours * 3600.0)))
+    for device in options.device:
+        _say(asyncio.run(office.make_token(_settings(options), device, options.hours * 3600.0)))
     return 0
 
 
