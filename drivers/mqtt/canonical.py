@@ -17,6 +17,7 @@ from drivers.mqtt import mend
 from iotcore.errors import Refused
 from iotcore.reading import Quality, Reading, Value
 from iotcore.registry.directory import Binding, Directory
+from iotcore.specs import firmware
 from iotcore.specs.model import Point
 from iotcore.specs.quality import parse_quality
 from iotcore.wire import topics
@@ -29,7 +30,7 @@ LARGEST_CLAIM_MS = 2**53  # a claimed time is kept as evidence; beyond this it i
 KEPT_BYTES = 4096  # of an oversized payload, for the person who looks at the quarantine
 DETAIL_LENGTH = 200  # characters of a refusal's detail
 NAMED_POINTS = 5  # unknown points that a refusal names before it counts the rest
-TYPE_OF_KIND: dict[str, Any] = {"number": float, "bool": bool, "text": str}
+TYPE_OF_KIND: dict[str, Any] = {"number": float, "bool": bool, "text": str, "enum": str, "flags": str}
 
 _readings = msgspec.json.Decoder(ReadingMessage | list[ReadingMessage])
 _status = msgspec.json.Decoder(StatusMessage)
@@ -143,7 +144,13 @@ def _reading(
     clock_fault: str = "",
 ) -> tuple[Reading, list[str]]:
     """The reading, and the names of the points it speaks of that its device's spec does not know."""
-    values, unknown = _values(message, binding.spec.points, faults)
+    spec = binding.spec
+    if spec.firmware is None or spec.protocol != "canonical":  # a gateway has decoded its units' registers by their own version
+        values, unknown = _values(message, spec.points, faults)
+    elif (layout := firmware.layout(spec, message.fw)) is not None:
+        values, unknown = _values(message, layout.points, faults)
+    else:
+        values, unknown = firmware.refused(spec), []
     received_ms = arrival.received_ms
     age_ms = message.age_ms if message.backlog else 0
     observed_ms, claimed_ms = received_ms - age_ms, message.ts

@@ -2,42 +2,47 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from math import prod
+from typing import NamedTuple, get_args
 
 from iotcore.errors import Problem
-from iotcore.specs import raw
-from iotcore.specs.model import DeviceSpec, ModbusLimits, ModbusWire, Point, Table
-from iotcore.specs.quality import parse_quality
+from iotcore.specs import firmware, raw, written_out
+from iotcore.specs.check_point import LAST_ADDRESS, Found, point_problems, quality_problems, wire_problems
+from iotcore.specs.encode import bits_of
+from iotcore.specs.model import Command, DeviceSpec, ModbusLimits, Name, Point, Repeat, Table
 
-BIT_TABLES = ("coil", "discrete")
-LAST_ADDRESS = 65535  # Modbus Application Protocol 1.1b3, §4.3
-STATE_NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,4})\Z")
-LARGEST_WORD = 65535
+MOST_POINTS = 50_000  # of one model, expanded; the largest panel so far has 22,000
+NAME = re.compile(get_args(Name)[1].pattern)
+WRITABLE = ("holding", "coil")
 
 
 class _Span(NamedTuple):
-    """Where something of a point stands: words first..last of a table; `bit` when it is only one bit of the word."""
+    """What a point claims of one word; `bits` None: all of it. A test on a field (`true_when`) claims nothing."""
 
-    table: Table
-    first: int
-    last: int
-    bit: int | None
     path: str
+    bits: int | None
+    free: bool
 
 
 def problems(spec: DeviceSpec, file: str) -> list[Problem]:
-    """Every broken rule of `spec`, in the order of its fields; [] when it is sound."""
-    found = [*_whole(spec, file)]
-    for name, point in spec.points.items():
-        found += [(f"points.{name}{path}", reason) for path, reason in _point(spec, point)]
-    found += _overlaps(spec)
-    return [Problem(file, path, reason) for path, reason in found]
+    """Every broken rule of `spec` as it is written, in the order of its fields; [] when it is sound."""
+    found = [*_whole(spec, file), *_notation(spec)]
+    for path, point in written_out.points(spec):
+        found += [(f"{path}{below}", reason) for below, reason in point_problems(spec, point)]
+    found += [*_mqtt(spec), *_references(spec), *_firmware(spec)]
+    for name, command in spec.commands.items():
+        found += [(f"commands.{name}{below}", reason) for below, reason in _command(spec, command)]
+    repeats = [each for i, repeat in enumerate(spec.repeats) for each in _repeat(i, repeat, spec.modbus or ModbusLimits())]
+    found += repeats
+    if not repeats and not any(True for _ in _notation(spec)):
+        found += _layouts(spec)
+    return [Problem(file, path, reason) for path, reason in dict.fromkeys(found)]
 
 
-def _whole(spec: DeviceSpec, file: str) -> Iterator[tuple[str, str]]:
+def _whole(spec: DeviceSpec, file: str) -> Found:
     if file != f"{spec.model}.yaml":
         yield "model", f"is {spec.model!r}, so the file must be named {spec.model}.yaml"
     for key in ("vendor", "title", "source", "verified"):
@@ -45,106 +50,200 @@ def _whole(spec: DeviceSpec, file: str) -> Iterator[tuple[str, str]]:
             yield key, "is empty; " + ("name the document the map comes from" if key == "source" else "say it")
     if spec.protocol != "modbus" and spec.modbus is not None:
         yield "modbus", f"has no meaning for protocol {spec.protocol}"
-    if spec.protocol != "canonical" and not spec.points:
+    if spec.protocol != "canonical" and not spec.points and not spec.repeats:
         yield "points", "are missing"
+    if spec.repeats and spec.protocol not in ("modbus", "bytes"):
+        yield "repeats", f"have no meaning for protocol {spec.protocol}: there are no addresses to move"
+    for i, wire in enumerate(spec.quality):
+        yield from ((f"quality[{i}]{below}", reason) for below, reason in quality_problems(spec, wire))
 
 
-def _point(spec: DeviceSpec, point: Point) -> Iterator[tuple[str, str]]:
+def _notation(spec: DeviceSpec) -> Found:
+    """Addresses that are not of the notation that the file declares."""
+    modicon = spec.modbus is not None and spec.modbus.addresses == "modicon"
+    for path, table, address in written_out.wires(spec):
+        if table is None or address is None:
+            continue
+        if modicon and written_out.zero_based(table, address) is None:
+            spans = " or ".join(f"{first} to {last}" for first, last in written_out.NOTATION[table])
+            yield f"{path}.address", f"{address} is not in table {table}, which has {spans} (modbus.addresses is modicon)"
+        elif not modicon and address > LAST_ADDRESS:
+            yield f"{path}.address", "is above 65535; 40001 and the like need modbus.addresses: modicon"
+
+
+def _mqtt(spec: DeviceSpec) -> Found:
+    source = spec.mqtt
+    if (source is not None) != (spec.protocol in ("json", "bytes")):
+        yield "mqtt", f"has no meaning for protocol {spec.protocol}" if source else f"is missing: protocol is {spec.protocol}"
+    if source is None:
+        return
+    levels = source.topic.split("/")
+    if levels.count("{device}") != 1 or source.topic.count("{") != 1 or "#" in source.topic or not all(levels):
+        yield "mqtt.topic", "needs one level that is {device}, no empty level and no #"
+    if spec.protocol == "json":
+        for key, neutral in (("encoding", "raw"), ("path", ""), ("length", None), ("checksum", "none")):
+            if getattr(source, key) != neutral:
+                yield f"mqtt.{key}", "is for protocol bytes"
+    elif source.timestamp:
+        yield "mqtt.timestamp", "is for protocol json"
+
+
+def _references(spec: DeviceSpec) -> Found:
+    names = {*spec.points, *(name for each in spec.repeats for name in each.points)}
+    if spec.life_check is not None:
+        point = spec.points.get(spec.life_check)
+        if point is None or point.stuck_after_s is None:
+            yield "life_check", f"{spec.life_check!r} is no point with stuck_after_s: that says how soon it must move"
+    if spec.test is not None:
+        point = spec.points.get(spec.test.point)
+        if point is None:
+            yield "test.point", f"{spec.test.point!r} is no point"
+        else:
+            known = {True, False} if point.kind == "bool" else {*point.states.values(), *filter(None, [point.otherwise])}
+            yield from (
+                (f"test.values[{i}]", f"{value!r} is no value of {spec.test.point}")
+                for i, value in enumerate(spec.test.values)
+                if value not in known
+            )
+    for name, command in spec.commands.items():
+        if command.reads_back is not None and command.reads_back not in names:
+            yield f"commands.{name}.reads_back", f"{command.reads_back!r} is no point"
+
+
+def _firmware(spec: DeviceSpec) -> Found:
+    known = spec.firmware
+    if known is None:
+        return
+    if not known.base:
+        yield "firmware.base", "is empty: name the versions that the points describe"
     for wire in ("modbus", "json"):
-        has, wanted = getattr(point, wire) is not None, spec.protocol == wire
-        if has != wanted:
-            yield f".{wire}", f"is missing: protocol is {wire}" if wanted else f"has no meaning for protocol {spec.protocol}"
-    yield from _meaning(point)
-    if point.modbus is not None:
-        yield from _wire(point.modbus, spec.modbus or ModbusLimits())
-        yield from _fit(point, point.modbus)
-    if point.quality is not None:
+        if getattr(known, wire) is not None and spec.protocol != wire:
+            yield f"firmware.{wire}", f"has no meaning for protocol {spec.protocol}"
+    if known.modbus is not None:
+        yield from ((f"firmware{below}", reason) for below, reason in wire_problems(known.modbus, spec.modbus or ModbusLimits()))
+    seen = set(known.base)
+    for i, revision in enumerate(known.revisions):
+        path = f"firmware.revisions[{i}]"
+        if not revision.versions or not revision.differs.strip():
+            yield path, "needs versions, and what differs in them"
+        if not revision.points and not revision.without:
+            yield path, "differs in nothing: put its versions into firmware.base"
+        for name in revision.without:
+            if name not in spec.points:
+                yield f"{path}.without", f"{name!r} is no point"
+        for version in revision.versions:
+            if version in seen:
+                yield f"{path}.versions", f"{version!r} stands twice"
+            seen.add(version)
+
+
+def _command(spec: DeviceSpec, command: Command) -> Found:
+    wire = command.modbus
+    if (wire is not None) != (spec.protocol == "modbus"):
+        yield ".modbus", f"has no meaning for protocol {spec.protocol}" if wire else "is missing: what is written, and where"
+    if {"vi", "en"} - set(command.title):
+        yield ".title", "needs vi and en"
+    if command.range is not None and command.states:
+        yield ".states", "a command writes a number of a range or one of states, not both"
+    if command.range is not None and not command.range[0] <= command.range[1]:
+        yield ".range", "the lower first"
+    if wire is None:
+        return
+    yield from wire_problems(wire, spec.modbus or ModbusLimits())
+    if wire.table not in WRITABLE:
+        yield ".modbus.table", f"{wire.table} cannot be written"
+    elif wire.table == "holding" and wire.type not in ("bit",) and command.range is None and not command.states:
+        yield ".range", "is missing: which values may be written"
+
+
+def _repeat(i: int, repeat: Repeat, limits: ModbusLimits) -> Found:
+    path = f"repeats[{i}]"
+    if not repeat.over or not repeat.points:
+        yield path, "needs an index to go over, and points"
+    if set(repeat.stride) != set(repeat.over):
+        yield f"{path}.stride", f"needs exactly the indices of over: {', '.join(repeat.over)}"
+    for index, (first, last) in repeat.over.items():
+        if first > last or first < 0:
+            yield f"{path}.over.{index}", f"{first} to {last} is no range of numbers from 0 up"
+            return
+    count = prod(last - first + 1 for first, last in repeat.over.values()) * len(repeat.points)
+    if count > MOST_POINTS:
+        yield path, f"makes {count} points; {MOST_POINTS} are the most"
+        return
+    lasts = {index: last for index, (_, last) in repeat.over.items()}
+    reach = sum(repeat.stride.get(index, 0) * (last - first) for index, (first, last) in repeat.over.items())
+    for name, point in repeat.points.items():
+        if any("{" + index + "}" not in name for index in repeat.over):
+            yield f"{path}.points.{name}", f"its name must hold {', '.join('{' + index + '}' for index in repeat.over)}"
+        elif not NAME.match(written_out.repeat.filled(name, lasts)):
+            yield f"{path}.points.{name}", f"{written_out.repeat.filled(name, lasts)!r} is no name of a point"
         if point.modbus is None:
-            yield ".quality", f"has no meaning for protocol {spec.protocol}"
-        for number, words in point.quality.states.items():
-            if not STATE_NUMBER.match(number) or int(number) > LARGEST_WORD:
-                yield f".quality.states.{number}", "is no register value: write a decimal number 0 to 65535 in quotes"
-            if parse_quality(words) is None:
-                yield f".quality.states.{number}", f"{words!r} is not good, uncertain[:why] or bad[:why]"
+            continue
+        address = point.modbus.address
+        if limits.addresses == "modicon":
+            address = written_out.zero_based(point.modbus.table, address) or 0
+        if address + reach + raw.width(point.modbus) - 1 > LAST_ADDRESS:
+            yield f"{path}.points.{name}.modbus.address", "leaves no room for all repeats"
 
 
-def _meaning(point: Point) -> Iterator[tuple[str, str]]:
-    for key in ("scale", "offset"):
-        if not math.isfinite(getattr(point, key)):
-            yield f".{key}", "is not a finite number"
-    if point.scale == 0:
-        yield ".scale", "is 0: every value would be the offset"
-    if point.range is not None and not (all(map(math.isfinite, point.range)) and point.range[0] < point.range[1]):
-        yield ".range", "must be two finite numbers, the lower first"
-    if point.kind != "number":
-        for key, neutral in (("scale", 1.0), ("offset", 0.0), ("range", None), ("sentinels", ())):
-            if getattr(point, key) != neutral:
-                yield f".{key}", f"has no meaning for kind {point.kind}"
-
-
-def _wire(wire: ModbusWire, limits: ModbusLimits) -> Iterator[tuple[str, str]]:
-    if wire.table in BIT_TABLES:
-        if wire.type != "bit":
-            yield ".modbus.type", f"must be bit in table {wire.table}"
-        if wire.bit is not None:
-            yield ".modbus.bit", f"has no meaning in table {wire.table}: each address is one bit"
-        if wire.byte_order is not None:
-            yield ".modbus.byte_order", f"has no meaning in table {wire.table}"
+def _layouts(spec: DeviceSpec) -> Found:
+    """Overlaps in each layout: the spec's own and those of its revisions."""
+    whole = written_out.expanded(written_out.normal(spec))
+    twice = (
+        len(spec.points)
+        + sum(prod(last - first + 1 for first, last in each.over.values()) * len(each.points) for each in spec.repeats)
+        - len(whole.points)
+    )
+    if twice:
+        yield "repeats", f"make {twice} names that stand there already"
+    if len(whole.points) > MOST_POINTS:
+        yield "repeats", f"make {len(whole.points)} points; {MOST_POINTS} are the most"
         return
-    if wire.type == "bit" and wire.bit is None:
-        yield ".modbus.bit", "is missing: which bit of the register, 0 the least significant"
-    if wire.bit is not None and wire.type not in ("bit", "uint16"):
-        yield ".modbus.bit", f"has no meaning for type {wire.type}"
-    width = raw.WORDS[wire.type]
-    if wire.address + width - 1 > LAST_ADDRESS:
-        yield ".modbus.address", f"leaves no room for the {width} registers of {wire.type}"
-    if width > limits.max_registers:
-        yield ".modbus.type", f"needs {width} registers in one request; modbus.max_registers is {limits.max_registers}"
+    yield from _overlaps(whole.points, "points")
+    for i, revision in enumerate(whole.firmware.revisions if whole.firmware else ()):
+        known = set(_overlaps(whole.points, f"firmware.revisions[{i}].points"))
+        found = _overlaps(firmware.revised(whole, revision).points, f"firmware.revisions[{i}].points")
+        yield from (each for each in found if each not in known)
 
 
-def _fit(point: Point, wire: ModbusWire) -> Iterator[tuple[str, str]]:
-    """Kind, range and sentinels against what the raw type can hold."""
-    one_bit = wire.type == "bit" or wire.bit is not None
-    if point.kind != ("bool" if one_bit else "number"):
-        yield ".kind", "must be bool for one bit" if one_bit else f"{point.kind} has no meaning for a whole {wire.type}"
-    if one_bit or point.kind != "number":
-        return
-    low, high = raw.LIMITS[wire.type]
-    ends = sorted(float(end) * point.scale + point.offset for end in (low, high))
-    if point.range is not None and not (ends[0] <= point.range[0] and point.range[1] <= ends[1]):
-        yield ".range", f"{list(point.range)} is outside what {wire.type} can hold: {ends[0]:g} to {ends[1]:g}"
-    for i, sentinel in enumerate(point.sentinels):
-        if math.isfinite(sentinel) and not low <= sentinel <= high:
-            yield f".sentinels[{i}]", f"{sentinel:g} is outside what {wire.type} can hold (sentinels are raw values)"
-        elif wire.type not in raw.FLOATS and not sentinel.is_integer():
-            yield f".sentinels[{i}]", f"{sentinel:g} is no integer, and {wire.type} is (sentinels are raw values)"
-
-
-def _overlaps(spec: DeviceSpec) -> Iterator[tuple[str, str]]:
+def _overlaps(points: Mapping[str, Point], path: str) -> Iterator[tuple[str, str]]:
     """Points that claim the same words of a table; bits of one word may, if they are different bits."""
-    values, states = [], []
-    for name, point in spec.points.items():
-        if (wire := point.modbus) is not None:
-            last = wire.address + raw.WORDS[wire.type] - 1
-            values.append(_Span(wire.table, wire.address, last, wire.bit, f"points.{name}.modbus"))
-        if (state := point.quality) is not None:
-            states.append(_Span(state.table, state.address, state.address, None, f"points.{name}.quality"))
-    for span in states:  # one status register may serve several values, but it is not itself a value
-        for value in values:
-            if span.table == value.table and value.first <= span.first <= value.last:
-                yield span.path, f"{span.table} {span.first} is taken by {value.path}"
-    values.sort(key=lambda span: (span.table, span.first, -1 if span.bit is None else span.bit))
-    reach: _Span | None = None  # of the spans so far, the one that ends last
-    before: _Span | None = None
-    for span in values:
-        taken = next((other for other in (before, reach) if other is not None and _clash(other, span)), None)
-        if taken is not None:
-            yield span.path, f"{span.table} {span.first} is taken by {taken.path}"
-        if reach is None or reach.table != span.table or span.last > reach.last:
-            reach = span
-        before = span
+    words: dict[tuple[Table, int], list[_Span]] = defaultdict(list)
+    order = sorted(points, key=lambda name: _place(points[name]))
+    for name in order:
+        wire = points[name].modbus
+        if wire is None:
+            continue
+        span = _Span(f"{path}.{name}.modbus", bits_of(points[name]), bool(points[name].true_when))
+        for address in range(wire.address, wire.address + raw.width(wire)):
+            taken = next((other for other in words[wire.table, address] if _clash(other, span)), None)
+            if taken is not None:
+                yield span.path, f"{wire.table} {wire.address} is taken by {taken.path}"
+                break
+        for address in range(wire.address, wire.address + raw.width(wire)):
+            words[wire.table, address].append(span)
+    yield from _taken_states(points, path, words)
+
+
+def _taken_states(
+    points: Mapping[str, Point], path: str, words: Mapping[tuple[Table, int], Iterable[_Span]]
+) -> Iterator[tuple[str, str]]:
+    """One status register may serve several values, but a whole word is not itself a value, unless a mask says which part."""
+    for name, point in points.items():
+        for i, state in enumerate(point.quality):
+            if state.table is None or state.address is None or state.mask is not None or state.table in raw.BIT_TABLES:
+                continue
+            for value in words.get((state.table, state.address), ()):
+                if value.bits is None and not value.free:
+                    yield f"{path}.{name}.quality[{i}]", f"{state.table} {state.address} is taken by {value.path}"
+
+
+def _place(point: Point) -> tuple[str, int, int]:
+    wire = point.modbus
+    return ("", 0, 0) if wire is None else (wire.table, wire.address, bits_of(point) or 0)
 
 
 def _clash(before: _Span, after: _Span) -> bool:
-    same_bit = before.bit is None or after.bit is None or before.bit == after.bit
-    return before.table == after.table and after.first <= before.last and same_bit
+    if before.free or after.free:
+        return False
+    return before.bits is None or after.bits is None or bool(before.bits & after.bits)

@@ -2,91 +2,82 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from iotcore.reading import Quality, Value
-from iotcore.specs import raw
-from iotcore.specs.model import ByteOrder, DeviceSpec, ModbusLimits, Point, QualityWire, RawType, Table
-from iotcore.specs.quality import parse_quality
+from iotcore.specs import meaning, raw
+from iotcore.specs.model import ByteOrder, DeviceSpec, ModbusLimits, Point, QualityWire, Table
 
 DEFAULT_LIMITS = ModbusLimits()
-DIGITS = 15  # decimal digits that a binary64 keeps (IEEE 754): 231 × 0.1 is 23.1, not 23.100000000000001
-UNKNOWN_STATE = (Quality.BAD, "unknown_state")
+Registers = Mapping[tuple[Table, int], int]
 
 
-def value(name: str, point: Point, registers: Sequence[int], order: ByteOrder, state: int | None = None) -> Value:
+def value(
+    name: str, point: Point, registers: Sequence[int], order: ByteOrder, verdict: tuple[Quality, str] = meaning.GOOD
+) -> Value:
     """The value of a Modbus point from its own registers (coil and discrete tables: one 0 or 1).
 
-    `order` is the spec's byte order, unless the point has its own. `state` is the content of the point's quality register:
-    the unit's own verdict, which dominates. A number out of range or called bad is kept beside its quality; one that is not
-    finite or a sentinel is None.
+    `order` is the spec's byte order, unless the point has its own. `verdict` is what the unit's quality registers say: it
+    dominates. A number out of range or called bad is kept beside its quality; one that is not finite or a sentinel is None.
     """
     wire = point.modbus
-    if wire is None or len(registers) != raw.WORDS[wire.type]:
+    if wire is None or len(registers) != raw.width(wire):
         return Value(name, None, Quality.BAD, "short")
-    number = raw.number(wire.type, registers, wire.byte_order or order)
-    quality, why = _verdict(point.quality, state, order)
-    if point.kind == "bool":
-        bit = wire.bit or 0
-        return Value(name, bool(int(number) >> bit & 1), quality, why)
-    missing = "not_finite" if not math.isfinite(number) else "no_value" if _is_sentinel(point, wire.type, number) else ""
-    if missing:
-        return Value(name, None, Quality.BAD, why if quality is Quality.BAD else missing)
-    return judged(name, point, meaning(point, number), quality, why)
+    order = wire.byte_order or order
+    if wire.type == "string":
+        text = raw.text(registers, order)
+        return Value(name, None, Quality.BAD, "not_text") if text is None else meaning.value(name, point, text, *verdict)
+    number = raw.number(wire.type, registers, order)
+    if wire.mask is not None:
+        number = raw.masked(int(number), wire.mask)
+    elif wire.type == "bit" or wire.bit is not None:
+        number = int(number) >> (wire.bit or 0) & 1
+    return meaning.value(name, point, number, *verdict, single=wire.type == "float32")
 
 
 def values(
-    spec: DeviceSpec, words: Mapping[tuple[Table, int], int], failures: Mapping[str, str] | None = None
+    spec: DeviceSpec, words: Registers, failures: Mapping[str, str] | None = None, points: Collection[str] | None = None
 ) -> tuple[Value, ...]:
-    """Every point of a unit, in the spec's order, from the words that were read, by (table, address).
+    """Every point of a unit (or only `points`), in the spec's order, from the words that were read, by (table, address).
 
     A point of `failures` (point → why, such as "timeout") and a point whose words are not all there is None, BAD.
     """
     order = (spec.modbus or DEFAULT_LIMITS).byte_order
+    whole = verdict(spec.quality, words, order)
+    failures = failures or {}
     return tuple(
-        Value(name, None, Quality.BAD, why) if (why := (failures or {}).get(name, "")) else _from_words(name, point, words, order)
+        Value(name, None, Quality.BAD, failures[name])
+        if failures.get(name)
+        else _from_words(name, point, words, order, whole, shared=bool(spec.quality))
         for name, point in spec.points.items()
+        if points is None or name in points
     )
 
 
-def meaning(point: Point, number: float) -> float:
-    """A raw number in the point's unit."""
-    if point.scale == 1.0 and point.offset == 0.0:
-        return float(number)
-    return float(f"{number * point.scale + point.offset:.{DIGITS}g}")
+def verdict(wires: Sequence[QualityWire], words: Registers, order: ByteOrder) -> tuple[Quality, str]:
+    """What the quality registers say, the worst of them."""
+    return meaning.verdict(wires, [_state(wire, words, order) for wire in wires]) if wires else meaning.GOOD
 
 
-def judged(name: str, point: Point, number: float, quality: Quality, why: str) -> Value:
-    """`number` with the worse of the verdict it came with and the point's range."""
-    if point.range is not None and quality is not Quality.BAD and not point.range[0] <= number <= point.range[1]:
-        return Value(name, number, Quality.BAD, "out_of_range")
-    return Value(name, number, quality, why)
-
-
-def _from_words(name: str, point: Point, words: Mapping[tuple[Table, int], int], order: ByteOrder) -> Value:
+def _from_words(
+    name: str, point: Point, words: Registers, order: ByteOrder, whole: tuple[Quality, str], *, shared: bool
+) -> Value:
     wire = point.modbus
     if wire is None:
         return Value(name, None, Quality.BAD, "not_read")
     try:
-        own = [words[wire.table, wire.address + i] for i in range(raw.WORDS[wire.type])]
-        state = None if point.quality is None else words[point.quality.table, point.quality.address]
+        own = [words[wire.table, wire.address + i] for i in range(raw.width(wire))]
     except KeyError:
         return Value(name, None, Quality.BAD, "not_read")
-    return value(name, point, own, order, state)
+    said = verdict(point.quality, words, order) if point.quality else meaning.GOOD
+    return value(name, point, own, order, meaning.worse(whole, said) if shared else said)
 
 
-def _is_sentinel(point: Point, kind: RawType, number: float) -> bool:
-    if kind == "float32":  # -9999.9 on the wire is the nearest binary32, and that is what is compared
-        return any(number == raw.number(kind, raw.words(kind, sentinel, "ABCD"), "ABCD") for sentinel in point.sentinels)
-    return number in point.sentinels
-
-
-def _verdict(wire: QualityWire | None, state: int | None, order: ByteOrder) -> tuple[Quality, str]:
-    if wire is None:
-        return Quality.GOOD, ""
-    if state is None:
-        return Quality.BAD, "not_read"
-    number = int(raw.number("uint16", (state,), order))
-    words = wire.states.get(str(number))
-    return UNKNOWN_STATE if words is None else parse_quality(words) or UNKNOWN_STATE
+def _state(wire: QualityWire, words: Registers, order: ByteOrder) -> int | None:
+    assert wire.table is not None
+    assert wire.address is not None  # the loader sees to both
+    word = words.get((wire.table, wire.address))
+    if word is None or wire.table in raw.BIT_TABLES:
+        return word
+    number = int(raw.number("uint16", (word,), order))
+    return number if wire.mask is None else raw.masked(number, wire.mask)

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from iotcore.reading import Scalar
 from iotcore.specs import raw
-from iotcore.specs.model import ByteOrder, DeviceSpec, ModbusLimits, Point, Table
+from iotcore.specs.model import ByteOrder, DeviceSpec, ModbusLimits, Point, QualityWire, Table
 from iotcore.specs.quality import parse_quality
 
 DEFAULT_LIMITS = ModbusLimits()
+WHOLE_WORD = 0xFFFF
+
+
+class Patch(NamedTuple):
+    """What a value changes in one word: the bits of `mask` become those of `content`."""
+
+    key: tuple[Table, int]
+    content: int
+    mask: int = WHOLE_WORD
 
 
 def registers(point: Point, value: Scalar | None, order: ByteOrder) -> list[int]:
     """The registers of a Modbus point that tell `value`; None tells "no value": the first sentinel, or NaN for a float.
 
-    A bit of a register comes as its mask (the caller joins the bits of one word, as `image` does), a coil as 0 or 1.
+    A bit or field of a register comes in its place in the word (the caller joins those of one word, as `image` does), a coil as
+    0 or 1.
 
     Raises:
         ValueError: when the value does not fit the point.
@@ -25,11 +36,19 @@ def registers(point: Point, value: Scalar | None, order: ByteOrder) -> list[int]
     if wire is None:
         raise ValueError("is no Modbus point")
     order = wire.byte_order or order
-    if point.kind == "bool":
-        if not isinstance(value, bool):
-            raise ValueError(f"{value!r} is neither true nor false")
-        return raw.words("bit", value << (wire.bit or 0), order)
-    return raw.words(wire.type, _raw_number(point, value, exact=wire.type in raw.FLOATS), order)
+    if wire.type == "string":
+        return raw.text_words(_text(value), wire.length or 1, order)
+    number = raw_value(point, value, exact=wire.type in raw.FLOATS)
+    if isinstance(number, str):
+        raise ValueError(f"{number!r} stands for no register value")
+    if wire.type == "bit" or wire.bit is not None:
+        return raw.words("bit", int(number) << (wire.bit or 0), order)
+    if wire.mask is not None:
+        word = int(number) << raw.shift(wire.mask)
+        if word & ~wire.mask:
+            raise ValueError(f"{value!r} does not fit the bits {wire.mask:#06x}")
+        return raw.words("uint16", word, order)
+    return raw.words(wire.type, number, order)
 
 
 def image(
@@ -42,22 +61,111 @@ def image(
     Raises:
         ValueError: naming the point, when a value or a state does not fit it.
     """
-    order = (spec.modbus or DEFAULT_LIMITS).byte_order
     words: dict[tuple[Table, int], int] = {}
+    for patch in unit_patches(spec):
+        merge(words, patch)
     for name, value in values.items():
-        point = spec.points[name]
-        try:
-            content = registers(point, value, order)
-            state = _state(point, (qualities or {}).get(name, "good"), order)
-        except ValueError as error:
-            raise ValueError(f"{spec.model}: {name}: {error}") from error
-        assert point.modbus is not None  # or `registers` had raised
-        for i, word in enumerate(content):
-            key = (point.modbus.table, point.modbus.address + i)
-            words[key] = words.get(key, 0) | word if point.kind == "bool" else word
-        if point.quality is not None:
-            words[point.quality.table, point.quality.address] = state
+        for patch in patches(spec, name, value, (qualities or {}).get(name, "good")):
+            merge(words, patch)
     return words
+
+
+def patches(spec: DeviceSpec, name: str, value: Scalar | None, quality: str = "good") -> list[Patch]:
+    """What one point's value and quality change in a unit's words.
+
+    Raises:
+        ValueError: naming the point, when the value or the quality does not fit it.
+    """
+    order = (spec.modbus or DEFAULT_LIMITS).byte_order
+    point = spec.points[name]
+    try:
+        content = registers(point, value, order)
+        state = list(_states(point, quality, order))
+    except ValueError as error:
+        raise ValueError(f"{spec.model}: {name}: {error}") from error
+    wire = point.modbus
+    assert wire is not None  # or `registers` had raised
+    mask = WHOLE_WORD
+    if wire.table not in raw.BIT_TABLES and (bits := bits_of(point)) is not None:
+        mask = raw.words("uint16", bits, wire.byte_order or order)[0]
+    if point.true_when and value is False:
+        return state if content == [0] else [*_own(point, content, mask), *state]
+    return [*state, *_own(point, content, mask)]
+
+
+def unit_patches(spec: DeviceSpec) -> list[Patch]:
+    """The words by which the unit as a whole says that it is well, and which firmware it has."""
+    order = (spec.modbus or DEFAULT_LIMITS).byte_order
+    found = [_state(wire, "good", order) for wire in spec.quality]
+    wire = spec.firmware.modbus if spec.firmware else None
+    if spec.firmware is not None and wire is not None:
+        version = spec.firmware.base[0].replace("*", "0")
+        told: list[int]
+        if wire.type == "string":
+            told = raw.text_words(version, wire.length or 1, wire.byte_order or order)
+        else:
+            number = float(version) if wire.type in raw.FLOATS else int(version)
+            told = raw.words(wire.type, number, wire.byte_order or order)
+        found += [Patch((wire.table, wire.address + i), word) for i, word in enumerate(told)]
+    return found
+
+
+def merge(words: dict[tuple[Table, int], int], patch: Patch) -> None:
+    """Change a word as the patch says."""
+    words[patch.key] = words.get(patch.key, 0) & ~patch.mask | patch.content
+
+
+def bits_of(point: Point) -> int | None:
+    """The bits of its word that a point takes; None: the whole of its words."""
+    wire = point.modbus
+    if wire is None:
+        return None
+    if wire.bit is not None:
+        return 1 << wire.bit
+    return wire.mask
+
+
+def raw_value(point: Point, value: Scalar | None, *, exact: bool) -> float | int | str:
+    """What a value is on the wire, before its bytes: a number, or a word where the wire has words (JSON).
+
+    Raises:
+        ValueError: when the value does not fit the point.
+    """
+    if point.kind == "bool":
+        if not isinstance(value, bool):
+            raise ValueError(f"{value!r} is neither true nor false")
+        return _truth(point, value=value) if point.true_when else int(value)
+    if point.kind == "enum":
+        return _number_or_word(_key(point, _text(value)))
+    if point.kind == "flags":
+        names = {word: int(bit) for bit, word in point.states.items()}
+        try:
+            return sum(1 << (names[word] if word in names else int(word.removeprefix("bit"))) for word in _text(value).split())
+        except ValueError:
+            raise ValueError(f"{value!r} names a flag that its spec does not know") from None
+    if point.kind == "text":
+        return _text(value)
+    return _raw_number(point, value, exact=exact)
+
+
+def state_of(wire: QualityWire, quality: str) -> float | int | str:
+    """The raw value with which a quality wire says `quality`.
+
+    Raises:
+        ValueError: it cannot say that.
+    """
+    for key, known in wire.states.items():
+        if known == quality:
+            return _number_or_word(key)
+    if wire.otherwise == quality:
+        return next(number for number in range(len(wire.states) + 1) if str(number) not in wire.states)
+    raise ValueError(f"has no state {quality!r}" if parse_quality(quality) else f"{quality!r} is no quality")
+
+
+def _own(point: Point, content: list[int], mask: int) -> list[Patch]:
+    wire = point.modbus
+    assert wire is not None
+    return [Patch((wire.table, wire.address + i), word, mask) for i, word in enumerate(content)]
 
 
 def _raw_number(point: Point, value: Scalar | None, *, exact: bool) -> float:
@@ -73,14 +181,60 @@ def _raw_number(point: Point, value: Scalar | None, *, exact: bool) -> float:
     return number if exact else round(number)
 
 
-def _state(point: Point, words: str, order: ByteOrder) -> int:
-    """The content of the quality register that says `words`; 0 where the point has none and nothing but good is said."""
-    if point.quality is None:
-        if words != "good":
-            raise ValueError(f"has no quality register to say {words!r}")
-        return 0
-    for number, known in point.quality.states.items():
-        if known == words:
-            return raw.words("uint16", int(number), order)[0]
-    wanted = parse_quality(words)
-    raise ValueError(f"has no state {words!r}" if wanted else f"{words!r} is no quality")
+def _truth(point: Point, *, value: bool) -> float | int | str:
+    if value:
+        return _number_or_word(point.true_when[0])
+    if all(isinstance(_number_or_word(known), str) for known in point.true_when):
+        return "" if "OFF" in point.true_when else "OFF"
+    return next(number for number in range(len(point.true_when) + 1) if str(number) not in point.true_when)
+
+
+def _key(point: Point, wanted: str) -> str:
+    for key, known in point.states.items():
+        if known == wanted:
+            return key
+    if point.otherwise and point.otherwise == wanted:
+        return next(str(number) for number in range(len(point.states) + 1) if str(number) not in point.states)
+    raise ValueError(f"{wanted!r} is none of: {', '.join(point.states.values())}")
+
+
+def _number_or_word(key: str) -> int | str:
+    return int(key) if key.removeprefix("-").isdecimal() else key
+
+
+def _text(value: Scalar | None) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no text that fits")
+    return value
+
+
+def _states(point: Point, words: str, order: ByteOrder) -> Iterator[Patch]:
+    """The quality registers that say `words`: all say good, but for the first that can say it."""
+    said = words == "good"
+    for wire in point.quality:
+        if not said:
+            try:
+                yield _state(wire, words, order)
+                said = True
+                continue
+            except ValueError:
+                pass
+        yield _state(wire, "good", order)
+    if not said:
+        known = sorted({state for wire in point.quality for state in wire.states.values()})
+        raise ValueError(
+            f"has no state {words!r}; known are: {', '.join(known)}" if known else f"has no quality register to say {words!r}"
+        )
+
+
+def _state(wire: QualityWire, words: str, order: ByteOrder) -> Patch:
+    number = state_of(wire, words)
+    assert wire.table is not None
+    assert wire.address is not None
+    if wire.table in raw.BIT_TABLES:
+        return Patch((wire.table, wire.address), int(number))
+    if wire.mask is None:
+        return Patch((wire.table, wire.address), raw.words("uint16", int(number), order)[0])
+    field = int(number) << raw.shift(wire.mask)
+    content, mask = (raw.words("uint16", each, order)[0] for each in (field, wire.mask))
+    return Patch((wire.table, wire.address), content, mask)

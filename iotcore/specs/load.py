@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from iotcore.errors import ConfigError, Problem, SpecError
-from iotcore.specs import check, yaml12
+from iotcore.specs import check, written_out, yaml12
 from iotcore.specs.model import DeviceSpec
 from iotcore.strict import convert
 
@@ -51,7 +51,7 @@ def load_file(path: Path) -> DeviceSpec:
 
 
 def parse(content: bytes, file: str) -> DeviceSpec:
-    """The spec that `content` (YAML, UTF-8) holds; `file` is its name, which must be its model's.
+    """The spec that `content` (YAML, UTF-8) holds, written out; `file` is its name, which must be its model's.
 
     Raises:
         SpecError: with all its problems. Nothing else, whatever the bytes.
@@ -66,7 +66,7 @@ def parse(content: bytes, file: str) -> DeviceSpec:
     problems = check.problems(spec, file)
     if problems:
         raise SpecError(problems)
-    return spec
+    return written_out.expanded(written_out.normal(spec))
 
 
 def _plain(content: bytes, file: str) -> Any:

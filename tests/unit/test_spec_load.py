@@ -89,7 +89,7 @@ def test_a_sound_spec_is_read() -> None:
         (document({"one": wire(adress=1)}), "points.one.modbus.adress", "unknown key"),
         (document({"one": wire(address=10.5)}), "points.one.modbus.address", "Expected `int`, got `float`"),
         (document({"one": wire(address=-1)}), "points.one.modbus.address", ">= 0"),
-        (document({"one": wire(address=65536)}), "points.one.modbus.address", "<= 65535"),
+        (document({"one": wire(address=65536)}), "points.one.modbus.address", "above 65535"),
         (document({"one": wire(address=65535, type="int32")}), "points.one.modbus.address", "no room for the 2 registers"),
         (document({"one": wire(type="int24")}), "points.one.modbus.type", "int24"),
         (document({"One": POINT}), "points.One", "matching regex"),
@@ -130,23 +130,23 @@ def test_a_sound_spec_is_read() -> None:
         (document({"one": wire(table="coil", type="bit") | {"kind": "bool", "scale": 2}}), "points.one.scale", "no meaning"),
         (document({"one": wire(type="float64")}, modbus={"max_registers": 3}), "points.one.modbus.type", "needs 4 registers"),
         (
-            document({"one": POINT | {"quality": {"table": "holding", "address": 1, "states": {"x": "good"}}}}),
-            "points.one.quality.states.x",
+            document({"one": POINT | {"quality": [{"table": "holding", "address": 1, "states": {"x": "good"}}]}}),
+            "points.one.quality[0].states.x",
             "no register value",
         ),
         (
-            document({"one": POINT | {"quality": {"table": "holding", "address": 1, "states": {"65536": "good"}}}}),
-            "points.one.quality.states.65536",
+            document({"one": POINT | {"quality": [{"table": "holding", "address": 1, "states": {"65536": "good"}}]}}),
+            "points.one.quality[0].states.65536",
             "no register value",
         ),
         (
-            document({"one": POINT | {"quality": {"table": "holding", "address": 1, "states": {"0": "fine"}}}}),
-            "points.one.quality.states.0",
+            document({"one": POINT | {"quality": [{"table": "holding", "address": 1, "states": {"0": "fine"}}]}}),
+            "points.one.quality[0].states.0",
             "is not good",
         ),
         (
-            document({"one": POINT | {"quality": {"table": "holding", "address": 0, "states": STATES}}}),
-            "points.one.quality",
+            document({"one": POINT | {"quality": [{"table": "holding", "address": 0, "states": STATES}]}}),
+            "points.one.quality[0]",
             "is taken by points.one.modbus",
         ),
         (document({"one": POINT, "two": POINT}), "points.two.modbus", "holding 0 is taken by points.one.modbus"),
@@ -173,7 +173,7 @@ def test_what_is_wrong_is_named_with_its_path(plain: dict[str, Any], path: str, 
         {"one": POINT, "two": wire(table="input")},
         {"one": wire(type="int32"), "two": wire(address=2)},
         {
-            name: wire(address=i) | {"quality": {"table": "holding", "address": 2, "states": STATES}}
+            name: wire(address=i) | {"quality": [{"table": "holding", "address": 2, "states": STATES}]}
             for i, name in enumerate(["a", "b"])
         },
         {"one": wire(type="uint16") | {"range": [0, 65535], "sentinels": [65535]}},
