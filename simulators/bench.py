@@ -1,7 +1,7 @@
 """What a test holds in its hands: a device, a bus and a city, simulated on a background loop and used without async.
 
-They are the same clients and servers as everywhere (`MqttDevice`, `ModbusServer`, `Town`); `client`, `server` and `town` give them
-to whoever needs more, on the background's loop.
+They are the clients and servers as everywhere (`MqttDevice`, `ModbusServer`, `Town`); `client`, `server` and `town` give
+them to whoever needs more, on the background's loop.
 """
 
 from __future__ import annotations
@@ -244,7 +244,8 @@ class Bench:
         self._background.enter(town, self._stack)
         connected = {"connection": town.connection}
         devices = [
-            {**one, "connection": connected["connection"](one["id"])} if "connection" in one else one for one in document["devices"]
+            {**one, "connection": connected["connection"](one["id"])} if "connection" in one else one
+            for one in document["devices"]
         ]
         platform.register({**document, "devices": devices})
         folder = platform.folder / "devices"

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -101,13 +100,8 @@ class Client(aiomqtt.Client):
 
 def _listening_for_alerts(endpoint: Endpoint) -> ssl.SSLContext:
     context = endpoint.tls()
-    context.sslsocket_class = _alerted(context.sslsocket_class)
+    context.sslsocket_class = _Alerted
     return context
-
-
-@cache
-def _alerted(base: type[ssl.SSLSocket]) -> type[ssl.SSLSocket]:
-    return type("_Alerted", (_Alerted, base), {})
 
 
 class _Alerted(ssl.SSLSocket):
@@ -123,8 +117,10 @@ class _Alerted(ssl.SSLSocket):
     def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - the library's signature
         try:
             super().do_handshake(block)
-        except ssl.SSLError as error:
-            self._keep(error)
+        except OSError as error:
+            if isinstance(error, ssl.SSLError):
+                self._keep(error)
+            self.close()  # paho leaves that to the garbage collector
             raise
 
     def _keep(self, error: ssl.SSLError) -> None:

@@ -1,17 +1,17 @@
 """How an MQTT device misbehaves: each fault by its name, begun and ended by whoever plays a timeline. Pure: no clock, no network.
 
-    disconnect            the cable is pulled: no goodbye, the broker publishes the will; no connection until it ends
-    flap_link             the same again and again: `every_s` connected, `every_s` not
-    flap                  a yes-or-no point turns every `every_s` (alarm, clear, alarm …), and the device tells each turn
-    duplicate             every publish goes out `copies` times, byte by byte the same
-    reorder               reports wait until there are `window` of them, then go out newest first
-    clock_skew            the device's clock is ahead by `by_s` (behind: negative)
-    expired_certificate   it shows `certificate` and `key` (files), or one of its own making that ended yesterday
-    oversized             one reading of `size` bytes, more than the contract takes, when the fault begins
-    raw                   one payload as it stands, when the fault begins
-    silent                it stays connected and reports nothing
-    stuck                 it reports what it said last, with fresh numbers and times
-    deaf                  it hears no receipt, so that it sends everything again
+disconnect            the cable is pulled: no goodbye, the broker publishes the will; no connection until it ends
+flap_link             the same again and again: `every_s` connected, `every_s` not
+flap                  a yes-or-no point turns every `every_s` (alarm, clear, alarm …), and the device tells each turn
+duplicate             every publish goes out `copies` times, byte by byte the same
+reorder               reports wait until there are `window` of them, then go out newest first
+clock_skew            the device's clock is ahead by `by_s` (behind: negative)
+expired_certificate   it shows `certificate` and `key` (files), or one of its own making that ended yesterday
+oversized             one reading of `size` bytes, more than the contract takes, when the fault begins
+raw                   one payload as it stands, when the fault begins
+silent                it stays connected and reports nothing
+stuck                 it reports what it said last, with fresh numbers and times
+deaf                  it hears no receipt, so that it sends everything again
 """
 
 from __future__ import annotations
@@ -167,7 +167,9 @@ class Faults:
         skew = self.now(ClockSkew)
         return ts + round(skew.by_s * 1000.0) if skew is not None else ts
 
-    def seen(self, values: Mapping[str, Scalar | None], told: Mapping[str, Scalar | None], at_s: float) -> dict[str, Scalar | None]:
+    def seen(
+        self, values: Mapping[str, Scalar | None], told: Mapping[str, Scalar | None], at_s: float
+    ) -> dict[str, Scalar | None]:
         """What the device believes when `values` is so, and it said `told` last."""
         believed = dict(told) if told and self.now(Stuck) is not None else dict(values)
         flap = self.now(Flap)
@@ -175,7 +177,7 @@ class Faults:
             believed[flap.point] = self._turned(Flap, at_s, start=True)
         return believed
 
-    def _turned(self, kind: type[FlapLink] | type[Flap], at_s: float, *, start: bool) -> bool:
+    def _turned(self, kind: type[FlapLink | Flap], at_s: float, *, start: bool) -> bool:
         found = self._now.get(kind)
         if found is None:
             return False

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from iotcore.errors import EnrolmentError, IotError, StartError
 from iotcore.wire.arrival import Endpoint
@@ -69,7 +69,7 @@ class Incident:
 
 
 class PlatformProcess:
-    """A context manager. `settings` are merged into the settings file; the folder holds everything and may be thrown away after."""
+    """A context manager. `settings` are merged into the settings file; the folder holds everything."""
 
     def __init__(self, folder: Path, background: Background, settings: Mapping[str, Any] | None = None) -> None:
         self.folder = folder
@@ -85,7 +85,7 @@ class PlatformProcess:
         self._accounts: dict[str, str] = {}  # of the premises that were registered here
         self._premises: dict[str, str] = {}  # of the devices that were registered here
 
-    def __enter__(self) -> PlatformProcess:
+    def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._background.enter(self.centre)
         self.settings = _merged(self._defaults(), self._asked)

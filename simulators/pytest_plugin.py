@@ -1,4 +1,4 @@
-"""A public pytest plugin: `pytest_plugins = "simulators.pytest_plugin"` in a conftest.py, and a test has real devices and a platform.
+"""A public pytest plugin: with `pytest_plugins = "simulators.pytest_plugin"` a test has real devices and a running platform.
 
     simulated_device   factory: an MQTT device with its own key and certificate, registered, enrolled, connected
     modbus_bus         factory: several Modbus units behind one port
@@ -65,7 +65,7 @@ def simulators_bench(simulators_background: Background, iotcore_specs: dict[str,
 
 @pytest.fixture
 def simulated_device(simulators_bench: Bench, iotcore_platform: PlatformProcess) -> Callable[..., SimulatedDevice]:
-    """simulated_device(model, *, name="", premises="") → SimulatedDevice."""
+    """A factory: `simulated_device(model, name="", premises="")`."""
 
     def make(model: str, *, name: str = "", premises: str = "") -> SimulatedDevice:
         return simulators_bench.device(iotcore_platform, model, name=name, premises=premises)
@@ -75,7 +75,7 @@ def simulated_device(simulators_bench: Bench, iotcore_platform: PlatformProcess)
 
 @pytest.fixture
 def modbus_bus(simulators_bench: Bench) -> Callable[..., ModbusBus]:
-    """modbus_bus({device_id: model, …}) → ModbusBus; no platform is started for it."""
+    """A factory: `modbus_bus({device_id: model})`; no platform is started for it."""
 
     def make(units: Mapping[int, str], *, host: str = "127.0.0.1", port: int = 0) -> ModbusBus:
         return simulators_bench.bus(units, host=host, port=port)
@@ -85,11 +85,9 @@ def modbus_bus(simulators_bench: Bench) -> Callable[..., ModbusBus]:
 
 @pytest.fixture
 def simulated_city(simulators_bench: Bench, iotcore_platform: PlatformProcess) -> Callable[..., SimulatedCity]:
-    """simulated_city(premises=1, air=1, water=1, signals=1, seed=1) → SimulatedCity."""
+    """A factory: `simulated_city(premises=1, air=1, water=1, signals=1, seed=1)`."""
 
     def make(*, premises: int = 1, air: int = 1, water: int = 1, signals: int = 1, seed: int = 1) -> SimulatedCity:
-        return simulators_bench.city(
-            iotcore_platform, premises=premises, air=air, water=water, signals=signals, seed=seed
-        )
+        return simulators_bench.city(iotcore_platform, premises=premises, air=air, water=water, signals=signals, seed=seed)
 
     return make

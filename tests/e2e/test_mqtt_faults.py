@@ -52,7 +52,8 @@ class Bench:
     def incidents(self, device: MqttDevice) -> list[dict[str, object]]:
         """The notices of every incident at the device's premises."""
         premises = "p" + device.device.partition("-")[2]
-        return [json.loads(n) for (n,) in self.platform.rows("journal.db", "SELECT notice FROM incident WHERE premises = ?", premises)]
+        rows = self.platform.rows("journal.db", "SELECT notice FROM incident WHERE premises = ?", premises)
+        return [json.loads(notice) for (notice,) in rows]
 
     def stored(self, device: MqttDevice, point: str) -> int:
         """Values of a point in the store."""
