@@ -99,6 +99,14 @@ def _simulator_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParse
     replay.add_argument("--offline", action="store_true", help="only ask the rules when they would alarm; no platform needed")
 
 
+    run = _command(sim, "run", "play a scenario: devices, what they measure, when they misbehave", _sim_run)
+    run.add_argument("scenario", help="a YAML file, or the name of a shipped one (air-day, kitchen-fire …)")
+    run.add_argument("--speed", type=float, default=1.0, help="times as fast as life (default: %(default)s)")
+    run.add_argument("--standalone", action="store_true", help="only open its Modbus units; no platform needed")
+    run.add_argument("--host", default="127.0.0.1", help="where its Modbus units listen (default: %(default)s)")
+    run.add_argument("--port", type=int, default=0, help="of the first bus, the others follow (default: any free ones)")
+
+
 def _replay_options(parser: argparse.ArgumentParser, file: str) -> None:
     parser.add_argument(file, type=Path, metavar="FILE.csv")
     parser.add_argument("--time", default="TIME", help="column of the time, s (default: %(default)s)")
@@ -255,6 +263,14 @@ def _sim_replay(options: argparse.Namespace) -> int:
     if options.offline:
         return playground.replay_offline(measured)
     return asyncio.run(playground.replay(_settings(options), measured, options.device))
+
+
+def _sim_run(options: argparse.Namespace) -> int:
+    from iotcore.commands.scenario_run import run
+    from iotcore.process.serve import serve
+
+    serve(run(None if options.standalone else _settings(options), options))
+    return 0
 
 
 def _table(rows: list[dict[str, object]], output: str) -> None:

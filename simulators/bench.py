@@ -162,7 +162,7 @@ class ModbusBus:
 class SimulatedCity:
     """Some premises, stations and junctions of the simulated town, enrolled, connected and alive."""
 
-    def __init__(self, document: Mapping[str, Sequence[Mapping[str, Any]]], town: Town, background: Background) -> None:
+    def __init__(self, document: Mapping[str, Sequence[Mapping[str, Any]]], town: Town[Scenario], background: Background) -> None:
         self.document = document
         self.town = town
         self._background = background

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 from iotcore.specs.model import DeviceSpec
 from iotcore.wire.messages import Scalar
@@ -22,7 +22,6 @@ from simulators.enrol import Identity, enrol
 from simulators.modbus_device import ModbusDevice, ModbusServer
 from simulators.mqtt_device import MqttDevice
 from simulators.replay import Sample, play
-from simulators.scenario import Scenario
 
 ENROL_AT_ONCE = 8  # a technician team, not a flood
 LOOK_S = 0.5  # how often a fire detector samples its chamber
@@ -33,32 +32,59 @@ Values = dict[str, Scalar | None]
 Broker = tuple[str, int]
 
 
-class Town:
-    """An async context manager: opens the Modbus stations at once; `enrol`, then `live`."""
+class Story(Protocol):
+    """What the devices measure: a `Scenario` of the city, or a timeline that plays."""
+
+    def values(self, device: str, now_s: float) -> Mapping[str, Scalar | None]:
+        """The points of a device at a moment, s UTC since 1970."""
+
+
+S = TypeVar("S", bound=Story)
+
+
+class Town(Generic[S]):
+    """An async context manager: opens the Modbus stations at once; `enrol`, then `live`.
+
+    `seats` puts Modbus units on buses: device → (bus, unit); those of one bus share a port, any other has its own. They listen on
+    `host`, on any free port or on `first_port` and those after it.
+    """
 
     def __init__(
         self,
         document: Mapping[str, Sequence[Mapping[str, Any]]],
         specs: Mapping[str, DeviceSpec],
-        scenario: Scenario,
+        scenario: S,
         folder: Path,
+        *,
+        seats: Mapping[str, tuple[str, int]] | None = None,
+        host: str = "127.0.0.1",
+        first_port: int = 0,
     ) -> None:
         self.scenario = scenario
         self.devices: dict[str, MqttDevice] = {}
         self._specs = {str(entry["id"]): specs[str(entry["model"])] for entry in document["devices"]}
         self._folder = folder
         self.identities: dict[str, Identity] = {}
-        self._stations: dict[str, ModbusDevice] = {}
+        self.stations: dict[str, ModbusDevice] = {}
         self._servers: dict[str, ModbusServer] = {}
+        self._seats = dict(seats or {})
+        self._host, self._next_port = host, first_port
         self._overrides: dict[str, Values] = {}
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
+        buses: dict[str, dict[int, str]] = {}
         for device, spec in self._specs.items():
             if spec.protocol == "modbus":
-                station = ModbusDevice(spec, self.scenario.values(device, time.time()))
-                self._stations[device] = station
-                self._servers[device] = await self._stack.enter_async_context(ModbusServer({1: station}))
+                self.stations[device] = ModbusDevice(spec, self._values(device))
+                bus, unit = self._seats.get(device, ("", 1))
+                buses.setdefault(bus or f"only {device}", {})[unit] = device
+        for units in buses.values():
+            stations = {unit: self.stations[device] for unit, device in units.items()}
+            server = ModbusServer(stations, host=self._host, port=self._next_port)
+            self._next_port += 1 if self._next_port else 0
+            await self._stack.enter_async_context(server)
+            self._servers |= dict.fromkeys(units.values(), server)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -66,7 +92,7 @@ class Town:
 
     def connection(self, device: str) -> str:
         """Where a Modbus station listens, as the registry writes it."""
-        return self._servers[device].connection()
+        return self._servers[device].connection(self._seats.get(device, ("", 1))[1])
 
     @property
     def mqtt_devices(self) -> list[str]:
@@ -135,7 +161,7 @@ class Town:
         while True:
             values = self._values(device)
             due = loop.time() - told_s >= spec.interval_s
-            news = is_fire and bool(told) and _changed(told, values)
+            news = is_fire and bool(told) and _changed(told, values, spec)
             if due or news:
                 await client.report(values, kind="event" if news and not due else "reading")
                 told, told_s = values, loop.time()
@@ -143,20 +169,21 @@ class Town:
 
     async def _refresh(self) -> None:
         while True:
-            for device, station in self._stations.items():
+            for device, station in self.stations.items():
                 for point, value in self._values(device).items():
                     station.set(point, value)
             await asyncio.sleep(REFRESH_S)
 
 
-def _changed(told: Values, values: Values) -> bool:
+def _changed(told: Values, values: Values, spec: DeviceSpec) -> bool:
     """Whether a state is another, or a number has moved by more than its deadband."""
     for point, value in values.items():
         before = told.get(point)
         if isinstance(value, bool) or isinstance(before, bool):
             different = value is not before
         elif isinstance(value, float | int) and isinstance(before, float | int):
-            different = abs(value - before) > DEADBANDS.get(point, float("inf"))
+            band = spec.points[point].deadband
+            different = abs(value - before) > (DEADBANDS.get(point, float("inf")) if band is None else band)
         else:
             different = False
         if different:
