@@ -98,7 +98,6 @@ def _simulator_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParse
     replay.add_argument("--device", default="sd-replay", help="made and enrolled when it does not exist (default: %(default)s)")
     replay.add_argument("--offline", action="store_true", help="only ask the rules when they would alarm; no platform needed")
 
-
     run = _command(sim, "run", "play a scenario: devices, what they measure, when they misbehave", _sim_run)
     run.add_argument("scenario", help="a YAML file, or the name of a shipped one (air-day, kitchen-fire …)")
     run.add_argument("--speed", type=float, default=1.0, help="times as fast as life (default: %(default)s)")

@@ -263,9 +263,7 @@ def _dangling(source: Source, document: Document) -> Iterator[str]:
             yield "steps: at least one, and each later than the one before"
 
 
-def _faults(
-    document: Document, specs: Mapping[str, DeviceSpec], found: list[tuple[str, str]]
-) -> Iterator[Scheduled]:
+def _faults(document: Document, specs: Mapping[str, DeviceSpec], found: list[tuple[str, str]]) -> Iterator[Scheduled]:
     for i, line in enumerate(document.faults):
         where, device = f"faults[{i}]", document.devices.get(line.device)
         if device is None or device.model not in specs:
@@ -291,7 +289,10 @@ def _tried_out(timeline: Timeline) -> Iterator[tuple[str, str]]:
             if isinstance(source, Above) and (
                 source.point not in timeline.points(name) or isinstance(timeline.points(name)[source.point], Above)
             ):
-                yield f"devices.{name}.points.{point}", f"follows {source.point!r}, which the scenario does not give a value of its own"
+                yield (
+                    f"devices.{name}.points.{point}",
+                    f"follows {source.point!r}, which the scenario does not give a value of its own",
+                )
                 return
         for t_s in LOOKED_AT_S:
             wrong = list(_wrong(name, spec, timeline.values(name, t_s)))
@@ -304,7 +305,13 @@ def _wrong(name: str, spec: DeviceSpec, values: Mapping[str, Scalar | None]) -> 
     unit = ModbusDevice(spec) if spec.protocol == "modbus" else None
     for point, said in values.items():
         where, kind = f"devices.{name}.points.{point}", spec.points[point].kind
-        fits = isinstance(said, bool) if kind == "bool" else isinstance(said, str) if KINDS[kind] == "text" else type(said) in (int, float)
+        fits = (
+            isinstance(said, bool)
+            if kind == "bool"
+            else isinstance(said, str)
+            if KINDS[kind] == "text"
+            else type(said) in (int, float)
+        )
         if said is not None and not fits:
             yield where, f"{said!r} is not {KINDS[kind]}"
         elif unit is not None:
@@ -325,7 +332,9 @@ def _curve(path: Path, source: Replay) -> Curve:
             reader = csv.DictReader(file)
             missing = [name for name in (source.time, source.column) if name not in (reader.fieldnames or ())]
             if missing:
-                raise ValueError(f"{path.name} has no column {' and no '.join(missing)}; it has: {', '.join(reader.fieldnames or ())}")
+                raise ValueError(
+                    f"{path.name} has no column {' and no '.join(missing)}; it has: {', '.join(reader.fieldnames or ())}"
+                )
             rows = [(number, row[source.time], row[source.column]) for number, row in enumerate(reader, start=2)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path.name} cannot be read: {error}") from error

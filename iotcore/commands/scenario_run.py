@@ -1,6 +1,6 @@
 """`iotcore sim run`: a scenario's devices against a running platform, or its Modbus units alone.
 
-    read and check ─► Modbus units listen ─► register ─► enrol (tokens, CSR) ─► connect ─► play ─► what became of each report
+read and check ─► Modbus units listen ─► register ─► enrol (tokens, CSR) ─► connect ─► play ─► what became of each report
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ async def test_devices_of_all_kinds_live_by_the_file_and_misbehave_in_their_time
 @together
 async def test_the_kitchen_fire_that_is_shipped_is_one_incident(platform: tuple[Platform, ArcReceiver]) -> None:
     running, arc = platform
-    said = await asyncio.to_thread(running.iotcore, "sim", "run", "kitchen-fire", "--speed", "10")
+    said = await asyncio.to_thread(running.iotcore, "sim", "run", "kitchen-fire", "--speed", "25")
     assert "hall-1: flap begins" in said
     assert len([event for event in arc.received if event.code == "FA" and event.account == "2A01"]) == 1
 
