@@ -2,7 +2,7 @@
 
     plan by the hour ─► phase by phase: its groups green, then yellow, then all red, then the next phase's green
 
-A group never leaves green but by yellow and never leaves yellow but for red; between two phases everything is red for `all_red_s`.
+A group leaves green by yellow only and yellow for red only; between two phases everything is red for `all_red_s`.
 A plan begins only when the one before it has finished its cycle, so that no green is cut short.
 """
 

@@ -198,7 +198,7 @@ def value(source: Source, world: World, t_s: float, name: str, other: Callable[[
             return _finished(source, _course(source, world, t_s), world.seed, t_s, name)
 
 
-def _course(source: _Number, world: World, t_s: float) -> float:
+def _course(source: _Number, world: World, t_s: float) -> float:  # noqa: PLR0911 - one for each source
     match source:
         case Constant():
             return source.value

@@ -2,12 +2,12 @@
 
     seed, starts        the dice, and the local time of day at which the play begins
     premises, zones     as in a city document, for the registry
-    devices             name → model, where it stands, and its points; what `models` says of its model counts where it says nothing
+    devices             name → model, where it stands, and its points; where it says nothing, what `models` says counts
     rain, fires, programs   what sources of several devices share
     faults              at a time, for a while, one device: an MQTT or a Modbus fault by its name
 
-Read strictly: unknown keys, unknown points, values of a wrong kind, missing files and columns, unknown faults are errors, all of them
-at once. `Timeline.values` is pure: the same seed gives the same values at the same time.
+Read strictly: unknown keys, unknown points, values of a wrong kind, missing files and columns, unknown faults are errors, all
+of them at once. `Timeline.values` is pure: the same seed gives the same values at the same time.
 """
 
 from __future__ import annotations

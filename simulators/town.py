@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
+from iotcore.errors import StartError
 from iotcore.specs.model import DeviceSpec
 from iotcore.wire.messages import Scalar
 from iotcore.wire.topics import DOMAIN_OF_CLASS
@@ -24,6 +26,10 @@ from simulators.mqtt_device import MqttDevice
 from simulators.replay import Sample, play
 
 ENROL_AT_ONCE = 8  # a technician team, not a flood
+CONNECT_AT_ONCE = 32  # TLS handshakes under way
+CONNECT_POLL_S = 0.02
+DESCRIPTORS_PER_CLIENT = 2  # its socket, and the next one while it connects again
+SPARE_DESCRIPTORS = 256
 LOOK_S = 0.5  # how often a fire detector samples its chamber
 REFRESH_S = 2.0  # how often a Modbus station's registers change
 DEADBANDS = {"smoke": 0.02, "temperature": 1.0}  # dB/m, °C: a detector tells at once what changed by more than this
@@ -173,6 +179,39 @@ class Town(Generic[S]):
                 for point, value in self._values(device).items():
                     station.set(point, value)
             await asyncio.sleep(REFRESH_S)
+
+
+async def connected_all(clients: Sequence[MqttDevice], stack: AsyncExitStack, limit_s: float) -> None:
+    """Enter clients with `stack` and wait until all are connected, a few handshakes at a time: thousands at once would time out.
+
+    Raises:
+        TimeoutError: some are not, after `limit_s`.
+    """
+    async with asyncio.timeout(limit_s):
+        for first in range(0, len(clients), CONNECT_AT_ONCE):
+            batch = clients[first : first + CONNECT_AT_ONCE]
+            for client in batch:
+                await stack.enter_async_context(client)
+            while not all(client.connected for client in batch):  # noqa: ASYNC110 - each goes on trying by itself
+                await asyncio.sleep(CONNECT_POLL_S)
+
+
+def room_for(clients: int) -> None:
+    """Raise this process's soft limit of open files, as far as it may be, so that so many clients fit.
+
+    Raises:
+        StartError: the hard limit is too low.
+    """
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415 - Windows has none, and no such limit
+
+    wanted = clients * DESCRIPTORS_PER_CLIENT + SPARE_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        if hard != resource.RLIM_INFINITY and hard < wanted:
+            raise StartError(f"{clients} clients need {wanted} open files, the limit is {hard}", "Raise it: ulimit -Hn.")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _changed(told: Values, values: Values, spec: DeviceSpec) -> bool:

@@ -110,7 +110,9 @@ async def _enrol(settings: Settings, player: Player, registry: Registry, trust: 
 async def _last_receipts(player: Player) -> None:
     """The last reports are still on their way when the play ends."""
     deadline = time.monotonic() + LAST_RECEIPTS_S
-    while time.monotonic() < deadline and any(client.held for client in player.town.devices.values()):
+    while any(client.held for client in player.town.devices.values()):
+        if time.monotonic() > deadline:
+            return
         await asyncio.sleep(0.05)
 
 

@@ -1,4 +1,4 @@
-"""The public pytest plugin as a maker uses it: iotcore from its wheel, the page's own examples, nothing of this repository around."""
+"""The public pytest plugin as a maker uses it: iotcore from its wheel, the page's own examples, and nothing else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from pathlib import Path
 
 def pytest_sessionfinish(session):
     site = Path(__file__).parent / "site"
-    ours = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in {"iotcore", "drivers", "simulators"}}
+    packages = {"iotcore", "drivers", "simulators"}
+    ours = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in packages}
     assert {"iotcore", "simulators.town"} <= set(ours)
     assert all(site in Path(module.__file__ or site / "x").parents for module in ours.values())
     assert not any(name == "tests" or name.startswith("tests.") for name in sys.modules)

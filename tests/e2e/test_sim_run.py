@@ -32,11 +32,18 @@ devices:
     model: iotcore-smoke-heat
     premises: kitchen
     zone: kitchen-1
-    points: {smoke: {kind: steps, steps: [[0, 0.01], [4s, 0.6]]}, temperature: 24.5, alarm: {kind: above, point: smoke, threshold: 0.4},
-             button: false, battery: 90}
+    points:
+      smoke: {kind: steps, steps: [[0, 0.01], [4s, 0.6]]}
+      temperature: 24.5
+      alarm: {kind: above, point: smoke, threshold: 0.4}
+      button: false
+      battery: 90
   air: {model: vaisala-aqt530, bus: mast, unit: 1, points: {pm25: {kind: ramp, from: 20, to: 80, takes: 10s}, temperature: 30}}
-  river: {model: endress-liquiline-cm44x, bus: mast, unit: 2, points: {ph: 7.4, conductivity: {kind: rain, dry: 0.5, per_mm_per_h: -0.01,
-          lag: 0, rises: 2s}}}
+  river:
+    model: endress-liquiline-cm44x
+    bus: mast
+    unit: 2
+    points: {ph: 7.4, conductivity: {kind: rain, dry: 0.5, per_mm_per_h: -0.01, lag: 0, rises: 2s}}
 faults:
   - {at: 1s, device: d7, fault: duplicate, args: {copies: 2}}
   - {at: 2s, device: d7, fault: disconnect, for: 1s}
@@ -59,7 +66,7 @@ async def platform(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tu
 def last(platform: Platform, device: str, point: str) -> tuple[object, str, str] | None:
     query = "SELECT value, quality, why FROM latest WHERE device = ? AND point = ?"
     found = platform.rows("telemetry.db", query, device, point)
-    return found[0] if found else None  # type: ignore[return-value]  # three columns
+    return found[0] if found else None
 
 
 @together
@@ -82,8 +89,12 @@ async def test_devices_of_all_kinds_live_by_the_file_and_misbehave_in_their_time
     assert re.search(r"^river  endress-liquiline-cm44x  tcp://127\.0\.0\.1:(\d+)\?device_id=2$", said, re.MULTILINE)
     turns = re.findall(r"^(\w+: [\w:]+ (?:begins|ends))$", said, re.MULTILINE)
     assert turns == [
-        "d7: duplicate begins", "d7: disconnect begins", "d7: disconnect ends", "air: exception:4 begins", "air: exception:4 ends",
-    ]  # fmt: skip
+        "d7: duplicate begins",
+        "d7: disconnect begins",
+        "d7: disconnect ends",
+        "air: exception:4 begins",
+        "air: exception:4 ends",
+    ]
     counted = re.search(r"^d7  reported=(\d+) receipted=(\d+) without_receipt=0 .* connections=2$", said, re.MULTILINE)
     assert counted, said
     assert counted[1] == counted[2]
