@@ -30,7 +30,7 @@ LARGEST_CLAIM_MS = 2**53  # a claimed time is kept as evidence; beyond this it i
 KEPT_BYTES = 4096  # of an oversized payload, for the person who looks at the quarantine
 DETAIL_LENGTH = 200  # characters of a refusal's detail
 NAMED_POINTS = 5  # unknown points that a refusal names before it counts the rest
-TYPE_OF_KIND: dict[str, Any] = {"number": float, "bool": bool, "text": str, "enum": str, "flags": str}
+TYPE_OF_KIND: dict[str, Any] = {"number": float, "bool": bool, "text": str, "flags": str, "enum": None}  # enum: see _judged
 
 _readings = msgspec.json.Decoder(ReadingMessage | list[ReadingMessage])
 _status = msgspec.json.Decoder(StatusMessage)
@@ -211,8 +211,11 @@ def _judged(name: str, point: Point, said: Any, words: str, fault: str) -> Value
         return Value(name, None, Quality.BAD, fault)
     if said is None:
         return Value(name, None, Quality.BAD, why or "no_value")
-    if type(said) is not TYPE_OF_KIND[point.kind]:
+    wanted: Any = TYPE_OF_KIND[point.kind] or str
+    if type(said) is not wanted:
         return Value(name, None, Quality.BAD, "wrong_type")
+    if point.kind == "enum" and said != point.otherwise and said not in point.states.values():
+        return Value(name, None, Quality.BAD, "unknown_state")
     if quality is not Quality.BAD and point.range is not None and not point.range[0] <= said <= point.range[1]:
         return Value(name, said, Quality.BAD, "out_of_range")
     return Value(name, said, quality, why)

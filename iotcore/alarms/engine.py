@@ -17,13 +17,14 @@ from itertools import count
 from math import isfinite
 from typing import Literal
 
-from iotcore.alarms.rules import All, AnyOf, Condition, Leaf, Rise, Rule, State, Threshold, leaves, misfit
+from iotcore.alarms.rules import All, AnyOf, Condition, Each, Leaf, Rise, Rule, State, Threshold, leaves, misfit
 from iotcore.alarms.window import Timeline, Window
 from iotcore.journal.records import Severity
 from iotcore.reading import Quality, Reading, Scalar
 from iotcore.specs.model import DeviceSpec
 
 _LEAVES_MAX = 1000  # of one rule: leaves are numbered rule by rule, so that a changed spec renumbers nothing
+_EACH_MAX = 100_000  # points that one rule decides about apart; no spec has as many
 STALE_S = 60.0  # a part of an `all` whose newest good value is older than this gives no verdict
 
 
@@ -171,7 +172,8 @@ def _decide(bound: _Bound, track: _Track, at_s: float) -> Decision | None:
     rule, leaf = bound.rule, verdict
     value = track.states[leaf.point][1] if isinstance(leaf, State) else track.windows[leaf.point].samples[-1][1]
     unit = "" if isinstance(leaf, State) else leaf.unit
-    return Decision(rule.id, _reason(rule.when, leaf), rule.severity, rule.hazard, leaf.point, value, unit, rule.immediate)
+    name = f"{rule.id}:{leaf.point}" if isinstance(rule.when, Each) else rule.id  # two points of one reading are two causes
+    return Decision(name, _reason(rule.when, leaf), rule.severity, rule.hazard, leaf.point, value, unit, rule.immediate)
 
 
 def _judge(node: _Node, track: _Track, at_s: float) -> Leaf | Literal[False] | None:
@@ -226,7 +228,7 @@ def _crossed(threshold: Threshold, mean: float, number: int, holding: set[int]) 
     return holds
 
 
-def _reason(when: Condition, leaf: Leaf) -> Reason:
+def _reason(when: Condition | Each, leaf: Leaf) -> Reason:
     if isinstance(when, All):
         return Reason.COINCIDENCE
     if isinstance(when, AnyOf):
@@ -250,20 +252,28 @@ def _plan(rules: Sequence[Rule], spec: DeviceSpec) -> _Plan:
     """Bind the rules to one model; a rule that has nothing left to judge there is left out of it."""
     spans: dict[str, tuple[float, int]] = {}
     by_point: dict[str, list[_Bound]] = {}
-    for number, rule in enumerate(rules):
-        node = _bind(rule.when, spec, count(number * _LEAVES_MAX)) if rule.covers(spec) else None
-        if node is None:
-            continue
-        bound = _Bound(number, rule, node)
-        for leaf in _bound_leaves(node):
+    for bound in _bounds(rules, spec):
+        for leaf in _bound_leaves(bound.node):
             touching = by_point.setdefault(leaf.point, [])
-            if bound not in touching:
+            if not any(bound is other for other in touching):
                 touching.append(bound)
             if not isinstance(leaf, State):
                 span_s = leaf.within_s if isinstance(leaf, Rise) else leaf.mean_s
                 known_s, keep = spans.get(leaf.point, (0.0, 1))
                 spans[leaf.point] = (max(known_s, span_s), max(keep, leaf.readings))
     return _Plan(spec, spans, {point: tuple(bounds) for point, bounds in by_point.items()})
+
+
+def _bounds(rules: Sequence[Rule], spec: DeviceSpec) -> Iterator[_Bound]:
+    for i, rule in enumerate(rules):
+        if not rule.covers(spec):
+            continue
+        number = i * _EACH_MAX
+        if isinstance(rule.when, Each):
+            for nth, state in enumerate(rule.when.of(spec)):
+                yield _Bound(number + nth, rule, _Numbered(number + nth, state))
+        elif (node := _bind(rule.when, spec, count(i * _LEAVES_MAX))) is not None:
+            yield _Bound(number, rule, node)
 
 
 def _bind(condition: Condition, spec: DeviceSpec, numbers: Iterator[int]) -> _Node | None:

@@ -7,6 +7,7 @@ A rule file is YAML: `profile` and a list of `rules`. Every rule names the sourc
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,7 +20,7 @@ from iotcore.journal.records import Severity
 from iotcore.specs.model import DeviceClass, DeviceSpec, Name
 from iotcore.strict import convert
 
-Hazard = Literal["smoke", "heat", "co", "manual", "flame", "waterflow", "fault"]
+Hazard = Literal["smoke", "heat", "co", "manual", "flame", "waterflow", "fire", "fault"]
 RuleId = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
 Seconds = Annotated[float, Meta(ge=0, le=3600)]
 Count = Annotated[int, Meta(ge=1, le=20)]
@@ -64,6 +65,22 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     is_: bool = msgspec.field(default=True, name="is")
 
 
+class Each(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="each", tag_field="kind"):
+    """Every two-valued point whose name matches `points` (`*` stands for anything) decides for itself when it says `is`.
+
+    For panels: one rule for the fire of 1,590 detectors, each raised and reset apart. It is a rule's whole condition.
+    """
+
+    points: Annotated[str, Meta(pattern=r"^[a-z0-9_*]{1,40}$")]
+    is_: bool = msgspec.field(default=True, name="is")
+
+    def of(self, spec: DeviceSpec) -> Iterator[State]:
+        """A condition for each point of a model that is meant."""
+        for name, point in spec.points.items():
+            if point.kind == "bool" and fnmatchcase(name, self.points):
+                yield State(point=name, is_=self.is_)
+
+
 class All(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="all", tag_field="kind"):
     """Every part holds at the same time; each part judged by its newest readings."""
 
@@ -86,7 +103,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     id: RuleId
     hazard: Hazard
     severity: Severity
-    when: Condition
+    when: Condition | Each
     source: Annotated[str, Meta(min_length=1, description="where the numbers come from")]
     device_classes: tuple[DeviceClass, ...] = ("fire_detector", "fire_panel")
     models: tuple[str, ...] = ()  # empty: every model of those classes
@@ -162,8 +179,10 @@ def misfit(leaf: Leaf, spec: DeviceSpec) -> str:
     return "" if point.unit == leaf.unit else f"is judged in {leaf.unit!r}, the point is in {point.unit!r}"
 
 
-def leaves(condition: Condition) -> Iterator[Leaf]:
-    """The conditions that look at a point, in the order they are written."""
+def leaves(condition: Condition | Each) -> Iterator[Leaf]:
+    """The conditions that look at one point that they name, in the order they are written."""
+    if isinstance(condition, Each):
+        return
     if isinstance(condition, All | AnyOf):
         for part in condition.of:
             yield from leaves(part)
@@ -172,7 +191,7 @@ def leaves(condition: Condition) -> Iterator[Leaf]:
 
 
 def _rule_problems(rule: Rule, file: str, path: str) -> list[Problem]:
-    problems = _condition_problems(rule.when, file, f"{path}.when")
+    problems = [] if isinstance(rule.when, Each) else _condition_problems(rule.when, file, f"{path}.when")
     if not rule.device_classes:
         problems.append(Problem(file, f"{path}.device_classes", "is empty: the rule would cover nothing"))
     if rule.hazard == "fault" and rule.severity != "trouble":

@@ -69,7 +69,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     incident: Annotated[str, Meta(description="the same for every message about one fire", min_length=1)]
     event: Event
-    hazard: Annotated[str, Meta(description="smoke | heat | co | manual | flame | waterflow")]
+    hazard: Annotated[str, Meta(description="smoke | heat | co | manual | flame | waterflow | fire")]
     severity: Severity
     occurred_at: Instant
     delayed: Annotated[bool, Meta(description="held back by a broken link, still active")]

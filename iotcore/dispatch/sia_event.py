@@ -25,6 +25,7 @@ CODES = {
     "manual": ("FA", "FH"),
     "flame": ("FA", "FH"),
     "waterflow": ("SA", "SH"),
+    "fire": ("FA", "FH"),
 }
 UNKNOWN_HAZARD = ("FA", "FH")  # fails open: whatever the rules call it, somebody goes and looks
 NO_ACCOUNT = "0000"

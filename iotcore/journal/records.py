@@ -22,7 +22,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 
     incident: str
     event: Event
-    hazard: str  # smoke | heat | co | manual | flame | waterflow
+    hazard: str  # smoke | heat | co | manual | flame | waterflow | fire (a panel that does not say what kind)
     severity: Severity
     premises: str
     premises_name: str

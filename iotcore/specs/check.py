@@ -3,43 +3,43 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
 from math import prod
-from typing import NamedTuple, get_args
+from typing import get_args
 
-from iotcore.errors import Problem
-from iotcore.specs import firmware, raw, written_out
-from iotcore.specs.check_point import LAST_ADDRESS, Found, point_problems, quality_problems, wire_problems
-from iotcore.specs.encode import bits_of
-from iotcore.specs.model import Command, DeviceSpec, ModbusLimits, Name, Point, Repeat, Table
+from iotcore.errors import Problem, SpecError
+from iotcore.specs import firmware, raw, repeat, written_out
+from iotcore.specs.check_overlap import overlaps
+from iotcore.specs.check_point import point_problems
+from iotcore.specs.check_wire import LAST_ADDRESS, Found, quality_problems, wire_problems
+from iotcore.specs.model import Command, DeviceSpec, ModbusLimits, Name, Point, Repeat, Revision
 
 MOST_POINTS = 50_000  # of one model, expanded; the largest panel so far has 22,000
 NAME = re.compile(get_args(Name)[1].pattern)
 WRITABLE = ("holding", "coil")
 
 
-class _Span(NamedTuple):
-    """What a point claims of one word; `bits` None: all of it. A test on a field (`true_when`) claims nothing."""
+def checked(spec: DeviceSpec, file: str) -> DeviceSpec:
+    """The spec written out: addresses 0-based, repeats among its points.
 
-    path: str
-    bits: int | None
-    free: bool
-
-
-def problems(spec: DeviceSpec, file: str) -> list[Problem]:
-    """Every broken rule of `spec` as it is written, in the order of its fields; [] when it is sound."""
+    Raises:
+        SpecError: with every broken rule of the spec as it is written, in the order of its fields.
+    """
     found = [*_whole(spec, file), *_notation(spec)]
     for path, point in written_out.points(spec):
         found += [(f"{path}{below}", reason) for below, reason in point_problems(spec, point)]
     found += [*_mqtt(spec), *_references(spec), *_firmware(spec)]
     for name, command in spec.commands.items():
         found += [(f"commands.{name}{below}", reason) for below, reason in _command(spec, command)]
-    repeats = [each for i, repeat in enumerate(spec.repeats) for each in _repeat(i, repeat, spec.modbus or ModbusLimits())]
+    limits = spec.modbus or ModbusLimits()
+    repeats = [problem for i, each in enumerate(spec.repeats) for problem in _repeat(f"repeats[{i}]", each, limits)]
     found += repeats
-    if not repeats and not any(True for _ in _notation(spec)):
-        found += _layouts(spec)
-    return [Problem(file, path, reason) for path, reason in dict.fromkeys(found)]
+    whole = spec
+    if not repeats and not any(_notation(spec)):
+        whole = written_out.expanded(written_out.normal(spec))
+        found += _layouts(spec, whole)
+    if found:
+        raise SpecError([Problem(file, path, reason) for path, reason in dict.fromkeys(found)])
+    return whole
 
 
 def _whole(spec: DeviceSpec, file: str) -> Found:
@@ -120,21 +120,25 @@ def _firmware(spec: DeviceSpec) -> Found:
         if getattr(known, wire) is not None and spec.protocol != wire:
             yield f"firmware.{wire}", f"has no meaning for protocol {spec.protocol}"
     if known.modbus is not None:
-        yield from ((f"firmware{below}", reason) for below, reason in wire_problems(known.modbus, spec.modbus or ModbusLimits()))
+        found = wire_problems(known.modbus, spec.modbus or ModbusLimits())
+        yield from ((f"firmware{below}", reason) for below, reason in found)
     seen = set(known.base)
     for i, revision in enumerate(known.revisions):
-        path = f"firmware.revisions[{i}]"
-        if not revision.versions or not revision.differs.strip():
-            yield path, "needs versions, and what differs in them"
-        if not revision.points and not revision.without:
-            yield path, "differs in nothing: put its versions into firmware.base"
-        for name in revision.without:
-            if name not in spec.points:
-                yield f"{path}.without", f"{name!r} is no point"
+        yield from _revision(spec, revision, f"firmware.revisions[{i}]")
         for version in revision.versions:
             if version in seen:
-                yield f"{path}.versions", f"{version!r} stands twice"
+                yield f"firmware.revisions[{i}].versions", f"{version!r} stands twice"
             seen.add(version)
+
+
+def _revision(spec: DeviceSpec, revision: Revision, path: str) -> Found:
+    if not revision.versions or not revision.differs.strip():
+        yield path, "needs versions, and what differs in them"
+    if not revision.points and not revision.without:
+        yield path, "differs in nothing: put its versions into firmware.base"
+    for name in revision.without:
+        if name not in spec.points:
+            yield f"{path}.without", f"{name!r} is no point"
 
 
 def _command(spec: DeviceSpec, command: Command) -> Found:
@@ -152,98 +156,57 @@ def _command(spec: DeviceSpec, command: Command) -> Found:
     yield from wire_problems(wire, spec.modbus or ModbusLimits())
     if wire.table not in WRITABLE:
         yield ".modbus.table", f"{wire.table} cannot be written"
-    elif wire.table == "holding" and wire.type not in ("bit",) and command.range is None and not command.states:
+    elif wire.table == "holding" and wire.type != "bit" and command.range is None and not command.states:
         yield ".range", "is missing: which values may be written"
 
 
-def _repeat(i: int, repeat: Repeat, limits: ModbusLimits) -> Found:
-    path = f"repeats[{i}]"
-    if not repeat.over or not repeat.points:
+def _repeat(path: str, each: Repeat, limits: ModbusLimits) -> Found:
+    if not each.over or not each.points:
         yield path, "needs an index to go over, and points"
-    if set(repeat.stride) != set(repeat.over):
-        yield f"{path}.stride", f"needs exactly the indices of over: {', '.join(repeat.over)}"
-    for index, (first, last) in repeat.over.items():
-        if first > last or first < 0:
-            yield f"{path}.over.{index}", f"{first} to {last} is no range of numbers from 0 up"
-            return
-    count = prod(last - first + 1 for first, last in repeat.over.values()) * len(repeat.points)
-    if count > MOST_POINTS:
-        yield path, f"makes {count} points; {MOST_POINTS} are the most"
+    if set(each.stride) != set(each.over):
+        yield f"{path}.stride", f"needs exactly the indices of over: {', '.join(each.over)}"
+    bad = {index: span for index, span in each.over.items() if not 0 <= span[0] <= span[1]}
+    for index, (first, last) in bad.items():
+        yield f"{path}.over.{index}", f"{first} to {last} is no range of numbers from 0 up"
+    if bad:
         return
-    lasts = {index: last for index, (_, last) in repeat.over.items()}
-    reach = sum(repeat.stride.get(index, 0) * (last - first) for index, (first, last) in repeat.over.items())
-    for name, point in repeat.points.items():
-        if any("{" + index + "}" not in name for index in repeat.over):
-            yield f"{path}.points.{name}", f"its name must hold {', '.join('{' + index + '}' for index in repeat.over)}"
-        elif not NAME.match(written_out.repeat.filled(name, lasts)):
-            yield f"{path}.points.{name}", f"{written_out.repeat.filled(name, lasts)!r} is no name of a point"
-        if point.modbus is None:
-            continue
-        address = point.modbus.address
-        if limits.addresses == "modicon":
-            address = written_out.zero_based(point.modbus.table, address) or 0
-        if address + reach + raw.width(point.modbus) - 1 > LAST_ADDRESS:
+    if _count(each) > MOST_POINTS:
+        yield path, f"makes {_count(each)} points; {MOST_POINTS} are the most"
+        return
+    lasts = {index: last for index, (_, last) in each.over.items()}
+    reach = sum(each.stride.get(index, 0) * (last - first) for index, (first, last) in each.over.items())
+    for name, point in each.points.items():
+        if any("{" + index + "}" not in name for index in each.over):
+            yield f"{path}.points.{name}", f"its name must hold {', '.join('{' + index + '}' for index in each.over)}"
+        elif not NAME.match(repeat.filled(name, lasts)):
+            yield f"{path}.points.{name}", f"{repeat.filled(name, lasts)!r} is no name of a point"
+        if point.modbus is not None and _last(point, limits) + reach > LAST_ADDRESS:
             yield f"{path}.points.{name}.modbus.address", "leaves no room for all repeats"
 
 
-def _layouts(spec: DeviceSpec) -> Found:
-    """Overlaps in each layout: the spec's own and those of its revisions."""
-    whole = written_out.expanded(written_out.normal(spec))
-    twice = (
-        len(spec.points)
-        + sum(prod(last - first + 1 for first, last in each.over.values()) * len(each.points) for each in spec.repeats)
-        - len(whole.points)
-    )
+def _count(each: Repeat) -> int:
+    """How many points a repeat makes."""
+    return prod(last - first + 1 for first, last in each.over.values()) * len(each.points)
+
+
+def _last(point: Point, limits: ModbusLimits) -> int:
+    """The last 0-based address of a point as it is written."""
+    wire = point.modbus
+    assert wire is not None
+    address = written_out.zero_based(wire.table, wire.address) if limits.addresses == "modicon" else wire.address
+    return (address or 0) + raw.width(wire) - 1
+
+
+def _layouts(spec: DeviceSpec, whole: DeviceSpec) -> Found:
+    """Overlaps in each layout of a spec that is written out: its own and those of its revisions."""
+    twice = len(spec.points) + sum(map(_count, spec.repeats)) - len(whole.points)
     if twice:
         yield "repeats", f"make {twice} names that stand there already"
     if len(whole.points) > MOST_POINTS:
         yield "repeats", f"make {len(whole.points)} points; {MOST_POINTS} are the most"
         return
-    yield from _overlaps(whole.points, "points")
+    yield from overlaps(whole.points, "points")
     for i, revision in enumerate(whole.firmware.revisions if whole.firmware else ()):
-        known = set(_overlaps(whole.points, f"firmware.revisions[{i}].points"))
-        found = _overlaps(firmware.revised(whole, revision).points, f"firmware.revisions[{i}].points")
+        known = set(overlaps(whole.points, f"firmware.revisions[{i}].points"))
+        found = overlaps(firmware.revised(whole, revision).points, f"firmware.revisions[{i}].points")
         yield from (each for each in found if each not in known)
-
-
-def _overlaps(points: Mapping[str, Point], path: str) -> Iterator[tuple[str, str]]:
-    """Points that claim the same words of a table; bits of one word may, if they are different bits."""
-    words: dict[tuple[Table, int], list[_Span]] = defaultdict(list)
-    order = sorted(points, key=lambda name: _place(points[name]))
-    for name in order:
-        wire = points[name].modbus
-        if wire is None:
-            continue
-        span = _Span(f"{path}.{name}.modbus", bits_of(points[name]), bool(points[name].true_when))
-        for address in range(wire.address, wire.address + raw.width(wire)):
-            taken = next((other for other in words[wire.table, address] if _clash(other, span)), None)
-            if taken is not None:
-                yield span.path, f"{wire.table} {wire.address} is taken by {taken.path}"
-                break
-        for address in range(wire.address, wire.address + raw.width(wire)):
-            words[wire.table, address].append(span)
-    yield from _taken_states(points, path, words)
-
-
-def _taken_states(
-    points: Mapping[str, Point], path: str, words: Mapping[tuple[Table, int], Iterable[_Span]]
-) -> Iterator[tuple[str, str]]:
-    """One status register may serve several values, but a whole word is not itself a value, unless a mask says which part."""
-    for name, point in points.items():
-        for i, state in enumerate(point.quality):
-            if state.table is None or state.address is None or state.mask is not None or state.table in raw.BIT_TABLES:
-                continue
-            for value in words.get((state.table, state.address), ()):
-                if value.bits is None and not value.free:
-                    yield f"{path}.{name}.quality[{i}]", f"{state.table} {state.address} is taken by {value.path}"
-
-
-def _place(point: Point) -> tuple[str, int, int]:
-    wire = point.modbus
-    return ("", 0, 0) if wire is None else (wire.table, wire.address, bits_of(point) or 0)
-
-
-def _clash(before: _Span, after: _Span) -> bool:
-    if before.free or after.free:
-        return False
-    return before.bits is None or after.bits is None or bool(before.bits & after.bits)

@@ -40,7 +40,7 @@ def registers(point: Point, value: Scalar | None, order: ByteOrder) -> list[int]
         return raw.text_words(_text(value), wire.length or 1, order)
     number = raw_value(point, value, exact=wire.type in raw.FLOATS)
     if isinstance(number, str):
-        raise ValueError(f"{number!r} stands for no register value")
+        raise ValueError(f"{number!r} stands for no register value")  # noqa: TRY004 - callers promise ValueError
     if wire.type == "bit" or wire.bit is not None:
         return raw.words("bit", int(number) << (wire.bit or 0), order)
     if wire.mask is not None:
@@ -204,7 +204,7 @@ def _number_or_word(key: str) -> int | str:
 
 def _text(value: Scalar | None) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no text that fits")
+        raise ValueError(f"{value!r} is no text that fits")  # noqa: TRY004 - callers promise ValueError
     return value
 
 

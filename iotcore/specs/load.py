@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from iotcore.errors import ConfigError, Problem, SpecError
-from iotcore.specs import check, written_out, yaml12
+from iotcore.specs import check, yaml12
 from iotcore.specs.model import DeviceSpec
 from iotcore.strict import convert
 
@@ -63,10 +63,7 @@ def parse(content: bytes, file: str) -> DeviceSpec:
         raise SpecError(list(error.problems)) from error
     except RecursionError as error:
         raise SpecError([Problem(file, "", "nested too deeply")]) from error
-    problems = check.problems(spec, file)
-    if problems:
-        raise SpecError(problems)
-    return written_out.expanded(written_out.normal(spec))
+    return check.checked(spec, file)
 
 
 def _plain(content: bytes, file: str) -> Any:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from itertools import product
 
 from msgspec.structs import replace
 
-from iotcore.specs.model import DeviceSpec, ModbusWire, Point, QualityWire, Repeat
+from iotcore.specs.model import DeviceSpec, Point, QualityWire, Repeat
 
 Ranges = Mapping[str, tuple[int, int]]
 
@@ -43,25 +44,29 @@ def narrow(spec: DeviceSpec, ranges: Ranges) -> DeviceSpec:
 
 
 def filled(template: str, indices: Mapping[str, int]) -> str:
-    """The template with each `{index}` replaced by its number."""
-    for name, number in indices.items():
-        template = template.replace("{" + name + "}", str(number))
-    return template
+    """The template with each `{index}` replaced by its number; other braces stay."""
+    return _pattern(template, tuple(indices)) % indices
 
 
 def moved(point: Point, by: int, indices: Mapping[str, int]) -> Point:
     """The point `by` registers (or bytes) farther on."""
+    wire, content = point.modbus, point.bytes
     return replace(
         point,
-        modbus=_moved(point.modbus, by),
-        bytes=None if point.bytes is None else replace(point.bytes, offset=point.bytes.offset + by),
-        quality=tuple(_moved_quality(each, by) for each in point.quality),
+        modbus=None if wire is None else replace(wire, address=wire.address + by),
+        bytes=None if content is None else replace(content, offset=content.offset + by),
+        quality=tuple([_moved_quality(each, by) for each in point.quality]),
         title={language: filled(text, indices) for language, text in point.title.items()},
     )
 
 
-def _moved(wire: ModbusWire | None, by: int) -> ModbusWire | None:
-    return None if wire is None else replace(wire, address=wire.address + by)
+@lru_cache(maxsize=4096)
+def _pattern(template: str, indices: tuple[str, ...]) -> str:
+    """The template in the notation of `%`, which is quick: a large panel has 100,000 names and titles."""
+    found = template.replace("%", "%%")
+    for name in indices:
+        found = found.replace("{" + name + "}", f"%({name})d")
+    return found
 
 
 def _moved_quality(wire: QualityWire, by: int) -> QualityWire:

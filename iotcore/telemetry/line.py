@@ -25,6 +25,7 @@ from iotcore.registry.directory import Binding
 LEVEL = {Quality.GOOD: 0, Quality.UNCERTAIN: 1, Quality.BAD: 2}
 RESERVED_FIELDS = frozenset({"quality", "test", "time"})  # ours, and InfluxDB's own column; no spec may name a point so
 RESERVED_SUFFIXES = ("_q", "_bad")
+TEXT_KINDS = frozenset({"text", "enum", "flags"})  # of points: an enumeration's word is text
 NS_PER_MS = 1_000_000
 PREFIX_CACHE = 200_000  # devices of a large city; about 200 bytes each
 
@@ -45,7 +46,7 @@ def line(reading: Reading, binding: Binding) -> bytes:
         point = points.get(value.point)
         if point is None:
             continue
-        written = _field(value, is_text=point.kind == "text")
+        written = _field(value, is_text=point.kind in TEXT_KINDS)
         level = LEVEL[value.quality]
         if written:
             fields.append(written)

@@ -19,6 +19,7 @@ from iotcore.journal import journal, quarantine
 from iotcore.registry.store import open_registry
 from iotcore.specs import page as devices_page
 from iotcore.specs.load import load_folder, shipped_folder
+from iotcore.specs.load import parse as parse_spec
 from iotcore.telemetry import spool
 from simulators import city
 from tests.unit.test_house import ROOT, files, name, tree
@@ -203,3 +204,9 @@ def test_the_city_document_of_the_page_for_makers_is_accepted(tmp_path: Path) ->
             return (await registry.import_city(json.loads(document), load_folder(shipped_folder()), "test")).added
 
     assert asyncio.run(imported()) == 3
+
+
+def test_the_specs_of_the_page_for_spec_writers_are_sound() -> None:
+    examples = [block for words, block in blocks(DOCS / "specs.md", "yaml") if words == "spec"]
+    found = [parse_spec(block.encode(), f"{block.split()[1]}.yaml") for block in examples]
+    assert [(spec.model, len(spec.points)) for spec in found] == [("acme-co2", 1), ("acme-panel", 1590)]

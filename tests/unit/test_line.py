@@ -6,6 +6,7 @@ import math
 import re
 from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from iotcore.reading import Quality, Reading, Value
 from iotcore.registry.directory import Binding
 from iotcore.specs.load import load_folder, shipped_folder
-from iotcore.specs.model import DeviceSpec, Point
+from iotcore.specs.model import DeviceSpec, Kind, Point
 from iotcore.telemetry.line import RESERVED_FIELDS, RESERVED_SUFFIXES, line, timestamp_ns
 
 SPEC = DeviceSpec(
@@ -69,6 +70,13 @@ def test_a_device_without_premises_has_no_such_tag() -> None:
 def test_numbers_are_always_floats_and_bools_are_zero_or_one() -> None:
     text = line(replace(READING, values=(Value("smoke", 3), Value("alarm", True))), BINDING)  # noqa: FBT003 - the value itself
     assert b" smoke=3.0,alarm=1.0,quality=0i " in text
+
+
+@pytest.mark.parametrize(("kind", "states"), [("enum", {"1": "flash"}), ("flags", {"0": "flash"}), ("text", {})])
+def test_the_word_of_a_state_is_text(kind: Kind, states: dict[str, str]) -> None:
+    spec = msgspec.structs.replace(BINDING.spec, points={"mode": Point(kind=kind, states=states)})
+    reading = replace(READING, values=(Value("mode", "flash"),))
+    assert b' mode="flash",quality=0i ' in line(reading, replace(BINDING, spec=spec))
 
 
 def test_a_bad_number_is_kept_apart_from_the_values_that_means_are_made_of() -> None:

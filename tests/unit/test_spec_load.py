@@ -2,68 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iotcore.errors import SpecError
-from iotcore.specs import load, schema, yaml12
-from iotcore.specs.model import DeviceSpec
-
-POINT = {"modbus": {"table": "holding", "address": 0, "type": "int16"}}
-STATES = {"0": "good", "1": "uncertain:why", "2": "bad:why"}
-
-
-def document(points: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
-    return {
-        "model": "acme-1",
-        "vendor": "Acme",
-        "title": "Acme 1",
-        "device_class": "air_station",
-        "protocol": "modbus",
-        "source": "Acme manual 1.0",
-        "verified": "for tests only",
-        "interval_s": 60,
-        "points": {"one": POINT} if points is None else points,
-    } | changes
-
-
-def written(plain: Any) -> bytes:
-    """JSON is YAML, but for its words for what is not finite."""
-    text = json.dumps(plain, ensure_ascii=False)
-    return text.replace("NaN", ".nan").replace("-Infinity", "-.inf").replace("Infinity", ".inf").encode()
-
-
-def parse(plain: Any, file: str = "acme-1.yaml") -> DeviceSpec:
-    return load.parse(written(plain), file)
-
-
-def problems(plain: Any, file: str = "acme-1.yaml") -> list[tuple[str, str]]:
-    with pytest.raises(SpecError) as caught:
-        parse(plain, file)
-    assert {problem.file for problem in caught.value.problems} == {file}
-    return [(problem.path, problem.reason) for problem in caught.value.problems]
-
-
-def wire(**changes: Any) -> dict[str, Any]:
-    return {"modbus": {"table": "holding", "address": 0, "type": "int16"} | changes}
-
-
-def test_the_shipped_specs_are_six_models() -> None:
-    assert set(load.load_folder(load.shipped_folder())) == {
-        "vaisala-aqt530",
-        "endress-liquiline-cm44x",
-        "iotcore-smoke-heat",
-        "iotcore-call-point",
-        "iotcore-mqtt-signal",
-        "iotcore-modbus-gateway",
-    }
+from iotcore.specs import decode, load, plan, schema, yaml12
+from iotcore.specs.model import ByteOrder, DeviceSpec, Kind, ModbusWire, Point, RawType, Table
+from tests.support.spec_documents import POINT, STATES, document, parse, problems, wire, written
 
 
 def test_specs_are_found_in_a_checkout_and_in_a_wheel(tmp_path: Path) -> None:
@@ -78,6 +29,8 @@ def test_a_sound_spec_is_read() -> None:
     assert spec.points["one"].modbus is not None
     assert spec.points["one"].modbus.address == 0
 
+
+ORDERS = get_args(ByteOrder)
 
 # one problem, one name
 
@@ -285,14 +238,29 @@ plain_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
     max_leaves=8,
 )
-FIELDS = ["model", "protocol", "points", "modbus", "interval_s", "device_class", "source"]
-POINT_FIELDS = ["modbus", "json", "quality", "range", "scale", "offset", "sentinels", "kind", "title", "unit"]
+FIELDS = [name for name in DeviceSpec.__struct_fields__ if name not in ("vendor", "title", "verified")]
+BELOW = [
+    "states",
+    "table",
+    "address",
+    "mask",
+    "over",
+    "stride",
+    "points",
+    "versions",
+    "base",
+    "topic",
+    "path",
+    "safety",
+    "modbus",
+]
+nested = st.dictionaries(st.sampled_from(BELOW), plain_values, max_size=4)
 
 
 @given(
-    st.dictionaries(st.sampled_from(FIELDS), plain_values, max_size=3),
-    st.dictionaries(st.sampled_from(POINT_FIELDS), plain_values, max_size=4),
-    st.dictionaries(st.sampled_from(["table", "address", "type", "bit", "byte_order"]), plain_values, max_size=3),
+    st.dictionaries(st.sampled_from(FIELDS), plain_values | nested | st.lists(nested, max_size=3), max_size=3),
+    st.dictionaries(st.sampled_from(Point.__struct_fields__), plain_values | nested, max_size=4),
+    st.dictionaries(st.sampled_from(ModbusWire.__struct_fields__), plain_values, max_size=3),
 )
 def test_whatever_stands_in_a_spec_it_is_a_spec_or_refused(
     fields: dict[str, Any], point: dict[str, Any], registers: dict[str, Any]
@@ -303,6 +271,74 @@ def test_whatever_stands_in_a_spec_it_is_a_spec_or_refused(
     except SpecError as error:
         found = str(error)
     assert found.startswith("acme-1")
+
+
+numbers = st.integers(0, 300) | st.integers(-2, 70_000)
+sound_wires = st.fixed_dictionaries(
+    {"table": st.sampled_from(get_args(Table)), "address": numbers, "type": st.sampled_from(get_args(RawType))},
+    optional={"bit": st.integers(0, 17), "mask": numbers, "length": st.integers(0, 126), "byte_order": st.sampled_from(ORDERS)},
+)
+raws = st.sampled_from(["0", "0x10", "65536", "x", "-1"])
+sound_verdicts = st.fixed_dictionaries(
+    {"states": st.just({"0": "good", "3": "bad:why"})},
+    optional={"table": st.just("holding"), "address": numbers, "mask": numbers},
+)
+sound_points = st.fixed_dictionaries(
+    {"modbus": sound_wires},
+    optional={
+        "kind": st.sampled_from(get_args(Kind)),
+        "states": st.dictionaries(raws, st.sampled_from(["on", "off", ""]), max_size=3),
+        "true_when": st.lists(raws, max_size=2),
+        "range": st.tuples(numbers, numbers).map(list),
+        "sentinels": st.lists(numbers | st.floats(), max_size=2),
+        "quality": st.lists(sound_verdicts, max_size=2),
+    },
+)
+
+
+def coherent(kinds: list[str], point: dict[str, Any], **registers: Any) -> st.SearchStrategy[dict[str, Any]]:
+    fields = {"table": st.sampled_from(["holding", "input"]), "address": st.integers(0, 300), "type": st.sampled_from(kinds)}
+    return st.fixed_dictionaries({"modbus": st.fixed_dictionaries(fields | registers)} | point)
+
+
+ENUM = {"kind": st.just("enum"), "states": st.just({"0": "off", "0x01": "on"})}
+TEST = {"kind": st.just("bool"), "true_when": st.just(["1"])}
+points = st.one_of(
+    coherent(["int16", "uint32", "float32", "uint64"], {}, byte_order=st.sampled_from(ORDERS)),
+    coherent(["bit", "uint16"], {"kind": st.just("bool")}, bit=st.integers(0, 15)),
+    coherent(["uint16"], ENUM, mask=st.integers(1, 0xFFFF)),
+    coherent(["uint16"], TEST, mask=st.integers(1, 0xFFFF)),
+    coherent(["string"], {"kind": st.just("text")}, length=st.integers(1, 20)),
+    sound_points,
+)
+index = st.sampled_from(["loop", "detector"])
+repeats = st.fixed_dictionaries(
+    {
+        "over": st.fixed_dictionaries({"loop": st.tuples(st.integers(0, 2), st.integers(1, 9)).map(list)})
+        | st.dictionaries(index, st.tuples(numbers, numbers).map(list), max_size=2),
+        "stride": st.fixed_dictionaries({"loop": st.integers(0, 40)}) | st.dictionaries(index, numbers, max_size=2),
+        "points": st.dictionaries(st.sampled_from(["l{loop}", "m{loop}", "l{loop}_d{detector}"]), points, min_size=1, max_size=2),
+    }
+)
+
+
+@settings(max_examples=300)  # one in seven is sound
+@given(
+    st.dictionaries(st.sampled_from(["one", "two"]), points, max_size=2),
+    st.lists(repeats, max_size=2),
+    st.sampled_from(["zero_based", "modicon"]),
+)
+def test_whatever_looks_like_a_spec_is_refused_or_decodes_what_its_plan_reads(
+    points: dict[str, Any], over: list[Any], notation: str
+) -> None:
+    try:
+        spec = parse(document(points, repeats=over, modbus={"addresses": notation}))
+    except SpecError:
+        return
+    words = {(each.table, each.address + i): 1 for each in plan.requests(spec) for i in range(each.count)}
+    found = decode.values(spec, words)
+    assert [value.point for value in found] == list(spec.points)
+    assert [value for value in found if value.why in ("not_read", "short")] == []
 
 
 # the schema for editors
