@@ -3,8 +3,8 @@
     this process: starts a broker and a core that receipts each report, and measures
     a child:      COUNT devices, each reporting every 10 s; its CPU, its memory, its file descriptors
 
-`python -m benchmarks.simulated_devices [COUNT] [SECONDS]` (2,000 devices, 30 s). Its last line is one JSON object; `cpu_cores` is the
-child's CPU time by the wall clock while all devices report, without the time in which they connect.
+`python -m benchmarks.simulated_devices [COUNT] [SECONDS]` (2,000 devices, 30 s). Its last line is one JSON object; `cpu_cores` is
+the child's CPU time by the wall clock while all devices report, without the time in which they connect.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import asyncio
 import json
 import os
 import random
-import resource
 import sys
 import tempfile
 import time
@@ -119,8 +118,8 @@ async def measure(folder: Path, count: int = COUNT, seconds: float = SECONDS) ->
 def main(arguments: list[str]) -> None:
     """The command line."""
     if arguments[:1] == ["child"]:
-        port, folder, count, seconds = arguments[1:]
-        asyncio.run(devices(int(port), Path(folder), int(count), float(seconds)))
+        port, place, number, lasts = arguments[1:]
+        asyncio.run(devices(int(port), Path(place), int(number), float(lasts)))
         return
     count = int(arguments[0]) if arguments else COUNT
     seconds = float(arguments[1]) if arguments[1:] else SECONDS

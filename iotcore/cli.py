@@ -102,6 +102,8 @@ def _simulator_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParse
     run.add_argument("scenario", help="a YAML file, or the name of a shipped one (air-day, kitchen-fire …)")
     run.add_argument("--speed", type=float, default=1.0, help="times as fast as life (default: %(default)s)")
     run.add_argument("--standalone", action="store_true", help="only open its Modbus units; no platform needed")
+    run.add_argument("--vendor-broker", default="", metavar="HOST:PORT", help="where vendors' MQTT devices publish (plain TCP)")
+    run.add_argument("--vendor-user", help="their user there, with the password in $IOTCORE_VENDOR_PASSWORD")
     run.add_argument("--host", default="127.0.0.1", help="where its Modbus units listen (default: %(default)s)")
     run.add_argument("--port", type=int, default=0, help="of the first bus, the others follow (default: any free ones)")
 
@@ -268,7 +270,7 @@ def _sim_run(options: argparse.Namespace) -> int:
     from iotcore.commands.scenario_run import run
     from iotcore.process.serve import serve
 
-    serve(run(None if options.standalone else _settings(options), options))
+    serve(run(None if options.standalone else _settings(options), options, os.environ.get("IOTCORE_VENDOR_PASSWORD")))
     return 0
 
 

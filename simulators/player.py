@@ -54,7 +54,7 @@ class Turn:
 
 
 class Player:
-    """An async context manager. `speed` squeezes the timeline's own times, not those within a fault or between two reports."""
+    """An async context manager. `speed` squeezes the timeline's times and the reports' intervals, not the times within a fault."""
 
     def __init__(
         self,
@@ -75,7 +75,8 @@ class Player:
         self._told = told
         specs = {spec.model: spec for spec in timeline.specs.values()}
         seats = {name: (entry.bus, entry.unit) for name, entry in timeline.document.devices.items()}
-        self.town = Town(timeline.city({}, gateway), specs, self.story, folder, seats=seats, host=host, first_port=first_port)
+        document = timeline.city({}, gateway)
+        self.town = Town(document, specs, self.story, folder, seats=seats, host=host, first_port=first_port, hurry=speed)
 
     async def __aenter__(self) -> Self:
         await self.town.__aenter__()
@@ -118,8 +119,7 @@ class Player:
                 unit.fault = fault
             elif unit.fault is fault:  # else another one has taken its place
                 unit.fault = None
-        elif device in self.town.devices:
-            client = self.town.devices[device]
+        elif client := self.town.devices.get(device) or self.town.vendors.get(device):
             client.begin(fault) if turn.begins else client.end(fault)
 
 

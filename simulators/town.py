@@ -18,12 +18,15 @@ from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 from iotcore.errors import StartError
 from iotcore.specs.model import DeviceSpec
+from iotcore.wire.arrival import Endpoint
 from iotcore.wire.messages import Scalar
 from iotcore.wire.topics import DOMAIN_OF_CLASS
 from simulators.enrol import Identity, enrol
 from simulators.modbus_device import ModbusDevice, ModbusServer
 from simulators.mqtt_device import MqttDevice
+from simulators.mqtt_link import MqttLink
 from simulators.replay import Sample, play
+from simulators.vendor_device import VendorDevice
 
 ENROL_AT_ONCE = 8  # a technician team, not a flood
 CONNECT_AT_ONCE = 32  # TLS handshakes under way
@@ -52,7 +55,8 @@ class Town(Generic[S]):
     """An async context manager: opens the Modbus stations at once; `enrol`, then `live`.
 
     `seats` puts Modbus units on buses: device → (bus, unit); those of one bus share a port, any other has its own. They listen on
-    `host`, on any free port or on `first_port` and those after it.
+    `host`, on any free port or on `first_port` and those after it. `hurry`: periodic reports come so many times as often as the
+    specs say, for a story that is told faster than life, though not more than one each half second.
     """
 
     def __init__(
@@ -65,9 +69,11 @@ class Town(Generic[S]):
         seats: Mapping[str, tuple[str, int]] | None = None,
         host: str = "127.0.0.1",
         first_port: int = 0,
+        hurry: float = 1.0,
     ) -> None:
         self.scenario = scenario
         self.devices: dict[str, MqttDevice] = {}
+        self.vendors: dict[str, VendorDevice] = {}
         self._specs = {str(entry["id"]): specs[str(entry["model"])] for entry in document["devices"]}
         self._folder = folder
         self.identities: dict[str, Identity] = {}
@@ -75,6 +81,7 @@ class Town(Generic[S]):
         self._servers: dict[str, ModbusServer] = {}
         self._seats = dict(seats or {})
         self._host, self._next_port = host, first_port
+        self._hurry = hurry
         self._overrides: dict[str, Values] = {}
         self._stack = AsyncExitStack()
 
@@ -106,9 +113,14 @@ class Town(Generic[S]):
         return [d for d, spec in self._specs.items() if spec.protocol == "canonical" and spec.device_class != "gateway"]
 
     @property
+    def vendor_devices(self) -> list[str]:
+        """The devices that speak MQTT in their maker's own words."""
+        return [d for d, spec in self._specs.items() if spec.protocol in {"json", "bytes"}]
+
+    @property
     def connected(self) -> int:
         """How many of them are connected."""
-        return sum(device.connected for device in self.devices.values())
+        return sum(device.connected for device in (*self.devices.values(), *self.vendors.values()))
 
     async def enrol(self, est_url: str, ca_file: Path, token: Callable[[str], Awaitable[str]], done: Callable[[], None]) -> None:
         """Give every MQTT device a certificate by a one-time token, unless it has one; `done` is called for each.
@@ -139,10 +151,16 @@ class Town(Generic[S]):
             client = MqttDevice(device, spec, identity.endpoint(host, port), mqtt=mqtt)
             self.devices[device] = await self._stack.enter_async_context(client)
 
+    async def connect_vendors(self, broker: Endpoint, user: str | None = None, password: str | None = None) -> None:
+        """Connect every vendor's device to a broker of the vendor's side."""
+        for device in self.vendor_devices:
+            client = VendorDevice(device, self._specs[device], broker, user=user, password=password)
+            self.vendors[device] = await self._stack.enter_async_context(client)
+
     async def live(self) -> None:
         """Let every device measure and report until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for device, client in self.devices.items():
+            for device, client in (*self.devices.items(), *self.vendors.items()):
                 group.create_task(self._report(device, client), name=device)
             group.create_task(self._refresh())
 
@@ -155,18 +173,19 @@ class Town(Generic[S]):
     def _values(self, device: str) -> Values:
         return {**self.scenario.values(device, time.time()), **self._overrides.get(device, {})}
 
-    async def _report(self, device: str, client: MqttDevice) -> None:
+    async def _report(self, device: str, client: MqttLink) -> None:
         """A reading each interval; a fire device also tells at once what changed, as its maker wants it."""
         spec = self._specs[device]
         is_fire = DOMAIN_OF_CLASS[spec.device_class] == "fire"
-        look_s = LOOK_S if is_fire else spec.interval_s
+        interval_s = max(spec.interval_s / self._hurry, min(LOOK_S, spec.interval_s))
+        look_s = min(LOOK_S, interval_s) if is_fire else interval_s
         loop = asyncio.get_running_loop()
         told: Values = {}
-        told_s = loop.time() - random.uniform(0.0, spec.interval_s)
+        told_s = loop.time() - random.uniform(0.0, interval_s)
         await asyncio.sleep(random.uniform(0.0, look_s))
         while True:
             values = self._values(device)
-            due = loop.time() - told_s >= spec.interval_s
+            due = loop.time() - told_s >= interval_s
             news = is_fire and bool(told) and _changed(told, values, spec)
             if due or news:
                 await client.report(values, kind="event" if news and not due else "reading")

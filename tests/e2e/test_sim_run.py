@@ -15,6 +15,7 @@ import pytest_asyncio
 from pymodbus.client import ModbusTcpClient
 
 from simulators.arc_receiver import ArcReceiver
+from tests.support.mosquitto import Mosquitto
 from tests.support.platform import ARC_KEY, Platform
 from tests.support.ports import free_port
 from tests.support.services import require
@@ -129,6 +130,23 @@ def test_modbus_units_need_no_platform_and_end_with_ctrl_c() -> None:
         finally:
             process.send_signal(signal.SIGINT)
         process.wait(20)
+
+
+def test_a_vendor_s_device_publishes_where_it_is_told_to(tmp_path: Path) -> None:
+    scenario = tmp_path / "vendor.yaml"
+    scenario.write_text(
+        "lasts: 10min\ndevices:\n  garden: {model: airgradient-one, points: {pm25: {kind: ramp, from: 10, to: 20, takes: 9min}}}\n"
+        "faults: [{at: 5min, device: garden, fault: disconnect}]\n"
+    )
+    with Mosquitto(tmp_path) as broker:
+        command = [sys.executable, "-m", "iotcore", "sim", "run", str(scenario), "--standalone"]
+        alone = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert alone.returncode == 1
+        assert "Say where they publish: --vendor-broker HOST:PORT." in alone.stderr
+        command += ["--vendor-broker", f"127.0.0.1:{broker.port}", "--speed", "150"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "garden: disconnect begins" in done.stdout
+    assert re.search(r"^garden  published=[1-9]\d* lost=[1-9]\d*$", done.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

@@ -178,10 +178,20 @@ faults:
 """
     found = refused(text, tmp_path)
     assert set(found) == {
-        "models.no-such", "programs.p.plans[0].phases[0].greens", "devices.a.points.pm25", "devices.a.points.co", "devices.a.points.no2",
-        "devices.a.points.so2", "devices.a.points.o3", "devices.a.smell", "devices.b.unit", "devices.c.unit", "faults[0].device",
-        "faults[1].fault", "faults[2].args.code",
-    }  # fmt: skip
+        "models.no-such",
+        "programs.p.plans[0].phases[0].greens",
+        "devices.a.points.pm25",
+        "devices.a.points.co",
+        "devices.a.points.no2",
+        "devices.a.points.so2",
+        "devices.a.points.o3",
+        "devices.a.smell",
+        "devices.b.unit",
+        "devices.c.unit",
+        "faults[0].device",
+        "faults[1].fault",
+        "faults[2].args.code",
+    }
     assert found["devices.a.points.no2"] == "short.csv line 3: times must rise and numbers be finite, got 1, 3"
     assert found["devices.a.points.so2"] == "short.csv has no column y; it has: t, x"
     assert found["faults[1].fault"].startswith("no Modbus fault 'disconnect'; known are: exception,")
