@@ -54,7 +54,7 @@ class Turn:
 
 
 class Player:
-    """An async context manager. `speed` squeezes the timeline's times and the reports' intervals, not the times within a fault."""
+    """An async context manager. `speed` squeezes the timeline's times and the reports' intervals, not times within a fault."""
 
     def __init__(
         self,

@@ -135,7 +135,7 @@ def test_modbus_units_need_no_platform_and_end_with_ctrl_c() -> None:
 def test_a_vendor_s_device_publishes_where_it_is_told_to(tmp_path: Path) -> None:
     scenario = tmp_path / "vendor.yaml"
     scenario.write_text(
-        "lasts: 10min\ndevices:\n  garden: {model: airgradient-one, points: {pm25: {kind: ramp, from: 10, to: 20, takes: 9min}}}\n"
+        "lasts: 10min\ndevices:\n  garden: {model: airgradient-one, points: {pm25: {kind: ramp, from: 1, to: 9, takes: 9min}}}\n"
         "faults: [{at: 5min, device: garden, fault: disconnect}]\n"
     )
     with Mosquitto(tmp_path) as broker:

@@ -23,5 +23,5 @@ async def test_two_hundred_devices_report_on_a_part_of_one_core(tmp_path: Path) 
 
 
 def test_a_limit_of_open_files_that_is_too_low_is_said_before_it_bites() -> None:
-    with pytest.raises(StartError, match="clients need .* open files, the limit is"):
+    with pytest.raises(StartError, match=r"clients need .* open files, the limit is"):
         room_for(10**9)

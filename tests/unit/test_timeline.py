@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -14,8 +16,10 @@ from iotcore.specs.load import load_folder, shipped_folder
 from simulators import mqtt_faults, timeline
 from simulators.modbus_wrong import ExceptionAnswer
 from simulators.player import turns
+from simulators.sources import Source
 from simulators.timeline import Timeline
 from simulators.weather import Rain, peaks, response
+from tests.unit.test_docs import DOCS, blocks
 
 SPECS = load_folder(shipped_folder())
 SHIPPED = sorted(timeline.SHIPPED.glob("*.yaml"))
@@ -204,6 +208,15 @@ def test_a_value_that_its_device_cannot_tell_is_refused() -> None:
     assert refused(one("alarm: {kind: above, point: smoke, threshold: 1}", model="iotcore-smoke-heat")) == {
         "devices.d.points.alarm": "follows 'smoke', which the scenario does not give a value of its own"
     }
+
+
+def test_the_scenario_on_the_page_is_sound_and_the_page_has_every_kind_and_every_fault() -> None:
+    page = DOCS / "simulators.md"
+    ((_, text),) = [found for found in blocks(page, "yaml") if found[0] == "scenario"]
+    assert {one.name for one in play(text).faults} == {"disconnect", "duplicate", "exception:6"}
+    words = set(re.findall(r"^\| `(\w+)` \|", page.read_text(encoding="utf-8"), re.MULTILINE))
+    kinds = {kind.__struct_config__.tag for kind in get_args(Source)}
+    assert kinds | set(mqtt_faults.FAULTS) <= words
 
 
 @given(st.text(max_size=200))
