@@ -18,12 +18,14 @@ import pytest_asyncio
 
 from iotcore.reading import Scalar
 from simulators import mqtt_faults
+from simulators.enrol import enrol
 from simulators.mqtt_device import MqttDevice
 from tests.support.platform import Platform
 from tests.support.ports import free_port
-from tests.support.road import QUIET, SIGNAL_REPORT, enrolled, town
+from tests.support.road import DETECTOR, QUIET, SIGNAL, SIGNAL_REPORT, SPECS, town
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+PLACES = 20  # a premises and a junction for each test
 ALARM = {**QUIET, "alarm": True}
 _unused = itertools.count(2)  # place 1 belongs to the neighbours
 
@@ -33,14 +35,15 @@ class Bench:
     """The platform, and a neighbour on each lane that must never notice anything."""
 
     platform: Platform
+    tokens: dict[str, str]
     detector: MqttDevice
     signal: MqttDevice
 
     @asynccontextmanager
     async def device(self, lane: str) -> AsyncIterator[MqttDevice]:
         """A fresh device of a lane, connected and known; afterwards both neighbours still have every report receipted."""
-        place = next(_unused)
-        async with await enrolled(self.platform, f"{'sd' if lane == 'fire' else 'ts'}-{place}") as device:
+        name = f"{'sd' if lane == 'fire' else 'ts'}-{next(_unused)}"
+        async with await enrolled(self.platform, name, self.tokens[name]) as device:
             await self.platform.until(lambda: device.connected, 10.0, f"{device.device} is connected")
             yield device
         for neighbour, values in ((self.detector, QUIET), (self.signal, SIGNAL_REPORT)):
@@ -71,6 +74,14 @@ class Bench:
         return int(json.loads((self.platform.data / "run" / f"{lane}.json").read_text())["duplicates"])
 
 
+async def enrolled(platform: Platform, name: str, token: str) -> MqttDevice:
+    """A detector ("sd-…") or a traffic signal ("ts-…") with a certificate of its own; enter it to connect."""
+    model, port = (DETECTOR, platform.fire_port) if name.startswith("sd-") else (SIGNAL, platform.field_port)
+    service = platform.data / "certs" / "service-root.pem"
+    identity = await enrol(f"https://127.0.0.1:{platform.est_port}", token, name, service, platform.folder / "devices")
+    return MqttDevice(name, SPECS[model], identity.endpoint("127.0.0.1", port), resend_s=3.0)
+
+
 async def receipted(platform: Platform, device: MqttDevice) -> None:
     await platform.until(lambda: device.held == 0, 15.0, f"{device.device} has its receipts")
 
@@ -83,13 +94,15 @@ def report_of(lane: str) -> dict[str, Scalar]:
 async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
     async with AsyncExitStack() as stack:
         platform = Platform(tmp_path_factory.mktemp("mqtt-faults"), arc_port=free_port())
-        platform.import_city(town(20, signals=20))
+        platform.import_city(town(PLACES, signals=PLACES))
         stack.push_async_callback(platform.stop)
         await platform.start()
-        detector = await stack.enter_async_context(await enrolled(platform, "sd-1"))
-        signal = await stack.enter_async_context(await enrolled(platform, "ts-1"))
+        names = [f"{kind}-{place}" for kind in ("sd", "ts") for place in range(1, PLACES + 1)]
+        said = await asyncio.to_thread(platform.iotcore, "token", *names)  # one start of the command line, not one for each
+        tokens = dict(zip(names, said.split(), strict=True))
+        detector, signal = [await stack.enter_async_context(await enrolled(platform, n, tokens[n])) for n in ("sd-1", "ts-1")]
         await platform.until(lambda: detector.connected and signal.connected, 10.0, "the neighbours are connected")
-        yield Bench(platform, detector, signal)
+        yield Bench(platform, tokens, detector, signal)
 
 
 @pytest.mark.parametrize(("lane", "point"), [("fire", "smoke"), ("telemetry", "cycle_s")])
