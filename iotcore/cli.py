@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from iotcore import cli_field
 from iotcore.errors import ConfigError, IotError
 from iotcore.process.credentials import environment
 from iotcore.settings import Settings, load
@@ -45,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     _platform_commands(nouns)
     _registry_commands(nouns)
     _simulator_commands(nouns)
+    cli_field.add(nouns, _command)
     return parser
 
 

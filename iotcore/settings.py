@@ -114,6 +114,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     web: Web = Web()
     receivers: list[Dc09Receiver | WebhookReceiver] = []
     modbus_gateway: str = "modbus-1"  # the gateway device that the central Modbus driver publishes as
+    modbus_allow: str = ""  # allow-list of Modbus writes (docs/technician.md); "" means that nothing is ever written
     modbus_interval_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0  # poll every unit this often; 0: as its spec says
 
     @property

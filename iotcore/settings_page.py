@@ -19,6 +19,7 @@ WORDS = {
     "Settings.data": "Data folder: databases, certificates, broker homes. On a local disk, never on a network share.",
     "Settings.specs": 'Folder of device specs; "" means those that come with iotcore.',
     "Settings.rules": 'Fire rules file; "" means the default rules.',
+    "Settings.modbus_allow": "Allow-list of Modbus writes (technician.md); empty: nothing is ever written.",
     "Settings.modbus_gateway": "The gateway device in the registry that the central Modbus driver speaks as.",
     "Settings.modbus_interval_s": "Poll every Modbus unit this often, in seconds; 0 means as its spec says.",
     "Broker.port": "Port of the broker.",

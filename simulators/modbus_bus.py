@@ -52,6 +52,15 @@ class Bus:
         for piece in [piece for piece in self._due if conversation in {None, piece.conversation}]:
             self._forget(piece).cancel()
 
+    def drop(self, unit: int) -> None:
+        """Forget what a unit was sending slowly when that fault ended."""
+        for piece in [piece for piece in self._due if piece.unit == unit and piece.slow is not None and self.is_over(piece)]:
+            self._forget(piece).cancel()
+
+    def is_over(self, piece: _Piece) -> bool:
+        """Whether the fault that made it a piece holds no more."""
+        return piece.slow is not (self.fault or self.units[piece.unit].fault)
+
     def _sent(self, piece: _Piece, send: Callable[[_Piece], None]) -> None:
         self._forget(piece)
         send(piece)
@@ -85,8 +94,10 @@ class Conversation:
         except BrokenStream:
             self._channel.close()
             return
-        for i, frame in enumerate(frames):
-            self._asked(frame, together=i > 0)
+        seen: set[int] = set()
+        for frame in frames:
+            self._asked(frame, together=frame.unit in seen)
+            seen.add(frame.unit)
         if self._bus.framing == "rtu":
             if self._quiet is not None:
                 self._quiet.cancel()
@@ -105,16 +116,19 @@ class Conversation:
             self._asked(frame, together=False)
 
     def _asked(self, frame: Frame, *, together: bool) -> None:
-        """`together`: the client sent this request in one piece with the one before, so it did not wait for the answer."""
+        """`together`: the client sent it in one piece with another for this unit, so it did not wait for the answer."""
         bus = self._bus
         unit = bus.units.get(frame.unit)
         if unit is None:
             self._nobody(frame)
             return
+        if bus.busy.get(frame.unit):
+            bus.drop(frame.unit)
         limits = unit.spec.modbus
         if (limits is None or limits.one_request_at_a_time) and (together or bus.busy.get(frame.unit)):
             unit.overlapped += 1
-            self._channel.write(framed(bus.framing, frame._replace(pdu=pdus.refusal(frame.pdu, pdus.BUSY))))
+            if bus.framing == "tcp":  # on a serial line, who sends hears nothing
+                self._channel.write(framed("tcp", frame._replace(pdu=pdus.refusal(frame.pdu, pdus.BUSY))))
             return
         if limits is not None and self._loop.time() - bus.answered_s.get(frame.unit, -1e9) < limits.min_gap_ms / 1000.0:
             unit.hurried += 1
@@ -123,7 +137,7 @@ class Conversation:
         sending = None if unit.silent else (fault or SOUND).sent(answer)
         bus.before = answer.right
         if sending is not None:
-            self._send(frame.unit, unit.delay_s, sending, holds=bool(unit.delay_s or (fault or SOUND).holds_unit))
+            self._send(frame.unit, unit.delay_s, sending, fault)
 
     def _nobody(self, frame: Frame) -> None:
         if self._bus.framing == "tcp":  # a gateway says so; on a serial line nobody is there to say anything
@@ -132,17 +146,18 @@ class Conversation:
             for unit in self._bus.units.values():
                 unit.answer(frame.pdu)
 
-    def _send(self, unit: int, delay_s: float, sending: Sending, *, holds: bool) -> None:
+    def _send(self, unit: int, delay_s: float, sending: Sending, fault: Fault | None) -> None:
         bus = self._bus
         now_s = self._loop.time()
         first_s = now_s + delay_s + sending.after_s
         if sending.together:
             held_s = bus.together_s.get(unit, 0.0)
             first_s = bus.together_s[unit] = held_s + IN_ORDER_S if held_s > now_s else first_s
-        contents = [sending.content] if not sending.byte_s else [bytes((byte,)) for byte in sending.content]
-        pieces = [_Piece(self, unit, content, holds) for content in contents]
+        slow = fault if sending.byte_s else None
+        contents = [sending.content] if slow is None else [bytes((byte,)) for byte in sending.content]
+        pieces = [_Piece(self, unit, content, bool(delay_s or slow), slow) for content in contents]
         pieces[-1].last, pieces[-1].then = True, sending.then
-        if first_s <= now_s and not sending.byte_s:
+        if first_s <= now_s and slow is None:
             self._piece(pieces[0])
             return
         for i, piece in enumerate(pieces):
@@ -150,6 +165,8 @@ class Conversation:
 
     def _piece(self, piece: _Piece) -> None:
         bus = self._bus
+        if piece.slow is not None and bus.is_over(piece):
+            return
         if piece.last:
             bus.answered_s[piece.unit] = self._loop.time()
         channel = self._channel
@@ -173,6 +190,7 @@ class _Piece:
     unit: int
     content: bytes
     holds: bool  # the unit is busy until they are out
+    slow: Fault | None = None  # which fault makes it one of many
     last: bool = False
     then: str = ""
 

@@ -111,6 +111,8 @@ class ModbusDevice:
         number = int(number) >> (wire.bit or 0) & 1 if wire.type == "bit" or wire.bit is not None else number
         shown = self.spec.points[point]
         word = command.states.get(meaning.word(number))
+        if command.states and word is None:
+            return  # it is another command that writes this value to the same register
         value: Scalar | None = word if word is not None else meaning.value(point, shown, number).value
         try:
             self.set(point, value)

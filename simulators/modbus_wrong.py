@@ -5,7 +5,7 @@ Faults of what the registers say are in `modbus_content`; names for all of them 
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -58,8 +58,6 @@ class Answer(NamedTuple):
 
 class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A way to be wrong; this one is none."""
-
-    holds_unit: ClassVar[bool] = False  # the unit is busy while it sends
 
     def sent(self, answer: Answer) -> Sending | None:
         """What goes out instead of the right answer; None: nothing."""
@@ -162,7 +160,6 @@ class TwoFrames(Fault, frozen=True):
 class Slow(Fault, frozen=True):
     """One byte each `byte_s`."""
 
-    holds_unit: ClassVar[bool] = True
     byte_s: Seconds = 1.0
 
     def sent(self, answer: Answer) -> Sending:
@@ -179,7 +176,7 @@ class Late(Fault, frozen=True):
 
 
 class Held(Fault, frozen=True):
-    """It keeps its answers for `by_s` and then gives them all at once, in order, as a busy unit or a serial server's buffer does."""
+    """It keeps its answers for `by_s` and then gives all at once, in order, as a busy unit or a serial server's buffer does."""
 
     by_s: Seconds = 2.0
 

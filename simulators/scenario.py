@@ -157,11 +157,14 @@ def signal(device: str, now_s: float, noise: Random) -> dict[str, Scalar]:
     along, across = phases((now_s - offset_s) % cycle_s, cycle_s)
     return {
         "plan": plan,
-        "mode": "fixed_time",
+        "mode": "local",
         "cycle_s": cycle_s,
         "offset_s": offset_s,
         "groups": along + across + along + across,
-        "lamp_fault": False,
+        "preempt_number": 0,
+        "priority_number": 0,
+        "remote_left_s": 0,
+        **dict.fromkeys(("lamp_fault", "conflict", "door_open", "police_key", "detector_fault"), False),
     }
 
 

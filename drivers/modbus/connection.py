@@ -1,169 +1,175 @@
-"""One Modbus/TCP connection: reads, and never the late answer of an earlier question.
+"""One line to Modbus units, over TCP, TLS, RTU in TCP or a serial port: questions, and never the late answer of an earlier one.
 
-pymodbus gives up after the unit's own timeout; an outer timeout above it is the last resort. After any timeout, a wrong answer
-or a cancellation the socket is closed, so that a late answer finds nobody (units that do not echo the transaction id would have
-it taken for the answer to the next question). Read-only: function codes 1 to 4.
+It connects when it is asked something. After a timeout, a wrong answer, a hang-up or a cancellation the connection is closed
+and the next question makes a new one, so that a late answer finds nobody. Reads are all that the poller asks for; `write` is
+for a technician's tools.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
-from urllib.parse import parse_qs, urlsplit
+import ssl
+from pathlib import Path
 
-from pymodbus.client import AsyncModbusTcpClient
-from pymodbus.exceptions import ModbusException
-from pymodbus.pdu import ModbusPDU
+from pymodbus.transport.serialtransport import create_serial_connection
 
+from drivers.modbus import questions
+from drivers.modbus.link import RESET, TLS_REFUSED, Link
+from drivers.modbus.questions import Fault, Question, ReadWriteRequest, Reply, WriteRequest
+from iotcore.specs.bus import Serial, of_limits
+from iotcore.specs.model import ModbusLimits
 from iotcore.specs.plan import Request
+from iotcore.wire.modbus_address import Line, ModbusAddress
 
-DEFAULT_PORT = 502  # Modbus Messaging on TCP/IP Implementation Guide 1.0b, §3.1.3
-LAST_DEVICE_ID = 255
-OUTER_MARGIN_S = 0.5  # above pymodbus's own timeout
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a unit is: a TCP endpoint, and its device id behind it."""
-
-    host: str
-    port: int
-    device_id: int
-
-    @property
-    def line(self) -> tuple[str, int]:
-        """Units with the same line share one connection."""
-        return (self.host, self.port)
-
-
-class Reply(NamedTuple):
-    """The words (or bits, 0 and 1) that were asked for; or none of them, and why."""
-
-    words: Sequence[int] = ()
-    why: str = ""
+QUIET_LIMIT_S = 0.25  # a line that babbles for longer is asked all the same, and its answers fail by their checksum
+NO_LIMITS = ModbusLimits()
+REFUSALS = {  # errno → what a person calls it
+    errno.ECONNREFUSED: "refused",
+    errno.ETIMEDOUT: "timeout",
+    errno.ENOENT: "no_such_port",
+    errno.EACCES: "no_permission",
+    errno.EPERM: "no_permission",
+    errno.EAGAIN: "port_in_use",
+    errno.EBUSY: "port_in_use",
+    errno.ENOKEY: "no_certificate",
+}
+KINDS: tuple[tuple[type[Exception], str], ...] = (  # the first that fits
+    (ssl.SSLCertVerificationError, "server_not_verified"),
+    (ssl.SSLError, "tls_refused"),
+    (TimeoutError, "timeout"),
+    (socket.gaierror, "unknown_host"),
+    (ValueError, "bad_serial_settings"),
+)
 
 
-def parse(connection: str) -> Address:
-    """The address in "tcp://host:port?device_id=1".
-
-    Raises:
-        ValueError: it is not of this form.
-    """
-    parts = urlsplit(connection)
-    query = parse_qs(parts.query, strict_parsing=bool(parts.query))
-    wanted = parts.scheme == "tcp" and parts.hostname and parts.path in {"", "/"} and set(query) <= {"device_id"}
-    device_id = query.get("device_id", ["1"])[-1]
-    if not wanted or not device_id.isdecimal() or int(device_id) > LAST_DEVICE_ID:
-        raise ValueError(f"{connection!r} is not tcp://host:port?device_id=0…{LAST_DEVICE_ID}")
-    return Address(parts.hostname or "", parts.port or DEFAULT_PORT, int(device_id))
+def serial_of(address: ModbusAddress, limits: ModbusLimits | None) -> Serial:
+    """The serial line of a unit: what its connection string leaves open is as the unit is delivered."""
+    spec = limits or NO_LIMITS
+    return Serial(address.baud or spec.baud, address.parity or spec.parity, address.stop_bits or spec.stop_bits)
 
 
 class Connection:
-    """Connects when it is asked something; ask one question at a time. `connects` counts the connections made."""
+    """Ask one question at a time.
 
-    def __init__(self, host: str, port: int) -> None:
+    `connects` counts the connections made, `hangups` those that the other side ended, `unasked` bytes that answered nothing.
+    """
+
+    def __init__(self, line: Line, serial: Serial | None = None, certs: Path | None = None) -> None:
         self.connects = 0
-        self._host = host
-        self._port = port
-        self._client: AsyncModbusTcpClient | None = None
-        self._asking = False
+        self.hangups = 0
+        self.unasked = 0
+        self._line = line
+        self._serial = serial or of_limits(NO_LIMITS)
+        self._certs = certs
+        self._is_rtu = line.scheme in {"rtu", "rtu+tcp"}
+        self._link: Link | None = None
 
     async def read(self, device_id: int, request: Request, timeout_s: float) -> Reply:
-        """Ask a unit. Every failure is a reply that says why: refused, unreachable, timeout, reset, wrong_reply, exception:2."""
-        answered = False
+        """Read what a planned request names. Every failure is a reply that says why."""
+        return await self.ask(device_id, questions.read_of(request), timeout_s)
+
+    async def write(self, device_id: int, request: WriteRequest | ReadWriteRequest, timeout_s: float) -> Reply:
+        """Write, by function code 5, 6, 15, 16, 22 or 23. The reply to a write that was taken has no words, but for code 23.
+
+        Raises:
+            ValueError: Modbus cannot write that.
+        """
+        return await self.ask(device_id, questions.write_of(request), timeout_s)
+
+    async def ask(self, device_id: int, question: Question, timeout_s: float) -> Reply:
+        """The answer to one question; `timeout_s` for the connection when there is none, and again for the answer."""
         try:
-            async with asyncio.timeout(2.0 * timeout_s + OUTER_MARGIN_S):  # one for the connection, one for the answer
-                reply = await self._connected(timeout_s) or await self._ask(device_id, request)
-            answered = not reply.why or reply.why.startswith("exception:")
-        except TimeoutError:
-            reply = Reply(why="timeout")
-        finally:
-            if not answered:
-                self.close()
+            link = self._open_link() or await self._connect(timeout_s)
+            if isinstance(link, Reply):
+                return link
+            if self._is_rtu:
+                await self._silence(link)
+            reply = await link.ask(device_id, question, timeout_s)
+            if reply is RESET and self._line.scheme == "tls" and not link.answers:
+                reply = TLS_REFUSED  # TLS 1.3 lets a client finish before the server has looked at its certificate
+        except asyncio.CancelledError:
+            self.close()
+            raise
+        if reply.fault is not Fault.NONE and not reply.why.startswith("exception:"):
+            self.hangups += reply is RESET or reply is TLS_REFUSED
+            self.close()
         return reply
 
     def close(self) -> None:
         """Drop the connection; the next question makes a new one."""
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+            self.unasked += link.unasked
 
-    async def _connected(self, timeout_s: float) -> Reply | None:
-        """None when there is a connection, else why there is none."""
-        if self._client is not None and self._client.connected:
-            self._client.comm_params.timeout_connect = self._client.ctx.comm_params.timeout_connect = timeout_s
-            return None
-        self.close()
-        client = self._client = AsyncModbusTcpClient(
-            self._host, port=self._port, timeout=timeout_s, retries=0, reconnect_delay=0, trace_connect=self._on_link
-        )
-        failure = "timeout"
-        create = client.ctx.call_create
+    def _open_link(self) -> Link | None:
+        link = self._link
+        if link is not None and link.lost:
+            self.hangups += 1
+            self.close()
+        return self._link
 
-        async def create_and_tell() -> Any:
-            nonlocal failure
-            try:
-                return await create()
-            except OSError as error:  # pymodbus only logs it
-                failure = _name(error)
-                raise
-
-        client.ctx.call_create = create_and_tell
-        if not await client.connect():
-            return Reply(why=failure)
-        self.connects += 1
-        return None
-
-    async def _ask(self, device_id: int, request: Request) -> Reply:
-        client = self._client
-        if client is None or not client.connected:
-            return Reply(why="reset")
-        self._asking = True
+    async def _connect(self, timeout_s: float) -> Link | Reply:
+        link = Link(is_rtu=self._is_rtu)
         try:
-            response = await _question(client, device_id, request)
-        except ConnectionError:
-            return Reply(why="reset")
-        except ModbusException:
-            return Reply(why="timeout")
-        finally:
-            self._asking = False
-        if response.isError():
-            return Reply(why=f"exception:{response.exception_code}")
-        bits = request.table in {"coil", "discrete"}
-        words = [int(bit) for bit in response.bits[: request.count]] if bits else list(response.registers)
-        if response.function_code != FUNCTION_CODES[request.table] or len(words) != request.count:
-            return Reply(why="wrong_reply")
-        return Reply(words)
+            async with asyncio.timeout(timeout_s):
+                await self._open(link)
+        except (OSError, ssl.SSLError, ValueError) as error:
+            link.close()
+            return Reply(why=_name(error), fault=Fault.LINE)
+        except BaseException:
+            link.close()
+            raise
+        self._link = link
+        self.connects += 1
+        return link
 
-    def _on_link(self, up: bool) -> None:  # noqa: FBT001 - pymodbus calls it so
-        """The peer hung up: tell who waits for its answer now, not after the timeout."""
-        client = self._client
-        if up or client is None or not self._asking or client.ctx.response_future.done():
-            return
-        client.ctx.response_future.set_exception(ConnectionResetError("the unit hung up"))
+    async def _open(self, link: Link) -> None:
+        loop = asyncio.get_running_loop()
+        line, serial = self._line, self._serial
+        if line.scheme == "rtu":
+            rate = (serial.baud, 8, serial.parity, serial.stop_bits)
+            await create_serial_connection(loop, lambda: link, line.host, *rate)
+            await link.made
+        elif line.scheme == "tls":
+            context = await asyncio.to_thread(client_context, self._certs, line.identity)
+            await loop.create_connection(lambda: link, line.host, line.port, ssl=context, server_hostname=line.host)
+        else:
+            await loop.create_connection(lambda: link, line.host, line.port)
 
-
-FUNCTION_CODES = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
-
-
-async def _question(client: AsyncModbusTcpClient, device_id: int, request: Request) -> ModbusPDU:
-    match request.table:
-        case "coil":
-            return await client.read_coils(request.address, count=request.count, device_id=device_id)
-        case "discrete":
-            return await client.read_discrete_inputs(request.address, count=request.count, device_id=device_id)
-        case "holding":
-            return await client.read_holding_registers(request.address, count=request.count, device_id=device_id)
-        case "input":
-            return await client.read_input_registers(request.address, count=request.count, device_id=device_id)
+    async def _silence(self, link: Link) -> None:
+        """What ends the last frame on a serial line, so that ours begins a new one."""
+        loop = asyncio.get_running_loop()
+        limit_s = loop.time() + QUIET_LIMIT_S
+        while (until_s := link.heard_s + self._serial.gap_s) > (now_s := loop.time()) and now_s < limit_s:  # noqa: ASYNC110 - bytes only move the time
+            await asyncio.sleep(until_s - now_s)
 
 
-def _name(error: OSError) -> str:
-    if isinstance(error, ConnectionRefusedError):
-        return "refused"
-    if isinstance(error, TimeoutError):
-        return "timeout"
-    return "unknown_host" if isinstance(error, socket.gaierror) else "unreachable"
+def client_context(certs: Path | None, identity: str) -> ssl.SSLContext:
+    """TLS as Modbus Security asks for: both sides show a certificate; Modbus/TCP Security v2.1, §8.
+
+    `identity`.pem and .key are ours, `identity`-ca.pem is whom we trust.
+
+    Raises:
+        OSError: a file is missing or is no certificate.
+    """
+    if certs is None:
+        raise FileNotFoundError(errno.ENOKEY, "no folder of certificates")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_verify_locations(certs / f"{identity}-ca.pem")
+        context.load_cert_chain(certs / f"{identity}.pem", certs / f"{identity}.key")
+    except OSError as error:  # ssl.SSLError is one: no certificate in the file, or a key of another
+        raise OSError(errno.ENOKEY, f"{certs / identity}.pem, .key and -ca.pem: {error}") from error
+    return context
+
+
+def _name(error: Exception) -> str:
+    """The reason as it stands in a reading."""
+    for kind, name in KINDS:
+        if isinstance(error, kind):
+            return name
+    return REFUSALS.get(getattr(error, "errno", None) or 0, "unreachable")

@@ -1,58 +1,78 @@
-"""Poller: every Modbus unit of the directory, each at its own pace, into the outbox.
+"""Poller: every Modbus unit of the directory, each group of its points at its own pace, into the outbox.
 
-directory ─► lines (one task and one connection for each host:port) ─► requests of the spec's plan ─► decode ─► put
+directory ─► roster of lines (one connection each) ─► schedule ─► question ─► answer ─► decode ─► changed or due? ─► put
 
-A poll always gives a reading with every point of the spec: what could not be read is None, BAD and why, never the last value
-again. Units behind one gateway take turns, so a dead one costs its neighbours at most one timeout a round; units on lines of
-their own never wait for each other. After a failure the line is tried again at the unit's next turn: recovery takes at most
-one interval.
+A poll always ends with every point of its group: what could not be read is None, BAD and why, never the last value again.
+What is told when, and what a silent unit costs its neighbours: docs/modbus.md.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable
+from pathlib import Path
 
-from drivers.modbus.connection import Connection, parse
-from drivers.modbus.line import Line, Unit
+from drivers.modbus.connection import Connection
+from drivers.modbus.line import Line
+from drivers.modbus.roster import NOWHERE, Member, roster
+from drivers.modbus.told import Counters, Put
+from drivers.modbus.unit import Unit
 from iotcore.clock import Clock
-from iotcore.errors import StoreError
-from iotcore.reading import Quality, Scalar, Value
-from iotcore.registry.directory import Binding, Directory
-from iotcore.specs import plan
+from iotcore.registry.directory import Directory
+from iotcore.specs.bus import Serial
+from iotcore.wire import modbus_address
 
-Put = Callable[[str, str, Mapping[str, Scalar | None], Mapping[str, str], int], Awaitable[object]]
 LOOK_S = 0.5  # how often the directory is looked at; it only changes as a whole
-NOWHERE = ("", 0)  # the line of units whose connection string makes no sense
+Key = tuple[modbus_address.Line, Serial | None]
 
-
-@dataclass(slots=True)
-class Counters:
-    """Since the start."""
-
-    polls: int = 0
-    failed: int = 0  # polls in which not every request was answered
-    not_kept: int = 0  # readings that the outbox could not keep
+log = logging.getLogger(__name__)
 
 
 class Poller:
-    """`put(domain, device, values, q, ts)` keeps a reading, as `Outbox.put` does. `interval_s` overrides those of the specs."""
+    """`put(domain, device, values, q, ts, kind=…, fw=…, test=…)` keeps a reading, as `Outbox.put` does.
 
-    def __init__(self, directory: Callable[[], Directory], put: Put, clock: Clock, *, interval_s: float | None = None) -> None:
+    `interval_s` replaces the interval of every spec; `certs` is the folder of the certificates that tls:// lines name.
+    """
+
+    def __init__(
+        self,
+        directory: Callable[[], Directory],
+        put: Put,
+        clock: Clock,
+        *,
+        interval_s: float | None = None,
+        certs: Path | None = None,
+    ) -> None:
         self.counters = Counters()
-        self.failing: dict[str, str] = {}  # device → why its last poll failed
         self._directory = directory
         self._put = put
         self._clock = clock
         self._interval_s = interval_s
-        self._lines: dict[tuple[str, int], Line] = {}
-        self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._certs = certs
+        self._units: dict[str, tuple[Member, Unit]] = {}
+        self._lines: dict[Key, Line] = {}
+        self._tasks: dict[Key, list[asyncio.Task[None]]] = {}
+
+    @property
+    def failing(self) -> dict[str, str]:
+        """Device → why its last poll failed."""
+        return {device: unit.failing for device, (_, unit) in self._units.items() if unit.failing}
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Device → why it is not polled at all; for a fire budget, the arithmetic."""
+        return {device: member.trouble.story for device, (member, _) in self._units.items() if member.trouble}
 
     @property
     def skipped(self) -> int:
         """Polls that did not fit in because others on their line took too long."""
         return sum(line.schedule.skipped for line in self._lines.values())
+
+    @property
+    def silent(self) -> frozenset[str]:
+        """Devices that do not answer: each is asked once an interval."""
+        return frozenset().union(*(line.schedule.silent for line in self._lines.values()))
 
     async def run(self) -> None:
         """Poll for ever, following the directory; ends only by cancellation, and then closes every connection."""
@@ -65,41 +85,48 @@ class Poller:
                 await asyncio.sleep(LOOK_S)
 
     def _follow(self, directory: Directory, tasks: asyncio.TaskGroup) -> None:
-        by_line: dict[tuple[str, int], dict[str, Unit]] = {}
-        for binding in directory.devices.values():
-            if binding.spec.protocol == "modbus" and binding.accepted:
-                unit = self._unit(binding)
-                by_line.setdefault(unit.address.line if unit.address else NOWHERE, {})[unit.device] = unit
-        for gone in set(self._lines) - set(by_line):
+        settled = [device for device, (member, _) in self._units.items() if member.trouble is None]
+        buses = {(line, bus.serial): bus for line, bus in roster(directory, self._interval_s, settled).items()}
+        for gone in set(self._lines) - set(buses):
             del self._lines[gone]
-            self._tasks.pop(gone).cancel()
-        for key, units in by_line.items():
+            for task in self._tasks.pop(gone):
+                task.cancel()
+        known, self._units = self._units, {}
+        for key, bus in buses.items():
+            units = {device: self._unit(device, member, known.get(device)) for device, member in bus.members.items()}
             if key not in self._lines:
-                line = self._lines[key] = Line(Connection(*key), self._polled, self._clock)
-                self._tasks[key] = tasks.create_task(line.run(), name=f"modbus {key[0]}:{key[1]}")
+                self._open(key, tasks)
             self._lines[key].assign(units)
-        polled = {device for units in by_line.values() for device in units}
-        self.failing = {device: why for device, why in self.failing.items() if device in polled}
 
-    def _unit(self, binding: Binding) -> Unit:
-        spec = binding.spec
-        try:
-            address = parse(binding.connection)
-        except ValueError:
-            address = None
-        interval_s = spec.interval_s if self._interval_s is None else self._interval_s
-        return Unit(binding.device, binding.domain, spec, address, tuple(plan.requests(spec)), interval_s)
+    def _open(self, key: Key, tasks: asyncio.TaskGroup) -> None:
+        address, serial = key
+        connection = None if address == NOWHERE else Connection(address, serial, self._certs)
+        line = self._lines[key] = Line(connection, self._put, self._clock, self.counters, serial)
+        self._tasks[key] = [tasks.create_task(part, name=f"modbus {address}") for part in line.parts()]
 
-    async def _polled(self, unit: Unit, values: tuple[Value, ...], why: str) -> None:
-        self.counters.polls += 1
-        if why:
-            self.counters.failed += 1
-            self.failing[unit.device] = why
-        else:
-            self.failing.pop(unit.device, None)
-        told = {value.point: value.value for value in values}
-        q = {v.point: f"{v.quality.value}:{v.why}" if v.why else v.quality.value for v in values if v.quality is not Quality.GOOD}
-        try:
-            await self._put(unit.domain, unit.device, told, q, round(self._clock.wall_ms()))
-        except StoreError:
-            self.counters.not_kept += 1
+    def _unit(self, device: str, member: Member, before: tuple[Member, Unit] | None) -> Unit:
+        """The unit as it was, if the directory still says the same of it."""
+        if before is not None and _same(before[0], member):
+            self._units[device] = before
+            return before[1]
+        if member.trouble is not None:
+            log.error("%s is not polled: %s: %s", device, member.trouble.reason, member.trouble.story)
+        unit = Unit(
+            device,
+            member.binding.domain,
+            member.spec,
+            member.address,
+            trouble=member.trouble.reason if member.trouble else "",
+            longest_s=self._interval_s,
+        )
+        self._units[device] = (member, unit)
+        return unit
+
+
+def _same(one: Member, other: Member) -> bool:
+    return (one.binding.domain, one.spec, one.address, one.trouble) == (
+        other.binding.domain,
+        other.spec,
+        other.address,
+        other.trouble,
+    )

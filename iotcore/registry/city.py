@@ -12,7 +12,6 @@ Pure: a document that adds to a registry is checked together with what the regis
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -21,13 +20,14 @@ import msgspec
 from msgspec import Meta
 
 from iotcore.errors import ConfigError, Problem
+from iotcore.specs import firmware, repeat
 from iotcore.specs.model import DeviceSpec
 from iotcore.strict import convert
+from iotcore.wire import modbus_address
 
 Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="as a certificate name: no dot")]
 Title = Annotated[str, Meta(min_length=1, max_length=200)]
 Account = Annotated[str, Meta(pattern=r"^[0-9A-Fa-f]{3,16}$", description="account number of SIA DC-09: 3 to 16 hex digits")]
-CONNECTION = re.compile(r"tcp://[^\s/?#]+:[0-9]{1,5}\?device_id=[0-9]{1,3}\Z")
 FIRE_CLASSES = frozenset({"fire_detector", "fire_panel"})
 
 
@@ -173,10 +173,22 @@ def _as_its_spec_asks(entry: DeviceEntry, spec: DeviceSpec) -> Iterable[tuple[st
         yield "parent", "a gateway speaks for itself"
     if spec.protocol == "modbus" and not entry.parent:
         yield "parent", "missing: a Modbus unit needs the gateway that polls it"
-    if spec.protocol == "modbus" and not CONNECTION.match(entry.connection):
-        yield "connection", f"{entry.connection!r} is not tcp://host:port?device_id=1"
+    if spec.protocol == "modbus" and (reason := _connection(entry, spec)):
+        yield "connection", reason
     if spec.protocol != "modbus" and entry.connection:
         yield "connection", "only a Modbus unit has one"
+
+
+def _connection(entry: DeviceEntry, spec: DeviceSpec) -> str:
+    """What is wrong with the connection string of a Modbus unit; "" when nothing is."""
+    try:
+        address = modbus_address.parse(entry.connection)
+        repeat.narrow(spec, dict(address.ranges))
+    except ValueError as error:
+        return str(error)
+    if address.firmware and firmware.layout(spec, address.firmware) is None:
+        return f"firmware={address.firmware}: {spec.model} knows no such version"
+    return ""
 
 
 def _parent(entry: DeviceEntry, specs: Mapping[str, DeviceSpec], models: Mapping[str, str]) -> Iterable[tuple[str, str]]:

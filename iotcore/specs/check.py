@@ -16,6 +16,8 @@ from iotcore.specs.model import Command, DeviceSpec, ModbusLimits, Name, Point, 
 MOST_POINTS = 50_000  # of one model, expanded; the largest panel so far has 22,000
 NAME = re.compile(get_args(Name)[1].pattern)
 WRITABLE = ("holding", "coil")
+RESERVED_NAMES = frozenset({"quality", "test", "time"})  # what a store keeps beside the points of a reading
+RESERVED_SUFFIXES = ("_q", "_bad")
 
 
 def checked(spec: DeviceSpec, file: str) -> DeviceSpec:
@@ -24,7 +26,7 @@ def checked(spec: DeviceSpec, file: str) -> DeviceSpec:
     Raises:
         SpecError: with every broken rule of the spec as it is written, in the order of its fields.
     """
-    found = [*_whole(spec, file), *_notation(spec)]
+    found = [*_whole(spec, file), *_names(spec), *_notation(spec)]
     for path, point in written_out.points(spec):
         found += [(f"{path}{below}", reason) for below, reason in point_problems(spec, point)]
     found += [*_mqtt(spec), *_references(spec), *_firmware(spec)]
@@ -56,6 +58,15 @@ def _whole(spec: DeviceSpec, file: str) -> Found:
         yield "repeats", f"have no meaning for protocol {spec.protocol}: there are no addresses to move"
     for i, wire in enumerate(spec.quality):
         yield from ((f"quality[{i}]{below}", reason) for below, reason in quality_problems(spec, wire))
+
+
+def _names(spec: DeviceSpec) -> Found:
+    """Names that a store gives to something else."""
+    for path, _ in written_out.points(spec):
+        name = path.rpartition(".")[2]
+        if name in RESERVED_NAMES or name.endswith(RESERVED_SUFFIXES):
+            reserved = [*sorted(RESERVED_NAMES), *(f"…{suffix}" for suffix in RESERVED_SUFFIXES)]
+            yield path, f"is a name that stores need ({', '.join(reserved)}): choose another"
 
 
 def _notation(spec: DeviceSpec) -> Found:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from iotcore.reading import Scalar
-from iotcore.specs import raw
+from iotcore.specs import decode, raw
 from iotcore.specs.model import ByteOrder, DeviceSpec, ModbusLimits, Point, QualityWire, Table
 from iotcore.specs.quality import parse_quality
 
@@ -16,11 +16,12 @@ WHOLE_WORD = 0xFFFF
 
 
 class Patch(NamedTuple):
-    """What a value changes in one word: the bits of `mask` become those of `content`."""
+    """What a value changes in one word: the bits of `mask` become those of `content`, unless the word is `told` already."""
 
     key: tuple[Table, int]
     content: int
     mask: int = WHOLE_WORD
+    told: Callable[[int], bool] | None = None  # says of a word whether it says so anyway: then what it holds may stay
 
 
 def registers(point: Point, value: Scalar | None, order: ByteOrder) -> list[int]:
@@ -88,9 +89,8 @@ def patches(spec: DeviceSpec, name: str, value: Scalar | None, quality: str = "g
     mask = WHOLE_WORD
     if wire.table not in raw.BIT_TABLES and (bits := bits_of(point)) is not None:
         mask = raw.words("uint16", bits, wire.byte_order or order)[0]
-    if point.true_when and value is False:
-        return state if content == [0] else [*_own(point, content, mask), *state]
-    return [*state, *_own(point, content, mask)]
+    own = [] if point.true_when and value is False and content == [0] else _own(point, content, mask)
+    return [*state, *own] if quality == "good" else [*own, *state]  # a verdict may stand on the value's own bits
 
 
 def unit_patches(spec: DeviceSpec) -> list[Patch]:
@@ -112,7 +112,9 @@ def unit_patches(spec: DeviceSpec) -> list[Patch]:
 
 def merge(words: dict[tuple[Table, int], int], patch: Patch) -> None:
     """Change a word as the patch says."""
-    words[patch.key] = words.get(patch.key, 0) & ~patch.mask | patch.content
+    before = words.get(patch.key)
+    if before is None or patch.told is None or not patch.told(before):
+        words[patch.key] = (before or 0) & ~patch.mask | patch.content
 
 
 def bits_of(point: Point) -> int | None:
@@ -231,10 +233,15 @@ def _state(wire: QualityWire, words: str, order: ByteOrder) -> Patch:
     number = state_of(wire, words)
     assert wire.table is not None
     assert wire.address is not None
+    key = (wire.table, wire.address)
+
+    def told(word: int) -> bool:
+        return decode.verdict((wire,), {key: word}, order) == parse_quality(words)
+
     if wire.table in raw.BIT_TABLES:
-        return Patch((wire.table, wire.address), int(number))
+        return Patch(key, int(number), told=told)
     if wire.mask is None:
-        return Patch((wire.table, wire.address), raw.words("uint16", int(number), order)[0])
+        return Patch(key, raw.words("uint16", int(number), order)[0], told=told)
     field = int(number) << raw.shift(wire.mask)
     content, mask = (raw.words("uint16", each, order)[0] for each in (field, wire.mask))
-    return Patch((wire.table, wire.address), content, mask)
+    return Patch(key, content, mask, told)

@@ -55,9 +55,11 @@ def decode(spec: DeviceSpec, payload: bytes) -> Payload:
 
 
 def marked_test(spec: DeviceSpec, values: tuple[Value, ...]) -> bool:
-    """Whether the values say that somebody pressed a test button."""
+    """Whether the values say that somebody pressed a test button. A bad value does not: the smoke beside it may be a fire."""
     mark = spec.test
-    return mark is not None and any(value.point == mark.point and value.value in mark.values for value in values)
+    return mark is not None and any(
+        value.point == mark.point and value.quality is Quality.GOOD and value.value in mark.values for value in values
+    )
 
 
 def _whole(spec: DeviceSpec, said: Any, ts: int | None, version: str) -> Payload:
@@ -87,8 +89,10 @@ def _value(name: str, point: Point, said: Any, whole: tuple[Quality, str]) -> Va
         return Value(name, None, Quality.BAD, "missing" if found is paths.MISSING else "no_value")
     if point.json.number_in_text and isinstance(found, str):
         found = _in_text(found)
-    if not isinstance(found, (bool, int, float, str)):
-        return Value(name, None, Quality.BAD, "wrong_type")
+    if not isinstance(found, (bool, int, float, str)) or (
+        point.kind == "bool" and not point.true_when and type(found) is not bool
+    ):
+        return Value(name, None, Quality.BAD, "wrong_type")  # 1 is not true, as in the wire contract
     return meaning.value(name, point, found, quality, why)
 
 

@@ -69,20 +69,32 @@ def _content(spec: DeviceSpec, source: MqttSource, values: Mapping[str, Scalar |
     wires = [point.bytes for point in spec.points.values() if point.bytes is not None]
     ends = [wire.offset + struct.calcsize(LETTERS[wire.type]) for wire in wires]
     content = bytearray(source.length or max(ends, default=0))
-    for name, value in values.items():
+    bad = {name: words for name, words in qualities.items() if words != "good" and name in values}
+    _verdicts(content, spec, {name: "good" for name in values if name not in bad})
+    for name, value in values.items():  # after the good verdicts and before the others: they may stand in the value's own byte
         point = spec.points[name]
+        if point.true_when and value is False:  # whatever else is told of that byte
+            continue
         try:
             assert point.bytes is not None
             _pack(content, point.bytes, raw_value(point, value, exact=point.bytes.type in raw.FLOATS))
-            for wire in point.quality:
-                _merge(content, wire, int(state_of(wire, qualities.get(name, "good"))))
         except (ValueError, struct.error) as error:
             raise ValueError(f"{spec.model}: {name}: {error}") from error
+    _verdicts(content, spec, bad)
     for wire in spec.quality:
         _merge(content, wire, int(state_of(wire, "good")))
     if source.checksum == "sum_zero":
         content[-1] = -sum(content[:-1]) % 256
     return bytes(content)
+
+
+def _verdicts(content: bytearray, spec: DeviceSpec, words: Mapping[str, str]) -> None:
+    for name, said in words.items():
+        try:
+            for wire in spec.points[name].quality:
+                _merge(content, wire, int(state_of(wire, said)))
+        except ValueError as error:
+            raise ValueError(f"{spec.model}: {name}: {error}") from error
 
 
 def _pack(content: bytearray, wire: BytesWire, said: float | str) -> None:

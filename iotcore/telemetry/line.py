@@ -23,8 +23,6 @@ from iotcore.reading import Quality, Reading, Value
 from iotcore.registry.directory import Binding
 
 LEVEL = {Quality.GOOD: 0, Quality.UNCERTAIN: 1, Quality.BAD: 2}
-RESERVED_FIELDS = frozenset({"quality", "test", "time"})  # ours, and InfluxDB's own column; no spec may name a point so
-RESERVED_SUFFIXES = ("_q", "_bad")
 TEXT_KINDS = frozenset({"text", "enum", "flags"})  # of points: an enumeration's word is text
 NS_PER_MS = 1_000_000
 PREFIX_CACHE = 200_000  # devices of a large city; about 200 bytes each

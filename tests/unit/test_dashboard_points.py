@@ -145,13 +145,6 @@ def test_a_point_has_one_unit_and_one_kind_in_all_models_of_a_class(device_class
     assert {name: dict(by) for name, by in told.items() if len(by) > 1} == {}
 
 
-@pytest.mark.parametrize("model", SPECS)
-def test_no_point_takes_a_name_that_the_line_writer_needs(model: str) -> None:
-    names = set(SPECS[model].points)
-    assert names & line.RESERVED_FIELDS == set()
-    assert [name for name in names if name.endswith(line.RESERVED_SUFFIXES)] == []
-
-
 def test_a_bad_value_is_not_in_the_field_that_panels_average() -> None:
     spec = SPECS["teledyne-t400"]
     reading = Reading("d-1", "b1", 1, "reading", 0.0, 0.0, (Value("o3", 400.0, Quality.BAD, "calibrating"),))

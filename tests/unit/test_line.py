@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from iotcore.reading import Quality, Reading, Value
 from iotcore.registry.directory import Binding
-from iotcore.specs.load import load_folder, shipped_folder
 from iotcore.specs.model import DeviceSpec, Kind, Point
-from iotcore.telemetry.line import RESERVED_FIELDS, RESERVED_SUFFIXES, line, timestamp_ns
+from iotcore.telemetry.line import line, timestamp_ns
 
 SPEC = DeviceSpec(
     model="test-1",
@@ -137,9 +136,3 @@ def test_whatever_is_written_reads_back(premises: str, smoke: float, mode: str, 
     assert tags["premises"] == (re.sub(r"[\n\r\t]", " ", premises.rstrip("\\")) or "_")
     assert fields == {"smoke": smoke, "mode": re.sub(r"[\n\r]", " ", mode), "quality": 0}
     assert stamp // 1_000_000 == observed
-
-
-def test_no_shipped_spec_uses_a_name_that_is_ours() -> None:
-    names = {(model, name) for model, spec in load_folder(shipped_folder()).items() for name in spec.points}
-    assert names
-    assert not {(model, name) for model, name in names if name in RESERVED_FIELDS or name.endswith(RESERVED_SUFFIXES)}

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from iotcore.alarms import rules
+from iotcore.alarms.engine import Engine
 from iotcore.errors import ConfigError
+from iotcore.reading import Reading, Value
 from iotcore.specs.load import load_folder, shipped_folder
 from iotcore.specs.model import DeviceSpec, Point
 
@@ -142,3 +144,22 @@ def test_a_point_in_another_unit_is_told_instead_of_never_alarming() -> None:
 def test_a_rule_for_named_models_covers_only_them() -> None:
     (rule,) = rules.check(document({"kind": "state", "point": "alarm"}, models=["other"]), "rules.yaml")
     assert not rule.covers(spec(alarm=Point(kind="bool")))
+
+
+FIRE_MODELS = {m: s for m, s in load_folder(shipped_folder()).items() if s.device_class in ("fire_detector", "fire_panel")}
+NO_FIRE = {"honeywell-cgw-mb-analog"}  # 4–20 mA inputs: what they mean is set on the panel, not by the model
+
+
+@pytest.mark.parametrize("model", FIRE_MODELS)
+def test_every_fire_model_has_a_point_that_the_shipped_rules_alarm_on(model: str) -> None:
+    engine = Engine(rules.load(rules.default_path()))
+    spec = FIRE_MODELS[model]
+    decided = set()
+    for name, point in spec.points.items():
+        if point.kind != "bool":
+            continue
+        reading = Reading("d1", "b1", 1, "reading", 0.0, 0.0, (Value(name, value=True),))
+        decided |= {each.rule.partition(":")[0] for each in engine.evaluate(reading, spec) if each.severity == "alarm"}
+        if decided:
+            break
+    assert bool(decided) is (model not in NO_FIRE)

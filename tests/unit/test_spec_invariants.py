@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from functools import cache
 from typing import Any
 
 import pytest
@@ -101,7 +102,15 @@ def test_a_modbus_spec_decodes_what_it_encodes(spec: DeviceSpec) -> None:
             (found,) = decode.values(spec, image, points={name})
             if told in (0.0, *(float(each) for each in point.sentinels)) and found.why == "no_value":
                 continue  # the raw value that stands for "no value" cannot be told
+            if is_a_verdict(point, found):
+                continue
             assert comes_back(point, told, found), (name, told, found)
+
+
+def is_a_verdict(point: Point, found: Value) -> bool:
+    """Whether the point's own register says by this very value how good it is: 0 of a module that is not measured."""
+    own = point.modbus.address if point.modbus else None
+    return any(f"{found.quality.value}:{found.why}" in wire.states.values() for wire in point.quality if wire.address == own)
 
 
 @each_modbus_spec
@@ -162,6 +171,7 @@ def test_a_vendors_spec_decodes_what_it_encodes(spec: DeviceSpec) -> None:
             assert comes_back(point, told, found), (name, told, found)
 
 
+@cache  # the plan of a panel takes longer than all that is asked of it here
 def _read(spec: DeviceSpec) -> list[tuple[Any, int]]:
     return [(each.table, each.address + i) for each in plan.requests(spec) for i in range(each.count)]
 

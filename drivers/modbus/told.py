@@ -1,0 +1,110 @@
+"""What a line's units told, on its way into the outbox: fire points do not wait behind others, and no poll waits for a disk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from drivers.modbus.unit import Told, Unit
+from iotcore.clock import Clock
+from iotcore.errors import StoreError
+from iotcore.reading import Quality, Scalar
+
+VALUES_A_MESSAGE = 250  # a message holds 64 KiB; a value with its name and quality takes up to 150 bytes, a text up to 250
+WAITING_LIMIT = 1_000  # messages of one line and lane that an outbox has not taken yet; the oldest give way
+
+
+class Put(Protocol):
+    """Keeps a reading, as `Outbox.put` does."""
+
+    async def __call__(
+        self,
+        domain: str,
+        device: str,
+        values: Mapping[str, Scalar | None],
+        q: Mapping[str, str] | None = None,
+        ts: int | None = None,
+        *,
+        kind: str = "reading",
+        fw: str = "",
+        test: bool = False,
+    ) -> object: ...
+
+
+@dataclass(slots=True)
+class Counters:
+    """Since the start."""
+
+    polls: int = 0
+    failed: int = 0  # polls in which not every request was answered
+    not_kept: int = 0  # messages that the outbox could not keep
+    events: int = 0  # changes of fire points that were told at once
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    unit: Unit
+    values: dict[str, Scalar | None]
+    q: dict[str, str]
+    ts: int
+    kind: str
+    fw: str
+    test: bool
+
+
+class Outgoing:
+    """One lane of one line. `tell` never waits; `run` puts one message after the other, in order."""
+
+    def __init__(self, put: Put, counters: Counters, clock: Clock) -> None:
+        self._put = put
+        self._counters = counters
+        self._clock = clock
+        self._waiting: deque[_Message] = deque()
+        self._wake = asyncio.Event()
+
+    def tell(self, unit: Unit, told: Told) -> None:
+        """Values of one moment: now. More than fit a message are told in several."""
+        ts = round(self._clock.wall_ms())
+        kind = "event" if told.is_event else "reading"
+        self._counters.events += told.is_event
+        for low in range(0, len(told.values), VALUES_A_MESSAGE):
+            part = told.values[low : low + VALUES_A_MESSAGE]
+            values = {value.point: value.value for value in part}
+            q = {
+                value.point: f"{value.quality.value}:{value.why}" if value.why else value.quality.value
+                for value in part
+                if value.quality is not Quality.GOOD
+            }
+            self._waiting.append(_Message(unit, values, q, ts, kind, unit.version, told.test))
+        while len(self._waiting) > WAITING_LIMIT:
+            self._lost(self._waiting.popleft())
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Ends only by cancellation."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                message = self._waiting.popleft()
+                unit = message.unit
+                try:
+                    await self._put(
+                        unit.domain,
+                        unit.device,
+                        message.values,
+                        message.q,
+                        message.ts,
+                        kind=message.kind,
+                        fw=message.fw,
+                        test=message.test,
+                    )
+                except StoreError:
+                    self._lost(message)
+
+    def _lost(self, message: _Message) -> None:
+        self._counters.not_kept += 1
+        message.unit.forget()

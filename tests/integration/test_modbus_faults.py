@@ -1,0 +1,213 @@
+"""The campaign: every fault of a Modbus unit or its line against the real driver, all at once, beside neighbours that are well.
+
+Of each fault: no GOOD value that is not true; trouble within one poll interval and one timeout; neighbours on the same line and
+on other lines keep at least 90 % of their polls; a good reading within one interval after its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+
+from drivers.modbus.poller import Poller
+from iotcore.clock import SystemClock
+from iotcore.registry.directory import Binding, Directory
+from simulators.modbus_device import ModbusDevice, ModbusLine, ModbusServer
+from simulators.modbus_faults import parse
+from simulators.modbus_wrong import Fault
+from tests.support.modbus_truth import Book, TruthUnit, lies, truth_spec
+
+CLOCK = SystemClock()
+INTERVAL_S = 1.0
+TIMEOUT_S = 0.25
+MARGIN_S = 0.2  # for the answers, and for the 250 others that are polled meanwhile
+WELL_S, WRONG_S, AFTER_S = 2.0, 10.0, 2.0  # before, during and after the faults
+KEPT = 0.9  # of the polls
+SPEC = truth_spec(TIMEOUT_S)
+Transport = Literal["tcp", "rtu+tcp", "rtu"]
+TRANSPORTS: tuple[Transport, ...] = ("tcp", "rtu+tcp", "rtu")
+UNITS = (1, 2, 3)  # of a line; 1 is the faulty one
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One fault on one line. `scope` "line": of everything on it. `told`: trouble must show; without, all may stay well."""
+
+    fault: str
+    transport: Transport = "tcp"
+    scope: Literal["unit", "line"] = "unit"
+    told: bool = True
+
+    @property
+    def babbles(self) -> bool:
+        """Bytes that dribble onto a shared serial line fall into its neighbours' answers: those are bad then, never false."""
+        return self.fault == "slow:0.05" and self.transport != "tcp"
+
+    def __str__(self) -> str:
+        return f"{self.fault.replace(':', '-')}-{self.transport}-{self.scope}"
+
+
+EVERYWHERE = [
+    "exception:1", "exception:2", "exception:3", "exception:4", "exception:6", "exception:0x0A", "exception:0x0B",
+    "wrong_unit", "wrong_function", "short_frame", "few_registers", "many_registers", "over_long",
+    "length_too_large", "length_too_small", "slow:1", "slow:0.05", "silent", "duplicate_unit:after", "duplicate_unit:before",
+]  # fmt: skip
+TCP_ONLY = ["wrong_transaction", "close", "reset:request", "reset:mid_answer"]
+RTU_ONLY = ["bad_crc", "duplicate_unit:collide"]
+MAYBE = ["two_frames:before", "two_frames:after", "noise", "slow:0.002", "late:0.4", "late:1.1", "held:2.6"]
+LINES = ["silent", "reset:connect", "slow:1", "close", "wrong_transaction", "exception:0x0B"]
+CASES = [
+    *(Case(fault, transport) for transport in TRANSPORTS for fault in EVERYWHERE),
+    *(Case(fault, "tcp") for fault in TCP_ONLY),
+    *(Case(fault, "rtu+tcp") for fault in ("close", "reset:request", "reset:mid_answer")),
+    *(Case(fault, transport) for transport in ("rtu+tcp", "rtu") for fault in RTU_ONLY),
+    *(Case(fault, transport, told=False) for transport in TRANSPORTS for fault in MAYBE),
+    *(Case(fault, "tcp", "line") for fault in LINES),
+    *(Case(fault, "rtu", "line") for fault in ("silent", "bad_crc")),
+]
+
+
+@dataclass(slots=True)
+class Line:
+    """A line of the campaign: its units, and where its fault is set."""
+
+    title: str
+    units: dict[int, TruthUnit]
+    target: ModbusDevice | ModbusServer | ModbusLine
+
+    def name(self, number: int) -> str:
+        """The device that a unit is."""
+        return f"{self.title}/{number}"
+
+
+@dataclass
+class Campaign:
+    """What happened: lines by case, one of each transport without any fault, what the driver told, when the faults held."""
+
+    book: Book = field(default_factory=Book)
+    lines: dict[Case | Transport, Line] = field(default_factory=dict)
+    began_s: float = 0.0
+    ended_s: float = 0.0
+
+    @functools.cached_property
+    def margin_s(self) -> float:
+        """What may come on top of what the driver needs: as much as this machine, busy as it is, holds up undisturbed lines."""
+        gaps = [
+            later.at_s - earlier.at_s
+            for transport in TRANSPORTS
+            for number in UNITS
+            for earlier, later in itertools.pairwise(self.book.between(self.lines[transport].name(number), 0.0))
+        ]
+        return MARGIN_S + max(gaps) - INTERVAL_S
+
+
+@pytest.fixture(scope="module")
+def played() -> Campaign:
+    return asyncio.run(_play())
+
+
+async def _play() -> Campaign:
+    found = Campaign()
+    bindings: list[Binding] = []
+    async with contextlib.AsyncExitStack() as stack:
+        for case in (*TRANSPORTS, *CASES):
+            units = {number: TruthUnit(number, SPEC) for number in UNITS}
+            devices = {number: unit.device for number, unit in units.items()}
+            bus = _bus(devices, case.transport if isinstance(case, Case) else case)
+            await stack.enter_async_context(bus)
+            is_line = isinstance(case, Case) and case.scope == "line"
+            line = found.lines[case] = Line(str(case), units, bus if is_line else units[1].device)
+            bindings += [_binding(line.name(number), bus.connection(number)) for number in UNITS]
+        directory = Directory({binding.device: binding for binding in bindings})
+        poller = Poller(lambda: directory, found.book.put, CLOCK, interval_s=INTERVAL_S)
+        running = [asyncio.create_task(poller.run())]
+        try:
+            await asyncio.sleep(WELL_S)
+            found.began_s = CLOCK.monotonic_s()
+            _set(found.lines, wrong=True)
+            await asyncio.sleep(WRONG_S)
+            found.ended_s = CLOCK.monotonic_s()
+            _set(found.lines, wrong=False)
+            await asyncio.sleep(AFTER_S)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running)
+        assert all(task.cancelled() or task.exception() is None for task in running)
+    return found
+
+
+def _bus(devices: Mapping[int, ModbusDevice], transport: Transport) -> ModbusServer | ModbusLine:
+    return ModbusLine(devices) if transport == "rtu" else ModbusServer(devices, framing="tcp" if transport == "tcp" else "rtu")
+
+
+def _binding(device: str, connection: str) -> Binding:
+    return Binding(device, device, SPEC, "air", "modbus-1", "active", connection=connection)
+
+
+def _set(lines: Mapping[Case | Transport, Line], *, wrong: bool) -> None:
+    for case, line in lines.items():
+        if isinstance(case, Case):
+            fault: Fault | None = parse(case.fault) if wrong else None
+            line.target.fault = fault
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_no_value_is_ever_taken_for_another(case: Case, played: Campaign) -> None:
+    line = played.lines[case]
+    for number, unit in line.units.items():
+        told = played.book.between(line.name(number), 0.0)
+        assert len(told) > 3
+        assert lies(unit, told) == []
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.told], ids=str)
+def test_trouble_is_told_within_one_interval_and_one_timeout(case: Case, played: Campaign) -> None:
+    line = played.lines[case]
+    for number in UNITS if case.scope == "line" else UNITS[:1]:
+        told = played.book.between(line.name(number), played.began_s, played.ended_s)
+        first_s = next((reading.at_s for reading in told if not reading.is_good), float("inf"))
+        waits = len(UNITS) if case.scope == "line" else 1  # of a dead line each unit has its own timeout
+        assert first_s - played.began_s < INTERVAL_S + waits * TIMEOUT_S + played.margin_s
+        later = [reading for reading in told if reading.at_s >= first_s]
+        assert [reading for reading in later if reading.is_good] == []  # and stays told until it is over
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.scope == "unit" and not case.babbles], ids=str)
+def test_neighbours_on_the_line_keep_their_polls(case: Case, played: Campaign) -> None:
+    line = played.lines[case]
+    for number in UNITS[1:]:
+        assert _good(played, line, number) >= KEPT * _undisturbed(played)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_other_lines_keep_their_polls(transport: Transport, played: Campaign) -> None:
+    for number in UNITS:
+        assert _good(played, played.lines[transport], number) >= KEPT * WRONG_S / (INTERVAL_S + played.margin_s - MARGIN_S)
+
+
+def _undisturbed(played: Campaign) -> float:
+    """Polls of a unit on a line without a fault, on this machine as busy as it is."""
+    return min(_good(played, played.lines[transport], number) for transport in TRANSPORTS for number in UNITS)
+
+
+def _good(played: Campaign, line: Line, number: int) -> int:
+    """Polls of a unit that were good while the faults held."""
+    return sum(told.is_good for told in played.book.between(line.name(number), played.began_s, played.ended_s))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_it_is_read_again_within_one_interval_after_the_end(case: Case, played: Campaign) -> None:
+    line = played.lines[case]
+    for number in UNITS:
+        told = played.book.between(line.name(number), played.ended_s)
+        first_s = next((reading.at_s for reading in told if reading.is_good), float("inf"))
+        assert first_s - played.ended_s < INTERVAL_S + played.margin_s
+        assert all(reading.is_good for reading in told if reading.at_s > first_s)
