@@ -15,7 +15,7 @@ from simulators.modbus_wrong import Fault
 
 Key = tuple[Table, int]
 Lens = Callable[[Key], int | None]  # None: the address does not exist
-BEFORE_WRAP = 2  # how many reads before its largest number a counter stands when it is made to wrap
+BEFORE_WRAP = 5  # how many reads before its largest number a counter stands when it is made to wrap
 INTEGERS = frozenset({"int16", "uint16", "int32", "uint32", "int64", "uint64"})
 
 

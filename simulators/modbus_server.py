@@ -69,7 +69,8 @@ class ModbusServer:
     def connection(self, device_id: int = 1, identity: str = "") -> str:
         """The connection string by which the registry knows a unit; over TLS, `identity` names the client certificate."""
         scheme = "tls" if self._tls is not None else "tcp" if self.bus.framing == "tcp" else "rtu+tcp"
-        return f"{scheme}://{self.host}:{self.port}?device_id={device_id}" + (f"&identity={identity}" if identity else "")
+        certificate = f"&identity={identity}" if self._tls is not None else ""
+        return f"{scheme}://{self.host}:{self.port}?device_id={device_id}{certificate}"
 
     async def start(self) -> None:
         """Listen; on the same port as before after a stop.
@@ -176,9 +177,10 @@ class ModbusLine:
             os.close(end)
         self._ends = None
 
-    def connection(self, device_id: int = 1) -> str:
-        """The connection string by which the registry knows a unit."""
-        return f"rtu://{self.path}?device_id={device_id}"
+    def connection(self, device_id: int = 1, identity: str = "") -> str:
+        """The connection string by which the registry knows a unit; a pseudo-terminal takes no parity, and no certificate."""
+        del identity
+        return f"rtu://{self.path}?parity=N&device_id={device_id}"
 
     def write(self, content: bytes) -> None:
         """Send to the client."""

@@ -11,6 +11,7 @@ import asyncio
 import errno
 import socket
 import ssl
+import termios
 from pathlib import Path
 
 from pymodbus.transport.serialtransport import create_serial_connection
@@ -24,6 +25,12 @@ from iotcore.specs.plan import Request
 from iotcore.wire.modbus_address import Line, ModbusAddress
 
 QUIET_LIMIT_S = 0.25  # a line that babbles for longer is asked all the same, and its answers fail by their checksum
+CONNECT_S: dict[str, float] = {  # at least; while it is made, nothing else could be asked on this line
+    "tcp": 1.5,  # a lost SYN is sent again after 1 s; RFC 6298, §2
+    "rtu+tcp": 1.5,
+    "rtu": 1.0,
+    "tls": 5.0,  # and two certificates are checked, ours by a small machine
+}
 NO_LIMITS = ModbusLimits()
 REFUSALS = {  # errno → what a person calls it
     errno.ECONNREFUSED: "refused",
@@ -41,6 +48,7 @@ KINDS: tuple[tuple[type[Exception], str], ...] = (  # the first that fits
     (TimeoutError, "timeout"),
     (socket.gaierror, "unknown_host"),
     (ValueError, "bad_serial_settings"),
+    (termios.error, "bad_serial_settings"),  # no OSError: a port that has no parity, or not this speed
 )
 
 
@@ -53,13 +61,13 @@ def serial_of(address: ModbusAddress, limits: ModbusLimits | None) -> Serial:
 class Connection:
     """Ask one question at a time.
 
-    `connects` counts the connections made, `hangups` those that the other side ended, `unasked` bytes that answered nothing.
+    `connects` counts the connections made, `unasked` the bytes that answered nothing.
     """
 
     def __init__(self, line: Line, serial: Serial | None = None, certs: Path | None = None) -> None:
         self.connects = 0
-        self.hangups = 0
         self.unasked = 0
+        self._hung_up = False
         self._line = line
         self._serial = serial or of_limits(NO_LIMITS)
         self._certs = certs
@@ -79,9 +87,9 @@ class Connection:
         return await self.ask(device_id, questions.write_of(request), timeout_s)
 
     async def ask(self, device_id: int, question: Question, timeout_s: float) -> Reply:
-        """The answer to one question; `timeout_s` for the connection when there is none, and again for the answer."""
+        """The answer to one question, in `timeout_s`; a connection that must be made first has its own time."""
         try:
-            link = self._open_link() or await self._connect(timeout_s)
+            link = self._open_link() or await self._connect(max(timeout_s, CONNECT_S[self._line.scheme]))
             if isinstance(link, Reply):
                 return link
             if self._is_rtu:
@@ -93,9 +101,15 @@ class Connection:
             self.close()
             raise
         if reply.fault is not Fault.NONE and not reply.why.startswith("exception:"):
-            self.hangups += reply is RESET or reply is TLS_REFUSED
+            self._hung_up = self._hung_up or reply is RESET
             self.close()
         return reply
+
+    def hung_up(self) -> bool:
+        """Whether the other side has ended a connection since this was last asked."""
+        self._open_link()
+        found, self._hung_up = self._hung_up, False
+        return found
 
     def close(self) -> None:
         """Drop the connection; the next question makes a new one."""
@@ -105,9 +119,8 @@ class Connection:
             self.unasked += link.unasked
 
     def _open_link(self) -> Link | None:
-        link = self._link
-        if link is not None and link.lost:
-            self.hangups += 1
+        if self._link is not None and self._link.lost:
+            self._hung_up = True
             self.close()
         return self._link
 
@@ -116,7 +129,7 @@ class Connection:
         try:
             async with asyncio.timeout(timeout_s):
                 await self._open(link)
-        except (OSError, ssl.SSLError, ValueError) as error:
+        except (OSError, ssl.SSLError, ValueError, termios.error) as error:
             link.close()
             return Reply(why=_name(error), fault=Fault.LINE)
         except BaseException:

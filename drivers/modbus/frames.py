@@ -67,25 +67,42 @@ def crc(frame: bytes) -> bytes:
 
 
 def heard_rtu(stream: bytes, unit: int, question: Question) -> Heard:
-    """What `stream` answers; whole frames that are not for this question are dropped."""
+    """What `stream` answers; whole frames that are not for this question are dropped, and bytes of nobody before the answer."""
     why = ""
     while len(stream) > 1:
         size = _rtu_size(stream)
-        if size == 0:
-            return Heard(wrong("function"))
         if size is None or len(stream) < size:
-            break
-        frame, stream = stream[:size], stream[size:]
-        if crc(frame[:-CRC_BYTES]) != frame[-CRC_BYTES:]:
-            return Heard(wrong("crc"))
+            return Heard(_behind_noise(stream, unit, question), stream, why)
+        frame, rest = stream[:size], stream[size:]
+        if size == 0 or crc(frame[:-CRC_BYTES]) != frame[-CRC_BYTES:]:
+            return Heard(_behind_noise(stream, unit, question) or wrong("crc" if size else "function"))
+        stream = rest
         if frame[0] != unit:
             why = "wrong_reply:unit"
             continue
         reply = answer(question, frame[1:-CRC_BYTES])
         if not reply.why.startswith("wrong_reply"):
-            return Heard(wrong("extra") if stream else reply)
+            return Heard(_alone(reply, rest, unit))
         why = reply.why
     return Heard(None, stream, why)
+
+
+def _alone(reply: Reply, rest: bytes, unit: int) -> Reply:
+    """An answer that has bytes behind it is one of two if they may be the unit's own; others' late answers are theirs."""
+    return wrong("extra") if rest[:1] == bytes((unit,)) else reply
+
+
+def _behind_noise(stream: bytes, unit: int, question: Question) -> Reply | None:
+    """The answer that begins later in a stream whose head makes no sense: a slow neighbour's bytes, a line's own noise."""
+    for first in range(1, len(stream) - RTU_EXCEPTION_BYTES + 1):
+        if stream[first] == unit and stream[first + 1] & ~EXCEPTION_BIT == question.code:
+            end = first + (_rtu_size(stream[first:]) or len(stream))
+            frame = stream[first:end]
+            if end <= len(stream) and crc(frame[:-CRC_BYTES]) == frame[-CRC_BYTES:]:
+                reply = answer(question, frame[1:-CRC_BYTES])
+                if not reply.why.startswith("wrong_reply"):
+                    return _alone(reply, stream[end:], unit)
+    return None
 
 
 def _rtu_size(stream: bytes) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,6 +9,7 @@ from msgspec.structs import replace
 
 from drivers.modbus import questions
 from drivers.modbus.questions import Question
+from drivers.modbus.quick import Decoder, decoders
 from iotcore.specs import plan
 from iotcore.specs.model import DeviceSpec, Table
 from iotcore.specs.plan import Group, Request
@@ -21,12 +21,16 @@ KEPT = 4096  # layouts of different specs, narrowings and firmware versions kept
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One request of a group. `complete` is the spec of those of its points that need no later request."""
+    """One request of a group. `complete` is the spec of those of its points that need no later request.
+
+    `decoders` gives their values from this answer alone; None where they need earlier answers as well.
+    """
 
     question: Question
     keys: tuple[Key, ...]
     points: tuple[str, ...]
     complete: DeviceSpec
+    decoders: tuple[Decoder, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class Read:
     steps: tuple[Step, ...]
     points: tuple[str, ...]
     requests: tuple[Request, ...]
+    keeps_words: bool  # answers must be kept until the poll ends: for a point of two requests, or one that is watched
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,7 @@ def of(spec: DeviceSpec) -> Layout:
     """The layout of a spec whose points are those of its firmware."""
     reads = tuple(_read(spec, group) for group in plan.groups(spec))
     version = plan.version_request(spec)
-    step = None if version is None else Step(questions.read_of(version), _keys(version), (), spec)
+    step = None if version is None else Step(questions.read_of(version), _keys(version), (), spec, None)
     asked = [each.question for read in reads for each in read.steps] + ([step.question] if step else [])
     return Layout(spec, reads, step, _probes(reads, asked))
 
@@ -66,10 +71,17 @@ def _read(spec: DeviceSpec, group: Group) -> Read:
     steps = []
     for number, request in enumerate(group.requests):
         names = [name for name in group.points if last.get(name) == number]
-        own: Mapping = {name: spec.points[name] for name in names}  # type: ignore[type-arg]
+        own = {name: spec.points[name] for name in names}
         points = tuple(name for name in request.points if name in wanted)
-        steps.append(Step(questions.read_of(request), _keys(request), points, replace(spec, points=own)))
-    return Read(group.lane == "fire", group.poll_s, tuple(steps), group.points, group.requests)
+        local = decoders(spec, request, names)
+        steps.append(Step(questions.read_of(request), _keys(request), points, replace(spec, points=own), local))
+    keeps = watched(spec) or any(step.decoders is None for step in steps)
+    return Read(group.lane == "fire", group.poll_s, tuple(steps), group.points, group.requests, keeps)
+
+
+def watched(spec: DeviceSpec) -> bool:
+    """Whether any point is expected to move."""
+    return any(point.stuck_after_s is not None for point in spec.points.values())
 
 
 def _keys(request: Request) -> tuple[Key, ...]:

@@ -30,14 +30,17 @@ class Line:
         self._units: Mapping[str, Unit] = {}
         self._silent: dict[str, str] = {}  # unit → why it is silent
         self._line_why = ""  # why there is no connection
-        self._hangups = 0
         self._wake: asyncio.Future[None] | None = None
 
     def assign(self, units: Mapping[str, Unit]) -> None:
         """Poll these units from now on."""
-        self._units = units
+        before, self._units = self._units, units
         self._silent = {device: why for device, why in self._silent.items() if device in units}
-        self.schedule.keep({unit.device: unit.jobs() for unit in units.values()}, self._clock.monotonic_s())
+        now_s = self._clock.monotonic_s()
+        self.schedule.keep({device: unit.jobs() for device, unit in units.items()}, now_s)
+        for device, unit in units.items():
+            if before.get(device, unit) is not unit:  # what was read for the unit as it was is nothing for this one
+                self.schedule.replace(device, unit.jobs(), now_s)
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
@@ -78,15 +81,14 @@ class Line:
         unit = self._units[turn.job.unit]
         assert self._connection is not None
         assert unit.address is not None  # units without one have no steps
+        if self._connection.hung_up():
+            self._ask_versions_again()
         purpose, question = unit.question(turn.job, turn.step, self._clock.monotonic_s())
         timeout_s = unit.limits.timeout_s + (exchange_s(question.rtu_bytes, self._serial) if self._serial else 0.0)
         reply = await self._connection.ask(unit.address.device_id, question, timeout_s)
         now_s = self._clock.monotonic_s()
         if self._units.get(turn.job.unit) is not unit:
             return  # taken away meanwhile
-        if self._connection.hangups != self._hangups:
-            self._hangups = self._connection.hangups
-            self._ask_versions_again()
         if reply.fault is Fault.LINE:
             self._ask_versions_again()
             self._line_why = reply.why

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
 from typing import cast
 
 from drivers.modbus import frames
@@ -18,6 +17,7 @@ TIMEOUT = Reply(why="timeout", fault=Fault.DEAD)
 RESET = Reply(why="reset", fault=Fault.DEAD)
 TLS_REFUSED = Reply(why="tls_refused", fault=Fault.LINE)
 LAST_TRANSACTION = 0xFFFF
+LAST_LOOK_S = 0.002  # after a timeout, for bytes that are there and were not looked at yet
 
 
 class Link(asyncio.Protocol):
@@ -37,6 +37,7 @@ class Link(asyncio.Protocol):
         self._stream = b""
         self._why = ""  # of frames that were dropped while the question waited
         self._waiting: asyncio.Future[Reply] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self.made: asyncio.Future[None] = self._loop.create_future()
 
     def ask(self, unit: int, question: Question, timeout_s: float) -> asyncio.Future[Reply]:
@@ -44,15 +45,14 @@ class Link(asyncio.Protocol):
         waiting = self._waiting = self._loop.create_future()
         self._unit, self._question, self._stream, self._why = unit, question, b"", ""
         if self._transport is None or self.lost:
-            waiting.set_result(RESET)
+            self._settle(RESET)
             return waiting
         if self._is_rtu:
             self._transport.write(frames.rtu(unit, question.pdu))
         else:
             self._transaction = self._transaction % LAST_TRANSACTION + 1  # never 0: some units put 0 into every answer
             self._transport.write(frames.mbap(self._transaction, unit, question.pdu))
-        timer = self._loop.call_later(timeout_s, self._too_late, waiting)
-        waiting.add_done_callback(_canceller(timer))
+        self._timer = self._loop.call_later(timeout_s, self._too_late, waiting, True)  # noqa: FBT003 - called back so
         return waiting
 
     def close(self) -> None:
@@ -95,15 +95,19 @@ class Link(asyncio.Protocol):
         self._transport = None
         self._settle(TLS_REFUSED if isinstance(exc, ssl.SSLError) else RESET)
 
-    def _too_late(self, waiting: asyncio.Future[Reply]) -> None:
-        if not waiting.done():
-            waiting.set_result(Reply(why=self._why, fault=Fault.DEAD) if self._why else TIMEOUT)
+    def _too_late(self, waiting: asyncio.Future[Reply], first: bool) -> None:  # noqa: FBT001 - called back so
+        """A loop that was busy for long may call this before it looks at what has arrived: so look once more."""
+        if waiting is not self._waiting:
+            return
+        if first:
+            self._timer = self._loop.call_later(LAST_LOOK_S, self._too_late, waiting, False)  # noqa: FBT003
+        else:
+            self._settle(Reply(why=self._why, fault=Fault.DEAD) if self._why else TIMEOUT)
 
     def _settle(self, reply: Reply) -> None:
         waiting, self._waiting, self._question = self._waiting, None, None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if waiting is not None and not waiting.done():
             waiting.set_result(reply)
-
-
-def _canceller(timer: asyncio.TimerHandle) -> Callable[[asyncio.Future[Reply]], None]:
-    return lambda _: timer.cancel()

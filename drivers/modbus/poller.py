@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from drivers.modbus.connection import Connection
 from drivers.modbus.line import Line
-from drivers.modbus.roster import NOWHERE, Member, roster
+from drivers.modbus.roster import NOWHERE, Bus, Member, roster
 from drivers.modbus.told import Counters, Put
 from drivers.modbus.unit import Unit
 from iotcore.clock import Clock
@@ -81,12 +81,13 @@ class Poller:
             while True:
                 if (now := self._directory()) is not seen:
                     seen = now
-                    self._follow(now, tasks)
+                    settled = [device for device, (member, _) in self._units.items() if member.trouble is None]
+                    # Planning a panel of twenty thousand points takes a second: nobody's fire waits for that.
+                    self._follow(await asyncio.to_thread(roster, now, self._interval_s, settled), tasks)
                 await asyncio.sleep(LOOK_S)
 
-    def _follow(self, directory: Directory, tasks: asyncio.TaskGroup) -> None:
-        settled = [device for device, (member, _) in self._units.items() if member.trouble is None]
-        buses = {(line, bus.serial): bus for line, bus in roster(directory, self._interval_s, settled).items()}
+    def _follow(self, found: Mapping[modbus_address.Line, Bus], tasks: asyncio.TaskGroup) -> None:
+        buses = {(line, bus.serial): bus for line, bus in found.items()}
         for gone in set(self._lines) - set(buses):
             del self._lines[gone]
             for task in self._tasks.pop(gone):

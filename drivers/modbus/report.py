@@ -30,11 +30,19 @@ class Report:
 
     def changes(self, values: Iterable[Value], *, fire: bool) -> tuple[Value, ...]:
         """Those that have changed since they were told; a point that was never told has not."""
-        return tuple(value for value in values if (told := self._told.get(value.point)) and self._moved(told, value, fire=fire))
+        known = self._told
+        return tuple(
+            [
+                value
+                for value in values
+                if (told := known.get(value.point)) is not None and told is not value and self._moved(told, value, fire=fire)
+            ]
+        )
 
     def told(self, values: Iterable[Value]) -> None:
         """These are on their way."""
-        self._told.update((value.point, value) for value in values)
+        for value in values:
+            self._told[value.point] = value
 
     def all_told(self, group: int, now_s: float) -> None:
         """All points of a group are on their way."""

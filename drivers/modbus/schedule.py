@@ -63,7 +63,6 @@ class Schedule:
 
     def __init__(self) -> None:
         self.skipped = 0  # grid points that passed while others took too long
-        self.probes = 0
         self._slots: dict[str, list[_Slot]] = {}
         self._heap: list[tuple[float, int, _Slot]] = []
         self._count = itertools.count()
@@ -109,13 +108,11 @@ class Schedule:
             slot = self._told.popleft()
             self._plan(slot, now_s)
             return Turn(slot.job, 0, ask=False)
-        starved = (self._fire, self._probes, self._bulk)
-        for queue in starved if self._starves(now_s) else (self._fire, self._bulk, self._probes):
-            slot_or_none = self._first(queue, now_s)
-            if slot_or_none is not None:
-                self.probes += queue is self._probes
-                return Turn(slot_or_none.job, slot_or_none.step, ask=True)
-        return None
+        slot_or_none = self._first(self._fire, now_s)
+        if slot_or_none is None and self._starves(now_s):
+            slot_or_none = self._first(self._probes, now_s)
+        slot_or_none = slot_or_none or self._first(self._bulk, now_s) or self._first(self._probes, now_s)
+        return None if slot_or_none is None else Turn(slot_or_none.job, slot_or_none.step, ask=True)
 
     def wake_s(self) -> float | None:
         """When `next` may have a turn again; None without jobs."""
@@ -219,12 +216,16 @@ class Schedule:
         return first is not None and now_s - max(first.due_s, self._probed_s) >= first.job.poll_s
 
     def _first(self, queue: deque[_Slot], now_s: float) -> _Slot | None:
+        if not queue or not self._free_s:
+            return queue[0] if queue else None
         return next((slot for slot in queue if self._free_s.get(slot.job.unit, 0.0) <= now_s), None)
 
     def _slot(self, turn: Turn) -> _Slot | None:
         """The turn's slot, unless its unit was taken away or given other jobs while it was asked."""
-        slots = self._slots.get(turn.job.unit, ())
-        return next((slot for slot in slots if slot.job is turn.job and not slot.waiting), None)
+        for slot in self._slots.get(turn.job.unit, ()):
+            if slot.job is turn.job and not slot.waiting:
+                return slot
+        return None
 
     def _revive(self, slot: _Slot, now_s: float) -> None:
         unit = slot.job.unit

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from drivers.modbus.unit import Told, Unit
 from iotcore.clock import Clock
 from iotcore.errors import StoreError
-from iotcore.reading import Quality, Scalar
+from iotcore.reading import Quality, Scalar, Value
 
-VALUES_A_MESSAGE = 250  # a message holds 64 KiB; a value with its name and quality takes up to 150 bytes, a text up to 250
+VALUES_A_MESSAGE = 250
+BYTES_A_MESSAGE = 48 * 1024  # a message holds 64 KiB with what else it says
+VALUE_BYTES = 40  # a number with its quotes, colons and commas
+TEXT_FACTOR = 3  # bytes of a character, on the safe side: Vietnamese letters in UTF-8
+LONGEST_FW = 64  # characters; the wire's limit
 WAITING_LIMIT = 1_000  # messages of one line and lane that an outbox has not taken yet; the oldest give way
 
 
@@ -63,31 +67,33 @@ class Outgoing:
         self._counters = counters
         self._clock = clock
         self._waiting: deque[_Message] = deque()
-        self._wake = asyncio.Event()
+        self._idle: asyncio.Future[None] | None = None  # while `run` has nothing to do
 
     def tell(self, unit: Unit, told: Told) -> None:
         """Values of one moment: now. More than fit a message are told in several."""
         ts = round(self._clock.wall_ms())
         kind = "event" if told.is_event else "reading"
         self._counters.events += told.is_event
-        for low in range(0, len(told.values), VALUES_A_MESSAGE):
-            part = told.values[low : low + VALUES_A_MESSAGE]
+        for part in parts(told.values):
             values = {value.point: value.value for value in part}
             q = {
                 value.point: f"{value.quality.value}:{value.why}" if value.why else value.quality.value
                 for value in part
                 if value.quality is not Quality.GOOD
             }
-            self._waiting.append(_Message(unit, values, q, ts, kind, unit.version, told.test))
+            self._waiting.append(_Message(unit, values, q, ts, kind, unit.version[:LONGEST_FW], told.test))
         while len(self._waiting) > WAITING_LIMIT:
             self._lost(self._waiting.popleft())
-        self._wake.set()
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
 
     async def run(self) -> None:
         """Ends only by cancellation."""
+        loop = asyncio.get_running_loop()
         while True:
-            await self._wake.wait()
-            self._wake.clear()
+            if not self._waiting:
+                self._idle = loop.create_future()
+                await self._idle
             while self._waiting:
                 message = self._waiting.popleft()
                 unit = message.unit
@@ -108,3 +114,17 @@ class Outgoing:
     def _lost(self, message: _Message) -> None:
         self._counters.not_kept += 1
         message.unit.forget()
+
+
+def parts(values: tuple[Value, ...]) -> Iterator[tuple[Value, ...]]:
+    """As many values together as fit a message."""
+    low = size = 0
+    for i, value in enumerate(values):
+        text = len(value.value) if isinstance(value.value, str) else 0
+        more = VALUE_BYTES + 2 * len(value.point) + TEXT_FACTOR * text + len(value.why)
+        if i - low == VALUES_A_MESSAGE or size + more > BYTES_A_MESSAGE:
+            yield values[low:i]
+            low, size = i, 0
+        size += more
+    if low < len(values):
+        yield values[low:]

@@ -7,13 +7,13 @@ length than all others and than the one before, so that late answers are known a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
 from drivers.modbus import layout
-from drivers.modbus.layout import Key, Layout, Read
+from drivers.modbus.layout import Key, Layout, Read, Step
 from drivers.modbus.questions import Fault, Question, Reply
 from drivers.modbus.report import Report
 from drivers.modbus.schedule import Job
@@ -92,6 +92,7 @@ class Unit:
         self._losses = 0  # questions that were not answered in time: the next probe has another length
         self._unknown = ""  # why nothing can be decoded: the firmware is unknown
         self._polls: dict[int, _Poll] = {}
+        self._known: dict[tuple[int, int], tuple[Sequence[int], tuple[Value, ...]]] = {}  # the last words of a step, decoded
         self._failing: dict[int, str] = {}
         self.layout: Layout = self._base
         self._set_layout(firmware.layout(spec, self.version))
@@ -130,20 +131,35 @@ class Unit:
         if purpose is Purpose.VERSION:
             return self._heard_version(reply, now_s)
         poll = self._polls.setdefault(job.group, _Poll())
+        read = self.layout.reads[job.group]
         if purpose is Purpose.PROBE:
             poll.why = reply.why
-            poll.failures.update((point, reply.why) for point in self.layout.reads[job.group].points if point not in poll.values)
+            poll.failures.update((point, reply.why) for point in read.points if point not in poll.values)
             return Outcome.END
-        asked = self.layout.reads[job.group].steps[step]
+        asked = read.steps[step]
         if reply.why:
             poll.why = poll.why or reply.why
             for point in asked.points:
                 poll.failures.setdefault(point, reply.why)
-        else:
+        elif read.keeps_words:
             poll.words.update(zip(asked.keys, reply.words, strict=True))
-        found = decode.values(asked.complete, poll.words, poll.failures)
-        poll.values.update((value.point, value) for value in self._stuck.judge(found, poll.words, now_s))
+        found = self._values(job.group, step, asked, poll, reply)
+        if self._watched:
+            found = self._stuck.judge(found, poll.words, now_s)
+        for value in found:
+            poll.values[value.point] = value
         return Outcome.NEXT
+
+    def _values(self, group: int, step: int, asked: Step, poll: _Poll, reply: Reply) -> tuple[Value, ...]:
+        """What an answer makes known; of the same words as the last time, the same values."""
+        if reply.why or asked.decoders is None:
+            return decode.values(asked.complete, poll.words, poll.failures)
+        known = self._known.get((group, step))
+        if known is not None and known[0] == reply.words:
+            return known[1]
+        found = tuple([decoder(reply.words) for decoder in asked.decoders])
+        self._known[group, step] = (reply.words, found)
+        return found
 
     def lost(self) -> None:
         """It does not answer: what comes back may be late, and may be another unit, with another firmware."""
@@ -167,18 +183,23 @@ class Unit:
         poll = self._polls.pop(job.group, None) or _Poll()
         read = self.layout.reads[job.group]
         why = why or self._unknown
-        for name in read.points:
-            if name not in poll.values:
-                poll.values[name] = Value(name, None, Quality.BAD, poll.failures.get(name) or why or "not_read")
+        if len(poll.values) < len(read.points):
+            for name in read.points:
+                if name not in poll.values:
+                    poll.values[name] = Value(name, None, Quality.BAD, poll.failures.get(name) or why or "not_read")
         if failed := why or poll.why:
             self._failing[job.group] = failed
         else:
             self._failing.pop(job.group, None)
-        values = tuple(poll.values[name] for name in read.points)
-        changes = self._report.changes(values, fire=read.fire)
-        if self._report.is_due(job.group, job.poll_s, now_s):
+        values = tuple(map(poll.values.__getitem__, read.points))
+        is_due = self._report.is_due(job.group, job.poll_s, now_s)
+        if is_due and not read.fire:
             self._report.all_told(job.group, now_s)
-            return self._out(values, poll, is_event=read.fire and bool(changes))
+            return self._out(values, poll, is_event=False)
+        changes = self._report.changes(values, fire=read.fire)
+        if is_due:
+            self._report.all_told(job.group, now_s)
+            return self._out(values, poll, is_event=bool(changes))
         return self._out(changes, poll, is_event=read.fire) if changes else None
 
     def forget(self) -> None:
@@ -207,6 +228,8 @@ class Unit:
         self.layout = self._base if known is None else layout.of(known)
         self._polls.clear()
         self._failing.clear()
+        self._known.clear()
+        self._watched = layout.watched(self.layout.spec)
         self._stuck = Stuck(self.layout.spec)
         self._report = Report(self.layout.spec)
 

@@ -24,7 +24,8 @@ ANSWER_BYTES = 5  # unit, function code, byte count, CRC 2, and the words
 GAP_CHARS = 3.5  # silence that ends a frame; Modbus over Serial Line 1.02, §2.5.1.1
 FAST_GAP_S = 0.00175  # the same above 19,200 baud
 FAST_BAUD = 19_200
-ANSWER_S = 0.05  # from question to answer without the time on the line: our own allowance
+NETWORK_ANSWER_S = 0.02  # from question to answer over a network: our own allowance
+SERIAL_ANSWER_S = 0.05  # the same on a serial line, without the time on the line: our own allowance
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +83,8 @@ class Asked(NamedTuple):
 
     def request_s(self, request: Request) -> float:
         """What a request that is answered takes of the bus."""
-        line_s = on_the_line_s(request, self.serial) if self.serial else 0.0
-        return line_s + ANSWER_S + self.limits.min_gap_ms / 1000.0
+        answer_s = on_the_line_s(request, self.serial) + SERIAL_ANSWER_S if self.serial else NETWORK_ANSWER_S
+        return answer_s + self.limits.min_gap_ms / 1000.0
 
     def work_s(self) -> float:
         """All its fire requests, each once."""

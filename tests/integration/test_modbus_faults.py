@@ -10,8 +10,11 @@ import asyncio
 import contextlib
 import functools
 import itertools
+import shutil
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -19,10 +22,12 @@ import pytest
 from drivers.modbus.poller import Poller
 from iotcore.clock import SystemClock
 from iotcore.registry.directory import Binding, Directory
-from simulators.modbus_device import ModbusDevice, ModbusLine, ModbusServer
+from simulators.modbus_device import ModbusDevice, ModbusLine, ModbusServer, security
 from simulators.modbus_faults import parse
 from simulators.modbus_wrong import Fault
+from tests.support.certificates import ThrowawayAuthority
 from tests.support.modbus_truth import Book, TruthUnit, lies, truth_spec
+from tests.support.until import until
 
 CLOCK = SystemClock()
 INTERVAL_S = 1.0
@@ -30,9 +35,12 @@ TIMEOUT_S = 0.25
 MARGIN_S = 0.2  # for the answers, and for the 250 others that are polled meanwhile
 WELL_S, WRONG_S, AFTER_S = 2.0, 10.0, 2.0  # before, during and after the faults
 KEPT = 0.9  # of the polls
+UNDISTURBED_S = 0.3  # a line without a fault is never polled later than this, on a machine that has time for it
+PLAYS = 3
 SPEC = truth_spec(TIMEOUT_S)
-Transport = Literal["tcp", "rtu+tcp", "rtu"]
-TRANSPORTS: tuple[Transport, ...] = ("tcp", "rtu+tcp", "rtu")
+Transport = Literal["tcp", "tls", "rtu+tcp", "rtu"]
+TRANSPORTS: tuple[Transport, ...] = ("tcp", "tls", "rtu+tcp", "rtu")
+IDENTITY = "gateway"
 UNITS = (1, 2, 3)  # of a line; 1 is the faulty one
 
 
@@ -45,11 +53,6 @@ class Case:
     scope: Literal["unit", "line"] = "unit"
     told: bool = True
 
-    @property
-    def babbles(self) -> bool:
-        """Bytes that dribble onto a shared serial line fall into its neighbours' answers: those are bad then, never false."""
-        return self.fault == "slow:0.05" and self.transport != "tcp"
-
     def __str__(self) -> str:
         return f"{self.fault.replace(':', '-')}-{self.transport}-{self.scope}"
 
@@ -59,17 +62,26 @@ EVERYWHERE = [
     "wrong_unit", "wrong_function", "short_frame", "few_registers", "many_registers", "over_long",
     "length_too_large", "length_too_small", "slow:1", "slow:0.05", "silent", "duplicate_unit:after", "duplicate_unit:before",
 ]  # fmt: skip
-TCP_ONLY = ["wrong_transaction", "close", "reset:request", "reset:mid_answer"]
-RTU_ONLY = ["bad_crc", "duplicate_unit:collide"]
-MAYBE = ["two_frames:before", "two_frames:after", "noise", "slow:0.002", "late:0.4", "late:1.1", "held:2.6"]
+MAYBE = [
+    "two_frames:before",
+    "two_frames:after",
+    "noise",
+    "slow:0.002",
+    "late:0.4",
+    "late:1.1",
+    "held:2.6",
+]  # may be read through
+CONNECTED = ["close", "reset:request", "reset:mid_answer"]
+TUNNEL = ["silent", "short_frame", "bad_crc", "duplicate_unit:after", "duplicate_unit:collide", "slow:0.05", *CONNECTED]
 LINES = ["silent", "reset:connect", "slow:1", "close", "wrong_transaction", "exception:0x0B"]
 CASES = [
-    *(Case(fault, transport) for transport in TRANSPORTS for fault in EVERYWHERE),
-    *(Case(fault, "tcp") for fault in TCP_ONLY),
-    *(Case(fault, "rtu+tcp") for fault in ("close", "reset:request", "reset:mid_answer")),
-    *(Case(fault, transport) for transport in ("rtu+tcp", "rtu") for fault in RTU_ONLY),
-    *(Case(fault, transport, told=False) for transport in TRANSPORTS for fault in MAYBE),
+    *(Case(fault, "tcp") for fault in (*EVERYWHERE, *CONNECTED, "wrong_transaction")),
+    *(Case(fault, "rtu") for fault in (*EVERYWHERE, "bad_crc", "duplicate_unit:collide")),
+    *(Case(fault, "rtu+tcp") for fault in TUNNEL),  # as on the serial line, but with a connection that can be lost
+    *(Case(fault, "tls") for fault in (*CONNECTED, "wrong_transaction", "silent", "exception:4", "slow:1")),
+    *(Case(fault, transport, told=False) for transport in TRANSPORTS if transport != "tls" for fault in MAYBE),
     *(Case(fault, "tcp", "line") for fault in LINES),
+    *(Case(fault, "tls", "line") for fault in ("silent", "reset:connect")),
     *(Case(fault, "rtu", "line") for fault in ("silent", "bad_crc")),
 ]
 
@@ -98,7 +110,7 @@ class Campaign:
 
     @functools.cached_property
     def margin_s(self) -> float:
-        """What may come on top of what the driver needs: as much as this machine, busy as it is, holds up undisturbed lines."""
+        """What may come on top of what the driver needs: MARGIN_S, and as long as this machine holds up undisturbed lines."""
         gaps = [
             later.at_s - earlier.at_s
             for transport in TRANSPORTS
@@ -109,24 +121,31 @@ class Campaign:
 
 
 @pytest.fixture(scope="module")
-def played() -> Campaign:
-    return asyncio.run(_play())
+def played(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+    """The campaign, played again while the machine is too busy to tell a lost poll from a late one."""
+    folder = tmp_path_factory.mktemp("certs")
+    for _ in range(PLAYS - 1):
+        found = asyncio.run(_play(folder))
+        if found.margin_s < MARGIN_S + UNDISTURBED_S:
+            return found
+    return asyncio.run(_play(folder))
 
 
-async def _play() -> Campaign:
+async def _play(certs: Path) -> Campaign:
     found = Campaign()
+    tls = _certificates(certs)
     bindings: list[Binding] = []
     async with contextlib.AsyncExitStack() as stack:
         for case in (*TRANSPORTS, *CASES):
             units = {number: TruthUnit(number, SPEC) for number in UNITS}
             devices = {number: unit.device for number, unit in units.items()}
-            bus = _bus(devices, case.transport if isinstance(case, Case) else case)
+            bus = _bus(devices, case.transport if isinstance(case, Case) else case, tls)
             await stack.enter_async_context(bus)
             is_line = isinstance(case, Case) and case.scope == "line"
             line = found.lines[case] = Line(str(case), units, bus if is_line else units[1].device)
-            bindings += [_binding(line.name(number), bus.connection(number)) for number in UNITS]
+            bindings += [_binding(line.name(number), bus.connection(number, IDENTITY)) for number in UNITS]
         directory = Directory({binding.device: binding for binding in bindings})
-        poller = Poller(lambda: directory, found.book.put, CLOCK, interval_s=INTERVAL_S)
+        poller = Poller(lambda: directory, found.book.put, CLOCK, interval_s=INTERVAL_S, certs=certs)
         running = [asyncio.create_task(poller.run())]
         try:
             await asyncio.sleep(WELL_S)
@@ -144,8 +163,21 @@ async def _play() -> Campaign:
     return found
 
 
-def _bus(devices: Mapping[int, ModbusDevice], transport: Transport) -> ModbusServer | ModbusLine:
-    return ModbusLine(devices) if transport == "rtu" else ModbusServer(devices, framing="tcp" if transport == "tcp" else "rtu")
+def _certificates(folder: Path) -> ssl.SSLContext:
+    """What the driver needs, by the name IDENTITY in `folder`; returns the units' side."""
+    ca = ThrowawayAuthority(folder)
+    ca.issue(IDENTITY)
+    shutil.copy(ca.ca_file, folder / f"{IDENTITY}-ca.pem")
+    unit = ca.issue("unit")
+    return security(unit.cert_file, unit.key_file, ca.ca_file)
+
+
+def _bus(devices: Mapping[int, ModbusDevice], transport: Transport, tls: ssl.SSLContext) -> ModbusServer | ModbusLine:
+    if transport == "rtu":
+        return ModbusLine(devices)
+    if transport == "rtu+tcp":
+        return ModbusServer(devices, framing="rtu")
+    return ModbusServer(devices, tls=tls if transport == "tls" else None)
 
 
 def _binding(device: str, connection: str) -> Binding:
@@ -180,7 +212,7 @@ def test_trouble_is_told_within_one_interval_and_one_timeout(case: Case, played:
         assert [reading for reading in later if reading.is_good] == []  # and stays told until it is over
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.scope == "unit" and not case.babbles], ids=str)
+@pytest.mark.parametrize("case", [case for case in CASES if case.scope == "unit"], ids=str)
 def test_neighbours_on_the_line_keep_their_polls(case: Case, played: Campaign) -> None:
     line = played.lines[case]
     for number in UNITS[1:]:
@@ -211,3 +243,18 @@ def test_it_is_read_again_within_one_interval_after_the_end(case: Case, played: 
         first_s = next((reading.at_s for reading in told if reading.is_good), float("inf"))
         assert first_s - played.ended_s < INTERVAL_S + played.margin_s
         assert all(reading.is_good for reading in told if reading.at_s > first_s)
+
+
+async def test_a_port_that_takes_no_parity_is_bad_and_stops_nobody() -> None:
+    book = Book()
+    async with ModbusLine({1: TruthUnit(1, SPEC).device}) as line, ModbusServer({1: TruthUnit(1, SPEC).device}) as server:
+        refused = _binding("refused", line.connection().replace("parity=N", "parity=E"))
+        directory = Directory({"refused": refused, "well": _binding("well", server.connection())})
+        polling = asyncio.create_task(Poller(lambda: directory, book.put, CLOCK, interval_s=0.2).run())
+        try:
+            await until(lambda: len(book.by_device.get("refused", [])) > 2 and len(book.by_device.get("well", [])) > 5)
+        finally:
+            polling.cancel()
+            await asyncio.wait([polling])
+    assert {why for told in book.by_device["refused"] for why in told.q.values()} == {"bad:bad_serial_settings"}
+    assert all(told.is_good for told in book.by_device["well"])

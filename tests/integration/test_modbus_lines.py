@@ -138,7 +138,7 @@ async def test_every_function_code_over_every_line(kind: str, tmp_path: Path) ->
         assert (list(both.words), both.why) == ([50, 500, 52], "")
         refused = await line.read(3, _request("holding", 299, 2), 2.0)
         assert (refused.why, refused.fault) == ("exception:2", Fault.EXCEPTION)
-        assert (line.connects, line.hangups) == (1, 0)
+        assert (line.connects, line.hung_up()) == (1, False)
 
 
 async def test_on_tls_both_sides_must_show_a_certificate_that_the_other_trusts(tmp_path: Path) -> None:

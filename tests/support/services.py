@@ -15,14 +15,18 @@ import pytest
 PACKAGES = {  # program → Debian package; the same list as in .ci/services
     "chromium": "chromium",
     "curl": "curl",
+    "gcc": "gcc",
     "influxd": "influxdb",
     "initdb": "postgresql",
+    "mbpoll": "mbpoll",
+    "modbus.h": "libmodbus-dev",
     "mosquitto": "mosquitto",
     "openssl": "openssl",
     "pki": "strongswan-pki",
     "strace": "strace",
     "victoria-metrics": "victoria-metrics",
 }
+FILES = {"modbus.h": Path("/usr/include/modbus/modbus.h")}  # what is no program
 OTHER_NAMES = {"chromium": ("chromium-browser", "google-chrome")}
 BESIDE = {"createdb": "initdb", "pg_isready": "initdb", "postgres": "initdb"}  # come with another program's package
 FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin", "/opt/homebrew/sbin")
@@ -31,6 +35,8 @@ POSTGRES_FOLDERS = "/usr/lib/postgresql"
 
 def find(program: str) -> Path | None:
     """Where `program` is. Of several PostgreSQL the newest wins, so that its programs fit each other."""
+    if program in FILES:
+        return FILES[program] if FILES[program].exists() else None
     versions = sorted(Path(POSTGRES_FOLDERS).glob("*/bin"), key=lambda folder: float(folder.parent.name), reverse=True)
     path = os.pathsep.join([*map(str, versions), os.environ.get("PATH", os.defpath), *FOLDERS])
     for name in (program, *OTHER_NAMES.get(program, ())):

@@ -80,6 +80,19 @@ def test_on_a_serial_line_others_late_answers_are_dropped_and_the_true_one_is_ta
     assert _rtu(other_unit[:4]).reply is None
 
 
+@pytest.mark.parametrize("noise", [b"\x05", b"\xff\x00\xff", b"\x11", b"\x05\x03\x04\x00", b"\x11\x03"])
+def test_on_a_serial_line_bytes_of_nobody_before_the_answer_do_not_hide_it(noise: bytes) -> None:
+    whole = noise + frames.rtu(17, PDU)
+    heard = [_rtu(whole[:cut]).reply for cut in range(len(noise) + 3, len(whole))]
+    assert _rtu(whole).reply == Reply(WORDS)
+    assert [reply for reply in heard if reply is not None and reply.words] == []
+
+
+def test_on_a_serial_line_another_units_late_answer_behind_ours_spoils_nothing() -> None:
+    assert _rtu(frames.rtu(17, PDU) + frames.rtu(5, PDU)).reply == Reply(WORDS)
+    assert _rtu(frames.rtu(17, PDU) + b"\x05").reply == Reply(WORDS)
+
+
 @pytest.mark.parametrize(
     ("stream", "what"),
     [

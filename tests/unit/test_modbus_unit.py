@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from drivers.modbus.questions import Fault, Reply
+from drivers.modbus.told import parts
 from drivers.modbus.unit import Outcome, Purpose, Told, Unit
-from iotcore.reading import Quality, Value
+from iotcore.reading import Quality, Scalar, Value
 from iotcore.specs.model import DeviceSpec, Firmware, ModbusWire, Point, Revision
 from iotcore.specs.model import TestMark as Mark
+from iotcore.wire.messages import ReadingMessage, encode
 from iotcore.wire.modbus_address import parse
 
 POLL_S, INTERVAL_S = 1.0, 60.0
@@ -268,3 +272,18 @@ def test_values_that_should_move_and_do_not_are_bad() -> None:
     assert {value.point: value.why for value in told[-1].values} == {"life": "stuck", "alarm": "life_check"}
     play.words[0] = 2
     assert {value.point: value.quality for value in play.poll()[0].values} == {"life": Quality.GOOD, "alarm": Quality.GOOD}
+
+
+@given(st.lists(st.tuples(st.text(max_size=250) | st.floats() | st.booleans() | st.none(), st.integers(0, 64)), max_size=800))
+def test_whatever_is_told_goes_out_whole_in_messages_that_fit(said: list[tuple[Scalar | None, int]]) -> None:
+    values = tuple(
+        Value(f"point_{n}", value, Quality.BAD if why else Quality.GOOD, "x" * why) for n, (value, why) in enumerate(said)
+    )
+    found = list(parts(values))
+    assert tuple(value for part in found for value in part) == values
+    for part in found:
+        assert 0 < len(part) <= 250
+        q = {value.point: f"bad:{value.why}" for value in part if value.why}
+        message = ReadingMessage(boot="b", seq=1, values={value.point: value.value for value in part}, q=q, fw="f" * 64)
+        if not any(isinstance(value.value, str) and not value.value.isprintable() for value in part):
+            assert len(encode(message)) <= 64 * 1024
