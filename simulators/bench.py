@@ -17,7 +17,7 @@ from iotcore.errors import StartError
 from iotcore.reading import Scalar
 from iotcore.specs.model import DeviceSpec
 from iotcore.wire.topics import DOMAIN_OF_CLASS
-from simulators import city, mqtt_faults
+from simulators import city, modbus_faults, mqtt_faults
 from simulators.background import Background
 from simulators.fire_growth import Fire, Growth
 from simulators.modbus_device import ModbusDevice, ModbusServer
@@ -130,6 +130,18 @@ class ModbusBus:
                 self.units[unit].set(point, value, quality)
 
         self._background.run(write)
+
+    def begin(self, unit: int, fault: str, **args: Any) -> None:
+        """Let a unit misbehave until `end`, by the name of a Modbus fault such as "exception:6" or "slow".
+
+        Raises:
+            ValueError, ConfigError: there is no such fault, or it has no such argument.
+        """
+        self.units[unit].fault = modbus_faults.parse(fault, args)
+
+    def end(self, unit: int) -> None:
+        """Behave again."""
+        self.units[unit].fault = None
 
     def unplug(self) -> None:
         """Close every connection and refuse new ones."""

@@ -14,7 +14,7 @@ import pytest
 from tests.unit.test_docs import DOCS, blocks
 from tests.unit.test_house import ROOT
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 PAGE = DOCS / "testing-your-integration.md"
 EXAMPLES = {words: block for words, block in blocks(PAGE, "python") if words}
 GUARD = """
@@ -48,7 +48,7 @@ def maker_runs(folder: Path, *options: str) -> tuple[int, str]:
     environment["PYTHONPATH"] = str(folder / "site")
     command = [sys.executable, "-m", "pytest", "-W", "error", "-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:timeout"]
     command += ["--basetemp", str(folder / "tmp"), "--rootdir", str(folder), "-c", os.devnull, "-v", *options]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=540, check=False)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -56,6 +56,7 @@ def test_the_examples_of_the_page_pass_for_one_who_has_installed_iotcore(install
     assert {"conftest.py", "test_alert.py", "test_firmware.py", "test_faults.py", "test_bus_and_city.py"} == set(EXAMPLES)
     for name, block in EXAMPLES.items():
         (installed / name).write_text(block + (GUARD if name == "conftest.py" else ""), encoding="utf-8")
+    assert (installed / "site" / "simulators" / "scenarios" / "kitchen-fire.yaml").exists()
     code, said = maker_runs(installed)
     assert code == 0, said
     asked = sum(len(re.findall(r"^def test_", block, re.MULTILINE)) for block in EXAMPLES.values())
