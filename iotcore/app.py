@@ -47,7 +47,7 @@ from iotcore.provision.gateway import ensure_gateway
 from iotcore.registry.records import Certificate, Intent
 from iotcore.registry.store import Registry, open_registry
 from iotcore.settings import Dc09Receiver, Settings
-from iotcore.specs.load import load_folder, shipped_folder
+from iotcore.specs.load import Specs, load_folder, shipped_folder
 from iotcore.specs.model import DeviceSpec
 from iotcore.telemetry.embedded import TelemetryFile
 from iotcore.telemetry.lane import TelemetryLane
@@ -68,13 +68,17 @@ INTENT_CURSOR = "intent"
 FIRE_RETRY_S = 1.0  # between two attempts of the fire lane to reach its broker: back within a second of it
 
 
-def specs_of(settings: Settings) -> dict[str, DeviceSpec]:
-    """The device specs of this installation, refused whole when one is wrong."""
-    return load_folder(Path(settings.specs) if settings.specs else shipped_folder())
+def specs_of(settings: Settings) -> Specs:
+    """The device specs of this installation; `check` has refused them whole when one is wrong."""
+    return Specs(_specs_folder(settings))
+
+
+def _specs_folder(settings: Settings) -> Path:
+    return Path(settings.specs) if settings.specs else shipped_folder()
 
 
 def rules_of(settings: Settings, specs: Mapping[str, DeviceSpec]) -> tuple[fire_rules.Rule, ...]:
-    """The fire rules of this installation, refused whole when one is wrong or fits no spec."""
+    """The fire rules of this installation, refused whole when one is wrong or does not fit one of `specs`."""
     path = Path(settings.rules) if settings.rules else fire_rules.default_path()
     loaded = fire_rules.load(path)
     problems = fire_rules.mismatches(loaded, specs, str(path))
@@ -103,13 +107,14 @@ async def _registry(settings: Settings, clock: Clock) -> AsyncIterator[tuple[Reg
 async def run_fire(settings: Settings) -> None:
     """The fire lane and its dispatch."""
     clock = SystemClock()
-    engine = Engine(rules_of(settings, specs_of(settings)))
     channels = channels_of(settings, clock)
     broker = home.endpoint(settings, BrokerName.FIRE, home.FIRE_IN)
     version = _version(settings, BrokerName.FIRE)
     ingest = Ingest(broker, home.FIRE_IN, EVERYTHING, clock, version=version, retry_most_s=FIRE_RETRY_S)
     async with AsyncExitStack() as stack:
         registry, follower = await stack.enter_async_context(_registry(settings, clock))
+        in_use = {binding.spec.model: binding.spec for binding in follower.directory.devices.values()}
+        engine = Engine(rules_of(settings, in_use))
         owner = f"fire-{os.getpid()}"
         journal = stack.enter_context(closing(Journal(settings.folder / "journal.db", clock, list(channels), owner)))
         for channel in channels.values():
@@ -310,7 +315,7 @@ def _republish(settings: Settings, clock: Clock) -> None:
 
 def check(settings: Settings) -> None:
     """Refuse a bad configuration as a whole before anything starts: specs, rules, brokers."""
-    rules_of(settings, specs_of(settings))
+    rules_of(settings, load_folder(_specs_folder(settings)))
     for name in BrokerName:
         choose(home.broker_settings(settings, name).run)
 

@@ -6,7 +6,8 @@ msgspec stops at the first error; a person who mends a file wants all of them. T
 from __future__ import annotations
 
 import types
-from typing import Any, TypeVar, Union, get_args, get_origin
+from functools import cache
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
 
@@ -21,6 +22,11 @@ def convert(document: Any, to: type[T], file: str) -> T:
     Raises:
         ConfigError: with every unknown key, missing key and wrong value of the document.
     """
+    if _is_strict(cast(Any, to)):
+        try:
+            return msgspec.convert(document, to)
+        except msgspec.ValidationError:
+            pass  # the walk says everything that is wrong, not only the first thing
     problems = _problems(document, to, file, "")
     if problems:
         raise ConfigError(problems)
@@ -28,6 +34,20 @@ def convert(document: Any, to: type[T], file: str) -> T:
         return msgspec.convert(document, to)
     except msgspec.ValidationError as error:  # a rule of the whole, such as __post_init__
         raise ConfigError([Problem(file, "", str(error))]) from error
+
+
+@cache
+def _is_strict(to: Any) -> bool:
+    """Whether msgspec itself refuses every unknown key of `to` and of what it holds, so that a sound document needs no walk."""
+    seen: list[Any] = [to]
+    for kind in seen:  # it grows: whatever a field may hold is looked at too, once
+        is_struct = isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+        if is_struct and not kind.__struct_config__.forbid_unknown_fields:
+            return False
+        inner = [field.type for field in msgspec.structs.fields(kind)] if is_struct else get_args(kind)
+        if get_origin(kind) is not Literal:
+            seen += [part for part in inner if part not in seen]
+    return True
 
 
 def _problems(value: Any, to: Any, file: str, path: str) -> list[Problem]:

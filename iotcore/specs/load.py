@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,33 @@ def shipped_folder(package: Path = PACKAGE) -> Path:
     """The specs that come with iotcore: beside the package in a checkout, inside it in a wheel."""
     wheel = package / "shipped" / "firmware_specs"
     return wheel if wheel.is_dir() else package.parent / "firmware_specs"
+
+
+class Specs(Mapping[str, DeviceSpec]):
+    """The specs of a folder, each read and checked when it is first asked for.
+
+    For processes: a city uses a few models, and a panel of 20,000 points that nobody has costs nothing. Whoever wants the
+    folder refused whole (`iotcore up`, `init`, `spec check`) uses `load_folder`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._files = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+        self._read: dict[str, DeviceSpec] = {}
+
+    def __getitem__(self, model: str) -> DeviceSpec:
+        """Raises KeyError for a model that the folder does not have, SpecError for a file that is wrong."""
+        if model not in self._read:
+            self._read[model] = load_file(self._files[model])
+        return self._read[model]
+
+    def __contains__(self, model: object) -> bool:
+        return model in self._files
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
 
 
 def load_folder(folder: Path) -> dict[str, DeviceSpec]:

@@ -170,6 +170,18 @@ def test_a_folder_without_specs_is_refused(tmp_path: Path, folder: str) -> None:
         load.load_folder(tmp_path / folder)
 
 
+def test_a_process_reads_only_the_specs_it_uses(tmp_path: Path) -> None:
+    (tmp_path / "acme-1.yaml").write_bytes(written(document()))
+    (tmp_path / "acme-2.yaml").write_text("a: [")
+    specs = load.Specs(tmp_path)
+    assert (list(specs), len(specs), "acme-2" in specs, "acme-3" in specs) == (["acme-1", "acme-2"], 2, True, False)
+    assert specs["acme-1"].model == "acme-1"
+    assert specs["acme-1"] is specs["acme-1"]
+    with pytest.raises(SpecError, match=r"acme-2\.yaml"):
+        _ = specs["acme-2"]
+    assert specs.get("acme-3") is None
+
+
 # YAML
 
 
