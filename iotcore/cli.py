@@ -72,8 +72,8 @@ def _platform_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParser
 def _registry_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     importing = _command(nouns, "import", "add premises, zones and devices from a JSON document", _import)
     importing.add_argument("file", type=Path)
-    token = _command(nouns, "token", "make a one-time enrolment token for a device", _token)
-    token.add_argument("device")
+    token = _command(nouns, "token", "make a one-time enrolment token for each device named, one a line", _token)
+    token.add_argument("device", nargs="+")
     token.add_argument("--hours", type=float, default=24.0, help="how long it may be used (default: %(default)s)")
     listing = _command(nouns, "devices", "list the devices", _devices)
     listing.add_argument("-o", "--output", choices=("table", "json"), default="table")
@@ -99,6 +99,15 @@ def _simulator_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParse
     _replay_options(replay, "file")
     replay.add_argument("--device", default="sd-replay", help="made and enrolled when it does not exist (default: %(default)s)")
     replay.add_argument("--offline", action="store_true", help="only ask the rules when they would alarm; no platform needed")
+
+    run = _command(sim, "run", "play a scenario: devices, what they measure, when they misbehave", _sim_run)
+    run.add_argument("scenario", help="a YAML file, or the name of a shipped one (air-day, kitchen-fire …)")
+    run.add_argument("--speed", type=float, default=1.0, help="times as fast as life (default: %(default)s)")
+    run.add_argument("--standalone", action="store_true", help="only open its Modbus units; no platform needed")
+    run.add_argument("--vendor-broker", default="", metavar="HOST:PORT", help="where vendors' MQTT devices publish (plain TCP)")
+    run.add_argument("--vendor-user", help="their user there, with the password in $IOTCORE_VENDOR_PASSWORD")
+    run.add_argument("--host", default="127.0.0.1", help="where its Modbus units listen (default: %(default)s)")
+    run.add_argument("--port", type=int, default=0, help="of the first bus, the others follow (default: any free ones)")
 
 
 def _replay_options(parser: argparse.ArgumentParser, file: str) -> None:
@@ -210,7 +219,8 @@ def _import(options: argparse.Namespace) -> int:
 def _token(options: argparse.Namespace) -> int:
     from iotcore.commands import office
 
-    _say(asyncio.run(office.make_token(_settings(options), options.device, options.hours * 3600.0)))
+    for device in options.device:
+        _say(asyncio.run(office.make_token(_settings(options), device, options.hours * 3600.0)))
     return 0
 
 
@@ -257,6 +267,14 @@ def _sim_replay(options: argparse.Namespace) -> int:
     if options.offline:
         return playground.replay_offline(measured)
     return asyncio.run(playground.replay(_settings(options), measured, options.device))
+
+
+def _sim_run(options: argparse.Namespace) -> int:
+    from iotcore.commands.scenario_run import run
+    from iotcore.process.serve import serve
+
+    serve(run(None if options.standalone else _settings(options), options, os.environ.get("IOTCORE_VENDOR_PASSWORD")))
+    return 0
 
 
 def _table(rows: list[dict[str, object]], output: str) -> None:

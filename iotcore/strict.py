@@ -55,7 +55,9 @@ def _problems(value: Any, to: Any, file: str, path: str) -> list[Problem]:
     if struct is not None:
         return _struct_problems(value, struct, file, path)
     origin, args = get_origin(to), get_args(to)
-    if origin in (list, tuple) and isinstance(value, list) and args:
+    if origin is tuple and isinstance(value, list) and len(value) == len(args) and ... not in args:  # a pair, a triple
+        return [p for i, item in enumerate(value) for p in _problems(item, args[i], file, f"{path}[{i}]")]
+    if args and isinstance(value, list) and (origin is list or (origin is tuple and ... in args)):
         return [p for i, item in enumerate(value) for p in _problems(item, args[0], file, f"{path}[{i}]")]
     if origin is dict and isinstance(value, dict):
         entries = [(key, item, _join(path, str(key))) for key, item in value.items()]

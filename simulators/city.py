@@ -6,7 +6,7 @@ drawn, not looked up. Keys are those of the registry's city document.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from random import Random
@@ -122,6 +122,22 @@ def document(seed: int = 1, connection: Callable[[str], str] = modbus_loopback) 
             devices.append(unit)
     devices += [_signal(n, random) for n in range(1, SIGNALS + 1)]
     return {"premises": premises, "zones": zones, "devices": devices}
+
+
+def part(
+    whole: Mapping[str, Sequence[Mapping[str, Any]]], *, premises: int, air: int, water: int, signals: int
+) -> dict[str, list[dict[str, Any]]]:
+    """The first so many premises with their zones and detectors, stations and junctions of a city, and the gateway."""
+    sites = [dict(one) for one in whole["premises"]][:premises]
+    kept = {one["id"] for one in sites}
+    left = {AIR_MODEL: air, WATER_MODEL: water, SIGNAL_MODEL: signals, GATEWAY_MODEL: 1}
+    devices = []
+    for one in whole["devices"]:
+        model = str(one["model"])
+        if one.get("premises") in kept or left.get(model, 0) > 0:
+            left[model] = left.get(model, 0) - 1
+            devices.append(dict(one))
+    return {"premises": sites, "zones": [dict(one) for one in whole["zones"] if one["premises"] in kept], "devices": devices}
 
 
 def _premises(index: int, building: Building, street: str, random: Random) -> dict[str, Any]:

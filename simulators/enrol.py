@@ -62,6 +62,20 @@ async def enrol(url: str, token: str, device: str, ca_file: Path, folder: Path, 
     return identity
 
 
+def expired(device: str, folder: Path) -> tuple[Path, Path]:
+    """A certificate and key that a device made for itself and that ended yesterday; to be refused.
+
+    No authority has signed it, so that a broker may name that before it names its age; one of the broker's own authority that has
+    run out is told by its date alone.
+    """
+    key = _key(folder / f"{device}-expired.key")
+    name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, device)]), dt.datetime.now(dt.UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - dt.timedelta(days=30)).not_valid_after(now - dt.timedelta(days=1))
+    _store(folder / f"{device}-expired.pem", builder.sign(key, hashes.SHA256()))
+    return folder / f"{device}-expired.pem", folder / f"{device}-expired.key"
+
+
 async def _post(url: str, device: str, token: str, body: bytes, ca_file: Path) -> bytes:
     context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(ca_file))
     basic = base64.b64encode(f"{device}:{token}".encode()).decode()

@@ -2,41 +2,37 @@
 
 Independent of the platform's own drivers: it is the other side that the core is tested against. It keeps each report in memory
 until the core's cumulative receipt, sends it again (marked as backlog, with its age) after a reconnect and after 30 s, announces
-itself by a retained birth message and leaves a will. Hundreds of them run in one process.
+itself by a retained birth message and leaves a will. Thousands of them run in one process. It misbehaves when told to, by the
+faults of `mqtt_faults`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import secrets
 import time
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import aiomqtt
 import msgspec
-from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY
 
 from iotcore.errors import Refused
 from iotcore.specs.model import DeviceSpec
 from iotcore.wire import topics
 from iotcore.wire.arrival import Endpoint
 from iotcore.wire.messages import ReadingMessage, ReceiptMessage, Scalar, StatusMessage, encode
+from simulators import mqtt_faults
+from simulators.mqtt_client import LINK_LIMIT_S, Client
+from simulators.mqtt_faults import REORDER_LIMIT_S
+from simulators.mqtt_link import FIRST_FAILURE, MEMORY_LIMIT, NO_SUBSCRIBERS, MqttLink, wanted
 
 RESEND_S = 30.0  # wire contract, Payloads
-MEMORY_LIMIT = 1_000  # reports a small device can hold; the oldest goes first, and is counted
-KEEPALIVE_S = 20
-FIRST_PAUSE_S = 0.25
-LONGEST_PAUSE_S = 10.0
 LATE_S = 5.0  # a report that waited longer for the broker says so
 REFUSED_RETRY_S = 2.0  # nobody subscribes, or no right: the broker threw it away
-LINK_LIMIT_S = 5.0  # for the broker's answer to connect, subscribe and publish
-NO_SUBSCRIBERS, FIRST_FAILURE = 0x10, 0x80  # MQTT 5, 3.4.2.1: reason codes of a PUBACK
+WINDOW_POLL_S = 0.05
 
 
 @dataclass(slots=True)
@@ -50,21 +46,8 @@ class Held:
     tries: int = 0
 
 
-@dataclass(slots=True)
-class Counters:
-    """What became of the reports since the device's start."""
-
-    reported: int = 0
-    published: int = 0
-    resent: int = 0  # of the published, marked as backlog
-    receipted: int = 0
-    dropped: int = 0  # lost because the memory was full
-    connections: int = 0
-    as_is: int = 0  # of `send_as_is`, published
-
-
-class MqttDevice:
-    """An async context manager: connects in the background, for ever; `report` never waits for the network."""
+class MqttDevice(MqttLink):
+    """Holds each report until its receipt and sends it again; a birth and a will tell whether it is there."""
 
     def __init__(
         self,
@@ -76,35 +59,16 @@ class MqttDevice:
         mqtt: Literal["5", "3.1.1"] = "5",
         resend_s: float = RESEND_S,
         memory_limit: int = MEMORY_LIMIT,
+        link_limit_s: float = LINK_LIMIT_S,
     ) -> None:
-        self.device = device
-        self.spec = spec
+        super().__init__(device, spec, endpoint, mqtt=mqtt, memory_limit=memory_limit, link_limit_s=link_limit_s)
         self.boot = secrets.token_hex(4)
-        self.connected = False
-        self.last_error = ""
-        self.counters = Counters()
         self._domain = topics.DOMAIN_OF_CLASS[spec.device_class]
-        self._endpoint = endpoint
         self._firmware = firmware
-        self._mqtt = mqtt
         self._resend_s = resend_s
-        self._memory_limit = memory_limit
         self._held: dict[int, Held] = {}  # by number, in its order
-        self._raw: deque[tuple[str, bytes, bool]] = deque(maxlen=memory_limit)
         self._next = 1
-        self._news = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run(), name=f"device {self.device}")
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        assert self._task is not None
-        self._task.cancel()
-        await asyncio.wait([self._task])
-        if not self._task.cancelled():
-            self._task.result()  # whatever ended it before its time
+        self._burst = 0  # of a window of `Reorder`, still to go out
 
     @property
     def held(self) -> int:
@@ -120,17 +84,20 @@ class MqttDevice:
         kind: Literal["reading", "event"] = "reading",
         ts: int | None = None,
     ) -> int:
-        """Say `values` now; returns the report's number. It is held until the core receipts it.
+        """Say `values` now; returns the report's number, 0 when a fault keeps it silent. It is held until the core receipts it.
 
         `ts` (ms UTC) is what the device's clock says, for a clock that is wrong or a replay; None: the machine's.
         """
+        if self.faults.now(mqtt_faults.Silent) is not None:
+            return 0
+        self.told = self.faults.seen(values, self.told, time.monotonic())
         number, self._next = self._next, self._next + 1
         message = ReadingMessage(
             boot=self.boot,
             seq=number,
-            values=dict(values),
+            values=self.told,
             q=dict(q or {}),
-            ts=time.time_ns() // 1_000_000 if ts is None else ts,
+            ts=self.faults.stamp(time.time_ns() // 1_000_000 if ts is None else ts),
             fw=self._firmware,
             test=test,
         )
@@ -149,51 +116,30 @@ class MqttDevice:
         self._raw.append((topics.up(domain or self._domain, self.device, kind, device or self.device), payload, retain))
         self._news.set()
 
-    async def _run(self) -> None:
-        pause_s = FIRST_PAUSE_S
-        while _wanted():
-            began_s = time.monotonic()
-            try:
-                await self._connection()
-            except (aiomqtt.MqttError, OSError) as error:
-                self.last_error = str(error)
-            finally:
-                self.connected = False
-            pause_s = FIRST_PAUSE_S if time.monotonic() - began_s > LINK_LIMIT_S else min(2.0 * pause_s, LONGEST_PAUSE_S)
-            await asyncio.sleep(random.uniform(0.0, pause_s))
+    def _will(self) -> aiomqtt.Will:
+        return aiomqtt.Will(self._status_topic, encode(StatusMessage(state="offline")), qos=1, retain=True)
 
-    async def _connection(self) -> None:
-        will = aiomqtt.Will(self._status_topic, encode(StatusMessage(state="offline")), qos=1, retain=True)
-        async with _Client(self._endpoint, self.device, will, self._mqtt) as client:
-            await client.subscribe(f"{topics.ROOT}/{self._domain}/{self.device}/down/#", qos=1)
-            birth = StatusMessage(state="online", boot=self.boot, fw=self._firmware)
-            await client.publish(self._status_topic, encode(birth), qos=1, retain=True)
-            self.connected, self.last_error = True, ""
-            self.counters.connections += 1
-            connected_s = time.monotonic()
-            for held in self._held.values():
-                held.due_s = connected_s
-            listening = asyncio.create_task(self._listen(client))
-            sending = asyncio.create_task(self._send(client, connected_s))
-            try:
-                await asyncio.wait({listening, sending}, return_when=asyncio.FIRST_COMPLETED)
-            except asyncio.CancelledError:
-                with contextlib.suppress(aiomqtt.MqttError):
-                    await client.publish(will.topic, will.payload, qos=1, retain=True)
-                raise
-            finally:
-                for task in (listening, sending):
-                    task.cancel()
-                await asyncio.wait({listening, sending})
-            for task in (listening, sending):
-                if not task.cancelled():
-                    task.result()
+    async def _greet(self, client: Client) -> None:
+        await client.subscribe(f"{topics.ROOT}/{self._domain}/{self.device}/down/#", qos=1)
+        birth = StatusMessage(state="online", boot=self.boot, fw=self._firmware)
+        await client.publish(self._status_topic, encode(birth), qos=1, retain=True)
+
+    def _conversation(self, client: Client) -> list[Coroutine[Any, Any, None]]:
+        connected_s = time.monotonic()
+        for held in self._held.values():
+            held.due_s = connected_s
+        return [self._listen(client), self._send(client, connected_s)]
+
+    def _oversized(self, size: int) -> bytes:
+        """A reading that is sound but for its length, of a boot of its own: its missing receipt holds up no other."""
+        empty = encode(ReadingMessage(boot=secrets.token_hex(4), seq=1, values={"filler": ""}))
+        return empty.replace(b'""', b'"' + b"x" * max(0, size - len(empty)) + b'"')
 
     @property
     def _status_topic(self) -> str:
         return topics.up(self._domain, self.device, "status", self.device)
 
-    async def _listen(self, client: _Client) -> None:
+    async def _listen(self, client: Client) -> None:
         async for message in client.messages:
             try:
                 topic = topics.parse(str(message.topic))
@@ -202,24 +148,23 @@ class MqttDevice:
                 receipt = msgspec.json.decode(message.payload, type=ReceiptMessage)
             except (Refused, msgspec.DecodeError):
                 continue
-            if receipt.boot == self.boot:
+            if receipt.boot == self.boot and self.faults.now(mqtt_faults.Deaf) is None:
                 for number in [number for number in self._held if number <= receipt.up_to]:
                     del self._held[number]
                     self.counters.receipted += 1
 
-    async def _send(self, client: _Client, connected_s: float) -> None:
-        while _wanted():
+    async def _send(self, client: Client, connected_s: float) -> None:
+        while wanted():
             self._news.clear()
-            if self._raw:
-                topic, payload, retain = self._raw.popleft()
-                await client.publish(topic, payload, qos=1, retain=retain)
-                self.counters.as_is += 1
+            if await self._send_raw(client):
                 continue
             held = self._most_urgent(connected_s)
             if held is not None:
                 await self._publish(client, held, late=held.tries > 0 or held.made_s < connected_s)
                 continue
             next_s = min((held.due_s for held in self._held.values()), default=time.monotonic() + self._resend_s)
+            if self.faults.now(mqtt_faults.Reorder) is not None:  # what is due waits for its window
+                next_s = max(next_s, time.monotonic() + WINDOW_POLL_S)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(asyncio.get_running_loop().time() + max(0.0, next_s - time.monotonic())):
                     await self._news.wait()
@@ -227,6 +172,9 @@ class MqttDevice:
     def _most_urgent(self, connected_s: float) -> Held | None:
         """What was made under this connection and not sent yet; else the oldest that is due."""
         now_s = time.monotonic()
+        reorder = self.faults.now(mqtt_faults.Reorder)
+        if reorder is not None:
+            return self._newest(reorder, now_s)
         due = None
         for held in self._held.values():
             if held.tries == 0 and held.made_s >= connected_s:
@@ -235,7 +183,18 @@ class MqttDevice:
                 due = held
         return due
 
-    async def _publish(self, client: _Client, held: Held, *, late: bool) -> None:
+    def _newest(self, reorder: mqtt_faults.Reorder, now_s: float) -> Held | None:
+        """The last of a window that is full (or has waited long enough), then the one before it, and so on."""
+        due = [held for held in self._held.values() if held.due_s <= now_s]
+        waiting = [held for held in due if held.tries == 0]
+        if not self._burst and waiting and (len(waiting) >= reorder.window or waiting[0].made_s < now_s - REORDER_LIMIT_S):
+            self._burst = len(waiting)
+        if self._burst and waiting:
+            self._burst -= 1
+            return waiting[-1]
+        return next((held for held in due if held.tries), None)
+
+    async def _publish(self, client: Client, held: Held, *, late: bool) -> None:
         age_s = time.monotonic() - held.made_s
         message = held.message
         if late or age_s > LATE_S:
@@ -244,59 +203,8 @@ class MqttDevice:
         self.counters.published += 1
         held.tries += 1
         held.due_s = time.monotonic() + self._resend_s
-        await client.publish(topics.up(self._domain, self.device, held.kind, self.device), encode(message), qos=1)
+        duplicate = self.faults.now(mqtt_faults.Duplicate)
+        for _ in range(duplicate.copies if duplicate is not None else 1):
+            await client.publish(topics.up(self._domain, self.device, held.kind, self.device), encode(message), qos=1)
         if client.last_code == NO_SUBSCRIBERS or client.last_code >= FIRST_FAILURE:
             held.due_s = time.monotonic() + REFUSED_RETRY_S
-
-
-def _wanted() -> bool:
-    """False once this task was cancelled: `asyncio.wait_for` inside aiomqtt may swallow that (CPython before 3.12)."""
-    task = asyncio.current_task()
-    return task is None or not task.cancelling()
-
-
-class _Client(aiomqtt.Client):
-    """aiomqtt, plus the reason code of the last PUBACK (reports go out one after the other), and a clean end at any time."""
-
-    def __init__(self, endpoint: Endpoint, name: str, will: aiomqtt.Will, mqtt: str) -> None:
-        five = mqtt == "5"
-        super().__init__(
-            endpoint.host,
-            endpoint.port,
-            identifier=name,
-            protocol=aiomqtt.ProtocolVersion.V5 if five else aiomqtt.ProtocolVersion.V311,
-            clean_start=True if five else MQTT_CLEAN_START_FIRST_ONLY,
-            clean_session=None if five else True,
-            will=will,
-            timeout=LINK_LIMIT_S,
-            keepalive=KEEPALIVE_S,
-            tls_context=endpoint.tls(),
-        )
-        self.last_code = 0
-
-    async def __aenter__(self) -> Self:
-        lost = self._disconnected
-        connecting = asyncio.ensure_future(super().__aenter__())
-        try:
-            await asyncio.shield(connecting)
-        except asyncio.CancelledError:  # the connection is made on a thread: see it through, then end it
-            with contextlib.suppress(aiomqtt.MqttError):
-                await connecting
-                await super().__aexit__(None, None, None)
-            raise
-        except aiomqtt.MqttError:
-            self._client.disconnect()
-            raise
-        if lost.done():  # broken right after its CONNACK: aiomqtt has already put a new future in its place
-            raise aiomqtt.MqttError("disconnected at once") from lost.exception()
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with contextlib.suppress(aiomqtt.MqttError):
-            await super().__aexit__(kind, error, trace)
-        if self._disconnected.done() and not self._disconnected.cancelled():
-            self._disconnected.exception()  # fetched, so that asyncio does not complain
-
-    def _on_publish(self, client: Any, userdata: Any, mid: int, reason_code: Any, properties: Any) -> None:
-        self.last_code = reason_code.value
-        super()._on_publish(client, userdata, mid, reason_code, properties)

@@ -73,6 +73,7 @@ class Connection:
         self._certs = certs
         self._is_rtu = line.scheme in {"rtu", "rtu+tcp"}
         self._link: Link | None = None
+        self._let_in = False  # the server has answered us: from then on a hang-up is a unit's, not our certificate's
 
     async def read(self, device_id: int, request: Request, timeout_s: float) -> Reply:
         """Read what a planned request names. Every failure is a reply that says why."""
@@ -95,7 +96,8 @@ class Connection:
             if self._is_rtu:
                 await self._silence(link)
             reply = await link.ask(device_id, question, timeout_s)
-            if reply is RESET and self._line.scheme == "tls" and not link.answers:
+            self._let_in = self._let_in or link.answers > 0
+            if reply is RESET and self._line.scheme == "tls" and not self._let_in:
                 reply = TLS_REFUSED  # TLS 1.3 lets a client finish before the server has looked at its certificate
         except asyncio.CancelledError:
             self.close()

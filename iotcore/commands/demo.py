@@ -177,7 +177,7 @@ class Demo:
         path.write_text(text, encoding="utf-8")
         return load(path, {})
 
-    async def _set_up(self, settings: Settings, stack: AsyncExitStack, steps: Steps) -> Town:
+    async def _set_up(self, settings: Settings, stack: AsyncExitStack, steps: Steps) -> Town[Scenario]:
         specs = app.specs_of(settings)
         app.check(settings)
         clock = SystemClock()
@@ -210,7 +210,7 @@ class Demo:
                 await asyncio.sleep(0.05)
         return town
 
-    async def _enrol(self, settings: Settings, town: Town, registry: Registry, done: Callable[[], None]) -> None:
+    async def _enrol(self, settings: Settings, town: Town[Scenario], registry: Registry, done: Callable[[], None]) -> None:
         async def token(device: str) -> str:
             return await registry.create_token(device, TOKEN_TTL_S, "demo")
 
@@ -223,7 +223,7 @@ class Demo:
                 raise
             raise StartError(f"A device could not enrol: {refused.exceptions[0]}", "See the log.") from group
 
-    async def _burn(self, town: Town, watch: _Watch) -> None:
+    async def _burn(self, town: Town[Scenario], watch: _Watch) -> None:
         """After a few seconds, set a premises on fire that has no open incident."""
         await asyncio.sleep(BEFORE_FIRE_S)
         if watch.quiet_detector() is None:

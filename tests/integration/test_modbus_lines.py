@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+import uvloop
 from pymodbus.framer import FramerType
 from pymodbus.server import ModbusSerialServer, ModbusTcpServer, ModbusTlsServer
 from pymodbus.simulator import DataType, SimData, SimDevice
@@ -109,7 +110,16 @@ async def _connected(kind: str, folder: Path) -> AsyncIterator[Connection]:
 
 @pytest.mark.parametrize("kind", ["tcp", "rtu+tcp", "rtu", "tls"])
 async def test_every_function_code_over_every_line(kind: str, tmp_path: Path) -> None:
-    async with _connected(kind, tmp_path) as line:
+    await _every_function_code(kind, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["tcp", "rtu+tcp", "rtu", "tls"])
+async def test_the_same_on_the_loop_that_the_process_runs_on(kind: str, tmp_path: Path) -> None:
+    await asyncio.to_thread(uvloop.run, _every_function_code(kind, tmp_path))
+
+
+async def _every_function_code(kind: str, folder: Path) -> None:
+    async with _connected(kind, folder) as line:
 
         async def read(table: Table, address: int, count: int) -> list[int]:
             reply = await line.read(3, _request(table, address, count), 2.0)

@@ -15,11 +15,11 @@ from pymodbus.client import AsyncModbusTcpClient
 
 from drivers.outbox import Outbox
 from drivers.uplink import Uplink
-from iotcore.clock import SystemClock
+from iotcore.clock import ManualClock, SystemClock
 from iotcore.errors import EnrolmentError, StartError
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker_process import BrokerProcess
-from iotcore.provision.ca import Anchor
+from iotcore.provision.ca import Anchor, Authority
 from iotcore.specs import load
 from iotcore.web.est import EstListener, server_context
 from iotcore.wire.arrival import Endpoint
@@ -27,9 +27,10 @@ from iotcore.wire.messages import StatusMessage
 from simulators.enrol import enrol
 from simulators.modbus_device import ModbusDevice, ModbusServer
 from simulators.mqtt_device import MqttDevice
+from simulators.mqtt_faults import ExpiredCertificate
 from tests.support.brokers import Kind, Site, site
 from tests.support.core_stand_in import CoreStandIn, until
-from tests.support.pki import TokenBook, authority, device_files, service_files, trust_file
+from tests.support.pki import PASSPHRASE, TokenBook, authority, device_files, service_files, trust_file
 
 SPECS = load.load_folder(load.shipped_folder())
 SMOKE = SPECS["iotcore-smoke-heat"]
@@ -235,3 +236,19 @@ async def test_a_taken_port_is_named() -> None:
     async with ModbusServer({1: unit}) as server:
         with pytest.raises(StartError, match=f"Port {server.port}"):
             await ModbusServer({1: unit}, port=server.port).start()
+
+
+async def test_an_expired_certificate_is_refused_at_tls_and_the_device_says_so(mosquitto_site: Site) -> None:
+    long_ago = ManualClock(now_ms=(time.time() - 4 * 365 * 86_400) * 1000.0)
+    then = Authority.open(mosquitto_site.folder / "ca", PASSPHRASE, long_ago)
+    certificate, key, _ = device_files(then, mosquitto_site.folder / "old", Anchor.FIRE, "sd-1")
+    async with _core(mosquitto_site), _device(mosquitto_site, "sd-1") as device:
+        await device.report(CALM)
+        await until(lambda: device.held == 0, "receipted")
+        fault = ExpiredCertificate(str(certificate), str(key))
+        device.begin(fault)
+        await until(lambda: "CERTIFICATE_EXPIRED" in device.last_error, f"refused, but says {device.last_error}")
+        await device.report(CALM)
+        device.end(fault)
+        await until(lambda: device.held == 0, "receipted with its own certificate")
+        assert device.counters.connections == 2

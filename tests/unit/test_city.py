@@ -133,3 +133,13 @@ def test_a_dense_smoke_saturates_the_chamber_instead_of_leaving_its_range() -> N
 def test_a_fire_in_a_premises_that_is_not_there_is_refused() -> None:
     with pytest.raises(ValueError, match="p-999"):
         Scenario(DOCUMENT).ignite("p-999", NOON_S)
+
+
+def test_a_part_of_the_city_is_a_city_that_the_registry_takes() -> None:
+    part = city.part(DOCUMENT, premises=2, air=1, water=3, signals=4)
+    registry_city.check(registry_city.read(part), SPECS, registry_city.Known())
+    models = Counter(device["model"] for device in part["devices"])
+    assert len(part["premises"]) == 2
+    assert (models["vaisala-aqt530"], models["endress-liquiline-cm44x"], models["iotcore-mqtt-signal"]) == (1, 3, 4)
+    assert models["iotcore-call-point"] == 2
+    assert {device["premises"] for device in part["devices"] if device["model"] == "iotcore-smoke-heat"} == {"p-001", "p-002"}

@@ -20,7 +20,19 @@ MODBUS = {name: spec for name, spec in SPECS.items() if spec.protocol == "modbus
 VENDOR = {name: spec for name, spec in SPECS.items() if spec.protocol in ("json", "bytes")}
 each_modbus_spec = pytest.mark.parametrize("spec", MODBUS.values(), ids=MODBUS)
 each_vendor_spec = pytest.mark.parametrize("spec", VENDOR.values(), ids=VENDOR)
-UNITLESS = ("plan", "count", "number", "index", "version", "sequence", "step", "check")  # what has no unit says so in its name
+UNITLESS = (
+    "plan",
+    "count",
+    "number",
+    "index",
+    "version",
+    "sequence",
+    "step",
+    "check",
+    "units",
+    "kept",
+    "evicted",
+)  # what has no unit says so in its name
 SHARES = (0.0, 0.37, 1.0)
 
 
