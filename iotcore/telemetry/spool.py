@@ -285,7 +285,7 @@ class Spool:
         """Move what the log holds into the file and cut free pages off its end."""
         assert self._connection is not None
         try:
-            self._connection.execute(f"PRAGMA incremental_vacuum({SHRINK_PAGES})").fetchall()
+            self._connection.executescript(f"PRAGMA incremental_vacuum({SHRINK_PAGES})")  # `execute` would free one page only
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.OperationalError as error:  # still too full: the next write drained frees more
             log.info("%s: could not give space back yet: %s", self._path, error)
