@@ -22,7 +22,8 @@ from iotcore.provision.ca import Anchor, Authority
 from iotcore.provision.identity import load, new_key, store
 from simulators.modbus_device import ModbusDevice, ModbusServer
 from tests.support.platform import Platform
-from tests.support.road import GATEWAY, SPECS, STATION, Receivers, receivers, town
+from tests.support.road import GATEWAY, STATION, Receivers, receivers, town
+from tests.support.shipped import SPECS
 from tests.support.site_gateway import PANEL, PANEL_DEVICE, SiteGateway, specs_with_panel
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]

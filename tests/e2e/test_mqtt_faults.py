@@ -22,7 +22,8 @@ from simulators.enrol import enrol
 from simulators.mqtt_device import MqttDevice
 from tests.support.platform import Platform
 from tests.support.ports import free_port
-from tests.support.road import DETECTOR, QUIET, SIGNAL, SIGNAL_REPORT, SPECS, town
+from tests.support.road import DETECTOR, QUIET, SIGNAL, SIGNAL_REPORT, town
+from tests.support.shipped import SPECS
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 PLACES = 20  # a premises and a junction for each test

@@ -21,7 +21,8 @@ from simulators.modbus_device import ModbusDevice, ModbusServer
 from simulators.mqtt_device import MqttDevice
 from tests.support.influx import Influxd
 from tests.support.platform import Platform
-from tests.support.road import QUIET, SIGNAL_REPORT, SMOKE, SPECS, STATION, Receivers, enrolled, receivers, stored_numbers, town
+from tests.support.road import QUIET, SIGNAL_REPORT, SMOKE, STATION, Receivers, enrolled, receivers, stored_numbers, town
+from tests.support.shipped import SPECS
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 

@@ -23,7 +23,6 @@ from tests.support.road import (
     QUIET,
     SIGNAL_REPORT,
     SMOKE,
-    SPECS,
     STATION,
     Receivers,
     enrolled,
@@ -32,6 +31,7 @@ from tests.support.road import (
     stored_numbers,
     town,
 )
+from tests.support.shipped import SPECS
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 

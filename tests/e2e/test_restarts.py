@@ -24,7 +24,8 @@ from simulators.modbus_device import ModbusDevice, ModbusServer
 from simulators.mqtt_device import MqttDevice
 from tests.support.influx import Influxd
 from tests.support.platform import PARTS, Platform
-from tests.support.road import QUIET, SIGNAL_REPORT, SMOKE, SPECS, STATION, Receivers, enrolled, receivers, stored_numbers, town
+from tests.support.road import QUIET, SIGNAL_REPORT, SMOKE, STATION, Receivers, enrolled, receivers, stored_numbers, town
+from tests.support.shipped import SPECS
 
 VICTIMS = (*PARTS, "mosquitto fire", "mosquitto field", "influxd", "telemetry + mosquitto fire")
 MORE_VICTIMS = (*VICTIMS, "broker fire", "broker field")

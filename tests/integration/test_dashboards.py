@@ -21,15 +21,14 @@ from drivers.mqtt.canonical import decode
 from iotcore.clock import SystemClock
 from iotcore.registry.directory import Binding, Directory
 from iotcore.settings import Store
-from iotcore.specs.load import load_folder, shipped_folder
 from iotcore.telemetry.influx import Influx1
 from iotcore.telemetry.store import Written
 from iotcore.wire import topics
 from iotcore.wire.arrival import Arrival
 from tests.support.influx import Influxd
+from tests.support.shipped import SPECS
 
 FOLDER = Path(__file__).parents[2] / "dashboards"
-SPECS = load_folder(shipped_folder())
 DASHBOARDS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))}
 SPAN_MS = 3 * 3_600_000
 STEP_MS = 60_000

@@ -17,11 +17,10 @@ from iotcore.alarms.lane import LATE_DISPATCH_MS, FireLane
 from iotcore.clock import ManualClock
 from iotcore.journal.journal import Journal
 from iotcore.registry.directory import Binding, Directory, Premises, Zone
-from iotcore.specs.load import load_folder, shipped_folder
 from iotcore.wire import topics
 from iotcore.wire.arrival import Arrival
+from tests.support.shipped import SPECS
 
-SPECS = load_folder(shipped_folder())
 RULES = rules.load(rules.default_path())
 
 

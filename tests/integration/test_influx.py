@@ -14,15 +14,14 @@ from iotcore.clock import ManualClock
 from iotcore.reading import Quality, Reading, Value
 from iotcore.registry.directory import Binding
 from iotcore.settings import Store
-from iotcore.specs.load import load_folder, shipped_folder
 from iotcore.telemetry.influx import Influx1, Influx2
 from iotcore.telemetry.store import Later, Written
 from tests.support.influx import Influxd
 from tests.support.ports import free_port
+from tests.support.shipped import SPECS
 from tests.support.victoria import Victoria
 
 CLOCK = ManualClock()
-SPECS = load_folder(shipped_folder())
 AIR = Binding("a1", "", SPECS["vaisala-aqt530"], "air", "gw", "active", premises="Trạm 1, Hàm Rồng")
 SIGNAL = Binding("s1", "", SPECS["iotcore-mqtt-signal"], "traffic", "s1", "active")
 READING = Reading("a1", "b", 1, "reading", CLOCK.now_ms, CLOCK.now_ms, (Value("pm10", 12.5), Value("no2", 7.0)))

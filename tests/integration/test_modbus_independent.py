@@ -26,10 +26,10 @@ from tests.support import libmodbus
 from tests.support.modbus_truth import Book
 from tests.support.pty_pair import PtyPair
 from tests.support.services import require
+from tests.support.shipped import SPECS
 from tests.support.until import until
 
 CLOCK = SystemClock()
-SPECS = load.load_folder(load.shipped_folder())
 AIR, WATER = SPECS["vaisala-aqt530"], SPECS["endress-liquiline-cm44x"]
 CLEAN_AIR: dict[str, Scalar | None] = {
     "no2": 21.0, "so2": 3.0, "co": 412.0, "h2s": -1.0, "o3": 38.0, "no": 4.0, "pm25": 23.1, "pm10": 41.5,

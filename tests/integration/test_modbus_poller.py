@@ -12,14 +12,13 @@ import pytest
 
 from drivers.modbus.poller import Poller
 from iotcore.reading import Scalar
-from iotcore.specs import load
 from iotcore.specs.model import DeviceSpec, ModbusWire, Point
 from simulators.modbus_device import ModbusDevice, ModbusServer
 from tests.support.core_stand_in import until
 from tests.support.polling import CLOCK, Book, all_bad, binding, directory_of, polling, quick
 from tests.support.raw_unit import Ask, RawUnit, Send
+from tests.support.shipped import SPECS
 
-SPECS = load.load_folder(load.shipped_folder())
 AIR = SPECS["vaisala-aqt530"]
 WATER = SPECS["endress-liquiline-cm44x"]
 CLEAN_AIR: dict[str, Scalar | None] = {

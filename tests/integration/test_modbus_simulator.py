@@ -19,7 +19,6 @@ from pymodbus.framer import FramerType
 
 from iotcore.errors import StartError
 from iotcore.reading import Scalar
-from iotcore.specs import load
 from iotcore.specs.model import Command, DeviceSpec, Firmware, ModbusLimits, ModbusWire, Point, Revision
 from simulators.modbus_device import ModbusDevice, ModbusLine, ModbusServer, security
 from simulators.modbus_faults import parse, play
@@ -27,7 +26,6 @@ from simulators.modbus_frames import mbap, rtu
 from tests.support.certificates import ThrowawayAuthority
 from tests.support.until import until
 
-SPECS = load.load_folder(load.shipped_folder())
 MIXED = DeviceSpec(
     model="mixed", vendor="v", title="t", device_class="traffic_signal", protocol="modbus", source="s", verified="v",
     interval_s=1.0,

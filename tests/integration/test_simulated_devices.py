@@ -20,7 +20,6 @@ from iotcore.errors import EnrolmentError, StartError
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker_process import BrokerProcess
 from iotcore.provision.ca import Anchor, Authority
-from iotcore.specs import load
 from iotcore.web.est import EstListener, server_context
 from iotcore.wire.arrival import Endpoint
 from iotcore.wire.messages import StatusMessage
@@ -31,8 +30,8 @@ from simulators.mqtt_faults import ExpiredCertificate
 from tests.support.brokers import Kind, Site, site
 from tests.support.core_stand_in import CoreStandIn, until
 from tests.support.pki import PASSPHRASE, TokenBook, authority, device_files, service_files, trust_file
+from tests.support.shipped import SPECS
 
-SPECS = load.load_folder(load.shipped_folder())
 SMOKE = SPECS["iotcore-smoke-heat"]
 CALM = {"smoke": 0.01, "temperature": 27.0, "alarm": False, "button": False, "battery": 98.0}
 CLOCK = SystemClock()

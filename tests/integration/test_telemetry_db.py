@@ -11,15 +11,15 @@ import pytest
 from iotcore.clock import ManualClock
 from iotcore.reading import Quality, Reading, Value
 from iotcore.registry.directory import Binding
-from iotcore.specs.load import load_folder, shipped_folder
 from iotcore.telemetry.embedded import EmbeddedStore, TelemetryFile
 from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.queries import Interval, Latest, Sample, Seen, TelemetryReader
 from iotcore.telemetry.store import Written
 from iotcore.wire.arrival import Presence, Refusal
 from iotcore.wire.messages import StatusMessage
+from tests.support.shipped import SPECS
 
-SPEC = load_folder(shipped_folder())["iotcore-smoke-heat"]
+SPEC = SPECS["iotcore-smoke-heat"]
 BINDING = Binding("d1", "", SPEC, "fire", "d1", "active")
 START_MS = 1_795_312_800_000.0  # a whole minute
 

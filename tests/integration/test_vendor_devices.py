@@ -27,6 +27,7 @@ from simulators.vendor_device import VendorDevice
 from tests.support.core_stand_in import until
 from tests.support.mosquitto import Mosquitto, TlsFiles
 from tests.support.pki import TokenBook, authority, trust_file
+from tests.support.shipped import SPECS
 from tests.support.spec_cases import of_model
 
 STATION = b"""
@@ -57,7 +58,7 @@ points:
   alarm: {kind: bool, true_when: ["1"], bytes: {offset: 0, type: uint8}}
   temperature: {unit: "C", scale: 0.1, range: [-40, 85], bytes: {offset: 1, type: int16}}
 """
-SHIPPED = [spec for spec in load.load_folder(load.shipped_folder()).values() if spec.protocol in {"json", "bytes"}]
+SHIPPED = [spec for spec in SPECS.values() if spec.protocol in {"json", "bytes"}]
 OURS = [load.parse(STATION, "acme-station.yaml"), load.parse(BEACON, "acme-beacon.yaml")]
 SAID: dict[str, dict[str, Scalar | None]] = {
     "acme-station": {"pm25": 17.5, "door": True},

@@ -8,12 +8,11 @@ from typing import Any
 from drivers.mqtt import canonical
 from iotcore.reading import Reading, Value
 from iotcore.registry.directory import Binding, Directory
-from iotcore.specs import load
 from iotcore.wire.arrival import Arrival, Decoded, Refusal
+from tests.support.shipped import SPECS
 
 NOW_MS = 1_795_312_800_500.0  # 2026-11-22T02:00:00.5Z
 DAY_MS = 86_400_000
-SPECS = load.load_folder(load.shipped_folder())
 SMOKE = SPECS["iotcore-smoke-heat"]
 DIRECTORY = Directory(
     devices={

@@ -16,12 +16,12 @@ from iotcore.reading import Quality, Reading, Value
 from iotcore.registry.directory import Directory
 from iotcore.registry.records import Certificate
 from iotcore.registry.store import Registry, open_registry
-from iotcore.specs.load import load_folder, shipped_folder
 from iotcore.telemetry.embedded import TelemetryFile
 from iotcore.telemetry.panel import Panel
 from iotcore.web.app import create
 from iotcore.web.view import StoredView
 from tests.support.fire_journal import FireJournal
+from tests.support.shipped import SPECS
 
 CITY: dict[str, Any] = {
     "premises": [
@@ -78,7 +78,7 @@ class Console:
 async def console(folder: Path, processes: Mapping[str, Any] | None = None) -> AsyncIterator[Console]:
     """A console whose time stands still at ManualClock's, with a city, one certificate, and readings of three devices."""
     clock = ManualClock()
-    specs = load_folder(shipped_folder())
+    specs = SPECS
     registry = await open_registry(f"sqlite://{folder / 'registry.db'}", SystemClock())
     await registry.import_city(CITY, specs, "tester")
     await registry.record_certificate(Certificate("0a1b", "d1", "fire", int(clock.wall_ms()) + 86_400_000, "ff"), "ca")

@@ -13,14 +13,13 @@ from pysiaalarm.aio.client import SIAClient
 from pysiaalarm.event import SIAEvent
 
 from iotcore.reading import Scalar
-from iotcore.specs.load import load_folder, shipped_folder
 from simulators.cad_receiver import CadReceiver
 from simulators.mqtt_device import MqttDevice
 from tests.support.influx import Influxd
 from tests.support.platform import ARC_KEY, SECRET, Platform
 from tests.support.ports import free_port
+from tests.support.shipped import SPECS
 
-SPECS = load_folder(shipped_folder())
 DETECTOR, SIGNAL, STATION, GATEWAY = "iotcore-smoke-heat", "iotcore-mqtt-signal", "vaisala-aqt530", "iotcore-modbus-gateway"
 QUIET: Mapping[str, Scalar] = {"smoke": 0.01, "temperature": 24.5, "alarm": False, "button": False, "battery": 97.0}
 SMOKE: Mapping[str, Scalar] = {**QUIET, "smoke": 0.62, "temperature": 31.0}

@@ -17,7 +17,6 @@ from iotcore.errors import DeliveryError
 from iotcore.journal.recent import RecentReadings
 from iotcore.registry.directory import Binding, Directory
 from iotcore.settings import Settings
-from iotcore.specs.load import load_folder, shipped_folder
 from iotcore.telemetry.embedded import TelemetryFile
 from iotcore.telemetry.lane import TelemetryLane
 from iotcore.telemetry.panel import Panel
@@ -26,9 +25,9 @@ from iotcore.telemetry.spool import Spool
 from iotcore.telemetry.stores import open_store
 from iotcore.wire import topics
 from iotcore.wire.arrival import Arrival
+from tests.support.shipped import SPECS
 
 LIMIT_S = 20.0
-SPECS = load_folder(shipped_folder())
 
 
 def directory() -> Directory:

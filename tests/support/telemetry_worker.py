@@ -16,13 +16,13 @@ from drivers.mqtt.canonical import decode
 from iotcore.clock import SystemClock
 from iotcore.registry.directory import Binding, Directory
 from iotcore.settings import Settings, Store
-from iotcore.specs.load import load_folder, shipped_folder
 from iotcore.telemetry.embedded import TelemetryFile
 from iotcore.telemetry.lane import TelemetryLane
 from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.spool import Spool
 from iotcore.telemetry.stores import open_store
 from iotcore.wire.arrival import Arrival
+from tests.support.shipped import SPECS
 
 BURST = 20  # messages handed out at once
 PACE_S = 0.005
@@ -30,7 +30,7 @@ PACE_S = 0.005
 
 def directory(devices: int) -> Directory:
     """`devices` air stations a0, a1 …, each its own publisher."""
-    spec = load_folder(shipped_folder())["vaisala-aqt530"]
+    spec = SPECS["vaisala-aqt530"]
     names = [f"a{number}" for number in range(devices)]
     return Directory({name: Binding(name, name, spec, "air", name, "active", premises="p1") for name in names})
 

@@ -13,12 +13,11 @@ from iotcore.alarms import rules
 from iotcore.alarms.engine import Engine
 from iotcore.reading import Reading, Value
 from iotcore.registry import city as registry_city
-from iotcore.specs.load import load_folder, shipped_folder
 from simulators import city
 from simulators.fire_growth import ALPHA_KW_PER_S2, Fire, Growth
 from simulators.scenario import GREEN, SENSOR_FULL_SCALE_DB_PER_M, Scenario, phases
+from tests.support.shipped import SPECS
 
-SPECS = load_folder(shipped_folder())
 DOCUMENT = city.document(seed=1)
 DEVICES: dict[str, dict[str, Any]] = {device["id"]: device for device in DOCUMENT["devices"]}
 NOON_S = 1_795_323_600.0  # 2026-11-22T05:00:00Z, noon in Vietnam

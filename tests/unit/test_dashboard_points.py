@@ -15,12 +15,11 @@ import pytest
 
 from iotcore.reading import Quality, Reading, Value
 from iotcore.registry.directory import Binding
-from iotcore.specs.load import load_folder, shipped_folder
 from iotcore.specs.model import DeviceSpec, Point
 from iotcore.telemetry import line
+from tests.support.shipped import SPECS
 
 FOLDER = Path(__file__).parents[2] / "dashboards"
-SPECS = load_folder(shipped_folder())
 OURS = {"quality", "test"}  # fields that the line writer adds to every reading
 TEXT_KINDS = ("text", "enum", "flags")
 MOLAR_LITRES = 24.45  # L/mol at 25 °C and 1 atm: µg/m³ = ppb × M / 24.45

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from iotcore.gateway.units import read
 from iotcore.settings import Settings, load
-from iotcore.specs.load import load_folder, shipped_folder
+from tests.support.shipped import SPECS
 from tests.unit.test_deploy import ANALYZE, CONTAINER_CONFIG, INSTALLED, ROOT, unit, values
 
 DEPLOY = ROOT / "deploy" / "gateway"
@@ -36,7 +36,7 @@ def test_the_example_of_units_is_one_that_is_accepted() -> None:
     loaded = settings().gateway
     assert loaded is not None
     assert Path(loaded.units).name == "units.yaml"
-    assert set(read(DEPLOY / "units.yaml", loaded.id, load_folder(shipped_folder())).devices) == {"air-7", "water-7"}
+    assert set(read(DEPLOY / "units.yaml", loaded.id, SPECS).devices) == {"air-7", "water-7"}
 
 
 def test_the_unit_runs_the_gateway_where_its_settings_keep_their_files() -> None:

@@ -18,10 +18,10 @@ from iotcore.clock import SystemClock
 from iotcore.journal import journal, quarantine
 from iotcore.registry.store import open_registry
 from iotcore.specs import page as devices_page
-from iotcore.specs.load import load_folder, shipped_folder
 from iotcore.specs.load import parse as parse_spec
 from iotcore.telemetry import spool
 from simulators import city
+from tests.support.shipped import SPECS
 from tests.unit.test_house import ROOT, files, name, tree
 
 DOCS = ROOT / "docs"
@@ -151,7 +151,7 @@ def test_settings_are_all_documented_and_the_page_is_current() -> None:
 
 def test_the_page_of_supported_devices_is_current() -> None:
     page = (DOCS / "devices.md").read_text(encoding="utf-8")
-    assert page == devices_page.page(load_folder(shipped_folder())), "run: python -m iotcore.specs.page > docs/devices.md"
+    assert page == devices_page.page(SPECS), "run: python -m iotcore.specs.page > docs/devices.md"
 
 
 def test_every_decision_is_in_the_index_and_on_one_page() -> None:
@@ -201,7 +201,7 @@ def test_the_city_document_of_the_page_for_makers_is_accepted(tmp_path: Path) ->
 
     async def imported() -> int:
         async with await open_registry(f"sqlite://{tmp_path / 'registry.db'}", SystemClock()) as registry:
-            return (await registry.import_city(json.loads(document), load_folder(shipped_folder()), "test")).added
+            return (await registry.import_city(json.loads(document), SPECS, "test")).added
 
     assert asyncio.run(imported()) == 3
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from iotcore.reading import Quality, Value
-from iotcore.specs import decode, encode, load, plan, repeat
+from iotcore.specs import decode, encode, plan, repeat
 from iotcore.specs.stuck import Stuck
-
-SPECS = load.load_folder(load.shipped_folder())
+from tests.support.shipped import SPECS
 
 
 def test_a_sensornet_with_its_turbidity_sensor_in_place_two_asks_as_the_manual_does_and_reads_its_answer() -> None:

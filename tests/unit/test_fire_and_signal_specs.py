@@ -10,11 +10,11 @@ import pytest
 
 from iotcore.errors import Refused
 from iotcore.reading import Quality, Value
-from iotcore.specs import decode, encode, load, payload, plan, repeat
+from iotcore.specs import decode, encode, payload, plan, repeat
 from iotcore.specs.model import DeviceSpec
 from iotcore.specs.stuck import Stuck
+from tests.support.shipped import SPECS
 
-SPECS = load.load_folder(load.shipped_folder())
 ROOT = Path(__file__).parents[2]
 PANELS = ("notifier-modbus-gw", "honeywell-cgw-mb")
 FIRE_TYPES = {0x10, 0xEA, 0xED}  # LS10015-000NF-E, table C.1: fire alarm; CO alarm and fire alarm; CO supervisory and fire alarm

@@ -10,9 +10,8 @@ from iotcore.errors import ConfigError
 from iotcore.gateway.children import Children
 from iotcore.gateway.units import read
 from iotcore.registry.directory import Binding, Directory
-from iotcore.specs.load import load_folder, shipped_folder
+from tests.support.shipped import SPECS
 
-SPECS = load_folder(shipped_folder())
 STATION = "vaisala-aqt530"
 
 

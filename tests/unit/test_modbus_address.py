@@ -9,9 +9,9 @@ from msgspec.structs import replace
 
 from iotcore.errors import ConfigError
 from iotcore.registry import city
-from iotcore.specs import load
 from iotcore.specs.model import Firmware
 from iotcore.wire.modbus_address import Line, ModbusAddress, parse
+from tests.support.shipped import SPECS
 
 
 @pytest.mark.parametrize(
@@ -94,9 +94,6 @@ def test_any_text_is_an_address_or_a_value_error(text: str) -> None:
     except ValueError:
         return
     assert 0 <= address.device_id <= 255
-
-
-SPECS = load.load_folder(load.shipped_folder())
 
 
 def _refusals(model: str, connection: str) -> list[str]:

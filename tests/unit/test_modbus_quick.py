@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from drivers.modbus import layout, quick
-from iotcore.specs import decode, load
+from iotcore.specs import decode
 from iotcore.specs.model import ByteOrder, DeviceSpec, ModbusLimits, ModbusWire, Point, QualityWire
 from iotcore.specs.plan import Request
+from tests.support import shipped
 
-SPECS = {name: spec for name, spec in load.load_folder(load.shipped_folder()).items() if spec.protocol == "modbus"}
+SPECS = {name: spec for name, spec in shipped.SPECS.items() if spec.protocol == "modbus"}
 WORD = st.sampled_from((0, 1, 0x7FFF, 0x8000, 0xFFFF, 0x7FC0, 0xFF80)) | st.integers(0, 0xFFFF)
 STEPS = [(name, read, step) for name, spec in SPECS.items() for read in layout.of(spec).reads for step in read.steps]
 

@@ -11,8 +11,8 @@ from iotcore.alarms import rules
 from iotcore.alarms.engine import Engine
 from iotcore.errors import ConfigError
 from iotcore.reading import Reading, Value
-from iotcore.specs.load import load_folder, shipped_folder
 from iotcore.specs.model import DeviceSpec, Point
+from tests.support.shipped import SPECS
 
 
 def spec(**points: Point) -> DeviceSpec:
@@ -123,7 +123,7 @@ def test_the_shipped_rules_load_and_cover_the_shipped_points_in_their_units() ->
 
 
 def test_the_shipped_rules_miss_no_shipped_model_by_its_unit() -> None:
-    assert rules.mismatches(rules.load(rules.default_path()), load_folder(shipped_folder())) == []
+    assert rules.mismatches(rules.load(rules.default_path()), SPECS) == []
 
 
 def test_only_call_points_bypass_every_delay_and_only_faults_are_not_fires() -> None:
@@ -146,7 +146,7 @@ def test_a_rule_for_named_models_covers_only_them() -> None:
     assert not rule.covers(spec(alarm=Point(kind="bool")))
 
 
-FIRE_MODELS = {m: s for m, s in load_folder(shipped_folder()).items() if s.device_class in ("fire_detector", "fire_panel")}
+FIRE_MODELS = {m: s for m, s in SPECS.items() if s.device_class in ("fire_detector", "fire_panel")}
 NO_FIRE = {"honeywell-cgw-mb-analog"}  # 4–20 mA inputs: what they mean is set on the panel, not by the model
 
 

@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from iotcore.specs import load
 from iotcore.specs.payload import Payload
 from tests.support import spec_cases
+from tests.support.shipped import SPECS
 from tests.support.spec_cases import FILES, expectations, expected
-
-SPECS = load.load_folder(load.shipped_folder())
 
 
 def each_case(*protocols: str) -> pytest.MarkDecorator:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from iotcore.reading import Quality, Scalar, Value
-from iotcore.specs import decode, encode, firmware, load, meaning, payload, plan, raw
+from iotcore.specs import decode, encode, firmware, meaning, payload, plan, raw
 from iotcore.specs.model import DeviceSpec, ModbusLimits, Point
 from tests.support import spec_cases
+from tests.support.shipped import SPECS
 
-SPECS = load.load_folder(load.shipped_folder())
 each_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 MODBUS = {name: spec for name, spec in SPECS.items() if spec.protocol == "modbus"}
 VENDOR = {name: spec for name, spec in SPECS.items() if spec.protocol in ("json", "bytes")}

@@ -12,16 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iotcore.errors import ConfigError
-from iotcore.specs.load import load_folder, shipped_folder
 from simulators import mqtt_faults, timeline
 from simulators.modbus_wrong import ExceptionAnswer
 from simulators.player import turns
 from simulators.sources import Source
 from simulators.timeline import Timeline
 from simulators.weather import Rain, peaks, response
+from tests.support.shipped import SPECS
 from tests.unit.test_docs import DOCS, blocks
 
-SPECS = load_folder(shipped_folder())
 SHIPPED = sorted(timeline.SHIPPED.glob("*.yaml"))
 
 

@@ -14,15 +14,14 @@ import pytest
 
 from drivers.mqtt import canonical, mend
 from iotcore.registry.directory import Binding, Directory
-from iotcore.specs import load
 from iotcore.wire import schemas
 from iotcore.wire.arrival import Arrival
 from iotcore.wire.topics import MAX_BATCH, up
+from tests.support.shipped import SPECS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "device-makers.md").read_text(encoding="utf-8")
 EXAMPLES: list[tuple[str, str]] = re.findall(r"^```json ?([^\n]*)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 NOW_MS = 1_795_312_821_000.0
-SPECS = load.load_folder(load.shipped_folder())
 READING = {"boot": "9f3c12ab", "seq": 1, "values": {"smoke": 0.5}}
 COMMAND = {"id": "c1", "name": "identify", "expires": 1, "by": "me"}
 
