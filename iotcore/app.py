@@ -265,7 +265,8 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
 
 async def _anchors(follower: Follower, device: str) -> tuple[Anchor, ...]:
     """Of which anchors a device may have a certificate, its usual one first."""
-    await follower.refresh()  # a technician registers a device and enrols it in the same breath
+    if device not in follower.directory.devices:
+        await follower.refresh()  # a technician registers a device and enrols it in the same breath
     binding = follower.directory.devices.get(device)
     if binding is None or binding.state in {"suspended", "retired"}:
         return ()
