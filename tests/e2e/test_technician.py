@@ -58,7 +58,7 @@ def pump(tmp_path: Path) -> Path:
 async def test_a_served_unit_is_read_by_its_spec_over_every_line(tmp_path: Path, way: tuple[str, ...]) -> None:
     settings = ("--id", "3", "--set", "ph=7.21", "--set", "temperature=none")
     async with served(WATER, *way, *settings, cwd=tmp_path) as connection:
-        assert connection.endswith("?device_id=3")
+        assert connection.endswith("device_id=3")
         read = await said("modbus", "read", connection, "--model", WATER, cwd=tmp_path)
         assert read.code == 0, read.err
         assert "ph" in read.out
