@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 
 from iotcore import cli_field
@@ -143,12 +144,12 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _init(options: argparse.Namespace) -> int:
-    from iotcore import app
+    from iotcore.app import common
     from iotcore.clock import SystemClock
     from iotcore.process import home
 
     settings = _settings(options)
-    app.check(settings)
+    common.check(settings)
     home.prepare(settings, SystemClock())
     _say(f"{settings.folder} is ready: `iotcore run PROCESS`, or `iotcore up` for all of them")
     return 0
@@ -173,16 +174,8 @@ def _run(options: argparse.Namespace) -> int:
 
         serve(brokers.run(settings, BrokerName(name.removeprefix("broker-"))))
         return 0
-    from iotcore import app
-
-    main = {
-        "fire": app.run_fire,
-        "telemetry": app.run_telemetry,
-        "modbus": app.run_modbus,
-        "web": app.run_web,
-        "keeper": app.run_keeper,
-    }[name]
-    serve(main(settings), fast_loop=name in {"modbus", "web"})
+    process = import_module(f"iotcore.app.{name}")  # its own imports only
+    serve(process.run(settings), fast_loop=name in {"modbus", "web"})
     return 0
 
 

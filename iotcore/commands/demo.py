@@ -25,7 +25,7 @@ from typing import Any, Literal, cast
 import msgspec
 from rich.console import Console
 
-from iotcore import app
+from iotcore.app import common
 from iotcore.clock import SystemClock
 from iotcore.commands import up
 from iotcore.commands.demo_screen import Screen, Steps
@@ -178,8 +178,8 @@ class Demo:
         return load(path, {})
 
     async def _set_up(self, settings: Settings, stack: AsyncExitStack, steps: Steps) -> Town[Scenario]:
-        specs = app.specs_of(settings)
-        app.check(settings)
+        specs = common.specs_of(settings)
+        common.check(settings)
         clock = SystemClock()
         with steps.step("certificate authorities, broker homes"):
             await asyncio.to_thread(home.prepare, settings, clock)

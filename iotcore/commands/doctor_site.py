@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from iotcore import app
+from iotcore.app import common
 from iotcore.clock import Clock
 from iotcore.commands.doctor import MIN_CERTIFICATE_DAYS, Finding, checked, clock_check, disk_check
 from iotcore.gateway import units
@@ -37,7 +37,7 @@ async def examine(settings: Settings, clock: Clock) -> list[Finding]:
 
 
 def _children(settings: Settings, site: Gateway) -> Children:
-    directory = units.read(Path(site.units), site.id, app.specs_of(settings))
+    directory = units.read(Path(site.units), site.id, common.specs_of(settings))
     return Children(lambda: directory, site.id)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from iotcore.app import common
 from iotcore.clock import SystemClock
 from iotcore.errors import ConfigError, Problem
 from iotcore.journal.database import connect_readonly
@@ -18,15 +19,8 @@ from iotcore.process import home
 from iotcore.registry.records import IntentKind
 from iotcore.registry.store import Registry, open_registry
 from iotcore.settings import Settings
-from iotcore.specs.load import load_folder, shipped_folder
-from iotcore.specs.model import DeviceSpec
 
 BY = "iotcore"  # who stands in the audit when the command line acts
-
-
-def _specs(settings: Settings) -> dict[str, DeviceSpec]:
-    """As `app.specs_of`; the composition root would bring everything else with it, two seconds of imports for each command."""
-    return load_folder(Path(settings.specs) if settings.specs else shipped_folder())
 
 
 @asynccontextmanager
@@ -53,7 +47,7 @@ async def import_city(settings: Settings, file: Path) -> str:
     except ValueError as error:
         raise ConfigError([Problem(str(file), "", f"is not JSON: {error}")]) from error
     async with opened(settings) as registry:
-        done = await registry.import_city(document, _specs(settings), BY)
+        done = await registry.import_city(document, common.specs_of(settings), BY)
     return f"{done.added} added, {done.changed} changed, {done.same} as they were"
 
 
@@ -66,7 +60,7 @@ async def make_token(settings: Settings, device: str, ttl_s: float) -> str:
 async def devices(settings: Settings) -> list[dict[str, object]]:
     """All devices, a row each."""
     async with opened(settings) as registry:
-        directory = await registry.directory(_specs(settings))
+        directory = await registry.directory(common.specs_of(settings))
     return [
         {
             "device": b.device,

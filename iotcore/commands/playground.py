@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from iotcore import app
 from iotcore.alarms.engine import Engine
+from iotcore.app import common
 from iotcore.clock import SystemClock
 from iotcore.errors import EnrolmentError, StartError
 from iotcore.journal.database import connect_readonly
@@ -77,7 +77,7 @@ def replay_offline(measured: Measured) -> int:
     """Ask the default rules when they would alarm on it, on the measured time; 0 when they do."""
     settings = Settings(data="")
     specs = load_folder(shipped_folder())
-    engine = Engine(app.rules_of(settings, specs))
+    engine = Engine(common.rules_of(settings, specs))
     for number, sample in enumerate(measured.samples, start=1):
         at_ms = sample.at_s * 1000.0
         values = (Value("smoke", sample.smoke), Value("temperature", sample.temperature))
@@ -95,7 +95,7 @@ async def replay(settings: Settings, measured: Measured, device: str) -> int:
     """Play it through a simulated detector of a running platform; 0 when a receiver acknowledged an incident of it."""
     identity = await _identity(settings, device)
     broker = home.broker_settings(settings, BrokerName.FIRE)
-    spec = app.specs_of(settings)[DETECTOR_MODEL]
+    spec = common.specs_of(settings)[DETECTOR_MODEL]
     mqtt: Literal["5", "3.1.1"] = "3.1.1" if choose(broker.run) == "amqtt" else "5"
     started_ms = SystemClock().wall_ms()
     async with MqttDevice(device, spec, identity.endpoint(broker.host, broker.port), mqtt=mqtt) as client:
@@ -132,7 +132,7 @@ async def _identity(settings: Settings, device: str) -> Identity:
     _trusted(settings)
     folder = make_folder(settings.folder / "devices")
     async with await open_registry(settings.registry_url, SystemClock()) as registry:
-        specs = app.specs_of(settings)
+        specs = common.specs_of(settings)
         known = (await registry.directory(specs)).devices
         if device not in known:
             entry = {"id": device, "title": "Replay", "model": DETECTOR_MODEL, "premises": "replay", "zone": "replay-z1"}

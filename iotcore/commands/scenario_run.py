@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from iotcore import app
+from iotcore.app import common
 from iotcore.clock import SystemClock
 from iotcore.errors import EnrolmentError, StartError
 from iotcore.process import home
@@ -43,7 +43,7 @@ async def run(settings: Settings | None, options: argparse.Namespace, vendor_pas
     """
     if not options.speed > 0.0:
         raise StartError(f"--speed {options.speed} is not greater than 0", "1 is as fast as life, 60 an hour in a minute.")
-    specs = load_folder(shipped_folder()) if settings is None else app.specs_of(settings)
+    specs = load_folder(shipped_folder()) if settings is None else common.specs_of(settings)
     story = timeline.load(timeline.find(options.scenario), specs)
     vendor = _vendor_broker(story, options.vendor_broker)
     if settings is None and vendor is None and all(spec.protocol != "modbus" for spec in story.specs.values()):
@@ -86,7 +86,7 @@ async def _let_in(settings: Settings, player: Player) -> None:
         raise StartError(f"There is no platform in {settings.folder}", "Start `iotcore up` or `make demo` first; check --config.")
     document: dict[str, Any] = player.city()
     async with await open_registry(settings.registry_url, SystemClock()) as registry:
-        specs = app.specs_of(settings)
+        specs = common.specs_of(settings)
         known = (await registry.directory(specs)).devices
         if player.town.stations and settings.modbus_gateway not in known:
             gateway = {"id": settings.modbus_gateway, "title": "Modbus", "model": GATEWAY_MODEL}

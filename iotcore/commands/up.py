@@ -8,7 +8,7 @@ import logging
 import socket
 from pathlib import Path
 
-from iotcore import app
+from iotcore.app import common
 from iotcore.clock import SystemClock
 from iotcore.errors import StartError
 from iotcore.process import home
@@ -69,7 +69,7 @@ def check_port(host: str, port: int, remedy: str) -> None:
 
 async def up(settings: Settings, config: Path) -> None:
     """Run everything until cancelled; leaves no process."""
-    app.check(settings)
+    common.check(settings)
     with home.claimed(settings.folder):
         check_ports(settings)
         home.prepare(settings, SystemClock())

@@ -1,0 +1,80 @@
+"""What several processes are wired from: specs, rules, the registry, brokers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Literal
+
+from iotcore.alarms import rules as fire_rules
+from iotcore.clock import Clock
+from iotcore.errors import ConfigError, StoreError
+from iotcore.process import home
+from iotcore.process.follow import Follower
+from iotcore.provision.acl import UP, BrokerName
+from iotcore.provision.broker import choose
+from iotcore.provision.ca import IssuedCertificate
+from iotcore.registry.records import Certificate
+from iotcore.registry.store import Registry, open_registry
+from iotcore.settings import Settings
+from iotcore.specs.load import Specs, load_folder, shipped_folder
+from iotcore.specs.model import DeviceSpec
+
+log = logging.getLogger(__name__)
+
+EVERYTHING = (UP,)  # a broker throws away what nobody subscribes to: a device in the wrong place would fall silent unseen
+
+
+def specs_of(settings: Settings) -> Specs:
+    """The device specs of this installation; `check` has refused them whole when one is wrong."""
+    return Specs(_specs_folder(settings))
+
+
+def _specs_folder(settings: Settings) -> Path:
+    return Path(settings.specs) if settings.specs else shipped_folder()
+
+
+def rules_of(settings: Settings, specs: Mapping[str, DeviceSpec]) -> tuple[fire_rules.Rule, ...]:
+    """The fire rules of this installation, refused whole when one is wrong or does not fit one of `specs`."""
+    path = Path(settings.rules) if settings.rules else fire_rules.default_path()
+    loaded = fire_rules.load(path)
+    problems = fire_rules.mismatches(loaded, specs, str(path))
+    if problems:
+        raise ConfigError(problems)
+    return loaded
+
+
+@asynccontextmanager
+async def opened(settings: Settings, clock: Clock) -> AsyncIterator[tuple[Registry, Follower]]:
+    """The registry, open and read once; closed at the end."""
+    async with await open_registry(settings.registry_url, clock) as registry:
+        follower = Follower(registry, specs_of(settings))
+        await follower.refresh()
+        yield registry, follower
+
+
+async def activate(registry: Registry, device: str) -> None:
+    """A device's first accepted reading makes it active; a registry that is down is asked again at the next start."""
+    try:
+        await registry.activate(device, "ingest")
+    except StoreError as error:
+        log.warning("%s could not be marked active: %s", device, error)
+
+
+def check(settings: Settings) -> None:
+    """Refuse a bad configuration as a whole before anything starts: specs, rules, brokers."""
+    rules_of(settings, load_folder(_specs_folder(settings)))
+    for name in BrokerName:
+        choose(home.broker_settings(settings, name).run)
+
+
+def version_of(settings: Settings, name: BrokerName) -> Literal["5", "3.1.1"]:
+    """The MQTT version of a broker: the embedded amqtt knows 3.1.1 only."""
+    return "3.1.1" if choose(home.broker_settings(settings, name).run) == "amqtt" else "5"
+
+
+def recorded(issued: IssuedCertificate) -> Certificate:
+    """An issued certificate as the registry keeps it."""
+    return Certificate(issued.serial, issued.cn, issued.anchor.value, int(issued.not_after_ms), issued.fingerprint)

@@ -1,0 +1,97 @@
+"""Fire: fire broker → rules → journal → dispatch."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import AsyncExitStack, closing
+
+from drivers.mqtt.canonical import decode
+from drivers.mqtt.ingest import Ingest
+from iotcore.alarms.engine import Engine
+from iotcore.alarms.lane import FireLane
+from iotcore.app.common import EVERYTHING, activate, opened, rules_of, version_of
+from iotcore.clock import Clock, SystemClock
+from iotcore.dispatch.cad_webhook import WebhookChannel
+from iotcore.dispatch.outbox import Channel, Dispatcher
+from iotcore.dispatch.sia_dc09 import Dc09Channel
+from iotcore.journal.journal import Journal
+from iotcore.journal.outbox import SqlOutbox
+from iotcore.process import home
+from iotcore.process.follow import Follower, follow_intents
+from iotcore.process.serve import beat
+from iotcore.provision.acl import BrokerName
+from iotcore.registry.records import Intent
+from iotcore.settings import Dc09Receiver, Settings
+
+INTENT_CURSOR = "intent"
+FIRE_RETRY_S = 1.0  # between two attempts of the fire lane to reach its broker: back within a second of it
+
+
+def channels_of(settings: Settings, clock: Clock) -> dict[str, Channel]:
+    """One channel for each receiver."""
+    return {
+        receiver.name: Dc09Channel(receiver, clock) if isinstance(receiver, Dc09Receiver) else WebhookChannel(receiver, clock)
+        for receiver in settings.receivers
+    }
+
+
+async def run(settings: Settings) -> None:
+    """The fire lane and its dispatch."""
+    clock = SystemClock()
+    channels = channels_of(settings, clock)
+    broker = home.endpoint(settings, BrokerName.FIRE, home.FIRE_IN)
+    version = version_of(settings, BrokerName.FIRE)
+    ingest = Ingest(broker, home.FIRE_IN, EVERYTHING, clock, version=version, retry_most_s=FIRE_RETRY_S)
+    async with AsyncExitStack() as stack:
+        registry, follower = await stack.enter_async_context(opened(settings, clock))
+        in_use = {binding.spec.model: binding.spec for binding in follower.directory.devices.values()}
+        engine = Engine(rules_of(settings, in_use))
+        owner = f"fire-{os.getpid()}"
+        journal = stack.enter_context(closing(Journal(settings.folder / "journal.db", clock, list(channels), owner)))
+        for channel in channels.values():
+            stack.push_async_callback(channel.close)
+        dispatcher = Dispatcher(SqlOutbox(journal), channels, clock, owner)
+        await stack.enter_async_context(ingest)
+        lane = FireLane(
+            broker=ingest,
+            decode=decode,
+            directory=lambda: follower.directory,
+            engine=engine,
+            journal=journal,
+            clock=clock,
+            opened=lambda committed: dispatcher.send_now(committed.leased),
+            first_seen=lambda device: activate(registry, device),
+        )
+        lane.warm()
+        intents = _Intents(follower, engine, journal, dispatcher)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(lane.run())
+            group.create_task(dispatcher.run())
+            group.create_task(follower.run())
+            group.create_task(follow_intents(registry, journal.cursor(INTENT_CURSOR), intents))
+            group.create_task(beat(settings.folder, "fire", clock, lambda: {"connected": ingest.connected, **lane.counts()}))
+
+
+class _Intents:
+    """Applies what people want of the fire lane, and remembers how far it came."""
+
+    def __init__(self, follower: Follower, engine: Engine, journal: Journal, dispatcher: Dispatcher) -> None:
+        self._follower = follower
+        self._engine = engine
+        self._journal = journal
+        self._dispatcher = dispatcher
+
+    async def __call__(self, intent: Intent) -> None:
+        if intent.kind == "acknowledge":
+            await asyncio.to_thread(self._journal.acknowledge, intent.key, intent.by, self._journal.now_ms())
+        else:
+            await self._reset(intent)
+        await asyncio.to_thread(self._journal.move_cursor, INTENT_CURSOR, intent.id)
+
+    async def _reset(self, intent: Intent) -> None:
+        premises = await asyncio.to_thread(self._journal.premises_of, intent.key)
+        devices = [b.device for b in self._follower.directory.devices.values() if (b.premises or b.device) == premises]
+        if await asyncio.to_thread(self._journal.reset, intent.key, devices, intent.by, self._journal.now_ms()):
+            self._engine.reset(devices)
+            self._dispatcher.wake()

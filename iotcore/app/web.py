@@ -1,0 +1,65 @@
+"""Web: page, live stream, enrolment."""
+
+from __future__ import annotations
+
+import asyncio
+
+from iotcore.app.common import opened, recorded
+from iotcore.clock import Clock, SystemClock
+from iotcore.process import home
+from iotcore.process.follow import Follower
+from iotcore.process.serve import beat, beats
+from iotcore.provision.ca import Anchor
+from iotcore.provision.enroll import Enrolment
+from iotcore.registry.store import Registry
+from iotcore.settings import Settings
+from iotcore.web.app import LOOPBACK_NAMES
+from iotcore.web.app import create as create_page
+from iotcore.web.est import EstListener, server_context
+from iotcore.web.server import serve as serve_page
+from iotcore.web.view import StoredView
+
+
+async def run(settings: Settings) -> None:
+    """The page and the enrolment listener. It writes intents, and neither the journal nor MQTT."""
+    clock = SystemClock()
+    async with opened(settings, clock) as (registry, follower):
+        await _serve_web(settings, registry, follower, clock)
+
+
+async def _serve_web(settings: Settings, registry: Registry, follower: Follower, clock: Clock) -> None:
+    authority = home.authority(settings, clock)
+    enrolment = Enrolment(
+        authority=authority,
+        anchors_of=lambda device: _anchors(follower, device),
+        use_token=registry.use_token,
+        record=lambda issued: registry.record_certificate(recorded(issued), "est"),
+        audit=lambda action, device, detail: registry.note("est", action, device, detail),
+    )
+    tls = server_context(authority, settings.folder / "certs", settings.web.est_names)
+    page = create_page(
+        view=StoredView(settings.folder, lambda: follower.directory),
+        intend=registry.intent,
+        certificates=registry.certificates,
+        clock=clock,
+        language=settings.web.language,
+        hosts=[*LOOPBACK_NAMES, settings.web.host, *settings.web.names],
+        processes=lambda: beats(settings.folder, clock),
+    )
+    listener = EstListener(enrolment, tls, clock, host=settings.web.est_host, port=settings.web.est_port)
+    async with listener, asyncio.TaskGroup() as group:
+        group.create_task(follower.run())
+        group.create_task(beat(settings.folder, "web", clock, dict))
+        group.create_task(serve_page(page, settings.web.host, settings.web.port))
+
+
+async def _anchors(follower: Follower, device: str) -> tuple[Anchor, ...]:
+    """Of which anchors a device may have a certificate, its usual one first."""
+    if device not in follower.directory.devices:
+        await follower.refresh()  # a technician registers a device and enrols it in the same breath
+    binding = follower.directory.devices.get(device)
+    if binding is None or binding.state in {"suspended", "retired"}:
+        return ()
+    if binding.domain == "gateway":
+        return (Anchor.FIELD, Anchor.FIRE)
+    return (Anchor.FIRE,) if binding.domain == "fire" else (Anchor.FIELD,)
