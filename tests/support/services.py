@@ -21,6 +21,7 @@ PACKAGES = {  # program → Debian package; the same list as in .ci/services
     "mbpoll": "mbpoll",
     "modbus.h": "libmodbus-dev",
     "mosquitto": "mosquitto",
+    "mosquitto_sub": "mosquitto-clients",
     "openssl": "openssl",
     "pki": "strongswan-pki",
     "strace": "strace",
