@@ -18,11 +18,10 @@ from iotcore.errors import Refused
 from iotcore.reading import Quality, Value
 from iotcore.specs import firmware, meaning, paths, raw
 from iotcore.specs.model import BytesWire, DeviceSpec, MqttSource, Point, QualityWire
-from iotcore.specs.unload import encode
+from iotcore.specs.unload import LETTERS, encode
 
 __all__ = ["Payload", "decode", "encode"]
 
-LETTERS = {"int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "float32": "f", "float64": "d"}
 LONGEST_NUMBER = 40  # characters; a longer number in quotes is no quantity of this world
 SOURCE = MqttSource(topic="{device}")
 

@@ -51,11 +51,7 @@ def _say(document: dict[str, Any], point: Point, value: Scalar | None, quality: 
         said = str(said)
     paths.put(document, point.json.path, said)
     for wire in point.quality:
-        paths.put(document, wire.path or "", _plain(_state(wire, quality)))
-
-
-def _state(wire: QualityWire, quality: str) -> float | int | str:
-    return state_of(wire, quality)
+        paths.put(document, wire.path or "", _plain(state_of(wire, quality)))
 
 
 def _plain(said: float | str) -> Any:
