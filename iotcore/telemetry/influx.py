@@ -107,11 +107,15 @@ class _Search:
 class _Influx:
     """What both versions share: lines in, answers judged."""
 
-    def __init__(self, store: settings.Store, clock: Clock, *, confidential: bool = False) -> None:
+    def __init__(
+        self, store: settings.Store, clock: Clock, *, confidential: bool = False, timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> None:
         self.format = CONFIDENTIAL_FORMAT if confidential else LINE_FORMAT
         self.database = store.database_confidential if confidential else store.database
         self._store = store
         self._clock = clock
+        self._timeout_s = timeout_s
+        self._link = Link(store, timeout_s)
 
     def record(self, reading: Reading, binding: Binding) -> bytes:
         """The reading in line protocol."""
@@ -135,10 +139,6 @@ class _Influx:
 class Influx1(_Influx):
     """InfluxDB 1.x: `async with Influx1(settings.store, clock) as store`."""
 
-    def __init__(self, store: settings.Store, clock: Clock, *, confidential: bool = False) -> None:
-        super().__init__(store, clock, confidential=confidential)
-        self._link = Link(store)
-
     async def __aenter__(self) -> Self:
         await self._link.__aenter__()
         return self
@@ -148,7 +148,7 @@ class Influx1(_Influx):
 
     async def ensure(self) -> Later | None:
         """Create the database; one that exists stays as it is (`iotcore store init` says how it differs)."""
-        problem = await ensure_database(self._link, self.database, self._store.retention_days)
+        problem = await ensure_database(self._link, self.database)
         return None if problem is None else self._later(problem)
 
     async def write(self, body: bytes, lines: int) -> Written | Later:  # noqa: ARG002 - a count would only be checked
@@ -163,10 +163,7 @@ class Influx1(_Influx):
 class Influx2(_Influx):
     """The v2 API: InfluxDB 2 and 3. Buckets are made by `iotcore store init`, or by whoever made the token."""
 
-    def __init__(self, store: settings.Store, clock: Clock, *, confidential: bool = False) -> None:
-        super().__init__(store, clock, confidential=confidential)
-        self._link = Link(store)
-        self._client: InfluxDBClientAsync | None = None
+    _client: InfluxDBClientAsync | None = None
 
     async def __aenter__(self) -> Self:
         await self._link.__aenter__()
@@ -174,7 +171,7 @@ class Influx2(_Influx):
             self._store.url,
             self._store.token,
             self._store.org,
-            timeout=int(REQUEST_TIMEOUT_S * 1000),
+            timeout=int(self._timeout_s * 1000),
             ssl_context=context(self._store) if self._store.url.startswith("https://") else None,
             allow_redirects=False,
         )
