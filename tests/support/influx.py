@@ -120,9 +120,12 @@ class Influxd:
 
     def query(self, influxql: str, database: str = DATABASE) -> list[dict[str, Any]]:
         """The series of an InfluxQL query: each with name, perhaps tags, columns and values. An error of the server raises."""
-        form = urllib.parse.urlencode({"db": database, "q": influxql, "u": self._user, "p": self._password, "epoch": "ns"})
+        form = urllib.parse.urlencode({"db": database, "q": influxql, "epoch": "ns"})
+        who = urllib.parse.urlencode({"u": self._user, "p": self._password})
         try:
-            with urllib.request.urlopen(f"{self.url}/query", data=form.encode(), timeout=20.0, context=self._context) as response:
+            with urllib.request.urlopen(
+                f"{self.url}/query?{who}", data=form.encode(), timeout=20.0, context=self._context
+            ) as response:
                 answer = json.load(response)
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{influxql}: {error.read().decode(errors='replace')}") from error
