@@ -3,7 +3,7 @@
     async with InfluxFake("2.7.12") as server: ...; server.url, server.buckets["iotcore"].points, server.asked
 
 It keeps points by measurement, tags and time, and the type of every field, so a write that comes twice leaves one point, and a
-wrong type is refused as the real one does. `busy` holds answers that it gives first, whatever is asked.
+wrong type is refused as the real one does. `busy` holds answers that it gives first, whatever is posted.
 
     2.7  POST /api/v2/write       204; 400 the first malformed lines, nothing written; 401 no such token; 403 a token without the
                                   right; 404 no such bucket; 413; 422 partial write, the good lines written
@@ -56,7 +56,7 @@ class InfluxFake:
         self.days: dict[str, float] = {}  # of retention; 0 for ever
         self.mappings: list[dict[str, Any]] = []
         self.asked: list[tuple[str, str, int]] = []  # method, path, the status it got
-        self.busy: list[Busy] = []
+        self.busy: list[Busy] = []  # instead of the real answer, to the next posts
         self.url = ""
         self._limit = limit
         self._pair, self._client_ca = pair, client_ca
@@ -94,7 +94,7 @@ class InfluxFake:
         await self._runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.Response:
-        if self.busy:
+        if self.busy and request.method == "POST":
             busy = self.busy.pop(0)
             await request.read()
             response = web.Response(status=busy.status, headers=busy.headers, text=busy.body)
