@@ -26,10 +26,12 @@ from iotcore.journal.database import connect, transaction
 from iotcore.reading import Quality, Reading, Scalar
 from iotcore.registry.directory import Binding
 from iotcore.telemetry.line import LEVEL, timestamp_ns
-from iotcore.telemetry.store import Later, Rejected, Written
+from iotcore.telemetry.store import CONFIDENTIAL, Later, Rejected, Written
 
 CACHE_KIB = 32 * 1024  # pages of the series being written stay in memory: a row is then one page write at a checkpoint
 WAL_LIMIT_BYTES = 64 * 1024 * 1024
+PRIVATE = 0o600
+ROW_FORMAT = "row1"
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS series (
@@ -92,10 +94,14 @@ _decode_lines = msgspec.json.Decoder(Row).decode_lines
 
 
 class TelemetryFile:
-    """The writing side of telemetry.db: `async with TelemetryFile(path) as file`; work runs on its own thread, in order."""
+    """The writing side of telemetry.db: `async with TelemetryFile(path) as file`; work runs on its own thread, in order.
 
-    def __init__(self, path: Path) -> None:
+    A `private` one can be read by nobody but us; so can the files that SQLite keeps beside it.
+    """
+
+    def __init__(self, path: Path, *, private: bool = False) -> None:
         self.path = path
+        self._private = private
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="telemetry-db")
         self._connection: sqlite3.Connection | None = None
 
@@ -127,6 +133,9 @@ class TelemetryFile:
         return await self._run(run)
 
     def _open(self) -> None:
+        if self._private:
+            self.path.touch(mode=PRIVATE)
+            self.path.chmod(PRIVATE)
         self._connection = connect(self.path)
         self._connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         self._connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
@@ -139,9 +148,8 @@ class TelemetryFile:
 class EmbeddedStore:
     """The telemetry store in `file`; a row is idempotent by series and time."""
 
-    format = "row1"
-
-    def __init__(self, file: TelemetryFile) -> None:
+    def __init__(self, file: TelemetryFile, *, confidential: bool = False) -> None:
+        self.format = f"{ROW_FORMAT}{CONFIDENTIAL}" if confidential else ROW_FORMAT
         self._file = file
         self._series: dict[tuple[str, str], int] = {}
 
