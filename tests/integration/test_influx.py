@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from aiohttp import web
 
 from iotcore.clock import ManualClock
@@ -58,7 +59,7 @@ async def test_a_reading_comes_back_by_influxql_with_its_time_tags_and_values(st
 
 
 async def test_writing_twice_leaves_one_point(store: Influx1, influxd: Influxd) -> None:
-    lines = [store.record(replace(READING, seq=seq), AIR) for seq in (1, 2, 3)]
+    lines = [store.record(structs.replace(READING, seq=seq), AIR) for seq in (1, 2, 3)]
     for _ in range(2):
         assert await store.write(*joined(*lines)) == Written()
     assert influxd.count("air_station") == 3
@@ -66,7 +67,7 @@ async def test_writing_twice_leaves_one_point(store: Influx1, influxd: Influxd) 
 
 @pytest.mark.parametrize("text", ['say "no"', "back\\slash", "a,b=c d", "ends\\", "Đèn đỏ ⛔", ""])
 async def test_text_comes_back_as_it_was(store: Influx1, influxd: Influxd, text: str) -> None:
-    reading = replace(READING, device="s1", values=(Value("mode", text),))
+    reading = structs.replace(READING, device="s1", values=(Value("mode", text),))
     assert await store.write(*joined(store.record(reading, SIGNAL))) == Written()
     (series,) = influxd.query("SELECT mode FROM traffic_signal")
     assert series["values"][0][1] == text
@@ -81,7 +82,7 @@ async def test_a_tag_comes_back_as_it_was(store: Influx1, influxd: Influxd, prem
 
 @pytest.mark.parametrize("number", [0.0, -1e-7, 1e25, 5e-324, 1.7e308, 123456789.125])
 async def test_a_number_comes_back_as_it_was(store: Influx1, influxd: Influxd, number: float) -> None:
-    reading = replace(READING, values=(Value("pm10", number),))
+    reading = structs.replace(READING, values=(Value("pm10", number),))
     assert await store.write(*joined(store.record(reading, AIR))) == Written()
     (series,) = influxd.query("SELECT pm10 FROM air_station")
     assert series["values"][0][1] == number
@@ -89,7 +90,7 @@ async def test_a_number_comes_back_as_it_was(store: Influx1, influxd: Influxd, n
 
 async def test_one_line_of_the_wrong_type_is_found_and_the_others_are_stored(store: Influx1, influxd: Influxd) -> None:
     await store.write(*joined(store.record(READING, AIR)))
-    lines = [store.record(replace(READING, seq=seq), AIR) for seq in range(2, 40)]
+    lines = [store.record(structs.replace(READING, seq=seq), AIR) for seq in range(2, 40)]
     wrong = b'air_station,device=a1 pm10="high" 1795312800000000000'
     garbage = b"this is no line"
     result = await store.write(*joined(*lines[:20], wrong, *lines[20:], garbage))
@@ -142,7 +143,7 @@ async def test_the_v2_road_reaches_a_real_server(tmp_path: Path) -> None:
     with Victoria(tmp_path) as server:
         async with Influx2(Store(kind="influx2", url=server.url, org="city", token="t"), CLOCK) as store:
             assert await store.ensure() is None
-            bad = replace(READING, seq=2, values=(Value("pm10", 9999.0, Quality.BAD, "out_of_range"),))
+            bad = structs.replace(READING, seq=2, values=(Value("pm10", 9999.0, Quality.BAD, "out_of_range"),))
             assert await store.write(*joined(store.record(READING, AIR), store.record(bad, AIR))) == Written()
         (series,) = server.export('{__name__="air_station_pm10"}')
         assert series["metric"]["device"] == "a1"
