@@ -23,9 +23,10 @@ import msgspec
 
 from iotcore.errors import StoreFull
 from iotcore.journal.database import connect, transaction
-from iotcore.reading import Quality, Reading, Scalar
+from iotcore.reading import Quality, Reading, Value
 from iotcore.registry.directory import Binding
-from iotcore.telemetry.line import LEVEL, timestamp_ns
+from iotcore.telemetry.line import LEVEL, TEXT_KINDS, timestamp_ns
+from iotcore.telemetry.rollup_sql import Touched
 from iotcore.telemetry.store import Later, Rejected, Written
 
 CACHE_KIB = 32 * 1024  # pages of the series being written stay in memory: a row is then one page write at a checkpoint
@@ -54,7 +55,7 @@ CREATE TABLE IF NOT EXISTS rollup_1m (
     minimum  REAL,
     maximum  REAL,
     bad      INTEGER NOT NULL,
-    expected REAL NOT NULL,             -- readings owed in that time
+    expected REAL,                      -- readings owed in that time; NULL when nobody knew
     PRIMARY KEY (series, start_ms)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS rollup_1h (
@@ -65,7 +66,7 @@ CREATE TABLE IF NOT EXISTS rollup_1h (
     minimum  REAL,
     maximum  REAL,
     bad      INTEGER NOT NULL,
-    expected REAL NOT NULL,
+    expected REAL,
     PRIMARY KEY (series, start_ms)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS rolled (     -- one row: all that is older than `until_ms` is in the rollups, but for `late`
@@ -106,6 +107,7 @@ CREATE TABLE IF NOT EXISTS fault (      -- the columns of the journal's table, s
 """
 
 T = TypeVar("T")
+_LINE_FEEDS = str.maketrans({"\n": " ", "\r": " "})  # line protocol has none, and both stores answer alike
 
 
 class Row(msgspec.Struct, frozen=True, array_like=True):
@@ -173,12 +175,18 @@ class EmbeddedStore:
     format = "row1"
 
     def __init__(self, file: TelemetryFile) -> None:
+        self.touched = Touched()  # for `upkeep`
         self._file = file
         self._series: dict[tuple[str, str], int] = {}
 
-    def record(self, reading: Reading, binding: Binding) -> bytes:  # noqa: ARG002 - the tags live in the registry
-        """The reading as one line of JSON; a number that is not finite becomes none, and bad."""
-        values = [(v.point, *_storable(v.value, v.quality)) for v in reading.values]
+    def record(self, reading: Reading, binding: Binding) -> bytes:
+        """The reading as one line of JSON; what can be stored of it is what `line` stores."""
+        points = binding.spec.points
+        values = [
+            (value.point, *_storable(value, is_text=point.kind in TEXT_KINDS))
+            for value in reading.values
+            if (point := points.get(value.point)) is not None
+        ]
         return _encode(Row(reading.device, timestamp_ns(reading), reading.test, values))
 
     async def ensure(self) -> Later | None:
@@ -221,11 +229,18 @@ class EmbeddedStore:
         connection.executemany(
             "INSERT OR REPLACE INTO value (series, at_ns, value, quality, test) VALUES (?, ?, ?, ?, ?)", values
         )
+        self.touched.note(connection, values)
         return learned
 
 
-def _storable(value: Scalar | None, quality: Quality) -> tuple[float | str | None, int]:
-    """A value as SQLite and JSON can hold it, and its quality level; a number that is not finite is none, and bad."""
-    if value is None or isinstance(value, str):
-        return value, LEVEL[quality]
-    return (float(value), LEVEL[quality]) if math.isfinite(value) else (None, LEVEL[Quality.BAD])
+def _storable(value: Value, *, is_text: bool) -> tuple[float | str | None, int]:
+    """A value as SQLite and JSON can hold it, and its quality level; what is of the wrong type or not finite is none, and bad."""
+    level = LEVEL[value.quality]
+    content = value.value
+    if isinstance(content, str):
+        if is_text and level < LEVEL[Quality.BAD]:
+            text = content.translate(_LINE_FEEDS)
+            return text if text.isascii() else text.encode(errors="replace").decode(), level
+    elif content is not None and not is_text and math.isfinite(content):
+        return float(content), level
+    return None, level or LEVEL[Quality.BAD]
