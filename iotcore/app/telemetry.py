@@ -17,7 +17,7 @@ from iotcore.telemetry.embedded import TelemetryFile
 from iotcore.telemetry.lane import TelemetryLane
 from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.spool import Spool
-from iotcore.telemetry.stores import TELEMETRY_DB, open_store
+from iotcore.telemetry.stores import TELEMETRY_DB, open_confidential, open_store
 
 FIRE_VALUES = ("iot/v1/fire/+/up/#",)
 
@@ -37,6 +37,7 @@ async def run(settings: Settings) -> None:
         opened(settings, clock) as (registry, follower),
         TelemetryFile(settings.folder / TELEMETRY_DB) as file,
         open_store(settings, clock, file) as store,
+        open_confidential(settings, clock) as confidential,
         Spool(
             settings.folder / "spool-1.db",
             clock,
@@ -59,6 +60,7 @@ async def run(settings: Settings) -> None:
             clock=clock,
             first_seen=lambda device: activate(registry, device),
             receipted=RecentReadings(settings.folder / "journal.db", clock),
+            confidential=confidential,
         )
         group.create_task(lane.run())
         group.create_task(follower.run())

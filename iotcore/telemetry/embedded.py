@@ -27,10 +27,12 @@ from iotcore.reading import Quality, Reading, Value
 from iotcore.registry.directory import Binding
 from iotcore.telemetry.line import LEVEL, TEXT_KINDS, timestamp_ns
 from iotcore.telemetry.rollup_sql import Touched
-from iotcore.telemetry.store import Later, Rejected, Written
+from iotcore.telemetry.store import CONFIDENTIAL, Later, Rejected, Written
 
 CACHE_KIB = 32 * 1024  # pages of the series being written stay in memory: a row is then one page write at a checkpoint
 WAL_LIMIT_BYTES = 64 * 1024 * 1024
+PRIVATE = 0o600
+ROW_FORMAT = "row1"
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS series (
@@ -78,6 +80,14 @@ CREATE TABLE IF NOT EXISTS late (       -- hours of a series that values came fo
     hour_ms INTEGER NOT NULL,
     PRIMARY KEY (series, hour_ms)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS late_line (  -- of another store (`late`)
+    measurement TEXT NOT NULL,
+    device      TEXT NOT NULL,
+    hour_ms     INTEGER NOT NULL,
+    noted_ms    INTEGER NOT NULL,
+    PRIMARY KEY (measurement, device, hour_ms)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS late_line_noted ON late_line (noted_ms);
 CREATE TABLE IF NOT EXISTS latest (
     device      TEXT NOT NULL,
     point       TEXT NOT NULL,
@@ -125,10 +135,14 @@ _decode_lines = msgspec.json.Decoder(Row).decode_lines
 
 
 class TelemetryFile:
-    """The writing side of telemetry.db: `async with TelemetryFile(path) as file`; work runs on its own thread, in order."""
+    """The writing side of telemetry.db: `async with TelemetryFile(path) as file`; work runs on its own thread, in order.
 
-    def __init__(self, path: Path) -> None:
+    A `private` one can be read by nobody but us; so can the files that SQLite keeps beside it.
+    """
+
+    def __init__(self, path: Path, *, private: bool = False) -> None:
         self.path = path
+        self._private = private
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="telemetry-db")
         self._connection: sqlite3.Connection | None = None
 
@@ -160,6 +174,9 @@ class TelemetryFile:
         return await self._run(run)
 
     def _open(self) -> None:
+        if self._private:
+            self.path.touch(mode=PRIVATE)
+            self.path.chmod(PRIVATE)
         self._connection = connect(self.path)
         self._connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         self._connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
@@ -172,11 +189,10 @@ class TelemetryFile:
 class EmbeddedStore:
     """The telemetry store in `file`; a row is idempotent by series and time."""
 
-    format = "row1"
-
-    def __init__(self, file: TelemetryFile) -> None:
+    def __init__(self, file: TelemetryFile, *, confidential: bool = False) -> None:
+        self.format = f"{ROW_FORMAT}{CONFIDENTIAL}" if confidential else ROW_FORMAT
+        self.file = file
         self.touched = Touched()  # for `upkeep`
-        self._file = file
         self._series: dict[tuple[str, str], int] = {}
 
     def record(self, reading: Reading, binding: Binding) -> bytes:
@@ -206,7 +222,7 @@ class EmbeddedStore:
                 except msgspec.DecodeError as error:
                     rejected.append(Rejected(record, str(error)))
         try:
-            learned = await self._file.in_transaction(lambda connection: self._insert(connection, rows))
+            learned = await self.file.in_transaction(lambda connection: self._insert(connection, rows))
         except StoreFull as error:
             return Later("full", str(error))
         self._series.update(learned)

@@ -21,11 +21,10 @@ from collections.abc import Callable, Iterator
 from iotcore import metrics, settings
 from iotcore.clock import Clock
 from iotcore.errors import StoreError
-from iotcore.telemetry.embedded import TelemetryFile
+from iotcore.telemetry.embedded import EmbeddedStore
 from iotcore.telemetry.line import NS_PER_MS
 from iotcore.telemetry.rollup import HOUR_MS, MINUTE_MS
 from iotcore.telemetry.rollup_sql import (
-    Touched,
     delete_older,
     first_minute_ms,
     first_ms,
@@ -55,14 +54,13 @@ class Upkeep:
 
     def __init__(
         self,
-        file: TelemetryFile,
-        touched: Touched,
+        embedded: EmbeddedStore,
         store: settings.Store,
         clock: Clock,
         interval_s: Callable[[str], float | None],
     ) -> None:
-        self._file = file
-        self._touched = touched
+        self._file = embedded.file
+        self._touched = embedded.touched
         self._keep_days = {
             "value": store.retention_days, "rollup_1m": store.retention_1m_days, "rollup_1h": store.retention_1h_days,
         }  # fmt: skip
