@@ -71,14 +71,15 @@ CREATE TABLE IF NOT EXISTS rollup_1h (
     expected REAL,
     PRIMARY KEY (series, start_ms)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS rolled (     -- one row: all that is older than `until_ms` is in the rollups, but for `late`
-    one      INTEGER PRIMARY KEY CHECK (one = 1),
+CREATE TABLE IF NOT EXISTS rolled (     -- what a writer wrote that is older than `until_ms` is in the rollups, but for `late`
+    writer   INTEGER PRIMARY KEY,
     until_ms INTEGER NOT NULL
 );
-CREATE TABLE IF NOT EXISTS late (       -- hours of a series that values came for after they were rolled up
+CREATE TABLE IF NOT EXISTS late (       -- hours of a series that a writer wrote values for after it had rolled them up
+    writer  INTEGER NOT NULL,
     series  INTEGER NOT NULL,
     hour_ms INTEGER NOT NULL,
-    PRIMARY KEY (series, hour_ms)
+    PRIMARY KEY (writer, series, hour_ms)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS late_line (  -- of another store (`late`)
     measurement TEXT NOT NULL,

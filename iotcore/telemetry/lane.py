@@ -32,6 +32,7 @@ from iotcore.reading import Reading
 from iotcore.registry.directory import Binding, Directory
 from iotcore.telemetry.drain import Drain
 from iotcore.telemetry.panel import Panel
+from iotcore.telemetry.quality import Standing
 from iotcore.telemetry.spool import Spool
 from iotcore.telemetry.store import Confidential, Store
 from iotcore.wire import topics
@@ -92,6 +93,7 @@ class TelemetryLane:
         self._first_seen = first_seen
         self._progress = Progress()
         self._confidential = confidential
+        self._quality = Standing()
         self._drains = [Drain(spool, each) for each in (store, *((confidential.store,) if confidential else ()))]
         self._receipts = Receipts(owned.publish, clock, pause_s=RECEIPTS_EVERY_S)
         self._counts = {"stored": 0, "refused": 0, "duplicates": 0}
@@ -201,6 +203,7 @@ class TelemetryLane:
     def _add(self, reading: Reading, binding: Binding, turn: _Turn) -> None:
         """Drop what is stored already; turn the rest into a line."""
         if turn.stage.take(reading.device, reading.boot, reading.seq):
+            reading = self._quality.judge(reading, binding.spec)
             turn.readings.append(reading)
             lines = turn.lines if self._confidential is None or not self._confidential.has(binding) else turn.confidential
             lines.append(self._store.record(reading, binding))

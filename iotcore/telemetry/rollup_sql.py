@@ -17,13 +17,18 @@ from iotcore.telemetry.line import NS_PER_MS
 from iotcore.telemetry.rollup import HOUR_MS, MINUTE_MS, expected
 
 HOUR_NS = HOUR_MS * NS_PER_MS
+GONE_MS = 24 * HOUR_MS
 _series = itemgetter(0)
 
 
 class Touched:
-    """Which series were written since they were last rolled up, and up to when all was: older rows that come now are late."""
+    """Which series were written since they were last rolled up, and up to when all was: older rows that come now are late.
+
+    Each process that writes the file is a `writer` of its own number and rolls up what it wrote itself.
+    """
 
     def __init__(self) -> None:
+        self.writer = 1
         self.series: set[int] = set()
         self.all = True  # nobody remembers what was written before the start
         self._until_ns: int | None = None
@@ -32,38 +37,41 @@ class Touched:
         """Values (series, time in ns, …) are being written; late ones are noted in the same transaction."""
         until_ns = self.until_ms(connection) * NS_PER_MS
         self.series.update(map(_series, values))
-        late = {(series, at_ns // HOUR_NS * HOUR_MS) for series, at_ns, *_ in values if at_ns < until_ns}
+        late = {(self.writer, series, at_ns // HOUR_NS * HOUR_MS) for series, at_ns, *_ in values if at_ns < until_ns}
         if late:
-            connection.executemany("INSERT OR IGNORE INTO late (series, hour_ms) VALUES (?, ?)", late)
+            connection.executemany("INSERT OR IGNORE INTO late (writer, series, hour_ms) VALUES (?, ?, ?)", late)
 
     def until_ms(self, connection: sqlite3.Connection) -> int:
         """Up to when rows are rolled up, or just being rolled up."""
         if self._until_ns is None:
-            self._until_ns = rolled_until_ms(connection) * NS_PER_MS
+            row = connection.execute("SELECT until_ms FROM rolled WHERE writer = ?", (self.writer,)).fetchone()
+            self._until_ns = 0 if row is None else row[0] * NS_PER_MS
         return self._until_ns // NS_PER_MS
 
-    def take(self, connection: sqlite3.Connection, until_ms: int) -> list[int]:
-        """The series to roll up to `until_ms`; from now on, older rows are late."""
-        self._until_ns = until_ms * NS_PER_MS
-        taken, self.series = self.series, set()
+    def take(self, connection: sqlite3.Connection, until_ms: int) -> tuple[int, list[int]]:
+        """From when to roll up, and which series; from now on, rows older than `until_ms` are late.
+
+        After a start that is everything since the writer that came least far, and what writers that are no more left.
+        """
+        since_ms = self.until_ms(connection)
         if self.all:
-            self.all = False
-            return [series for (series,) in connection.execute("SELECT id FROM series ORDER BY id")]
-        return sorted(taken)
+            (least,) = connection.execute("SELECT min(until_ms) FROM rolled").fetchone()
+            since_ms = min(since_ms, least or 0)
+            connection.execute(
+                "UPDATE OR REPLACE late SET writer = ? WHERE writer NOT IN (SELECT writer FROM rolled)", (self.writer,)
+            )
+            taken = [series for (series,) in connection.execute("SELECT id FROM series ORDER BY id")]
+        else:
+            taken = sorted(self.series)
+        self._until_ns = until_ms * NS_PER_MS
+        self.series = set()
+        self.all = False
+        return since_ms, taken
 
-
-def rolled_until_ms(connection: sqlite3.Connection) -> int:
-    """All that is older is in the rollups; 0 when nothing was ever rolled up."""
-    row = connection.execute("SELECT until_ms FROM rolled").fetchone()
-    return int(row[0]) if row is not None else 0
-
-
-def set_rolled_until(connection: sqlite3.Connection, until_ms: int) -> None:
-    """All that is older is in the rollups."""
-    connection.execute(
-        "INSERT INTO rolled (one, until_ms) VALUES (1, ?) ON CONFLICT (one) DO UPDATE SET until_ms = excluded.until_ms",
-        (until_ms,),
-    )
+    def done(self, connection: sqlite3.Connection, until_ms: int) -> None:
+        """All that was taken is rolled up; a writer that has not been heard of for a day is no more."""
+        connection.execute("INSERT OR REPLACE INTO rolled (writer, until_ms) VALUES (?, ?)", (self.writer, until_ms))
+        connection.execute("DELETE FROM rolled WHERE until_ms < ?", (until_ms - GONE_MS,))
 
 
 def first_ms(connection: sqlite3.Connection, series: int, start_ms: int) -> int | None:

@@ -31,8 +31,6 @@ from iotcore.telemetry.rollup_sql import (
     roll_hours,
     roll_late,
     roll_minutes,
-    rolled_until_ms,
-    set_rolled_until,
 )
 
 LOOK_S = 5.0
@@ -50,7 +48,11 @@ Step = Callable[[sqlite3.Connection], None]
 
 
 class Upkeep:
-    """Rolls up and deletes while `run` runs. `interval_s(device)`: how often it reports, None when nobody knows."""
+    """Rolls up and deletes while `run` runs.
+
+    `interval_s(device)`: how often it reports, None when nobody knows. `writer`: the number of this process among those that
+    write the file.
+    """
 
     def __init__(
         self,
@@ -58,9 +60,12 @@ class Upkeep:
         store: settings.Store,
         clock: Clock,
         interval_s: Callable[[str], float | None],
+        *,
+        writer: int = 1,
     ) -> None:
         self._file = embedded.file
         self._touched = embedded.touched
+        self._touched.writer = writer
         self._keep_days = {
             "value": store.retention_days, "rollup_1m": store.retention_1m_days, "rollup_1h": store.retention_1h_days,
         }  # fmt: skip
@@ -86,16 +91,15 @@ class Upkeep:
     async def roll(self) -> None:
         """Roll up every minute that is over, and the hours that late values came for."""
         until_ms = (int(self._clock.wall_ms()) - SETTLE_MS) // MINUTE_MS * MINUTE_MS
-        since_ms = await self._file.in_transaction(rolled_until_ms)
-        if until_ms > since_ms:
-            series = await self._file.in_transaction(lambda connection: self._touched.take(connection, until_ms))
+        if until_ms > await self._file.in_transaction(self._touched.until_ms) or self._touched.all:
+            since_ms, series = await self._file.in_transaction(lambda connection: self._touched.take(connection, until_ms))
             self._hour.update(series)
             await self._in_slices(self._minutes(one, since_ms, until_ms) for one in series)
             hour_ms, hours_until_ms = since_ms // HOUR_MS * HOUR_MS, until_ms // HOUR_MS * HOUR_MS
             if hours_until_ms > hour_ms:
                 await self._in_slices(self._hours(one, hour_ms, hours_until_ms) for one in sorted(self._hour))
                 self._hour = set(series)
-            await self._file.in_transaction(lambda connection: set_rolled_until(connection, until_ms))
+            await self._file.in_transaction(lambda connection: self._touched.done(connection, until_ms))
             metrics.rolled_until.labels("embedded").set(until_ms / 1000.0)
         await self._roll_late()
 
@@ -178,7 +182,8 @@ class Upkeep:
         kept_ms = int(self._clock.wall_ms()) - days * DAY_MS if days else 0
 
         def noted(connection: sqlite3.Connection) -> list[tuple[int, int]]:
-            return connection.execute("SELECT series, hour_ms FROM late ORDER BY hour_ms, series").fetchall()
+            own = "SELECT series, hour_ms FROM late WHERE writer = ? ORDER BY hour_ms, series"
+            return connection.execute(own, (self._touched.writer,)).fetchall()
 
         def redo(series: int, hour_ms: int) -> Iterator[Step]:
             def step(connection: sqlite3.Connection) -> None:
@@ -186,7 +191,8 @@ class Upkeep:
                     until_ms = self._touched.until_ms(connection)
                     roll_late(connection, series, hour_ms, until_ms, self._report_interval_s(connection, series))
                     metrics.rolled_again.labels("embedded").inc()
-                connection.execute("DELETE FROM late WHERE series = ? AND hour_ms = ?", (series, hour_ms))
+                own = (self._touched.writer, series, hour_ms)
+                connection.execute("DELETE FROM late WHERE writer = ? AND series = ? AND hour_ms = ?", own)
 
             yield step
 
