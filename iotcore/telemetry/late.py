@@ -17,7 +17,7 @@ from iotcore.clock import Clock
 from iotcore.errors import StoreError
 from iotcore.reading import Reading
 from iotcore.registry.directory import Binding
-from iotcore.telemetry.embedded import EmbeddedStore, TelemetryFile
+from iotcore.telemetry.embedded import TelemetryFile
 from iotcore.telemetry.line import NS_PER_MS
 from iotcore.telemetry.rollup import HOUR_MS
 from iotcore.telemetry.store import Later, Store, Written
@@ -38,9 +38,9 @@ class LateHour(NamedTuple):
     hour_ms: int
 
 
-def noting(store: Store, file: TelemetryFile, clock: Clock) -> Store:
-    """`store` as it is, its late lines noted in `file`; the embedded store notes its own."""
-    return store if isinstance(store, EmbeddedStore) else Noting(store, file, clock)
+def noting(store: Store, file: TelemetryFile | None, clock: Clock) -> Store:
+    """`store`, its late lines noted in `file` if there is one."""
+    return store if file is None else Noting(store, file, clock)
 
 
 class Noting:

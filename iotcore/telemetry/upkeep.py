@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from iotcore import metrics, settings
 from iotcore.clock import Clock
 from iotcore.errors import StoreError
+from iotcore.registry.directory import Directory
 from iotcore.telemetry.embedded import EmbeddedStore
 from iotcore.telemetry.line import NS_PER_MS
 from iotcore.telemetry.rollup import HOUR_MS, MINUTE_MS
@@ -47,11 +48,16 @@ log = logging.getLogger(__name__)
 Step = Callable[[sqlite3.Connection], None]
 
 
+def report_interval_s(directory: Callable[[], Directory], device: str) -> float | None:
+    """How often a device reports, by its spec; None when the registry does not know it."""
+    binding = directory().devices.get(device)
+    return None if binding is None else binding.spec.interval_s
+
+
 class Upkeep:
     """Rolls up and deletes while `run` runs.
 
-    `interval_s(device)`: how often it reports, None when nobody knows. `writer`: the number of this process among those that
-    write the file.
+    `directory` says how often a device reports; `writer` is the number of this process among those that write the file.
     """
 
     def __init__(
@@ -59,7 +65,7 @@ class Upkeep:
         embedded: EmbeddedStore,
         store: settings.Store,
         clock: Clock,
-        interval_s: Callable[[str], float | None],
+        directory: Callable[[], Directory],
         *,
         writer: int = 1,
     ) -> None:
@@ -70,7 +76,7 @@ class Upkeep:
             "value": store.retention_days, "rollup_1m": store.retention_1m_days, "rollup_1h": store.retention_1h_days,
         }  # fmt: skip
         self._clock = clock
-        self._interval_s = interval_s
+        self._directory = directory
         self._hour: set[int] = set()  # series that have minutes in the hour that is not over
 
     async def run(self) -> None:
@@ -200,7 +206,7 @@ class Upkeep:
 
     def _report_interval_s(self, connection: sqlite3.Connection, series: int) -> float | None:
         row = connection.execute("SELECT device FROM series WHERE id = ?", (series,)).fetchone()
-        return None if row is None else self._interval_s(row[0])
+        return None if row is None else report_interval_s(self._directory, row[0])
 
     async def _in_slices(self, work: Iterator[Iterator[Step]]) -> None:
         """Many steps in few transactions, none longer than a slice; readings that wait are written in between."""

@@ -97,7 +97,7 @@ async def both(influxd: Influxd, tmp_path: Path) -> AsyncIterator[Both]:
         queries = [
             await stack.enter_async_context(open_query(settings, clock)) for settings in (Settings(data=str(tmp_path)), influx)
         ]
-        upkeep = Upkeep(embedded, Store(), clock, lambda device: DIRECTORY.devices[device].spec.interval_s)
+        upkeep = Upkeep(embedded, Store(), clock, lambda: DIRECTORY)
         rollups = InfluxRollups(influx.store, tmp_path, clock, lambda: DIRECTORY)
         yield Both(clock, [embedded, noting(remote, file, clock)], queries, upkeep, rollups, influxd)
 
