@@ -39,6 +39,7 @@ class Terms:
     endpoint: Endpoint
     client_id: str
     filters: tuple[str, ...]
+    given_up: tuple[str, ...]
     version: Literal["5", "3.1.1"]
     tls: bool
     session_expiry_s: int
@@ -130,8 +131,11 @@ class Connection:
     async def _subscribe(self) -> None:
         """Subscribe on every connection: the broker may have lost the session, or it may hold an older set of filters."""
         options = SubscribeOptions(qos=QoS.AT_LEAST_ONCE, retain_handling=RETAIN_IF_NEW if self._five else 0)
-        await self._client.subscribe([(topic, options) for topic in self._terms.filters], timeout=SUBSCRIBE_TIMEOUT_S)
+        if self._terms.filters:
+            await self._client.subscribe([(topic, options) for topic in self._terms.filters], timeout=SUBSCRIBE_TIMEOUT_S)
         self._note_up()
+        if self._terms.given_up:  # only now: what two filters match may come twice, but never falls between them
+            await self._client.unsubscribe(self._terms.given_up, timeout=SUBSCRIBE_TIMEOUT_S)
 
     def _note_up(self) -> None:
         if not self.up:

@@ -33,6 +33,11 @@ class Inbox:
             self._space.clear()
             await self._space.wait()
 
+    @property
+    def oldest_ms(self) -> float | None:
+        """When the oldest arrival was received, ms UTC; None when there is none."""
+        return self._arrivals[0].received_ms if self._arrivals else None
+
     def put(self, arrival: Arrival) -> None:
         """Add one; call `space` first when `full`."""
         self._arrivals.append(arrival)

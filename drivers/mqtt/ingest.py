@@ -39,7 +39,8 @@ CANCEL_AGAIN_S = 2.0  # a cancellation can get lost (CPython 3.11: TaskGroup whe
 class Ingest:
     """Async context manager; entering does not wait for the broker, `connected` and `last_error` tell how it stands.
 
-    A session belongs to `client_id`: filters that are no longer wanted stay in it, so a changed role takes a new name.
+    A session belongs to `client_id`, and filters that an earlier process subscribed stay in it: those of `given_up` are taken
+    back on every connection, after `filters` stand. What the broker holds for them already still arrives.
     `retry_most_s` bounds the back-off, drawn with full jitter from 0 up to it. `version` "3.1.1" is for the embedded amqtt
     broker. `tls` False is for tests on loopback.
     """
@@ -51,6 +52,7 @@ class Ingest:
         filters: Sequence[str],
         clock: Clock,
         *,
+        given_up: Sequence[str] = (),
         queue_limit: int = 10_000,
         version: Literal["5", "3.1.1"] = "5",
         tls: bool = True,
@@ -60,7 +62,7 @@ class Ingest:
     ) -> None:
         self.last_error = ""
         self.connections = 0  # how many times it has been connected; more than one means it was lost in between
-        self._terms = Terms(endpoint, client_id, tuple(filters), version, tls, session_expiry_s, keepalive_s)
+        self._terms = Terms(endpoint, client_id, tuple(filters), tuple(given_up), version, tls, session_expiry_s, keepalive_s)
         self._clock = clock
         self._retry_most_s = retry_most_s
         self._inbox = Inbox(queue_limit, INBOX_BYTES)
@@ -89,6 +91,12 @@ class Ingest:
     def waiting(self) -> int:
         """Arrivals that no lane has taken yet."""
         return len(self._inbox)
+
+    @property
+    def oldest_s(self) -> float:
+        """How long the oldest of them has waited; 0 when there is none."""
+        oldest_ms = self._inbox.oldest_ms
+        return 0.0 if oldest_ms is None else max(0.0, (self._clock.wall_ms() - oldest_ms) / 1000.0)
 
     async def take(self, limit: int) -> list[Arrival]:
         """Wait for at least one arrival; up to `limit` of those that are there, in the broker's order."""

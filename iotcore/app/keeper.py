@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from iotcore import metrics
 from iotcore.clock import Clock, SystemClock
 from iotcore.keeper import Keeper, overdue_notices
 from iotcore.process import home
-from iotcore.process.serve import beat
+from iotcore.process.alive import alive
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker import refresh_crl
 from iotcore.settings import Settings
@@ -21,9 +22,10 @@ async def run(settings: Settings) -> None:
         overdue=lambda: overdue_notices(settings.folder / "journal.db", clock),
         clock=clock,
     )
+    metrics.keeper_overdue.ask(lambda: float(len(keeper.state()["overdue"])))
     async with asyncio.TaskGroup() as group:
         group.create_task(keeper.run())
-        group.create_task(beat(settings.folder, "keeper", clock, keeper.state))
+        group.create_task(alive(settings, "keeper", clock, keeper.state))
 
 
 def _republish(settings: Settings, clock: Clock) -> None:

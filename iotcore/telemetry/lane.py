@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -32,6 +32,7 @@ from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.spool import Spool
 from iotcore.telemetry.store import Store
 from iotcore.wire.arrival import Arrival, Broker, Decoded, Presence, Refusal
+from iotcore.wire.topics import FIELD_DOMAINS
 
 TAKE_LIMIT = 1_000  # arrivals in one commit: an fsync is shared, and a crash makes the broker send no more than these again
 BREATHE_EVERY = 50  # arrivals decoded before others may run: a batch of 500 readings each is 25,000 readings
@@ -54,7 +55,9 @@ class _Turn:
 class TelemetryLane:
     """One worker. `owned` is the broker whose domains it answers for; `watched` one that it only listens to.
 
-    `receipted` is where another lane keeps what it has receipted of the domains on `watched`.
+    `domains` are those of `owned` that are its own. What else comes is stored, for it was acknowledged once (a former split of
+    the work left it in our session), but its owner alone receipts it and says how its device is. `receipted` is where another
+    lane keeps what it has receipted of the domains on `watched`.
     """
 
     def __init__(
@@ -70,7 +73,9 @@ class TelemetryLane:
         clock: Clock,
         first_seen: Callable[[str], Awaitable[None]],
         receipted: RecentReadings | None = None,
+        domains: Collection[str] = FIELD_DOMAINS,
     ) -> None:
+        self._domains = frozenset(domains)
         self._owned = owned
         self._watched = watched
         self._receipted = receipted
@@ -92,6 +97,10 @@ class TelemetryLane:
     def counts(self) -> dict[str, int | str]:
         """What the lane has done since it started, and what keeps it from the store, for `iotcore doctor`."""
         return {**self._counts, "store_trouble": self._drain.trouble}
+
+    def wake(self) -> None:
+        """Somebody else has committed to the spool: the store wants it too."""
+        self._drain.wake()
 
     async def run(self) -> None:
         """Serve until cancelled; begins with what the spool and the page remember."""
@@ -212,23 +221,24 @@ class TelemetryLane:
             return
         devices = self._directory().devices
         for reading in turn.readings:
-            self._panel.judge(reading)
+            if devices[reading.device].domain in self._domains:
+                self._panel.judge(reading)
         for refusal in turn.refusals:
             if refusal.device in devices:
                 self._panel.refused(refusal)
 
     def _note_presence(self, presence: Presence, arrival: Arrival, directory: Directory, *, ours: bool) -> None:
         """A will or a birth; a gateway that is gone takes its children with it."""
-        self._panel.presence(presence, arrival.received_ms, retained=arrival.retained)
+        domain, online = directory.devices[presence.device].domain, presence.message.state == "online"
+        if not ours or domain in self._domains:
+            self._panel.presence(presence, arrival.received_ms, retained=arrival.retained)
         if not ours:
             return
-        if presence.message.state == "online":
-            self._panel.online(presence.device)
-            return
-        self._panel.offline(presence.device)
-        if directory.devices[presence.device].domain == "gateway":
+        if domain in self._domains:
+            (self._panel.online if online else self._panel.offline)(presence.device)
+        if domain == "gateway" and not online:
             for binding in directory.devices.values():
-                if binding.publisher == presence.device and binding.domain != "fire":
+                if binding.publisher == presence.device and binding.domain in self._domains:
                     self._panel.offline(binding.device)
 
     def _tell_senders(self, turn: _Turn) -> None:
@@ -236,7 +246,7 @@ class TelemetryLane:
         devices = self._directory().devices
         for (device, boot), track in turn.stage.changed.items():
             binding = devices.get(device)
-            if binding is None:
+            if binding is None or binding.domain not in self._domains:
                 continue
             self._receipts.owe(binding, boot, track.up_to)
             if binding.state == "provisioned" and device not in self._activated:
