@@ -98,11 +98,11 @@ async def test_every_process_serves_metrics_by_documented_names_and_none_names_a
                     name = sample.name if sample.name in documented else sample.name.rpartition("_")[0]
                     assert set(sample.labels) - {"le"} == documented[name], sample
                 assert "sd-1" not in sample.labels.values(), sample
-                scraped[f"{process} {sample.name} {' '.join(sample.labels.values())}"] = sample.value
+                scraped[f"{process} {sample.name} {' '.join(value for _, value in sorted(sample.labels.items()))}"] = sample.value
     assert scraped["fire iotcore_lane_readings_stored_total fire"] == 1.0
     assert (
         scraped["fire iotcore_mqtt_connected fire fire"]
-        == scraped["telemetry iotcore_mqtt_connections_total telemetry field"]
+        == scraped["telemetry iotcore_mqtt_connections_total field telemetry"]
         == 1.0
     )
     for process in ("fire", "telemetry", "modbus", "web", "keeper", "broker-fire"):
