@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_created_metrics
+import prometheus_client
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector, CollectorRegistry
 
-disable_created_metrics()  # a second series for each counter, which only says when the process started
+# they would be a second series for each counter, which only says when the process started
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 QUICK_S = (0.001, 0.002, 0.004, 0.008, 0.016, 0.04, 0.1, 0.25, 1.0, 10.0)
 SLOW_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 600.0, 3_600.0, 21_600.0, 86_400.0)  # a store may be down for days
@@ -62,11 +64,15 @@ commit_failures = Counter("iotcore_lane_commit_failures_total", "Commits that th
 take_to_commit = Histogram(
     "iotcore_lane_take_to_commit_seconds", "From taking a batch to its commit on disk", ["lane"], buckets=QUICK_S
 )
+receipts = Counter("iotcore_lane_receipts_total", "Receipts: sent, merged into a later one, or failed", ["outcome"])
 inbox_waiting = Asked("iotcore_lane_inbox_waiting", "Messages taken off a broker that no lane has looked at", ["lane", "broker"])
 inbox_oldest = Asked("iotcore_lane_inbox_oldest_seconds", "How long the oldest of them has waited", ["lane", "broker"])
 
 connected = Asked("iotcore_mqtt_connected", "1 while connected to the broker with all subscriptions", ["lane", "broker"])
 connections = Asked("iotcore_mqtt_connections_total", "Connections made: more than one means reconnects", ["lane", "broker"])
+ingest_reconnects = Counter(
+    "iotcore_mqtt_reconnects_total", "Connections to a broker that were lost and made anew", ["client", "reason"]
+)
 
 incidents_opened = Counter("iotcore_fire_incidents_opened_total", "Incidents opened")
 alarm_latency = Histogram(
@@ -77,7 +83,12 @@ dispatch_attempts = Counter("iotcore_dispatch_attempts_total", "Sends to receive
 spool_rows = Gauge("iotcore_spool_batches", "Batches in the spool that the store has not taken")
 spool_bytes = Gauge("iotcore_spool_bytes", "Bytes in the spool that the store has not taken")
 spool_oldest = Gauge("iotcore_spool_oldest_unwritten_seconds", "Age of the oldest reading that the store has not taken; 0: none")
-spool_evicted = Counter("iotcore_spool_evicted_total", "Readings dropped because the spool was full or too old")
+spool_evicted = Counter("iotcore_spool_evicted_total", "Readings dropped because the spool was full, or they too old", ["reason"])
+store_writes = Counter("iotcore_store_writes_total", "Writes that the store has taken")
+commit_to_store = Histogram(
+    "iotcore_store_commit_to_stored_seconds", "From the commit of a batch in the spool to the store's yes", buckets=SLOW_S
+)
+store_pause = Gauge("iotcore_store_pause_seconds", "How long the store is left alone: its Retry-After, or a pause of ours")
 store_written = Counter("iotcore_store_lines_written_total", "Lines that the store has taken")
 store_rejected = Counter("iotcore_store_lines_rejected_total", "Lines that the store refused for good")
 store_failures = Counter("iotcore_store_failures_total", "Writes that failed and are tried again", ["reason"])

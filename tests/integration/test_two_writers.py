@@ -28,9 +28,10 @@ async def write(path: Path, device: str, waits: list[float]) -> None:
                 Reading(device, "b", seq, "reading", float(seq), float(seq), tuple(Value(f"p{n}", 1.0) for n in range(4)))
                 for seq in range(batch * LINES + 1, (batch + 1) * LINES + 1)
             ]
-            panel.reading(readings[-1])
+            panel.readings(readings[-1:])
             started_s = time.monotonic()
-            assert await store.write([store.record(reading, binding) for reading in readings]) == Written()
+            body = b"\n".join(store.record(reading, binding) for reading in readings)
+            assert await store.write(body, LINES) == Written()
             assert await panel.write(), "what the page shows was refused"
             waits.append(time.monotonic() - started_s)
 
