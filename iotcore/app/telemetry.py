@@ -19,10 +19,13 @@ from iotcore.process.workers import Worker, given_up, workers
 from iotcore.provision.acl import UP, BrokerName
 from iotcore.registry.directory import Directory
 from iotcore.settings import Settings
+from iotcore.telemetry.coverage import Files, watch_coverage
 from iotcore.telemetry.embedded import TelemetryFile
+from iotcore.telemetry.feed import CURSOR, follow_incidents
 from iotcore.telemetry.handover import known_elsewhere, more
 from iotcore.telemetry.lane import TelemetryLane
 from iotcore.telemetry.panel import Panel
+from iotcore.telemetry.point import PlatformSeries
 from iotcore.telemetry.spool import Spool
 from iotcore.telemetry.stores import TELEMETRY_DB, open_store
 from iotcore.telemetry.strays import Strays
@@ -39,9 +42,7 @@ async def run(settings: Settings, number: int = 1) -> None:
     """
     found = [worker for worker in workers(settings) if worker.number == number]
     if not found:
-        raise StartError(
-            f"There is no telemetry worker {number}", f"The settings have {len(settings.telemetry)} ([[telemetry]])."
-        )
+        raise StartError(f"There is no telemetry worker {number}", "The settings say how many there are ([[telemetry]]).")
     worker, clock = found[0], SystemClock()
     async with AsyncExitStack() as stack:
         registry, follower = await stack.enter_async_context(opened(settings, clock))
@@ -55,18 +56,19 @@ async def run(settings: Settings, number: int = 1) -> None:
         brokers = _brokers(settings, worker, clock)
         for ingest in brokers.values():
             await stack.enter_async_context(ingest)
-        panel = Panel(file, clock)
+        panel, journal = Panel(file, clock), settings.folder / "journal.db"
+        directory = lambda: follower.directory  # noqa: E731 - always the latest
         lane = TelemetryLane(
             owned=brokers["field"],
             watched=brokers.get("fire"),
             decode=decode,
-            directory=lambda: follower.directory,
+            directory=directory,
             spool=spool,
             store=store,
             panel=panel,
             clock=clock,
             first_seen=lambda device: activate(registry, device),
-            receipted=RecentReadings(settings.folder / "journal.db", clock) if worker.owns_fire else None,
+            receipted=RecentReadings(journal, clock) if worker.owns_fire else None,
             domains=worker.domains - {FIRE_DOMAIN},
         )
 
@@ -78,14 +80,13 @@ async def run(settings: Settings, number: int = 1) -> None:
             group.create_task(follower.run())
             if "stray" in brokers:
                 strays = Strays(
-                    broker=brokers["stray"],
-                    decode=decode,
-                    directory=lambda: follower.directory,
-                    spool=spool,
-                    panel=panel,
-                    clock=clock,
+                    broker=brokers["stray"], decode=decode, directory=directory, spool=spool, panel=panel, clock=clock
                 )
                 group.create_task(strays.run())
+            if worker.owns_fire:
+                series = PlatformSeries(spool, store.format, lane.wake, settings.cell)
+                group.create_task(follow_incidents(journal, series))
+                group.create_task(watch_coverage(directory, Files(file.path, journal), series, clock))
             group.create_task(_measure(spool, clock))
             group.create_task(alive(settings, worker.name, clock, state))
 
@@ -113,6 +114,7 @@ def _brokers(settings: Settings, worker: Worker, clock: Clock) -> dict[str, Inge
 async def _take_over(worker: Worker, spool: Spool, settings: Settings, directory: Directory) -> None:
     """What other workers have stored of devices that are ours now."""
     own = {device for device, binding in directory.devices.items() if binding.domain in worker.domains}
+    own |= {CURSOR} if worker.owns_fire else set()
     others = await asyncio.to_thread(known_elsewhere, worker.spool(settings.folder), own)
     rows = more(await spool.progress(), others)
     if rows:

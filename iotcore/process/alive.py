@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from iotcore import metrics
 from iotcore.clock import Clock
-from iotcore.process.metrics_http import MetricsListener
+from iotcore.process.metrics_http import TRY_AGAIN_S, MetricsListener
 from iotcore.process.serve import beat
 from iotcore.settings import Settings
 
@@ -31,9 +31,11 @@ class Observed(Protocol):
         """How long the oldest of them has waited; 0 when there is none."""
 
 
-async def alive(settings: Settings, name: str, clock: Clock, state: Callable[[], dict[str, Any]]) -> None:
+async def alive(
+    settings: Settings, name: str, clock: Clock, state: Callable[[], dict[str, Any]], *, try_again_s: float = TRY_AGAIN_S
+) -> None:
     """Beat and serve metrics until cancelled; `state` is what the process says of itself."""
-    listener = MetricsListener(settings.metrics, name)
+    listener = MetricsListener(settings.metrics, name, try_again_s=try_again_s)
     async with asyncio.TaskGroup() as group:
         group.create_task(listener.run())
         group.create_task(beat(settings.folder, name, clock, lambda: {**state(), **listener.state()}))

@@ -39,12 +39,13 @@ log = logging.getLogger(__name__)
 class MetricsListener:
     """`run` until cancelled. `said` is where it serves, or what keeps it from it; "" when there is nothing to serve."""
 
-    def __init__(self, settings: Metrics, process: str) -> None:
+    def __init__(self, settings: Metrics, process: str, *, try_again_s: float = TRY_AGAIN_S) -> None:
         self.said = ""
         self.trouble = False
         self._host = settings.host
         self._port = settings.port + OFFSETS[process] if settings.port else 0
         self._open = 0
+        self._try_again_s = try_again_s
         metrics.process_started.labels(process).set(time.time())
 
     def state(self) -> dict[str, str | bool]:
@@ -66,7 +67,7 @@ class MetricsListener:
                 if not self.trouble:
                     log.warning("no metrics: %s:%d cannot be used (%s); trying again", self._host, self._port, error)
                 self.said, self.trouble = f"{self._host}:{self._port} cannot be used", True
-                await asyncio.sleep(TRY_AGAIN_S)
+                await asyncio.sleep(self._try_again_s)
                 continue
             self.said, self.trouble = f"{self._host}:{self._port}", False
             async with server:

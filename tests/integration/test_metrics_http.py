@@ -9,11 +9,8 @@ import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest
-
 from iotcore.clock import SystemClock
 from iotcore.commands import doctor
-from iotcore.process import metrics_http
 from iotcore.process.alive import alive
 from iotcore.process.metrics_http import MetricsListener
 from iotcore.settings import Metrics, Settings
@@ -60,9 +57,8 @@ async def test_port_0_means_none() -> None:
 
 
 async def test_a_port_that_is_taken_costs_the_metrics_and_not_the_process_and_the_doctor_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(metrics_http, "TRY_AGAIN_S", 0.05)
     (tmp_path / "run").mkdir()
     clock = SystemClock()
     with socket.socket() as taken:
@@ -70,7 +66,7 @@ async def test_a_port_that_is_taken_costs_the_metrics_and_not_the_process_and_th
         taken.listen()
         port = taken.getsockname()[1]
         settings = Settings(data=str(tmp_path), metrics=Metrics(port=port))
-        task = asyncio.create_task(alive(settings, "fire", clock, lambda: {"connected": True}))
+        task = asyncio.create_task(alive(settings, "fire", clock, lambda: {"connected": True}, try_again_s=0.05))
         path = tmp_path / "run" / "fire.json"
         await until(lambda: path.exists() and json.loads(path.read_bytes()).get("metrics_trouble") is True)
         found = await doctor._process_check(settings, "fire", clock)()
