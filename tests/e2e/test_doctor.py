@@ -17,8 +17,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from iotcore import metrics_page
 from iotcore.process.metrics_http import OFFSETS
-from iotcore.process.workers import parts
-from iotcore.settings import Settings
 from simulators.arc_receiver import ArcReceiver
 from simulators.cad_receiver import CadReceiver
 from tests.support.influx import Influxd
@@ -30,7 +28,8 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)
 
 EVERYTHING = {
     "data folder", "clock", "certificates", "registry", "journal", "store", "fire broker", "field broker", "process fire",
-    "process telemetry", "process modbus", "process web", "process keeper", "receiver arc", "receiver cad",
+    "process telemetry-1", "process telemetry-2", "process modbus", "process web", "process keeper",
+    "receiver arc", "receiver cad",
 }  # fmt: skip
 
 
@@ -70,7 +69,8 @@ async def clinic(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clin
         arc = await stack.enter_async_context(ArcReceiver(key=ARC_KEY))
         cad = await stack.enter_async_context(CadReceiver(SECRET))
         platform = Platform(folder, arc_port=arc.port, cad_url=cad.url, store={"kind": "influx1", "url": influx.url})
-        platform.configure(metrics={"port": free_ports_in_a_row(10)})
+        split = [{"domains": ["fire", "air", "gateway"]}, {"domains": ["water", "traffic"]}]
+        platform.configure(metrics={"port": free_ports_in_a_row(10)}, telemetry=split)
         platform.import_city(town(1))
         stack.push_async_callback(platform.stop)
         await platform.start()
@@ -90,7 +90,7 @@ async def test_every_process_serves_metrics_by_documented_names_and_none_names_a
         await platform.until(lambda: detector.held == 0, 10.0, "the reading is receipted")
     documented = {row.name: set(row.labels) for row in metrics_page.rows()}
     base, scraped = platform.settings["metrics"]["port"], dict[str, float]()
-    for process in (*parts(Settings(data="")), "broker-fire", "broker-field"):
+    for process in (*platform.parts, "broker-fire", "broker-field"):
         text = await asyncio.to_thread(scrape, base + OFFSETS[process])
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
@@ -100,12 +100,10 @@ async def test_every_process_serves_metrics_by_documented_names_and_none_names_a
                 assert "sd-1" not in sample.labels.values(), sample
                 scraped[f"{process} {sample.name} {' '.join(value for _, value in sorted(sample.labels.items()))}"] = sample.value
     assert scraped["fire iotcore_lane_readings_stored_total fire"] == 1.0
-    assert (
-        scraped["fire iotcore_mqtt_connected fire fire"]
-        == scraped["telemetry iotcore_mqtt_connections_total field telemetry"]
-        == 1.0
-    )
-    for process in ("fire", "telemetry", "modbus", "web", "keeper", "broker-fire"):
+    assert scraped["fire iotcore_mqtt_connected fire fire"] == 1.0
+    assert scraped["telemetry-2 iotcore_mqtt_connections_total field telemetry"] == 1.0
+    assert scraped["telemetry-1 iotcore_mqtt_connected stray telemetry"] == 1.0
+    for process in ("fire", "telemetry-1", "telemetry-2", "modbus", "web", "keeper", "broker-fire"):
         assert scraped[f"{process} process_resident_memory_bytes "] > 1e6
         assert scraped[f"{process} iotcore_process_loop_lag_seconds_count "] > 0
         assert scraped[f"{process} iotcore_process_started_seconds {process}"] > 0
