@@ -51,6 +51,7 @@ class Terms:
     endpoint: Endpoint
     client_id: str
     filters: tuple[str, ...]
+    given_up: tuple[str, ...]
     tls: bool
     session_expiry_s: int
     keepalive_s: int
@@ -210,7 +211,7 @@ class Connection:
             self._subscribed(packets.suback(chunk, packet, five=self._five)[1])
         elif kind == packets.DISCONNECT:
             self._stream.end(LinkLost("disconnected", f"by the broker: {packets.goodbye(chunk, packet)[1]}"))
-        elif kind != packets.PINGRESP:
+        elif kind not in {packets.PINGRESP, packets.UNSUBACK}:
             raise ProtocolError(f"a broker does not send {packet.head:#04x}")
 
     def _subscribed(self, codes: bytes) -> None:
@@ -223,6 +224,8 @@ class Connection:
             raise ProtocolError(f"SUBACK with {len(codes)} codes for {wanted} filters")
         self._beats = len(codes) > wanted and codes[wanted] < packets.FAILURE_CODES
         self._note_up()
+        if self._terms.given_up:  # only now: what two filters match may come twice, but never falls between them
+            self._stream.write(packets.unsubscribe(SUBSCRIBE_MID, self._terms.given_up, five=self._five))
 
     def _published(self, mid: int, code: int) -> None:
         """The broker's answer to a publication."""

@@ -18,8 +18,8 @@ from iotcore.dispatch.sia_dc09 import Dc09Channel
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
 from iotcore.process import home
+from iotcore.process.alive import alive, watch
 from iotcore.process.follow import Follower, follow_intents
-from iotcore.process.serve import beat
 from iotcore.provision.acl import BrokerName
 from iotcore.registry.records import Intent
 from iotcore.settings import Dc09Receiver, Settings
@@ -63,6 +63,7 @@ async def run(settings: Settings) -> None:
             opened=lambda committed: dispatcher.send_now(committed.leased),
             first_seen=lambda device: activate(registry, device),
         )
+        watch(ingest, "fire", "fire")
         lane.warm()
         intents = _Intents(follower, engine, journal, dispatcher)
         async with asyncio.TaskGroup() as group:
@@ -70,7 +71,7 @@ async def run(settings: Settings) -> None:
             group.create_task(dispatcher.run())
             group.create_task(follower.run())
             group.create_task(follow_intents(registry, journal.cursor(INTENT_CURSOR), intents))
-            group.create_task(beat(settings.folder, "fire", clock, lambda: {"connected": ingest.connected, **lane.counts()}))
+            group.create_task(alive(settings, "fire", clock, lambda: {"connected": ingest.connected, **lane.counts()}))
 
 
 class _Intents:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 
+from iotcore import metrics
 from iotcore.app.common import opened
 from iotcore.clock import Clock, SystemClock
 from iotcore.keeper import Keeper, overdue_notices
 from iotcore.process import home
-from iotcore.process.serve import beat
+from iotcore.process.alive import alive
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker import refresh_crl
 from iotcore.settings import Settings
@@ -24,6 +25,7 @@ async def run(settings: Settings) -> None:
         overdue=lambda: overdue_notices(settings.folder / "journal.db", clock),
         clock=clock,
     )
+    metrics.keeper_overdue.ask(lambda: float(len(keeper.state()["overdue"])))
     async with AsyncExitStack() as stack:
         follower, rollups = None, None
         if settings.store.kind != "embedded":  # telemetry.db is rolled up by the process that writes it
@@ -32,7 +34,7 @@ async def run(settings: Settings) -> None:
         group = await stack.enter_async_context(asyncio.TaskGroup())
         group.create_task(keeper.run())
         state = lambda: {**keeper.state(), **(rollups.state() if rollups else {})}  # noqa: E731 - read at each beat
-        group.create_task(beat(settings.folder, "keeper", clock, state))
+        group.create_task(alive(settings, "keeper", clock, state))
         if follower is not None and rollups is not None:
             group.create_task(follower.run())
             group.create_task(rollups.run())

@@ -19,6 +19,7 @@ from iotcore.process import home
 from iotcore.registry.records import IntentKind
 from iotcore.registry.store import Registry, open_registry
 from iotcore.settings import Settings
+from iotcore.telemetry.handover import PATTERN as SPOOLS
 
 BY = "iotcore"  # who stands in the audit when the command line acts
 
@@ -88,8 +89,8 @@ def incidents(settings: Settings) -> list[dict[str, object]]:
 def quarantine(settings: Settings, limit: int) -> list[dict[str, object]]:
     """The newest refused messages of both lanes, a row each; payloads are shown as far as they are text."""
     rows: list[dict[str, object]] = []
-    for lane, name in (("fire", "journal.db"), ("telemetry", "spool-1.db")):
-        path = settings.folder / name
+    spools = [("telemetry", path) for path in sorted(settings.folder.glob(SPOOLS))]
+    for lane, path in (("fire", settings.folder / "journal.db"), *spools):
         if not path.exists():
             continue
         with closing(connect_readonly(path)) as connection:
