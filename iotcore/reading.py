@@ -52,6 +52,7 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     claimed_ms: int | None = None
     clock_fault: str = ""
     firmware: str = ""
+    proven: bool = True  # False: its sender has shown a password, not a certificate
 
     @property
     def identity(self) -> tuple[str, str, int]:

@@ -6,7 +6,7 @@ import asyncio
 import os
 from contextlib import AsyncExitStack, closing
 
-from drivers.mqtt.canonical import decode
+from drivers.mqtt.decode import Decoder
 from drivers.mqtt.ingest import Ingest
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
@@ -55,7 +55,7 @@ async def run(settings: Settings) -> None:
         await stack.enter_async_context(ingest)
         lane = FireLane(
             broker=ingest,
-            decode=decode,
+            decode=Decoder(),
             directory=lambda: follower.directory,
             engine=engine,
             journal=journal,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from drivers.mqtt.canonical import decode
+from drivers.mqtt.decode import Decoder
 from drivers.mqtt.ingest import Ingest
 from iotcore.app.common import EVERYTHING, activate, opened, version_of
 from iotcore.clock import SystemClock
@@ -51,7 +51,7 @@ async def run(settings: Settings) -> None:
         lane = TelemetryLane(
             owned=field,
             watched=fire,
-            decode=decode,
+            decode=Decoder(),
             directory=lambda: follower.directory,
             spool=spool,
             store=store,

@@ -3,6 +3,9 @@
 A receipt says "all up to N". N may only grow over a hole when nobody will fill it: senders re-send what was not receipted
 every 30 s, oldest first, so a hole older than three such rounds, in a boot that keeps talking, is lost and is counted.
 
+A sender that numbers nothing has boots of ours, which begin with "@": no boot of the contract does, and nothing is receipted for
+them. `BY_TIME` holds readings whose number is made of their own time: they come in any order, and what lies between is no gap.
+
 Pure: tracks are immutable; a batch works on a `Stage` that is applied after its commit, or forgotten when the commit failed.
 """
 
@@ -15,6 +18,10 @@ from typing import NamedTuple
 GAP_WAIT_S = 90.0  # three re-send rounds of 30 s (wire contract, Payloads)
 MAX_ABOVE = 10_000  # readings held above a hole; more than this and the hole is given up
 MAX_BOOTS = 8  # boots remembered for a device; an older one is no longer re-sent by anybody
+
+OURS = "@"
+BY_TIME = "@time"
+KEPT_BY_TIME = 64  # of a device's readings by time: a broker sends again what it had no answer for, the newest
 
 Key = tuple[str, str]  # device, boot
 
@@ -88,11 +95,13 @@ class Stage:
 
     def add(self, device: str, boot: str, seq: int) -> None:
         """Count a reading as part of this batch."""
-        self.changed[device, boot] = _with(self._current(device, boot), seq, self._now_s)
+        before = self._current(device, boot)
+        self.changed[device, boot] = _beside(before, seq) if boot == BY_TIME else _with(before, seq, self._now_s)
 
     def touch(self, device: str, boot: str) -> None:
         """A duplicate came: its sender has not seen the receipt, so make this batch receipt it again."""
-        self.changed.setdefault((device, boot), _settled(self._current(device, boot), self._now_s))
+        before = self._current(device, boot)
+        self.changed.setdefault((device, boot), before if boot == BY_TIME else _settled(before, self._now_s))
 
     def rows(self) -> list[Row]:
         """The changed tracks as rows to upsert in the batch's own transaction."""
@@ -107,6 +116,11 @@ class Stage:
 
 def _has(track: Track, seq: int) -> bool:
     return seq <= track.up_to or seq in track.above
+
+
+def _beside(track: Track, seq: int) -> Track:
+    """`track` after storing a reading by time; the oldest is forgotten."""
+    return track._replace(above=frozenset(sorted(track.above | {seq})[-KEPT_BY_TIME:]))
 
 
 def _with(track: Track, seq: int, now_s: float) -> Track:

@@ -1,6 +1,7 @@
 """Line protocol: one reading becomes one line of bytes, ready to be sent as it is.
 
-One measurement for each device class; tags `device`, `model`, `premises`; fields:
+One measurement for each device class; tags `device`, `model`, `premises`, and `identity=unproven` where the sender has only a
+password; fields:
 
     <point>        float (bool as 0 or 1) or text; only where the value can be trusted (good or uncertain)
     <point>_bad    float: the number a device sent although it is bad, kept apart so that no mean ever includes it
@@ -56,7 +57,9 @@ def line(reading: Reading, binding: Binding) -> bytes:
     fields.append(f"quality={worst}i")
     if reading.test:
         fields.append("test=1.0")
-    start = _series(binding.spec.device_class, reading.device, binding.spec.model, binding.premises)
+    start = _series(
+        binding.spec.device_class, reading.device, binding.spec.model, binding.premises, "" if reading.proven else "unproven"
+    )
     return f"{start}{','.join(fields)} {timestamp_ns(reading)}".encode(errors="replace")  # a lone surrogate is no UTF-8
 
 
@@ -82,9 +85,10 @@ def _field(value: Value, *, is_text: bool) -> str:
 
 
 @lru_cache(maxsize=PREFIX_CACHE)
-def _series(measurement: str, device: str, model: str, premises: str) -> str:
+def _series(measurement: str, device: str, model: str, premises: str, identity: str) -> str:
     """Measurement and tags, ending in the blank before the fields. An empty tag is left out: line protocol has none."""
-    tags = "".join(f",{key}={_tag(text)}" for key, text in (("device", device), ("model", model), ("premises", premises)) if text)
+    named = (("device", device), ("identity", identity), ("model", model), ("premises", premises))
+    tags = "".join(f",{key}={_tag(text)}" for key, text in named if text)
     return f"{measurement.translate(_MEASUREMENT)}{tags} "
 
 

@@ -1,0 +1,130 @@
+"""ThingsBoard's gateway API: one publisher speaks for many devices, which it names in its payloads.
+
+    v1/gateway/telemetry     {"Device A": [{"ts": 1483228800000, "values": {"temperature": 42}}], "Device B": …}
+    v1/gateway/attributes    {"Device A": {"battery": 87}, …}
+    v1/gateway/connect       {"device": "Device A"}                        and v1/gateway/disconnect
+    v1/devices/me/telemetry  the gateway's own: {"a": 1} | [{"a": 1}, …] | {"ts": …, "values": {…}} | [{"ts": …, "values": {…}}, …]
+
+What stands for one device has any of the four forms of the last line; a telemetry message tells some points, never all of them.
+Source: https://thingsboard.io/docs/reference/gateway-mqtt-api/ and https://thingsboard.io/docs/reference/mqtt-api/. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+from drivers.mqtt.vendor_index import Index
+from iotcore.errors import Refused
+from iotcore.registry import vendors
+from iotcore.registry.directory import Binding
+from iotcore.specs import payload
+from iotcore.wire import topics
+from iotcore.wire.arrival import Arrival, Presence
+from iotcore.wire.messages import StatusMessage
+
+TOPICS = frozenset(vendors.THINGSBOARD)
+OWN = frozenset({vendors.TB_OWN_TELEMETRY, vendors.TB_OWN_ATTRIBUTES})
+
+
+class Told(NamedTuple):
+    """One entry of one device; `content` is that entry alone."""
+
+    binding: Binding
+    told: payload.Payload
+    content: bytes
+
+
+class Unfit(NamedTuple):
+    """What of a payload is refused; `device` is "" where it cannot be told."""
+
+    refused: Refused
+    device: str
+    content: bytes
+
+
+class Parsed(NamedTuple):
+    """What one message holds."""
+
+    told: tuple[Told, ...] = ()
+    unfit: tuple[Unfit, ...] = ()
+    presence: Presence | None = None
+
+
+def parse(arrival: Arrival, index: Index) -> Parsed:
+    """The entries of one message, each with its device.
+
+    Raises:
+        Refused: nothing of it can be used: `not_json`, `schema`, `batch_too_long`, or as `Index` says whose it is.
+    """
+    document = payload.document(arrival.payload)
+    if arrival.topic in OWN:
+        return _gathered([(index.gateway(), entry) for entry in _entries(document)], [])
+    if not isinstance(document, dict):
+        raise Refused("schema", f"expected an object by device, got {type(document).__name__}")
+    if arrival.topic in (vendors.TB_CONNECT, vendors.TB_DISCONNECT):
+        return Parsed(presence=_presence(document, index, online=arrival.topic == vendors.TB_CONNECT))
+    found: list[tuple[Binding, Any]] = []
+    unfit: list[Unfit] = []
+    for name, said in document.items():
+        device = ""
+        try:
+            binding = index.child(name)
+            device = binding.device
+            found += [(binding, entry) for entry in _entries(said)]
+        except Refused as refused:
+            unfit.append(Unfit(refused, device, msgspec.json.encode({name: said})))
+        if len(found) + len(unfit) > topics.MAX_BATCH:
+            raise Refused("batch_too_long", f"more than {topics.MAX_BATCH} entries")
+    return _gathered(found, unfit)
+
+
+def _presence(document: dict[str, Any], index: Index, *, online: bool) -> Presence:
+    name = document.get("device")
+    if not isinstance(name, str):
+        raise Refused("schema", 'expected {"device": NAME}')
+    binding = index.child(name)
+    return Presence(binding.device, binding.publisher, StatusMessage(state="online" if online else "offline"))
+
+
+def _entries(said: Any) -> Iterator[dict[str, Any]]:
+    """The entries of one device.
+
+    Raises:
+        Refused: `schema`.
+    """
+    for entry in said if isinstance(said, list) else [said]:
+        if not isinstance(entry, dict):
+            raise Refused("schema", f"expected an object of values, got {type(entry).__name__}")
+        yield entry
+
+
+def _gathered(found: list[tuple[Binding, Any]], unfit: list[Unfit]) -> Parsed:
+    told = []
+    for binding, entry in found:
+        content = msgspec.json.encode(entry)
+        try:
+            one = _told(binding, entry)
+        except Refused as refused:
+            unfit.append(Unfit(refused, binding.device, content))
+            continue
+        if one.values:  # keys that no point has: attributes of the other platform's own
+            told.append(Told(binding, one, content))
+    return Parsed(tuple(told), tuple(unfit))
+
+
+def _told(binding: Binding, entry: dict[str, Any]) -> payload.Payload:
+    """The points that an entry has; those that it leaves out are not bad, they are not told now.
+
+    Raises:
+        Refused: `schema`.
+    """
+    values, ts = entry, None
+    if isinstance(entry.get("values"), dict) and "ts" in entry:
+        values, ts = entry["values"], entry["ts"]
+        if type(ts) is not int:
+            raise Refused("schema", f"ts is {type(ts).__name__}, not whole milliseconds")
+    whole = payload.told(binding.spec, values, ts)
+    return payload.Payload(tuple(v for v in whole.values if v.why != "missing"), whole.ts, whole.test, whole.firmware)

@@ -1,0 +1,58 @@
+"""Vendors' MQTT devices in the directory: what each one's side publishes, and what our lanes must hear for it.
+
+A device whose spec has `mqtt` speaks its maker's own words. Its name on the vendor's side is its `connection`, or else its id. Its
+publisher (itself, or the gateway it stands behind) is who logs in. Fire devices are heard on the fire broker, all others on the
+field broker. Pure.
+"""
+
+from __future__ import annotations
+
+from iotcore.registry.directory import Binding, Directory
+from iotcore.specs.model import DeviceSpec
+
+DEVICE = "{device}"
+
+# https://thingsboard.io/docs/reference/gateway-mqtt-api/ and …/mqtt-api/: what a gateway publishes.
+TB_TELEMETRY = "v1/gateway/telemetry"
+TB_ATTRIBUTES = "v1/gateway/attributes"
+TB_CONNECT = "v1/gateway/connect"
+TB_DISCONNECT = "v1/gateway/disconnect"
+TB_OWN_TELEMETRY = "v1/devices/me/telemetry"
+TB_OWN_ATTRIBUTES = "v1/devices/me/attributes"
+THINGSBOARD = (TB_TELEMETRY, TB_ATTRIBUTES, TB_CONNECT, TB_DISCONNECT, TB_OWN_TELEMETRY, TB_OWN_ATTRIBUTES)
+
+
+def is_vendor(binding: Binding) -> bool:
+    """Whether it speaks its maker's own words."""
+    return binding.spec.mqtt is not None
+
+
+def name_of(binding: Binding) -> str:
+    """What the vendor's side calls the device."""
+    return binding.connection or binding.device
+
+
+def topics_of(binding: Binding) -> tuple[str, ...]:
+    """The topics, or filters where its spec has `+`, that its side publishes on for it."""
+    return tuple(topic.replace(DEVICE, name_of(binding)) for topic in _patterns(binding.spec))
+
+
+def filters(directory: Directory, *, fire: bool) -> tuple[str, ...]:
+    """What a lane subscribes to for the vendors' devices of one broker, sorted: a filter for each kind of topic.
+
+    Suspended and retired devices count too: what they say is to be refused and shown, not lost unseen.
+    """
+    heard = {
+        pattern.replace(DEVICE, "+")
+        for binding in directory.devices.values()
+        if is_vendor(binding) and (binding.domain == "fire") == fire
+        for pattern in _patterns(binding.spec)
+    }
+    return tuple(sorted(heard))
+
+
+def _patterns(spec: DeviceSpec) -> tuple[str, ...]:
+    source = spec.mqtt
+    if source is None:
+        return ()
+    return THINGSBOARD if source.format == "thingsboard" else (source.topic,)
