@@ -46,9 +46,9 @@ class Terms:
 
 
 class Connection:
-    """Delivers into `inbox`; `up` once its subscriptions stand, until it ends."""
+    """Delivers into `inbox`; `up` once its subscriptions stand, until it ends. `more` are filters besides those of the terms."""
 
-    def __init__(self, terms: Terms, inbox: Inbox, clock: Clock, on_up: Callable[[], None]) -> None:
+    def __init__(self, terms: Terms, inbox: Inbox, clock: Clock, on_up: Callable[[], None], more: Sequence[str] = ()) -> None:
         self.up = False
         self._on_up = on_up
         self._terms = terms
@@ -71,6 +71,8 @@ class Connection:
         self._arrived = 0
         self._acks: deque[Message] = deque()
         self._ack_due = asyncio.Event()
+        self._more = tuple(more)
+        self._more_changed = asyncio.Event()
 
     async def run(self) -> None:
         """Connect and serve; it ends only by an error or by cancellation.
@@ -127,11 +129,25 @@ class Connection:
                 await self._client.ack(self._acks[0])
             self._acks.popleft()
 
+    def subscribe(self, more: Sequence[str]) -> None:
+        """Hear `more` in place of the last ones; the difference is subscribed and unsubscribed."""
+        self._more = tuple(more)
+        self._more_changed.set()
+
     async def _subscribe(self) -> None:
         """Subscribe on every connection: the broker may have lost the session, or it may hold an older set of filters."""
         options = SubscribeOptions(qos=QoS.AT_LEAST_ONCE, retain_handling=RETAIN_IF_NEW if self._five else 0)
-        await self._client.subscribe([(topic, options) for topic in self._terms.filters], timeout=SUBSCRIBE_TIMEOUT_S)
-        self._note_up()
+        stand: set[str] = set()
+        while True:
+            self._more_changed.clear()
+            wanted = {*self._terms.filters, *self._more}
+            if new := sorted(wanted - stand):
+                await self._client.subscribe([(topic, options) for topic in new], timeout=SUBSCRIBE_TIMEOUT_S)
+            self._note_up()
+            if old := sorted(stand - wanted):
+                await self._client.unsubscribe(old, timeout=SUBSCRIBE_TIMEOUT_S)
+            stand = wanted
+            await self._more_changed.wait()
 
     def _note_up(self) -> None:
         if not self.up:

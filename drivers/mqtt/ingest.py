@@ -65,6 +65,7 @@ class Ingest:
         self._retry_most_s = retry_most_s
         self._inbox = Inbox(queue_limit, INBOX_BYTES)
         self._connection: Connection | None = None
+        self._more: tuple[str, ...] = ()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
 
@@ -89,6 +90,14 @@ class Ingest:
     def waiting(self) -> int:
         """Arrivals that no lane has taken yet."""
         return len(self._inbox)
+
+    def subscribe(self, filters: Sequence[str]) -> None:
+        """Hear these too from now on, besides the filters it was made with, in place of those of the last call."""
+        more = tuple(filters)
+        if more != self._more:
+            self._more = more
+            if self._connection is not None:
+                self._connection.subscribe(more)
 
     async def take(self, limit: int) -> list[Arrival]:
         """Wait for at least one arrival; up to `limit` of those that are there, in the broker's order."""
@@ -127,7 +136,7 @@ class Ingest:
     async def _keep_connected(self) -> None:
         attempt = 0
         while not self._closing:
-            connection = self._connection = Connection(self._terms, self._inbox, self._clock, self._on_up)
+            connection = self._connection = Connection(self._terms, self._inbox, self._clock, self._on_up, self._more)
             started_s = self._clock.monotonic_s()
             try:
                 await connection.run()

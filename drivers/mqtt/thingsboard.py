@@ -3,7 +3,7 @@
     v1/gateway/telemetry     {"Device A": [{"ts": 1483228800000, "values": {"temperature": 42}}], "Device B": …}
     v1/gateway/attributes    {"Device A": {"battery": 87}, …}
     v1/gateway/connect       {"device": "Device A"}                        and v1/gateway/disconnect
-    v1/devices/me/telemetry  the gateway's own: {"a": 1} | [{"a": 1}, …] | {"ts": …, "values": {…}} | [{"ts": …, "values": {…}}, …]
+    v1/devices/me/telemetry  the gateway's own: {"a": 1} | [{"a": 1}, …] | {"ts": …, "values": {…}} | [{"ts": …, …}, …]
 
 What stands for one device has any of the four forms of the last line; a telemetry message tells some points, never all of them.
 Source: https://thingsboard.io/docs/reference/gateway-mqtt-api/ and https://thingsboard.io/docs/reference/mqtt-api/. Pure.
@@ -25,8 +25,8 @@ from iotcore.wire import topics
 from iotcore.wire.arrival import Arrival, Presence
 from iotcore.wire.messages import StatusMessage
 
-TOPICS = frozenset(vendors.THINGSBOARD)
-OWN = frozenset({vendors.TB_OWN_TELEMETRY, vendors.TB_OWN_ATTRIBUTES})
+OWN = frozenset(vendors.THINGSBOARD_OWN)
+TOPICS = OWN.union(vendors.THINGSBOARD)
 
 
 class Told(NamedTuple):

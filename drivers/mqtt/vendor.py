@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import secrets
 import zlib
+from collections.abc import Collection
 
 from drivers.mqtt import thingsboard, vendor_index
 from drivers.mqtt.times import when
@@ -30,13 +31,17 @@ from iotcore.wire.arrival import Arrival, Decoded, Refusal
 KEPT_BYTES = 4096  # of an oversized payload, for the person who looks at the quarantine
 DETAIL_LENGTH = 200  # characters of a refusal's detail
 DIGEST_DIGITS = 1_000_000  # below a millisecond in a number by time; a store's timestamp takes as many digits of it
-FORMAT = "thingsboard"
 
 
 class Vendors:
-    """Decodes what does not come on a topic of the contract. One for each process: it counts, in a boot of its own."""
+    """Decodes what does not come on a topic of the contract. One for each process: it counts, in a boot of its own.
 
-    def __init__(self, boot: str = "") -> None:
+    `domains` are those that the process answers for: one topic of a vendor's gateway may tell of several, and what belongs to
+    another process is left to that.
+    """
+
+    def __init__(self, domains: Collection[str] = topics.DOMAINS, boot: str = "") -> None:
+        self._domains = frozenset(domains)
         self._boot = boot or f"{OURS}{secrets.token_hex(4)}"
         self._counted: dict[str, int] = {}  # device → messages; bounded by the registry
         self._known = Directory()
@@ -57,6 +62,8 @@ class Vendors:
                 return self._several(thingsboard.parse(arrival, self._index), arrival, now_ms)
             binding = self._index.find(arrival.topic)
             device = binding.device
+            if binding.domain not in self._domains:
+                return Decoded()
             told = payload.decode(binding.spec, arrival.payload)
             return Decoded((self._reading(binding, told, arrival.payload, arrival, now_ms),))
         except Refused as refused:
@@ -65,7 +72,11 @@ class Vendors:
     def _several(self, parsed: thingsboard.Parsed, arrival: Arrival, now_ms: float) -> Decoded:
         """A payload that speaks of many devices: one that is refused costs no other."""
         return Decoded(
-            tuple(self._reading(each.binding, each.told, each.content, arrival, now_ms) for each in parsed.told),
+            tuple(
+                self._reading(each.binding, each.told, each.content, arrival, now_ms)
+                for each in parsed.told
+                if each.binding.domain in self._domains
+            ),
             tuple(_refusal(each.refused, arrival, each.device, each.content) for each in parsed.unfit),
             parsed.presence,
         )

@@ -17,9 +17,9 @@ Claims = dict[str, list[Binding]]
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """`exact` has a topic's claimants, `wild` those of each filter with a `+`, `children` those of a name in ThingsBoard's payloads.
+    """`exact` has a topic's claimants, `wild` those of each filter with a `+`.
 
-    `gateways` are the devices that publish ThingsBoard's own topics.
+    `children` has those of a name in ThingsBoard's payloads, `gateways` are the devices that publish them.
     """
 
     exact: Claims = field(default_factory=dict)

@@ -6,7 +6,7 @@ import asyncio
 
 from drivers.mqtt.decode import Decoder
 from drivers.mqtt.ingest import Ingest
-from iotcore.app.common import EVERYTHING, activate, opened, version_of
+from iotcore.app.common import EVERYTHING, activate, heard, opened, version_of
 from iotcore.clock import SystemClock
 from iotcore.journal.recent import RecentReadings
 from iotcore.process import home
@@ -18,6 +18,7 @@ from iotcore.telemetry.lane import TelemetryLane
 from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.spool import Spool
 from iotcore.telemetry.stores import TELEMETRY_DB, open_store
+from iotcore.wire.topics import FIELD_DOMAINS, FIRE_DOMAIN
 
 FIRE_VALUES = ("iot/v1/fire/+/up/#",)
 
@@ -61,6 +62,6 @@ async def run(settings: Settings) -> None:
             receipted=RecentReadings(settings.folder / "journal.db", clock),
         )
         group.create_task(lane.run())
-        group.create_task(follower.run())
+        group.create_task(heard(follower, (field, FIELD_DOMAINS), (fire, (FIRE_DOMAIN,))))
         state = lambda: {"connected": field.connected and fire.connected, **lane.counts()}  # noqa: E731 - read at each beat
         group.create_task(beat(settings.folder, "telemetry", clock, state))

@@ -1,11 +1,13 @@
 """Vendors' MQTT devices in the directory: what each one's side publishes, and what our lanes must hear for it.
 
-A device whose spec has `mqtt` speaks its maker's own words. Its name on the vendor's side is its `connection`, or else its id. Its
-publisher (itself, or the gateway it stands behind) is who logs in. Fire devices are heard on the fire broker, all others on the
-field broker. Pure.
+A device whose spec has `mqtt` speaks its maker's own words. Its name on the vendor's side is its `connection`, or else its id.
+Its publisher (itself, or the gateway it stands behind) is who logs in. Fire devices are heard on the fire broker, all others on
+the field broker. Pure.
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 from iotcore.registry.directory import Binding, Directory
 from iotcore.specs.model import DeviceSpec
@@ -19,7 +21,8 @@ TB_CONNECT = "v1/gateway/connect"
 TB_DISCONNECT = "v1/gateway/disconnect"
 TB_OWN_TELEMETRY = "v1/devices/me/telemetry"
 TB_OWN_ATTRIBUTES = "v1/devices/me/attributes"
-THINGSBOARD = (TB_TELEMETRY, TB_ATTRIBUTES, TB_CONNECT, TB_DISCONNECT, TB_OWN_TELEMETRY, TB_OWN_ATTRIBUTES)
+THINGSBOARD = (TB_TELEMETRY, TB_ATTRIBUTES, TB_CONNECT, TB_DISCONNECT)
+THINGSBOARD_OWN = (TB_OWN_TELEMETRY, TB_OWN_ATTRIBUTES)  # the gateway as a device
 
 
 def is_vendor(binding: Binding) -> bool:
@@ -37,15 +40,15 @@ def topics_of(binding: Binding) -> tuple[str, ...]:
     return tuple(topic.replace(DEVICE, name_of(binding)) for topic in _patterns(binding.spec))
 
 
-def filters(directory: Directory, *, fire: bool) -> tuple[str, ...]:
-    """What a lane subscribes to for the vendors' devices of one broker, sorted: a filter for each kind of topic.
+def filters(directory: Directory, domains: Collection[str]) -> tuple[str, ...]:
+    """What a lane subscribes to for the vendors' devices of these domains, sorted: a filter for each kind of topic.
 
     Suspended and retired devices count too: what they say is to be refused and shown, not lost unseen.
     """
     heard = {
         pattern.replace(DEVICE, "+")
         for binding in directory.devices.values()
-        if is_vendor(binding) and (binding.domain == "fire") == fire
+        if is_vendor(binding) and binding.domain in domains
         for pattern in _patterns(binding.spec)
     }
     return tuple(sorted(heard))
@@ -55,4 +58,6 @@ def _patterns(spec: DeviceSpec) -> tuple[str, ...]:
     source = spec.mqtt
     if source is None:
         return ()
-    return THINGSBOARD if source.format == "thingsboard" else (source.topic,)
+    if source.format == "thingsboard":
+        return THINGSBOARD_OWN if spec.device_class == "gateway" else THINGSBOARD
+    return (source.topic,)

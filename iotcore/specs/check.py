@@ -92,8 +92,10 @@ def _mqtt(spec: DeviceSpec) -> Found:
         yield from _thingsboard(spec, source)
         return
     levels = source.topic.split("/")
-    if levels.count("{device}") != 1 or source.topic.count("{") != 1 or "#" in source.topic or not all(levels) or levels[0] in ("iot", "$SYS"):
-        yield "mqtt.topic", "needs one level that is {device}, no empty level and no #, and must not begin with iot, which is ours"
+    if levels.count("{device}") != 1 or source.topic.count("{") != 1 or "#" in source.topic or not all(levels):
+        yield "mqtt.topic", "needs one level that is {device}, no empty level and no #"
+    if levels[0] in ("iot", "$SYS"):
+        yield "mqtt.topic", f"must not begin with {levels[0]}, which is no vendor's"
     if spec.protocol == "json":
         for key, neutral in (("encoding", "raw"), ("path", ""), ("length", None), ("checksum", "none")):
             if getattr(source, key) != neutral:
@@ -106,8 +108,9 @@ def _thingsboard(spec: DeviceSpec, source: MqttSource) -> Found:
     """Topics, names and times are the format's own."""
     if spec.protocol != "json":
         yield "mqtt.format", "thingsboard is JSON: protocol is json"
-    for key, neutral in (("topic", ""), ("encoding", "raw"), ("path", ""), ("length", None), ("checksum", "none"), ("timestamp", "")):
-        if getattr(source, key) != neutral:
+    neutral = MqttSource(format="thingsboard")
+    for key in ("topic", "encoding", "path", "length", "checksum", "timestamp"):
+        if getattr(source, key) != getattr(neutral, key):
             yield f"mqtt.{key}", "is the format's own: leave it out"
 
 
