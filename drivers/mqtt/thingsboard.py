@@ -5,8 +5,8 @@
     v1/gateway/connect       {"device": "Device A"}                        and v1/gateway/disconnect
     v1/devices/me/telemetry  the gateway's own: {"a": 1} | [{"a": 1}, …] | {"ts": …, "values": {…}} | [{"ts": …, …}, …]
 
-What stands for one device has any of the four forms of the last line; a telemetry message tells some points, never all of them.
-Source: https://thingsboard.io/docs/reference/gateway-mqtt-api/ and https://thingsboard.io/docs/reference/mqtt-api/. Pure.
+What stands for one device has any of the four forms of the last line; `ts` may be left out. A message tells some points, never
+all of them. Source: https://thingsboard.io/docs/reference/gateway-api/telemetry/ and …/mqtt-api/telemetry/. Pure.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ import msgspec
 
 from drivers.mqtt.vendor_index import Index
 from iotcore.errors import Refused
-from iotcore.registry import vendors
 from iotcore.registry.directory import Binding
 from iotcore.specs import payload
-from iotcore.wire import topics
+from iotcore.wire import thingsboard, topics
 from iotcore.wire.arrival import Arrival, Presence
 from iotcore.wire.messages import StatusMessage
 
-OWN = frozenset(vendors.THINGSBOARD_OWN)
-TOPICS = OWN.union(vendors.THINGSBOARD)
+OWN = frozenset(thingsboard.OWN)
+TOPICS = OWN.union(thingsboard.GATEWAY)
 
 
 class Told(NamedTuple):
@@ -64,8 +63,8 @@ def parse(arrival: Arrival, index: Index) -> Parsed:
         return _gathered([(index.gateway(), entry) for entry in _entries(document)], [])
     if not isinstance(document, dict):
         raise Refused("schema", f"expected an object by device, got {type(document).__name__}")
-    if arrival.topic in (vendors.TB_CONNECT, vendors.TB_DISCONNECT):
-        return Parsed(presence=_presence(document, index, online=arrival.topic == vendors.TB_CONNECT))
+    if arrival.topic in (thingsboard.CONNECT, thingsboard.DISCONNECT):
+        return Parsed(presence=_presence(document, index, online=arrival.topic == thingsboard.CONNECT))
     found: list[tuple[Binding, Any]] = []
     unfit: list[Unfit] = []
     for name, said in document.items():
@@ -122,9 +121,9 @@ def _told(binding: Binding, entry: dict[str, Any]) -> payload.Payload:
         Refused: `schema`.
     """
     values, ts = entry, None
-    if isinstance(entry.get("values"), dict) and "ts" in entry:
-        values, ts = entry["values"], entry["ts"]
-        if type(ts) is not int:
+    if isinstance(entry.get("values"), dict):
+        values, ts = entry["values"], entry.get("ts")
+        if ts is not None and type(ts) is not int:
             raise Refused("schema", f"ts is {type(ts).__name__}, not whole milliseconds")
     whole = payload.told(binding.spec, values, ts)
     return payload.Payload(tuple(v for v in whole.values if v.why != "missing"), whole.ts, whole.test, whole.firmware)

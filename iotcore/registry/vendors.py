@@ -11,18 +11,9 @@ from collections.abc import Collection
 
 from iotcore.registry.directory import Binding, Directory
 from iotcore.specs.model import DeviceSpec
+from iotcore.wire import thingsboard
 
 DEVICE = "{device}"
-
-# https://thingsboard.io/docs/reference/gateway-mqtt-api/ and …/mqtt-api/: what a gateway publishes.
-TB_TELEMETRY = "v1/gateway/telemetry"
-TB_ATTRIBUTES = "v1/gateway/attributes"
-TB_CONNECT = "v1/gateway/connect"
-TB_DISCONNECT = "v1/gateway/disconnect"
-TB_OWN_TELEMETRY = "v1/devices/me/telemetry"
-TB_OWN_ATTRIBUTES = "v1/devices/me/attributes"
-THINGSBOARD = (TB_TELEMETRY, TB_ATTRIBUTES, TB_CONNECT, TB_DISCONNECT)
-THINGSBOARD_OWN = (TB_OWN_TELEMETRY, TB_OWN_ATTRIBUTES)  # the gateway as a device
 
 
 def is_vendor(binding: Binding) -> bool:
@@ -59,5 +50,5 @@ def _patterns(spec: DeviceSpec) -> tuple[str, ...]:
     if source is None:
         return ()
     if source.format == "thingsboard":
-        return THINGSBOARD_OWN if spec.device_class == "gateway" else THINGSBOARD
+        return thingsboard.OWN if spec.device_class == "gateway" else thingsboard.GATEWAY
     return (source.topic,)
