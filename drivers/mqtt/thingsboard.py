@@ -11,12 +11,11 @@ all of them. Source: https://thingsboard.io/docs/reference/gateway-api/telemetry
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import msgspec
 
-from drivers.mqtt.vendor_index import Index
+from drivers.mqtt.vendor_index import Index, check
 from iotcore.errors import Refused
 from iotcore.registry.directory import Binding
 from iotcore.specs import payload
@@ -60,7 +59,9 @@ def parse(arrival: Arrival, index: Index) -> Parsed:
     """
     document = payload.document(arrival.payload)
     if arrival.topic in OWN:
-        return _gathered([(index.gateway(), entry) for entry in _entries(document)], [])
+        gateway = index.gateway()
+        check(gateway)
+        return _gathered([(gateway, entry) for entry in _entries(document)], [])
     if not isinstance(document, dict):
         raise Refused("schema", f"expected an object by device, got {type(document).__name__}")
     if arrival.topic in (thingsboard.CONNECT, thingsboard.DISCONNECT):
@@ -72,6 +73,7 @@ def parse(arrival: Arrival, index: Index) -> Parsed:
         try:
             binding = index.child(name)
             device = binding.device
+            check(binding)
             found += [(binding, entry) for entry in _entries(said)]
         except Refused as refused:
             unfit.append(Unfit(refused, device, msgspec.json.encode({name: said})))
@@ -85,19 +87,21 @@ def _presence(document: dict[str, Any], index: Index, *, online: bool) -> Presen
     if not isinstance(name, str):
         raise Refused("schema", 'expected {"device": NAME}')
     binding = index.child(name)
+    check(binding)
     return Presence(binding.device, binding.publisher, StatusMessage(state="online" if online else "offline"))
 
 
-def _entries(said: Any) -> Iterator[dict[str, Any]]:
+def _entries(said: Any) -> list[dict[str, Any]]:
     """The entries of one device.
 
     Raises:
         Refused: `schema`.
     """
-    for entry in said if isinstance(said, list) else [said]:
+    entries = said if isinstance(said, list) else [said]
+    for entry in entries:
         if not isinstance(entry, dict):
             raise Refused("schema", f"expected an object of values, got {type(entry).__name__}")
-        yield entry
+    return entries
 
 
 def _gathered(found: list[tuple[Binding, Any]], unfit: list[Unfit]) -> Parsed:

@@ -56,14 +56,15 @@ class Vendors:
             self._known, self._index = directory, vendor_index.index(directory)
         device = ""
         try:
-            if len(arrival.payload) > topics.MAX_PAYLOAD_BYTES:
-                raise Refused("oversized", f"{len(arrival.payload)} bytes; at most {topics.MAX_PAYLOAD_BYTES}")  # noqa: TRY301
             if arrival.topic in thingsboard.TOPICS:
+                _check_size(arrival)
                 return self._several(thingsboard.parse(arrival, self._index), arrival, now_ms)
             binding = self._index.find(arrival.topic)
             device = binding.device
             if binding.domain not in self._domains:
                 return Decoded()
+            vendor_index.check(binding)
+            _check_size(arrival)
             told = payload.decode(binding.spec, arrival.payload)
             return Decoded((self._reading(binding, told, arrival.payload, arrival, now_ms),))
         except Refused as refused:
@@ -105,6 +106,11 @@ class Vendors:
             return BY_TIME, int(ts_ms) * DIGEST_DIGITS + zlib.crc32(content) % DIGEST_DIGITS
         count = self._counted[binding.device] = self._counted.get(binding.device, 0) + 1
         return self._boot, count
+
+
+def _check_size(arrival: Arrival) -> None:
+    if len(arrival.payload) > topics.MAX_PAYLOAD_BYTES:
+        raise Refused("oversized", f"{len(arrival.payload)} bytes; at most {topics.MAX_PAYLOAD_BYTES}")
 
 
 def _refusal(refused: Refused, arrival: Arrival, device: str, content: bytes) -> Refusal:

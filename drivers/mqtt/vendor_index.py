@@ -56,6 +56,12 @@ class Index:
         return _only(self.gateways, "unknown_device", "no ThingsBoard gateway is registered")
 
 
+def check(binding: Binding) -> None:
+    """Raises Refused, `not_accepted:STATE`, for a device whose word does not count."""
+    if not binding.accepted:
+        raise Refused(f"not_accepted:{binding.state}", f"{binding.device} is {binding.state}")
+
+
 def index(directory: Directory) -> Index:
     """The table of a directory."""
     exact: Claims = {}
@@ -78,16 +84,14 @@ def index(directory: Directory) -> Index:
 
 
 def _only(claimants: Iterable[Binding], reason: str, detail: str) -> Binding:
-    """The one that is accepted; where none is, any, so that it can be said why."""
+    """The one that is accepted; where none is, any, which `check` will refuse by name."""
     there = list(claimants)
     accepted = [one for one in there if one.accepted]
-    if len(accepted) == 1:
-        return accepted[0]
+    if len(accepted) > 1:
+        raise Refused("ambiguous", f"{', '.join(sorted(one.device for one in accepted))}: any of them could have said it")
     if not there:
         raise Refused(reason, detail)
-    if accepted:
-        raise Refused("ambiguous", f"{', '.join(sorted(one.device for one in accepted))}: any of them could have said it")
-    raise Refused(f"not_accepted:{there[0].state}", f"{there[0].device} is {there[0].state}")
+    return accepted[0] if accepted else there[0]
 
 
 def _matches(wide: list[str], levels: list[str]) -> bool:

@@ -55,7 +55,7 @@ class Track(NamedTuple):
         if not self.above or self.up_to == UNORDERED:
             return 0
         stored = sum(last - first + 1 for first, last in self.above)
-        below = self.up_to if self.up_to else self.above[0][0] - 1
+        below = self.up_to or self.above[0][0] - 1
         return self.above[-1][1] - below - stored
 
 

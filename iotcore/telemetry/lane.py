@@ -155,8 +155,9 @@ class TelemetryLane:
             if decoded.presence is not None:
                 self._note_presence(decoded.presence, arrival, directory, ours=ours)
             misplaced = _misplaced(arrival, decoded.readings, directory, ours=ours)
-            if misplaced is not None:
-                turn.refusals.append(misplaced)
+            if misplaced:
+                turn.refusals += misplaced.values()
+                self._stage([r for r in decoded.readings if r.device not in misplaced], directory, turn)
             else:
                 self._stage(decoded.readings, directory, turn)
             if number % BREATHE_EVERY == 0:
@@ -244,13 +245,17 @@ class TelemetryLane:
                 task.add_done_callback(self._activating.discard)
 
 
-def _misplaced(arrival: Arrival, readings: Sequence[Reading], directory: Directory, *, ours: bool) -> Refusal | None:
-    """Why the readings of an arrival (all of one device) are not for us to store."""
+def _misplaced(arrival: Arrival, readings: Sequence[Reading], directory: Directory, *, ours: bool) -> dict[str, Refusal]:
+    """By device, why its readings are not for us to store. An arrival of the contract has one device, a vendor's gateway many."""
     if not readings:
-        return None
-    device = readings[0].device
-    if ours and directory.devices[device].domain == "fire":  # stored and receipted here, no rule would ever see it
-        return Refusal("wrong_broker", f"{device} belongs on the fire broker", arrival.topic, device, arrival.payload)
-    if arrival.retained:
-        return Refusal("retained", "a retained reading is history", arrival.topic, device, arrival.payload)
-    return None
+        return {}
+    found: dict[str, Refusal] = {}
+    for device in {reading.device for reading in readings} if len(readings) > 1 else (readings[0].device,):
+        if ours and directory.devices[device].domain == "fire":  # stored and receipted here, no rule would ever see it
+            reason, detail = "wrong_broker", f"{device} belongs on the fire broker"
+        elif arrival.retained:
+            reason, detail = "retained", "a retained reading is history"
+        else:
+            continue
+        found[device] = Refusal(reason, detail, arrival.topic, device, arrival.payload)
+    return found
