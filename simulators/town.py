@@ -157,6 +157,11 @@ class Town(Generic[S]):
             client = VendorDevice(device, self._specs[device], broker, user=user, password=password)
             self.vendors[device] = await self._stack.enter_async_context(client)
 
+    async def connect_vendor(self, device: str, broker: Endpoint, password: str) -> None:
+        """Connect one of them to the platform's own listener for passwords, under its own name."""
+        client = VendorDevice(device, self._specs[device], broker, user=device, password=password)
+        self.vendors[device] = await self._stack.enter_async_context(client)
+
     async def live(self) -> None:
         """Let every device measure and report until cancelled."""
         async with asyncio.TaskGroup() as group:

@@ -10,6 +10,8 @@ Vendors' devices number nothing, so the identity of a reading is made here:
   twice then counts twice (at least once). Fire devices are counted so even if they tell a time: a reset closes an episode up to
   a number, and a number made of a clock that went back would hide the next fire. A fire reading that comes twice still makes one
   incident: the second joins the open episode.
+- A retained message: boot `@time` and a number made of its content alone, so that a broker that hands the same one over at each
+  new subscription tells the same story once.
 """
 
 from __future__ import annotations
@@ -84,7 +86,8 @@ class Vendors:
 
     def _reading(self, binding: Binding, told: payload.Payload, content: bytes, arrival: Arrival, now_ms: float) -> Reading:
         observed_ms, claimed_ms, clock_fault = when(told.ts, 0, arrival.received_ms, now_ms)
-        boot, seq = self._identity(binding, observed_ms if told.ts is not None and not clock_fault else None, content)
+        believed_ms = observed_ms if told.ts is not None and not clock_fault else None
+        boot, seq = self._identity(binding, believed_ms, content, retained=arrival.retained)
         return Reading(
             device=binding.device,
             boot=boot,
@@ -101,7 +104,9 @@ class Vendors:
             proven=False,
         )
 
-    def _identity(self, binding: Binding, ts_ms: float | None, content: bytes) -> tuple[str, int]:
+    def _identity(self, binding: Binding, ts_ms: float | None, content: bytes, *, retained: bool) -> tuple[str, int]:
+        if retained:
+            return BY_TIME, 1 + zlib.crc32(content)
         if ts_ms is not None and binding.domain != topics.FIRE_DOMAIN:
             return BY_TIME, int(ts_ms) * DIGEST_DIGITS + zlib.crc32(content) % DIGEST_DIGITS
         count = self._counted[binding.device] = self._counted.get(binding.device, 0) + 1
