@@ -191,7 +191,8 @@ class Town(Generic[S]):
         while True:
             values = self._values(device)
             due = loop.time() - told_s >= interval_s
-            news = is_fire and bool(told) and _changed(told, values, spec)
+            # A vendor's detector that reports once a day tells how it stands when it joins, as Zigbee devices do.
+            news = is_fire and (_changed(told, values, spec) if told else isinstance(client, VendorDevice))
             if due or news:
                 await client.report(values, kind="event" if news and not due else "reading")
                 told, told_s = values, loop.time()
