@@ -212,4 +212,8 @@ def _repeated(track: Track, seq: int, now_s: float) -> Track:
 
 
 def _ranges(text: str) -> Ranges:
-    return tuple((first, last) for first, last in json.loads(text))
+    """As `rows` writes them; single numbers are of an earlier version."""
+    ranges: Ranges = ()
+    for one in json.loads(text):
+        ranges = (*ranges, (one[0], one[1])) if isinstance(one, list) else _added(ranges, one)
+    return ranges
