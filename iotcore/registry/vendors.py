@@ -39,7 +39,7 @@ def filters(directory: Directory, domains: Collection[str]) -> tuple[str, ...]:
     heard = {
         pattern.replace(DEVICE, "+")
         for binding in directory.devices.values()
-        if is_vendor(binding) and binding.domain in domains
+        if binding.spec.mqtt is not None and binding.domain in domains
         for pattern in _patterns(binding.spec)
     }
     return tuple(sorted(heard))
