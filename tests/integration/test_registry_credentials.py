@@ -85,7 +85,7 @@ async def test_who_is_unknown_suspended_or_retired_gets_none(registry: Registry)
     with pytest.raises(Refused, match="not_enrollable"):
         await registry.keep_credential("air-8", "$7$two", BY)
     access = vendor_access.made(await registry.directory(SPECS), await registry.credentials(), BrokerName.FIELD)
-    assert access.says == access.hashes == {}
+    assert (access.says, access.hashes) == ({}, {})
     assert "airgradient/readings/+" in access.heard  # what it might still say is to be refused and shown
 
 
