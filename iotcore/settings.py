@@ -32,6 +32,7 @@ class Broker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     listen: str = ""  # the address that it listens on, when we run it; "" means `host`
     names: list[str] = []  # further names and addresses that devices know it by, for its certificate
     run: Literal["auto", "mosquitto", "amqtt", "external"] = "auto"
+    password_port: Annotated[int, Meta(ge=0, le=65_535)] = 0  # a TLS listener for vendors' devices with a password only; 0: none
 
     @property
     def address(self) -> str:

@@ -30,6 +30,8 @@ WORDS = {
     "Broker.names": "Further names and addresses that devices know it by, for its certificate.",
     "Broker.run": "Who runs it: `auto` Mosquitto if it is installed and else amqtt (not for real alarms), `mosquitto`, `amqtt`, "
     "or `external`: somebody else.",
+    "Broker.password_port": "Port of the listener for vendors' devices that have only a password "
+    "([vendor-mqtt.md](vendor-mqtt.md)); 0 means that there is none. Mosquitto only.",
     "Store.kind": "Where telemetry ends: SQLite in the data folder, InfluxDB 1.x, or the v2 API of InfluxDB 2 and 3.",
     "Store.url": "Base URL of InfluxDB; needed unless `kind` is `embedded`.",
     "Store.database": "Database (1.x, 3) or bucket (2). Means go to databases of this name with `_1m` and `_1h` after it.",

@@ -78,6 +78,7 @@ class Ingest:
         self._retry_most_s = retry_most_s
         self._inbox = Inbox(queue_limit, INBOX_BYTES)
         self._connection: Connection | None = None
+        self._more: tuple[str, ...] = ()
         self._attempts = 0
         self._closing = False
         self._task: asyncio.Task[None] | None = None
@@ -114,6 +115,14 @@ class Ingest:
     def holding(self) -> bool:
         """Whether arrivals wait for the lane, or for its acknowledgement."""
         return self._inbox.beats > 0 or len(self._inbox) > 0 or (self._connection is not None and self._connection.holding)
+
+    def subscribe(self, filters: Sequence[str]) -> None:
+        """Hear these too from now on, besides the filters it was made with, in place of those of the last call."""
+        more = tuple(filters)
+        if more != self._more:
+            self._more = more
+            if self._connection is not None:
+                self._connection.subscribe(more)
 
     def working(self) -> None:
         """The lane says that it lives although it does not come back for more: its disk is full, say, and it tries again."""
@@ -176,7 +185,14 @@ class Ingest:
         self._attempts += 1
         token = self._attempts * TOKENS_EACH
         self._connection = Connection(
-            self._terms, self.version, inbox=self._inbox, clock=self._clock, counts=self.counts, token=token, on_up=self._on_up
+            self._terms,
+            self.version,
+            inbox=self._inbox,
+            clock=self._clock,
+            counts=self.counts,
+            token=token,
+            on_up=self._on_up,
+            more=self._more,
         )
         return self._connection
 

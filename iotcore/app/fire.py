@@ -6,11 +6,12 @@ import asyncio
 import os
 from contextlib import AsyncExitStack, closing
 
-from drivers.mqtt.canonical import decode
+from drivers.mqtt.decode import Decoder
 from drivers.mqtt.ingest import Ingest
+from drivers.mqtt.vendor import Vendors
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
-from iotcore.app.common import EVERYTHING, activate, opened, rules_of, version_of
+from iotcore.app.common import EVERYTHING, activate, heard, opened, rules_of, version_of
 from iotcore.clock import Clock, SystemClock
 from iotcore.dispatch.cad_webhook import WebhookChannel
 from iotcore.dispatch.outbox import Channel, Dispatcher
@@ -23,7 +24,9 @@ from iotcore.process.follow import Follower, follow_intents
 from iotcore.provision.acl import BrokerName
 from iotcore.registry.records import Intent
 from iotcore.settings import Dc09Receiver, Settings
+from iotcore.wire.topics import FIRE_DOMAIN
 
+FIRE = (FIRE_DOMAIN,)
 INTENT_CURSOR = "intent"
 FIRE_RETRY_S = 1.0  # between two attempts of the fire lane to reach its broker: back within a second of it
 
@@ -55,7 +58,7 @@ async def run(settings: Settings) -> None:
         await stack.enter_async_context(ingest)
         lane = FireLane(
             broker=ingest,
-            decode=decode,
+            decode=Decoder(Vendors(FIRE)),
             directory=lambda: follower.directory,
             engine=engine,
             journal=journal,
@@ -69,7 +72,7 @@ async def run(settings: Settings) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(lane.run())
             group.create_task(dispatcher.run())
-            group.create_task(follower.run())
+            group.create_task(heard(follower, (ingest, FIRE)))
             group.create_task(follow_intents(registry, journal.cursor(INTENT_CURSOR), intents))
             group.create_task(alive(settings, "fire", clock, lambda: {"connected": ingest.connected, **lane.counts()}))
 

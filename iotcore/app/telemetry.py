@@ -6,10 +6,11 @@ import asyncio
 from contextlib import AsyncExitStack
 from typing import Any
 
-from drivers.mqtt.canonical import decode
+from drivers.mqtt.decode import Decoder
 from drivers.mqtt.ingest import Ingest
+from drivers.mqtt.vendor import Vendors
 from iotcore import metrics
-from iotcore.app.common import activate, opened, version_of
+from iotcore.app.common import activate, heard, opened, version_of
 from iotcore.clock import Clock, SystemClock
 from iotcore.errors import StartError, StoreError
 from iotcore.journal.recent import RecentReadings
@@ -60,6 +61,7 @@ async def run(settings: Settings, number: int = 1) -> None:
             await stack.enter_async_context(ingest)
         panel, journal = Panel(file, clock), settings.folder / "journal.db"
         directory = lambda: follower.directory  # noqa: E731 - always the latest
+        decode = Decoder(Vendors(worker.domains))
         lane = TelemetryLane(
             owned=brokers["field"],
             watched=brokers.get("fire"),
@@ -80,7 +82,10 @@ async def run(settings: Settings, number: int = 1) -> None:
 
         async with asyncio.TaskGroup() as group:
             group.create_task(lane.run())
-            group.create_task(follower.run())
+            ears = [(brokers["field"], worker.domains - {FIRE_DOMAIN})]
+            if worker.owns_fire:
+                ears.append((brokers["fire"], frozenset({FIRE_DOMAIN})))
+            group.create_task(heard(follower, *ears))
             if "stray" in brokers:
                 strays = Strays(
                     broker=brokers["stray"], decode=decode, directory=directory, spool=spool, panel=panel, clock=clock

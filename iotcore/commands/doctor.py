@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import sqlite3
+import ssl
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
@@ -28,6 +29,7 @@ from iotcore.provision.services import days_left
 from iotcore.registry.store import open_registry
 from iotcore.settings import Dc09Receiver, Settings, WebhookReceiver
 from iotcore.telemetry.stores import open_store
+from iotcore.wire.arrival import Endpoint
 
 LIMIT_S = 5.0
 MIN_FREE_BYTES = 1_000_000_000
@@ -182,9 +184,18 @@ def _broker_check(settings: Settings, name: BrokerName, clock: Clock) -> Callabl
             await mqtt.publish("iotcore/doctor", b"?")
             mqtt.acknowledge(await mqtt.take(1))
             took_ms = (clock.monotonic_s() - sent_s) * 1000.0
-        return Finding(f"{name.value} broker", well=True, said=f"a message to ourselves took {took_ms:.1f} ms")
+        said = f"a message to ourselves took {took_ms:.1f} ms"
+        if port := home.broker_settings(settings, name).password_port:
+            _, writer = await asyncio.open_connection(endpoint.host, port, ssl=_trusting(endpoint), server_hostname="localhost")
+            writer.close()
+            said += f"; port {port} takes vendors' devices by password, whose identity nobody proves"
+        return Finding(f"{name.value} broker", well=True, said=said)
 
     return check
+
+
+def _trusting(endpoint: Endpoint) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(endpoint.ca_file))
 
 
 def _process_check(settings: Settings, name: str, clock: Clock) -> Callable[[], Awaitable[Finding]]:

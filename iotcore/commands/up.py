@@ -47,6 +47,8 @@ def check_ports(settings: Settings) -> None:
         broker = home.broker_settings(settings, name)
         if broker.run != "external":
             ours.add((f"brokers.{name.value}.port", broker.address, broker.port))
+            if broker.password_port:
+                ours.add((f"brokers.{name.value}.password_port", broker.address, broker.password_port))
     for key, host, port in sorted(ours):
         check_port(host, port, f"Stop what listens there, or choose another port ({key} in the settings).")
 

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from iotcore import metrics
 from iotcore.clock import Clock
 from iotcore.errors import DeliveryError
+from iotcore.journal.progress import OURS
 from iotcore.registry.directory import Binding
 from iotcore.wire import topics
 from iotcore.wire.messages import ReceiptMessage, encode
@@ -32,8 +33,8 @@ class Receipts:
         self._wake = asyncio.Event()
 
     def owe(self, binding: Binding, boot: str, up_to: int) -> None:
-        """Promise that everything of `boot` up to `up_to` is stored."""
-        if up_to > 0:
+        """Promise that everything of `boot` up to `up_to` is stored; nothing to a vendor's device, which would not understand."""
+        if up_to > 0 and not boot.startswith(OURS):
             topic = topics.down(binding.domain, binding.publisher, "receipt", binding.device)
             self._merged += (topic, boot) in self._owed
             self._owed[topic, boot] = up_to

@@ -82,7 +82,12 @@ def broker_home(settings: Settings, name: BrokerName) -> BrokerHome:
     """Where a broker that we run lives."""
     broker = broker_settings(settings, name)
     return BrokerHome(
-        name, settings.folder / "broker" / name.value, broker.port, broker.address, names=(broker.host, *broker.names)
+        name,
+        settings.folder / "broker" / name.value,
+        broker.port,
+        broker.address,
+        names=(broker.host, *broker.names),
+        password_port=broker.password_port,
     )
 
 

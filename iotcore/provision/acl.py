@@ -6,7 +6,7 @@ Who may connect at all is not decided here but by the trust anchors of the liste
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -75,6 +75,8 @@ _FIELD = ("air", "water", "traffic", "gateway")
 _DOCTOR = (*_reads("$SYS/broker/version"), Grant(Access.READWRITE, "iotcore/doctor"))
 _HEARTBEAT = Grant(Access.READWRITE, "iotcore/heartbeat/%u")  # a consumer's message to itself (drivers.mqtt.connection)
 
+LANES = ("svc.fire.", "svc.telemetry.")  # they hear vendors' devices too, on topics that the registry's bindings give
+
 # Every certificate that can connect, on both brokers.
 EVERYBODY = (*_writes("iot/v1/+/%u/up/#"), *_reads("iot/v1/+/%u/down/#"))
 
@@ -115,14 +117,16 @@ ROLES = (
 )
 
 
-def acl_file(broker: BrokerName) -> str:
-    """The Mosquitto acl file of `broker`."""
+def acl_file(broker: BrokerName, heard: Sequence[str] = ()) -> str:
+    """The Mosquitto acl file of `broker`; our lanes also read `heard`, the topics of vendors' devices in the registry."""
     lines = ["# Generated from iotcore/provision/acl.py; changes here are lost at the next start."]
     lines += [f"pattern {grant.access.value} {grant.filter}" for grant in EVERYBODY]
     for role in ROLES:
         if role.broker is broker:
             for name in role.names():
-                lines += ["", f"user {name}", *(f"topic {one.access.value} {one.of(name).filter}" for one in role.grants)]
+                grants = [one.of(name) for one in role.grants]
+                grants += _reads(*heard) if role.user.startswith(LANES) else ()
+                lines += ["", f"user {name}", *(f"topic {one.access.value} {one.filter}" for one in grants)]
     return "\n".join([*lines, ""])
 
 
@@ -154,6 +158,13 @@ def access_page() -> str:
         f"| every device and gateway, `%u` = its name | both | {_verb(grant)} | `{grant.filter}` | itself and its children |"
         for grant in EVERYBODY
     ]
+    rows.append(
+        "| a vendor's device or gateway by password (off by default) | both | publish | the topics that the specs of its own "
+        "devices give | itself and its children, see [vendor-mqtt.md](vendor-mqtt.md) |"
+    )
+    rows.append(
+        "| the lanes, `svc.fire.N.…` and `svc.telemetry.N.…` | both | read | the same topics, of all devices | vendors' devices |"
+    )
     for role in ROLES:
         rows += [
             f"| `{role.user}` | {role.broker.value} | {_verb(grant)} | `{grant.filter}` | {role.purpose} |"

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from iotcore import metrics
 from iotcore.clock import Clock
 from iotcore.errors import StoreError
-from iotcore.journal.progress import Progress, Stage
+from iotcore.journal.progress import OURS, Progress, Stage
 from iotcore.journal.receipts import Receipts
 from iotcore.journal.recent import RecentReadings
 from iotcore.reading import Reading
@@ -167,7 +167,7 @@ class TelemetryLane:
         cursor = 0
         with closing(receipted):
             while True:
-                page = await asyncio.to_thread(receipted.page, cursor, lambda *identity: not self._progress.has(*identity))
+                page = await asyncio.to_thread(receipted.page, cursor, self._missed)
                 if page.readings:
                     log.warning("%d readings that the fire lane has receipted were missed on the broker", len(page.readings))
                     async with self._one_at_a_time:
@@ -175,6 +175,10 @@ class TelemetryLane:
                 cursor = page.cursor
                 if not page.more:
                     await asyncio.sleep(MISSED_EVERY_S)
+
+    def _missed(self, device: str, boot: str, seq: int) -> bool:
+        """A vendor's device has no receipts, and each process its own numbers for it: there is nothing to compare."""
+        return not boot.startswith(OURS) and not self._progress.has(device, boot, seq)
 
     async def _store_missed(self, readings: Sequence[Reading]) -> None:
         """As a turn of our own; a reading of a device that is gone has nowhere to go."""
@@ -200,12 +204,15 @@ class TelemetryLane:
                 self._note_presence(decoded.presence, arrival, directory, ours=ours)
             if not decoded.readings:
                 continue
-            binding = directory.devices[decoded.readings[0].device]  # all readings of an arrival are of one device
-            if arrival.retained or (ours and binding.domain == topics.FIRE_DOMAIN):
-                turn.refusals.append(_misplaced(arrival, binding))
-                continue
+            binding, fits = None, False
             for reading in decoded.readings:
-                self._add(reading, binding, turn)
+                if binding is None or reading.device != binding.device:  # one for each arrival; a vendor's gateway tells of many
+                    binding = directory.devices[reading.device]
+                    fits = not (arrival.retained or (ours and binding.domain == topics.FIRE_DOMAIN))
+                    if not fits:
+                        turn.refusals.append(_misplaced(arrival, binding))
+                if fits:
+                    self._add(reading, binding, turn)
             if len(turn.readings) + turn.duplicates >= breathe_at:
                 await asyncio.sleep(0)
                 directory, now_ms = self._directory(), self._clock.wall_ms()
