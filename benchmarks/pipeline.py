@@ -49,8 +49,14 @@ def rules(more: int) -> list[Rule]:
     """One threshold for each point of the stations, and `more` for a class that none of them is of."""
     ours = [Threshold(point=point, unit=unit, above=1e6) for point, unit in SPANS.items()]
     return [
-        *(Rule(id=f"air-{n}", severity="advisory", hazard="air", classes=("air_station",), when=when) for n, when in enumerate(ours)),
-        *(Rule(id=f"w-{n}", severity="advisory", hazard="water", classes=("water_station",), when=ours[n % 4]) for n in range(more)),
+        *(
+            Rule(id=f"air-{n}", severity="advisory", hazard="air", classes=("air_station",), when=when)
+            for n, when in enumerate(ours)
+        ),
+        *(
+            Rule(id=f"w-{n}", severity="advisory", hazard="water", classes=("water_station",), when=ours[n % 4])
+            for n in range(more)
+        ),
     ]
 
 

@@ -29,6 +29,7 @@ FUTURE_LIMIT_MS = 5 * 60_000  # wire contract, "Time"
 LARGEST_CLAIM_MS = 2**53  # a claimed time is kept as evidence; beyond this it is noise that a store cannot hold
 KEPT_BYTES = 4096  # of an oversized payload, for the person who looks at the quarantine
 DETAIL_LENGTH = 200  # characters of a refusal's detail
+REFUSED_WHOLE = ("oversized", "batch_too_long")  # by whom it may come from; each of its messages counts as handled
 NAMED_POINTS = 5  # unknown points that a refusal names before it counts the rest
 TYPE_OF_KIND: dict[str, Any] = {"number": float, "bool": bool, "text": str, "flags": str, "enum": None}  # enum: see _judged
 
@@ -69,7 +70,8 @@ def decode(arrival: Arrival, directory: Directory, now_ms: float) -> Decoded:
         return Decoded((reading,)) if not unknown else Decoded((reading,), (_unknown(unknown, arrival, binding, None),))
     except Refused as refused:
         device = "" if refused.reason == "topic" else parts[-1]
-        return Decoded(refusals=(_refusal(refused.reason, refused.detail, arrival, device, None),))
+        handled = mend.identities(arrival.payload) if refused.reason in REFUSED_WHOLE else ()
+        return Decoded(refusals=(_refusal(refused.reason, refused.detail, arrival, device, None, identities=handled),))
 
 
 def _may_say(parts: list[str], binding: Binding) -> bool:
@@ -123,7 +125,9 @@ def _batch(
     refusals: list[Refusal] = []
     for element in elements:
         if isinstance(element, mend.Unfit):
-            refusals.append(_refusal("schema", element.detail, arrival, binding.device, element.payload))
+            refusals.append(
+                _refusal("schema", element.detail, arrival, binding.device, element.payload, identities=element.identities)
+            )
             continue
         message, faults, clock_fault = element
         reading, unknown = _reading(message, kind, arrival, binding, now_ms, faults=faults, clock_fault=clock_fault)
@@ -227,8 +231,16 @@ def _unknown(names: list[str], arrival: Arrival, binding: Binding, payload: byte
     return _refusal("unknown_point", detail, arrival, binding.device, payload)
 
 
-def _refusal(reason: str, detail: str, arrival: Arrival, device: str, payload: bytes | None) -> Refusal:
+def _refusal(
+    reason: str,
+    detail: str,
+    arrival: Arrival,
+    device: str,
+    payload: bytes | None,
+    *,
+    identities: tuple[tuple[str, int], ...] = (),
+) -> Refusal:
     """`payload` is the element that is refused; None means the arrival's own."""
-    if payload is None:
-        payload = arrival.payload if len(arrival.payload) <= topics.MAX_PAYLOAD_BYTES else arrival.payload[:KEPT_BYTES]
-    return Refusal(reason, detail[:DETAIL_LENGTH], arrival.topic, device, payload)
+    whole = arrival.payload if payload is None else payload
+    kept = whole if len(whole) <= topics.MAX_PAYLOAD_BYTES else whole[:KEPT_BYTES]
+    return Refusal(reason, detail[:DETAIL_LENGTH], arrival.topic, device, kept, len(whole), arrival.received_ms, identities)

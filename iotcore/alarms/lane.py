@@ -1,10 +1,11 @@
 """The fire lane, top to bottom: take → decode → refuse or dedupe → rules → one commit → acknowledge → dispatch → receipt.
 
-    broker ──► take ──► decode ──► stage ──► evaluate ──► journal.commit ──► acknowledge ──► opened() ──► receipts
-                          │          │                        │ fails: the same batch again, nothing acknowledged
-                          └ refused  └ duplicate
+    broker ─► take ─► decode ─► stage ─► evaluate ─► coalesce ─► journal.commit ─► acknowledge ─► opened() ─► receipts
+                        │         │                     │          │ fails: the same batch again, nothing acknowledged
+                        └ refused └ duplicate           └ above its device's rate and nothing new
 
-Nothing here waits for InfluxDB, the web, the registry or the field broker.
+Nothing here waits for InfluxDB, the web, the registry or the field broker. Every reading meets the rules, whatever the rate;
+throttling decides only what is stored (`coalesce`).
 """
 
 from __future__ import annotations
@@ -15,15 +16,23 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import structs
+
 from iotcore import metrics
+from iotcore.alarms.coalesce import Coalescing
 from iotcore.alarms.engine import Decision, Engine
 from iotcore.clock import Clock
 from iotcore.errors import StoreError
+from iotcore.journal.conduct import Conduct
 from iotcore.journal.faults import Faults
 from iotcore.journal.journal import Journal
 from iotcore.journal.progress import Progress, Stage
+from iotcore.journal.quarantine import Row
 from iotcore.journal.receipts import Receipts
 from iotcore.journal.records import Batch, Committed, Notice, Raise
+from iotcore.journal.retry import Answer, tried
+from iotcore.journal.skew import Skews
+from iotcore.journal.throttle import Throttle
 from iotcore.reading import Reading
 from iotcore.registry.directory import Binding, Directory
 from iotcore.wire.arrival import Arrival, Broker, Decoded, Presence, Refusal
@@ -45,6 +54,9 @@ class _Turn:
     raises: list[Raise] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     presence: dict[str, bool] = field(default_factory=dict)
+    throttled: int = 0
+    settled: tuple[int, ...] = ()  # rows of the quarantine that are tried again
+    returned: list[Refusal] = field(default_factory=list)
 
 
 class FireLane:
@@ -61,6 +73,7 @@ class FireLane:
         clock: Clock,
         opened: Callable[[Committed], None],
         first_seen: Callable[[str], Coroutine[Any, Any, None]],
+        throttle: Throttle | None = None,
     ) -> None:
         self._broker = broker
         self._decode = decode
@@ -70,10 +83,16 @@ class FireLane:
         self._clock = clock
         self._opened = opened
         self._first_seen = first_seen
-        self._faults = Faults(journal.standing_faults())
+        standing = journal.standing_faults()
+        self._faults = Faults(standing)
         self._progress = Progress(journal.progress(), clock.monotonic_s())
+        self._throttle = throttle or Throttle()
+        self._coalescing = Coalescing()
+        self._conduct = Conduct("fire", standing, clock.monotonic_s())
+        self._skews = Skews()
+        self._one_at_a_time = asyncio.Lock()  # a turn, and a person's retry
         self.receipts = Receipts(broker.publish, clock)
-        self._counts = {"stored": 0, "refused": 0, "duplicates": 0, "incidents": 0}
+        self._counts = {"stored": 0, "refused": 0, "duplicates": 0, "throttled": 0, "incidents": 0}
         self._activated: set[str] = set()
         self._aside: set[asyncio.Task[None]] = set()
 
@@ -104,11 +123,15 @@ class FireLane:
 
     async def turn(self, arrivals: Sequence[Arrival]) -> None:
         """Carry one batch of arrivals from bytes to durable, acknowledged and dispatched."""
+        async with self._one_at_a_time:
+            await self._turn(arrivals)
+
+    async def _turn(self, arrivals: Sequence[Arrival]) -> None:
         turn = _Turn(self._progress.stage(self._clock.monotonic_s()))
         directory = self._directory()
         for arrival in arrivals:
             decoded = self._decode(arrival, directory, self._clock.wall_ms())
-            turn.refusals += decoded.refusals
+            turn.refusals += [self._handled(one, turn) if one.identities else one for one in decoded.refusals]
             if decoded.presence is not None:
                 self._note_presence(decoded.presence, directory, turn)
             for reading in decoded.readings:
@@ -122,6 +145,50 @@ class FireLane:
         self._progress.apply(turn.stage.changed)
         self._tell_senders(turn, directory)
 
+    async def retry(self, rows: Sequence[Row], answer: Answer) -> None:
+        """Try rows of the quarantine again, as backlog of their true age; what is stored and the rows' end are one commit."""
+        async with self._one_at_a_time:
+            turn = _Turn(self._progress.stage(self._clock.monotonic_s()))
+            directory = self._directory()
+            for one in tried(rows, self._decode, directory, self._clock.wall_ms(), answer):
+                wrong = [r.device for r in one.readings if directory.devices[r.device].domain != "fire"]
+                if wrong or not one.readings:
+                    answer.leave(one.row, "wrong_broker", f"{', '.join(wrong)} belongs on the field broker")
+                    continue
+                turn.settled += (one.row.id,)
+                turn.returned += one.refusals
+                before = len(turn.readings)
+                for reading in one.readings:
+                    self._take_again(reading, one.row, directory.devices[reading.device], turn)
+                answer.stored += len(turn.readings) - before
+                answer.repeats += len(one.readings) - len(turn.readings) + before
+            await self._commit(turn)
+            self._progress.apply(turn.stage.changed)
+            answer.removed += len(turn.settled)
+            answer.alarms += [f"{one.notice.device}: {one.notice.rule}" for one in turn.raises]
+
+    def _take_again(self, reading: Reading, row: Row, binding: Binding, turn: _Turn) -> None:
+        """What the row was kept for is stored though it counts as handled; anything else only if it is new."""
+        identity = (reading.boot, reading.seq)
+        if turn.stage.is_new(reading.device, *identity):
+            turn.stage.add(reading.device, *identity)
+        elif identity not in row.identities and row.reason != "unknown_point":
+            return
+        turn.readings.append(reading)
+        decisions = self._engine.evaluate(reading, binding.spec)
+        turn.raises += [self._raise(decision, reading, binding) for decision in decisions]
+
+    def _handled(self, refusal: Refusal, turn: _Turn) -> Refusal:
+        """What its own device will never get accepted counts as handled, so that its receipts go on; once for each number."""
+        fresh = []
+        for boot, seq in refusal.identities:
+            if turn.stage.is_new(refusal.device, boot, seq):
+                turn.stage.add(refusal.device, boot, seq)
+                fresh.append((boot, seq))
+            else:
+                turn.stage.touch(refusal.device, boot)
+        return structs.replace(refusal, identities=tuple(fresh))
+
     def _take_reading(self, reading: Reading, arrival: Arrival, binding: Binding, turn: _Turn) -> None:
         if binding.domain != "fire":
             detail = f"{binding.device} is of domain {binding.domain}: it belongs on the field broker"
@@ -132,6 +199,8 @@ class FireLane:
             metrics.duplicates.labels("fire").inc()
             self._counts["duplicates"] += 1
             return
+        now_s = self._clock.monotonic_s()
+        reading = self._skews.judge(reading, now_s)
         decisions = self._engine.evaluate(reading, binding.spec)
         fires = [d for d in decisions if d.severity == "alarm"]
         if reading.retained and not fires:
@@ -140,7 +209,13 @@ class FireLane:
             )
             return
         turn.stage.add(reading.device, reading.boot, reading.seq)
-        turn.readings.append(reading)
+        if self._throttle.admit(reading.device, binding.spec.interval_s, now_s, backlog=reading.backlog):
+            self._coalescing.admitted(reading)
+            turn.readings.append(reading)
+        elif self._coalescing.keeps(reading, decided=bool(decisions)):
+            turn.readings.append(reading)
+        else:
+            turn.throttled += 1
         self._faults.accepted(reading)
         turn.raises += [self._raise(decision, reading, binding) for decision in decisions]
 
@@ -198,6 +273,15 @@ class FireLane:
 
     async def _commit(self, turn: _Turn) -> None:
         """One transaction, off the event loop; while the disk refuses, the same batch again and nothing acknowledged."""
+        peaks = self._coalescing.take_peaks()
+        turn.readings += peaks
+        now_s = self._clock.monotonic_s()
+        self._conduct.tracked(self._progress, turn.stage.changed, now_s, self._clock.wall_ms())
+        for device in self._conduct.judge(self._faults, self._progress, self._throttle, now_s):
+            self._coalescing.forget(device)
+        skews = self._skews.take_measured()
+        for skew_ms in skews.values():
+            metrics.clock_skew.labels("fire").observe(skew_ms / 1000.0)
         raised, cleared = self._faults.take()
         batch = Batch(
             readings=tuple(turn.readings),
@@ -207,6 +291,9 @@ class FireLane:
             cleared=cleared,
             presence=tuple(turn.presence.items()),
             progress=tuple(turn.stage.rows()),
+            conduct=tuple(self._conduct.take(skews)),
+            settled=turn.settled,
+            returned=tuple(turn.returned),
         )
         refused = False
         while True:
@@ -223,6 +310,7 @@ class FireLane:
         metrics.stored.labels("fire").inc(len(batch.readings))
         self._counts["stored"] += len(batch.readings)
         self._counts["refused"] += len(batch.refusals)
+        self._counts["throttled"] += turn.throttled - len(peaks)
         self._counts["incidents"] += len(committed.opened)
         if committed.opened:
             self._opened(committed)

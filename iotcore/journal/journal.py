@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from iotcore.clock import Clock
-from iotcore.journal import quarantine
+from iotcore.journal import conduct, quarantine
 from iotcore.journal.database import connect, transaction
 from iotcore.journal.progress import MAX_BOOTS, Row
 from iotcore.journal.records import LEASE_MS, Batch, Committed, Notice, OutboxRow, Raise
@@ -58,7 +58,9 @@ class Journal:
         self._name = name
         self._pruned_ms = clock.wall_ms()
         schema = resources.files("iotcore.journal").joinpath("schema.sql").read_text(encoding="utf-8")
-        self.connection.executescript(schema + quarantine.SCHEMA)
+        self.connection.executescript(schema)
+        quarantine.prepare(self.connection)
+        conduct.prepare(self.connection)
 
     def close(self) -> None:
         """Close the file; what was committed stays."""
@@ -82,7 +84,10 @@ class Journal:
                 ((r.device, r.boot, r.seq, r.received_ms, msgspec.msgpack.encode(r)) for r in batch.readings),
             )
             opened = tuple(name for one in batch.raises if (name := self._raise(connection, one)))
+            quarantine.drop(connection, batch.settled)
             quarantine.keep(connection, batch.refusals, now_ms)
+            quarantine.keep(connection, batch.returned, now_ms, limited=False)
+            conduct.save(connection, batch.conduct, now_ms)
             for device, reason in batch.faults:
                 quarantine.raise_fault(connection, device, reason, now_ms)
             for device, reason in batch.cleared:

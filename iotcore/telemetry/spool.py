@@ -231,7 +231,8 @@ class Spool:
             self._connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
             self._connection.execute("VACUUM")  # the mode takes effect with the next VACUUM; a new file is empty
         self._connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
-        self._connection.executescript(SCHEMA + quarantine.SCHEMA)
+        self._connection.executescript(SCHEMA)
+        quarantine.prepare(self._connection)
         rows, size = self._connection.execute("SELECT count(*), coalesce(sum(size), 0) FROM batch").fetchone()
         self._resized(rows, size)
         self._reserve.take()
