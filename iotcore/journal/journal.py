@@ -260,6 +260,21 @@ class Journal:
         with self.lock:
             return {row[0] for row in self.connection.execute("SELECT DISTINCT device FROM alarm WHERE state = 'active'")}
 
+    def quarantined(self, wanted: quarantine.Wanted, limit: int, after: int) -> list[quarantine.Row]:
+        """Refused messages that a person means."""
+        with self.lock:
+            return quarantine.found(self.connection, wanted, limit, after=after)
+
+    def drop_quarantined(self, wanted: quarantine.Wanted) -> int:
+        """Remove refused messages that a person means; how many there were."""
+        with self.lock, transaction(self.connection) as connection:
+            return quarantine.drop_wanted(connection, wanted)
+
+    def answer(self, intent: int, text: str) -> None:
+        """Tell whoever asked about the quarantine what became of it."""
+        with self.lock, transaction(self.connection) as connection:
+            quarantine.answer(connection, intent, text)
+
     def cursor(self, name: str) -> int:
         """How far a followed table was applied."""
         with self.lock:

@@ -137,6 +137,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str = ""
     since_ms: float = 0.0
     up_to: int = 0  # rows that came after the person looked are not meant; 0: all
+    asked_ms: int = 0  # tells two equal requests apart
 
 
 def prepare(connection: sqlite3.Connection) -> None:

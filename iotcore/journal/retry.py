@@ -8,7 +8,7 @@ CLI ── intent (registry) ──► lane: rows ──► decode with the spec
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 from msgspec import structs
@@ -21,6 +21,7 @@ from iotcore.wire.arrival import Arrival, Decoded, Refusal
 PAGE_ROWS = 200  # rows tried in one commit
 MAX_TOLD = 50  # rows that an answer tells of one by one
 Verb = Literal["retry", "drop"]
+
 Decode = Callable[[Arrival, Directory, float], Decoded]
 
 
@@ -58,6 +59,19 @@ class Answer(msgspec.Struct, kw_only=True):
             self.left.append(Left(row.id, reason, detail))
 
 
+class Quarantined(Protocol):
+    """What a lane lets a person do with its quarantine."""
+
+    async def rows(self, wanted: Wanted, limit: int, after: int) -> list[Row]:
+        """Rows that are meant, with larger numbers than `after`."""
+
+    async def drop(self, wanted: Wanted) -> int:
+        """Remove what is meant; how many rows there were."""
+
+    async def retry(self, rows: Sequence[Row], answer: Answer) -> None:
+        """Try rows again; say in `answer` what became of them."""
+
+
 def asked(lane: str, key: str) -> Wanted | None:
     """The rows that an intent's key means, if it is for this lane; None for another's, or one that we cannot read."""
     try:
@@ -70,6 +84,19 @@ def asked(lane: str, key: str) -> Wanted | None:
 def key_of(wanted: Wanted) -> str:
     """The key of an intent that `asked` reads."""
     return msgspec.json.encode(wanted).decode()
+
+
+async def carry_out(verb: Verb, wanted: Wanted, lane: Quarantined) -> Answer:
+    """Drop the rows that are meant, or try them again a page at a time."""
+    answer = Answer()
+    if verb == "drop":
+        answer.removed = await lane.drop(wanted)
+        return answer
+    last = 0
+    while rows := await lane.rows(wanted, PAGE_ROWS, last):
+        await lane.retry(rows, answer)
+        last = rows[-1].id
+    return answer
 
 
 def tried(rows: Sequence[Row], decode: Decode, directory: Directory, now_ms: float, answer: Answer) -> list[Tried]:
