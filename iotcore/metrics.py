@@ -16,6 +16,9 @@ clock_skew = Histogram(
     buckets=(-300.0, -60.0, -10.0, -2.0, -0.5, -0.1, 0.0, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0),
 )
 commit_failures = Counter("iotcore_lane_commit_failures_total", "Commits that the disk refused", ["lane"])
+ingest_reconnects = Counter(
+    "iotcore_ingest_reconnects_total", "Connections to a broker that were lost and made anew", ["client", "reason"]
+)
 
 incidents_opened = Counter("iotcore_fire_incidents_opened_total", "Incidents opened")
 alarm_latency = Histogram(

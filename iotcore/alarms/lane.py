@@ -89,6 +89,7 @@ class FireLane:
         self._throttle = throttle or Throttle()
         self._coalescing = Coalescing()
         self._conduct = Conduct("fire", standing, clock.monotonic_s())
+        self._conduct.tracked(self._progress, self._progress.tracks, clock.monotonic_s(), clock.wall_ms())
         self._skews = Skews()
         self._one_at_a_time = asyncio.Lock()  # a turn, and a person's retry
         self.receipts = Receipts(broker.publish, clock)
@@ -170,9 +171,7 @@ class FireLane:
     def _take_again(self, reading: Reading, row: Row, binding: Binding, turn: _Turn) -> None:
         """What the row was kept for is stored though it counts as handled; anything else only if it is new."""
         identity = (reading.boot, reading.seq)
-        if turn.stage.is_new(reading.device, *identity):
-            turn.stage.add(reading.device, *identity)
-        elif identity not in row.identities and row.reason != "unknown_point":
+        if not turn.stage.take(reading.device, *identity) and identity not in row.identities and row.reason != "unknown_point":
             return
         turn.readings.append(reading)
         decisions = self._engine.evaluate(reading, binding.spec)
@@ -182,11 +181,8 @@ class FireLane:
         """What its own device will never get accepted counts as handled, so that its receipts go on; once for each number."""
         fresh = []
         for boot, seq in refusal.identities:
-            if turn.stage.is_new(refusal.device, boot, seq):
-                turn.stage.add(refusal.device, boot, seq)
+            if turn.stage.take(refusal.device, boot, seq):
                 fresh.append((boot, seq))
-            else:
-                turn.stage.touch(refusal.device, boot)
         return structs.replace(refusal, identities=tuple(fresh))
 
     def _take_reading(self, reading: Reading, arrival: Arrival, binding: Binding, turn: _Turn) -> None:
@@ -195,7 +191,7 @@ class FireLane:
             turn.refusals.append(Refusal("wrong_broker", detail, arrival.topic, binding.device, arrival.payload))
             return
         if not turn.stage.is_new(reading.device, reading.boot, reading.seq):
-            turn.stage.touch(reading.device, reading.boot)
+            turn.stage.repeat(reading.device, reading.boot, reading.seq)
             metrics.duplicates.labels("fire").inc()
             self._counts["duplicates"] += 1
             return
@@ -277,7 +273,7 @@ class FireLane:
         turn.readings += peaks
         now_s = self._clock.monotonic_s()
         self._conduct.tracked(self._progress, turn.stage.changed, now_s, self._clock.wall_ms())
-        for device in self._conduct.judge(self._faults, self._progress, self._throttle, now_s):
+        for device in self._conduct.judge(self._faults, self._throttle, now_s):
             self._coalescing.forget(device)
         skews = self._skews.take_measured()
         for skew_ms in skews.values():
