@@ -16,8 +16,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from msgspec import structs
-
 from iotcore import metrics
 from iotcore.alarms.coalesce import Coalescing
 from iotcore.alarms.engine import Decision, Engine
@@ -30,7 +28,7 @@ from iotcore.journal.progress import Progress, Stage
 from iotcore.journal.quarantine import Row
 from iotcore.journal.receipts import Receipts
 from iotcore.journal.records import Batch, Committed, Notice, Raise
-from iotcore.journal.retry import Answer, tried
+from iotcore.journal.retry import Answer, handled, tried
 from iotcore.journal.skew import Skews
 from iotcore.journal.throttle import Throttle
 from iotcore.reading import Reading
@@ -132,7 +130,7 @@ class FireLane:
         directory = self._directory()
         for arrival in arrivals:
             decoded = self._decode(arrival, directory, self._clock.wall_ms())
-            turn.refusals += [self._handled(one, turn) if one.identities else one for one in decoded.refusals]
+            turn.refusals += [handled(one, turn.stage) if one.identities else one for one in decoded.refusals]
             if decoded.presence is not None:
                 self._note_presence(decoded.presence, directory, turn)
             for reading in decoded.readings:
@@ -176,14 +174,6 @@ class FireLane:
         turn.readings.append(reading)
         decisions = self._engine.evaluate(reading, binding.spec)
         turn.raises += [self._raise(decision, reading, binding) for decision in decisions]
-
-    def _handled(self, refusal: Refusal, turn: _Turn) -> Refusal:
-        """What its own device will never get accepted counts as handled, so that its receipts go on; once for each number."""
-        fresh = []
-        for boot, seq in refusal.identities:
-            if turn.stage.take(refusal.device, boot, seq):
-                fresh.append((boot, seq))
-        return structs.replace(refusal, identities=tuple(fresh))
 
     def _take_reading(self, reading: Reading, arrival: Arrival, binding: Binding, turn: _Turn) -> None:
         if binding.domain != "fire":

@@ -51,6 +51,11 @@ class Row(NamedTuple):
     hole_since_ms: float | None
     skew_ms: float | None
 
+    def joined(self, later: Row) -> Row:
+        """Both as one."""
+        skew_ms = self.skew_ms if later.skew_ms is None else later.skew_ms
+        return later._replace(lost=self.lost + later.lost, throttled=self.throttled + later.throttled, skew_ms=skew_ms)
+
 
 class Conduct:
     """Of one lane. `standing` are the faults that stood when the last process ended."""

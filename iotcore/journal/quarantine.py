@@ -14,6 +14,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -148,6 +149,14 @@ def prepare(connection: sqlite3.Connection) -> None:
         if column not in known:
             connection.execute(f"ALTER TABLE quarantine ADD COLUMN {column} {kind}")
     connection.executescript(_BOUNDS)
+
+
+def lane_of(path: Path) -> str:
+    """Which lane keeps a file: fire, telemetry, or telemetry-N where there are several workers."""
+    if path.name == "journal.db":
+        return "fire"
+    worker = path.stem.partition("-")[2]
+    return "telemetry" if worker == "1" else f"telemetry-{worker}"
 
 
 def keep(connection: sqlite3.Connection, refusals: Iterable[Refusal], at_ms: float, *, limited: bool = True) -> None:

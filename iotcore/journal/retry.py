@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import msgspec
 from msgspec import structs
 
+from iotcore.journal.progress import Stage
 from iotcore.journal.quarantine import STORE_REJECTED, Row, Wanted
 from iotcore.reading import Reading
 from iotcore.registry.directory import Directory
@@ -79,6 +80,15 @@ def asked(lane: str, key: str) -> Wanted | None:
     except msgspec.DecodeError:
         return None
     return wanted if wanted.lane == lane else None
+
+
+def handled(refusal: Refusal, stage: Stage) -> Refusal:
+    """What its own device will never get accepted counts as handled, so that its receipts go on.
+
+    The refusal then stands for those numbers that were new; a message that is sent again stands for none.
+    """
+    fresh = tuple((boot, seq) for boot, seq in refusal.identities if stage.take(refusal.device, boot, seq))
+    return structs.replace(refusal, identities=fresh)
 
 
 def key_of(wanted: Wanted) -> str:
