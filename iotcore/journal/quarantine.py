@@ -198,12 +198,12 @@ def culprit(refusal: Refusal) -> str:
     return (parts[3] if len(parts) == 5 else parts[0])[:MAX_TEXT]  # noqa: PLR2004 - iot/v1/domain/publisher/…
 
 
-def found(connection: sqlite3.Connection, wanted: Wanted, limit: int, *, after: int = 0) -> list[Row]:
-    """Rows with larger numbers than `after`, oldest first."""
+def found(connection: sqlite3.Connection, wanted: Wanted, limit: int, *, after: int = 0, newest: bool = False) -> list[Row]:
+    """Rows with larger numbers than `after`, oldest first, or the newest first."""
     chosen, values = _where(wanted)
     rows = connection.execute(
         "SELECT id, at_ms, reason, detail, topic, device, payload, size, received_ms, identities, more FROM quarantine "  # noqa: S608
-        f"WHERE {chosen} AND id > ? ORDER BY id LIMIT ?",
+        f"WHERE {chosen} AND id > ? ORDER BY id {'DESC' if newest else 'ASC'} LIMIT ?",
         (*values, after, limit),
     )
     return [
