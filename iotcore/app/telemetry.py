@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
-
-import msgspec
 
 from drivers.mqtt.canonical import decode
 from drivers.mqtt.ingest import Ingest
 from iotcore.app.common import EVERYTHING, activate, opened, version_of
 from iotcore.clock import SystemClock
-from iotcore.journal import retry
 from iotcore.journal.recent import RecentReadings
 from iotcore.process import home
 from iotcore.process.follow import follow_intents
 from iotcore.process.serve import beat
 from iotcore.provision.acl import BrokerName
-from iotcore.registry.records import Intent
 from iotcore.settings import Settings
 from iotcore.telemetry.embedded import TelemetryFile
 from iotcore.telemetry.lane import TelemetryLane
 from iotcore.telemetry.panel import Panel
+from iotcore.telemetry.requests import carried_out
 from iotcore.telemetry.spool import Spool
 from iotcore.telemetry.stores import TELEMETRY_DB, open_store
 
@@ -67,14 +63,7 @@ async def run(settings: Settings) -> None:
             receipted=RecentReadings(settings.folder / "journal.db", clock),
         )
         group.create_task(lane.run())
-        group.create_task(follow_intents(registry, await spool.answered(), partial(_apply, lane, spool)))
+        group.create_task(follow_intents(registry, await spool.answered(), carried_out(lane, spool)))
         group.create_task(follower.run())
         state = lambda: {"connected": field.connected and fire.connected, **lane.counts()}  # noqa: E731 - read at each beat
         group.create_task(beat(settings.folder, "telemetry", clock, state))
-
-
-async def _apply(lane: TelemetryLane, spool: Spool, intent: Intent) -> None:
-    """What a person wants of this worker's quarantine; all other intents are the fire lane's."""
-    if intent.kind in {"retry", "drop"} and (wanted := retry.asked(spool.lane, intent.key)) is not None:
-        answer = await retry.carry_out(intent.kind, wanted, lane)
-        await spool.answer(intent.id, msgspec.json.encode(answer).decode())

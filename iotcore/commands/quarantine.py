@@ -1,4 +1,4 @@
-"""`iotcore quarantine list|show|retry|drop`: what the lanes refused, from their files; what is to become of it, through the registry.
+"""`iotcore quarantine list|show|retry|drop`: what the lanes refused, read from their files, and what is to become of it.
 
 Only the lane that owns a file writes it: retry and drop are intents, which the lane carries out and answers in its file.
 """

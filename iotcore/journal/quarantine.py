@@ -164,27 +164,36 @@ def keep(connection: sqlite3.Connection, refusals: Iterable[Refusal], at_ms: flo
 
     Not `limited` are those that a person has just tried again: each goes back as a row.
     """
-    by_culprit: dict[str, list[Refusal]] = {}
+    room: dict[str, int] = {}
+    kept: list[tuple[object, ...]] = []
+    spare: dict[str, list[Refusal]] = {}
+    counts: Counter[str] = Counter()
     for refusal in refusals:
-        by_culprit.setdefault(culprit(refusal), []).append(refusal)
-    if not by_culprit:
+        name = culprit(refusal)
+        counts[refusal.reason] += 1
+        if name not in room:
+            room[name] = _room(connection, name, at_ms) if limited and name != STORE_REJECTED else MAX_ROWS
+        room[name] -= 1
+        if room[name] >= 0:
+            kept.append(_columns(refusal, name, at_ms))
+        else:
+            spare.setdefault(name, []).append(refusal)
+    if not counts:
         return
-    for name, its in by_culprit.items():
-        connection.executemany(
-            "INSERT INTO quarantine_count (reason, count) VALUES (?, ?) "
-            "ON CONFLICT (reason) DO UPDATE SET count = count + excluded.count",
-            Counter(refusal.reason for refusal in its).items(),
-        )
-        room = _room(connection, name, at_ms) if limited and name != STORE_REJECTED else len(its)
-        connection.executemany(
-            "INSERT INTO quarantine (at_ms, reason, detail, topic, device, payload, size, culprit, received_ms, identities) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (_columns(refusal, name, at_ms) for refusal in its[:room]),
-        )
-        if len(its) > room:
-            _summarise(connection, name, its[room:], at_ms)
-        if name != STORE_REJECTED:
-            _trim_one(connection, name)
+    connection.executemany(
+        "INSERT INTO quarantine_count (reason, count) VALUES (?, ?) "
+        "ON CONFLICT (reason) DO UPDATE SET count = count + excluded.count",
+        counts.items(),
+    )
+    connection.executemany(
+        "INSERT INTO quarantine (at_ms, reason, detail, topic, device, payload, size, culprit, received_ms, identities) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        kept,
+    )
+    for name, its in spare.items():
+        _summarise(connection, name, its, at_ms)
+    for name in room.keys() - {STORE_REJECTED}:
+        _trim_one(connection, name)
     _trim(connection)
 
 

@@ -43,16 +43,18 @@ class Lane:
 
     def __init__(self, folder: Path, throttle: Throttle) -> None:
         self.clock = ManualClock()
+        self.directory = DIRECTORY
+        self.opened: list[str] = []
         self.broker = ListBroker()
         self.journal = Journal(folder / "journal.db", self.clock, ["arc"])
         self.lane = FireLane(
             broker=self.broker,
             decode=decode,
-            directory=lambda: DIRECTORY,
+            directory=lambda: self.directory,
             engine=Engine(RULES),
             journal=self.journal,
             clock=self.clock,
-            opened=lambda _: None,
+            opened=lambda committed: self.opened.extend(committed.opened),
             first_seen=self._first_seen,
             throttle=throttle,
         )

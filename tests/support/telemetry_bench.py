@@ -15,6 +15,7 @@ from drivers.mqtt.canonical import decode
 from iotcore.clock import SystemClock
 from iotcore.errors import DeliveryError
 from iotcore.journal.recent import RecentReadings
+from iotcore.journal.throttle import Throttle
 from iotcore.registry.directory import Binding, Directory
 from iotcore.settings import Settings
 from iotcore.telemetry.embedded import TelemetryFile
@@ -76,9 +77,11 @@ class Bench:
         self.folder = folder
         self.settings = settings
         self.clock = SystemClock()
+        self.directory = directory()
         self.field, self.fire = ListBroker(), ListBroker()
         self.activated: list[str] = []
         self.spool_bytes = 10**8
+        self.throttle: Throttle | None = None
         self.fire_journal: RecentReadings | None = None
 
     @asynccontextmanager
@@ -94,13 +97,14 @@ class Bench:
                 owned=self.field,
                 watched=self.fire,
                 decode=decode,
-                directory=directory,
+                directory=lambda: self.directory,
                 spool=self.spool,
                 store=store,
                 panel=Panel(file, self.clock),
                 clock=self.clock,
                 first_seen=self._first_seen,
                 receipted=self.fire_journal,
+                throttle=self.throttle,
             )
             task = asyncio.create_task(lane.run())
             try:
