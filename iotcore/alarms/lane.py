@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from iotcore import metrics
@@ -52,6 +52,7 @@ class _Turn:
     raises: list[Raise] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     presence: dict[str, bool] = field(default_factory=dict)
+    late: list[tuple[int, Decision, Reading, Binding]] = field(default_factory=list)  # with the place of its raise
     throttled: int = 0
     settled: tuple[int, ...] = ()  # rows of the quarantine that are tried again
     returned: list[Refusal] = field(default_factory=list)
@@ -105,7 +106,7 @@ class FireLane:
         for reading in self._journal.recent_readings():
             binding = directory.devices.get(reading.device)
             if binding is not None:
-                self._engine.evaluate(reading, binding.spec)
+                self._engine.evaluate(reading, binding.spec, old=_old(reading))
                 devices.add(reading.device)
         self._engine.reset(devices - self._journal.alarmed_devices())
 
@@ -135,6 +136,7 @@ class FireLane:
                 self._note_presence(decoded.presence, directory, turn)
             for reading in decoded.readings:
                 self._take_reading(reading, arrival, directory.devices[reading.device], turn)
+        self._look_back(turn)
         for refusal in turn.refusals:
             if refusal.device in directory.devices:
                 self._faults.refused(refusal)
@@ -172,7 +174,7 @@ class FireLane:
         if not turn.stage.take(reading.device, *identity) and identity not in row.identities and row.reason != "unknown_point":
             return
         turn.readings.append(reading)
-        decisions = self._engine.evaluate(reading, binding.spec)
+        decisions = self._engine.evaluate(reading, binding.spec, old=_old(reading))
         turn.raises += [self._raise(decision, reading, binding) for decision in decisions]
 
     def _take_reading(self, reading: Reading, arrival: Arrival, binding: Binding, turn: _Turn) -> None:
@@ -187,7 +189,7 @@ class FireLane:
             return
         now_s = self._clock.monotonic_s()
         reading = self._skews.judge(reading, now_s)
-        decisions = self._engine.evaluate(reading, binding.spec)
+        decisions = self._engine.evaluate(reading, binding.spec, old=_old(reading))
         fires = [d for d in decisions if d.severity == "alarm"]
         if reading.retained and not fires:
             turn.refusals.append(
@@ -204,6 +206,14 @@ class FireLane:
             turn.throttled += 1
         self._faults.accepted(reading)
         turn.raises += [self._raise(decision, reading, binding) for decision in decisions]
+        if decisions and reading.backlog:
+            turn.late += [(len(turn.raises) - n, decision, reading, binding) for n, decision in enumerate(decisions[::-1], 1)]
+
+    def _look_back(self, turn: _Turn) -> None:
+        """A late fire that is over by what its device has told since is a record; one of which nothing more is told is not."""
+        for at, decision, reading, binding in turn.late:
+            if self._engine.cleared(decision, reading, binding.spec):
+                turn.raises[at] = replace(turn.raises[at], historical=True)
 
     def _raise(self, decision: Decision, reading: Reading, binding: Binding) -> Raise:
         directory = self._directory()
@@ -242,7 +252,7 @@ class FireLane:
             received_ms=reading.received_ms,
             decided_ms=self._clock.wall_ms(),
             test=reading.test,
-            historical=reading.backlog and reading.age_ms > LATE_DISPATCH_MS,
+            historical=_old(reading),
         )
 
     def _note_presence(self, presence: Presence, directory: Directory, turn: _Turn) -> None:
@@ -325,3 +335,7 @@ class FireLane:
         task = asyncio.create_task(work)
         self._aside.add(task)
         task.add_done_callback(self._aside.discard)
+
+
+def _old(reading: Reading) -> bool:
+    return reading.backlog and reading.age_ms > LATE_DISPATCH_MS

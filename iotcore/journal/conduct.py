@@ -25,7 +25,7 @@ GAP = "gap"
 THROTTLED = "throttled"
 GAP_QUIET_S = 600.0  # without a new loss and without an open hole, and the fault is over
 LONG_HOLE_S = 900.0  # thirty re-send rounds: whoever could fill it would have
-SWEEP_EVERY_S = 5.0
+SWEEP_EVERY_S = 1.0
 MS_PER_S = 1000.0
 
 SCHEMA = """

@@ -177,3 +177,14 @@ def _states(stream: list[tuple[dict[str, Any], dict[str, Any], float]]) -> list[
         alarm = values.get("alarm", alarm)
         states.append((alarm, values["smoke"] is None, more.get("test", False), more.get("backlog", False)))
     return states
+
+
+async def test_what_is_refused_for_good_counts_as_handled_so_that_the_fire_lanes_receipts_go_on(flood: Lane) -> None:
+    good = flood.arrival({"smoke": 0.0}, 1.0)
+    bad = Arrival(good.topic, b'{"boot":"b1","seq":2,"values":7}', retained=False, received_ms=good.received_ms)
+    flood.seq = 2
+    await flood.turn([good, bad, flood.arrival({"smoke": 0.0}, 1.0)])
+    assert flood.rows("SELECT up_to, above FROM progress") == [(3, "[]")]
+    assert flood.rows("SELECT reason, identities FROM quarantine") == [("schema", '[["b1",2]]')]
+    await flood.turn([bad])
+    assert flood.rows("SELECT identities FROM quarantine ORDER BY id DESC LIMIT 1") == [("[]",)]
