@@ -38,6 +38,7 @@ from iotcore.reading import Reading
 from iotcore.registry.directory import Binding, Directory
 from iotcore.telemetry.drain import Drain
 from iotcore.telemetry.panel import Panel
+from iotcore.telemetry.quality import Standing
 from iotcore.telemetry.spool import Spool
 from iotcore.telemetry.store import Store
 from iotcore.wire import topics
@@ -105,6 +106,7 @@ class TelemetryLane:
         self._throttle = throttle or Throttle()
         self._skews = Skews()
         self._conduct = Conduct("telemetry")
+        self._quality = Standing()
         self._drain = Drain(spool, store)
         self._receipts = Receipts(owned.publish, clock, pause_s=RECEIPTS_EVERY_S)
         self._counts = {"stored": 0, "refused": 0, "duplicates": 0, "throttled": 0}
@@ -263,7 +265,7 @@ class TelemetryLane:
         if not turn.stage.take(reading.device, reading.boot, reading.seq):
             turn.duplicates += 1
         elif self._throttle.admit(reading.device, binding.spec.interval_s, turn.now_s, backlog=reading.backlog):
-            reading = self._skews.judge(reading, turn.now_s)
+            reading = self._quality.judge(self._skews.judge(reading, turn.now_s), binding.spec)
             turn.readings.append(reading)
             turn.lines.append(self._store.record(reading, binding))
         else:
