@@ -22,6 +22,7 @@ from iotcore.journal import retry
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
 from iotcore.journal.quarantine import Row, Wanted
+from iotcore.journal.throttle import Throttle
 from iotcore.process import home
 from iotcore.process.follow import Follower, follow_intents
 from iotcore.process.serve import beat
@@ -67,6 +68,7 @@ async def run(settings: Settings) -> None:
             clock=clock,
             opened=lambda committed: dispatcher.send_now(committed.leased),
             first_seen=lambda device: activate(registry, device),
+            throttle=Throttle(times=settings.throttle_times),
         )
         lane.warm()
         intents = _Intents(lane, follower, engine, journal, dispatcher)

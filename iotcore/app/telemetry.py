@@ -9,6 +9,7 @@ from drivers.mqtt.ingest import Ingest
 from iotcore.app.common import EVERYTHING, activate, opened, version_of
 from iotcore.clock import SystemClock
 from iotcore.journal.recent import RecentReadings
+from iotcore.journal.throttle import Throttle
 from iotcore.process import home
 from iotcore.process.follow import follow_intents
 from iotcore.process.serve import beat
@@ -61,6 +62,7 @@ async def run(settings: Settings) -> None:
             clock=clock,
             first_seen=lambda device: activate(registry, device),
             receipted=RecentReadings(settings.folder / "journal.db", clock),
+            throttle=Throttle(times=settings.throttle_times),
         )
         group.create_task(lane.run())
         group.create_task(follow_intents(registry, await spool.answered(), carried_out(lane, spool)))

@@ -26,7 +26,7 @@ MAX_DEVICES = 200_000  # accounts kept at once; a city has half of these devices
 
 
 class Throttle:
-    """The accounts of one lane's devices. `now_s` is monotonic time and never runs backwards."""
+    """The accounts of one lane's devices; `times` 0 throttles nobody. `now_s` is monotonic time and never runs backwards."""
 
     def __init__(
         self,
@@ -36,8 +36,8 @@ class Throttle:
         backlog_credit_s: float = BACKLOG_CREDIT_S,
         least_credit: int = LEAST_CREDIT,
     ) -> None:
-        self._share = 1.0 / times
-        self._longest_step_s = LONGEST_INTERVAL_S / times
+        self._share = 1.0 / times if times else 0.0
+        self._longest_step_s = LONGEST_INTERVAL_S * self._share
         self._live_credit_s = live_credit_s
         self._backlog_credit_s = backlog_credit_s
         self._least_credit = least_credit

@@ -75,3 +75,7 @@ def test_the_accounts_are_bounded() -> None:
     for n in range(MAX_DEVICES + 1):
         throttle.admit(f"d{n}", TEN_SECONDS, 0.0)
     assert len(throttle._due_s) <= MAX_DEVICES
+
+
+def test_an_installation_may_throttle_nobody() -> None:
+    assert kept(Throttle(times=0.0), 100_000, now_s=1.0) == 100_000
