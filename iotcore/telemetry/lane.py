@@ -40,7 +40,7 @@ from iotcore.telemetry.drain import Drain
 from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.quality import Standing
 from iotcore.telemetry.spool import Spool
-from iotcore.telemetry.store import Store
+from iotcore.telemetry.store import Confidential, Store
 from iotcore.wire import topics
 from iotcore.wire.arrival import Arrival, Broker, Decoded, Presence, Refusal
 
@@ -59,6 +59,7 @@ class _Turn:
     stage: Stage
     now_s: float
     lines: list[bytes] = field(default_factory=list)
+    confidential: list[bytes] = field(default_factory=list)
     readings: list[Reading] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     duplicates: int = 0
@@ -71,7 +72,8 @@ class _Turn:
 class TelemetryLane:
     """One worker. `owned` is the broker whose domains it answers for; `watched` one that it only listens to.
 
-    `receipted` is where another lane keeps what it has receipted of the domains on `watched`.
+    `receipted` is where another lane keeps what it has receipted of the domains on `watched`; `confidential` where the readings
+    of some devices go instead of to `store`.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class TelemetryLane:
         first_seen: Callable[[str], Awaitable[None]],
         receipted: RecentReadings | None = None,
         throttle: Throttle | None = None,
+        confidential: Confidential | None = None,
     ) -> None:
         self._owned = owned
         self._watched = watched
@@ -107,7 +110,8 @@ class TelemetryLane:
         self._skews = Skews()
         self._conduct = Conduct("telemetry")
         self._quality = Standing()
-        self._drain = Drain(spool, store)
+        self._confidential = confidential
+        self._drains = [Drain(spool, each) for each in (store, *((confidential.store,) if confidential else ()))]
         self._receipts = Receipts(owned.publish, clock, pause_s=RECEIPTS_EVERY_S)
         self._counts = {"stored": 0, "refused": 0, "duplicates": 0, "throttled": 0}
         self._activated: set[str] = set()
@@ -115,7 +119,7 @@ class TelemetryLane:
 
     def counts(self) -> dict[str, int | str]:
         """What the lane has done since it started, and what keeps it from the store, for `iotcore doctor`."""
-        return {**self._counts, "store_trouble": self._drain.trouble}
+        return {**self._counts, "store_trouble": next((d.trouble for d in self._drains if d.trouble), "")}
 
     async def run(self) -> None:
         """Serve until cancelled; begins with what the spool and the page remember."""
@@ -123,10 +127,13 @@ class TelemetryLane:
         self._progress = Progress(await self._spool.progress(), now_s)
         self._conduct = Conduct("telemetry", await self._panel.load(), now_s)
         self._conduct.tracked(self._progress, self._progress.tracks, now_s, self._clock.wall_ms())
+        if self._confidential is None and (left := (await self._spool.depth()).confidential):
+            log.warning("%d batches of confidential readings wait in the spool; fill store.confidential to drain them", left)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._receipts.run())
-                group.create_task(self._drain.run())
+                for drain in self._drains:
+                    group.create_task(drain.run())
                 group.create_task(self._panel.run())
                 group.create_task(self._decode_owned())
                 group.create_task(self._finish_owned())
@@ -176,26 +183,34 @@ class TelemetryLane:
                 if binding is not None and binding.domain == topics.FIRE_DOMAIN:
                     answer.leave(one.row, "wrong_broker", f"{binding.device} belongs on the fire broker")
                     continue
+                if binding is None and one.row.topic not in self._lines_of(turn):
+                    answer.leave(one.row, "other_store", f"a line of the format {one.row.topic!r}, which no store takes now")
+                    continue
                 turn.settled += (one.row.id,)
                 turn.returned += one.refusals
-                before = len(turn.lines)
+                before = len(turn.readings)
                 if binding is None:
-                    turn.lines.append(one.line)
-                else:
-                    self._add_again(one, binding, turn)
-                answer.stored += len(turn.lines) - before
-                answer.repeats += len(one.readings) - len(turn.lines) + before if binding is not None else 0
+                    self._lines_of(turn)[one.row.topic].append(one.line)
+                    answer.stored += 1
+                    continue
+                self._add_again(one, binding, turn)
+                answer.stored += len(turn.readings) - before
+                answer.repeats += len(one.readings) - len(turn.readings) + before
             await self._hand_over(turn, [])
         await turn.durable.wait()
         answer.removed += len(turn.settled)
+
+    def _lines_of(self, turn: _Turn) -> dict[str, list[bytes]]:
+        """Where lines go that a store has refused, by the format they were quarantined with."""
+        lines = {self._store.format: turn.lines}
+        return lines | ({self._confidential.store.format: turn.confidential} if self._confidential else {})
 
     def _add_again(self, one: Tried, binding: Binding, turn: _Turn) -> None:
         """What the row was kept for is stored though it counts as handled; anything else only if it is new."""
         for reading in one.readings:
             new = turn.stage.take(reading.device, reading.boot, reading.seq)
             if new or (reading.boot, reading.seq) in one.row.identities or one.row.reason == "unknown_point":
-                turn.readings.append(reading)
-                turn.lines.append(self._store.record(reading, binding))
+                self._record(reading, binding, turn)
 
     async def _serve_watched(self, broker: Broker) -> None:
         while True:
@@ -266,19 +281,25 @@ class TelemetryLane:
             turn.duplicates += 1
         elif self._throttle.admit(reading.device, binding.spec.interval_s, turn.now_s, backlog=reading.backlog):
             reading = self._quality.judge(self._skews.judge(reading, turn.now_s), binding.spec)
-            turn.readings.append(reading)
-            turn.lines.append(self._store.record(reading, binding))
+            self._record(reading, binding, turn)
         else:
             turn.throttled += 1
+
+    def _record(self, reading: Reading, binding: Binding, turn: _Turn) -> None:
+        turn.readings.append(reading)
+        lines = turn.lines if self._confidential is None or not self._confidential.has(binding) else turn.confidential
+        lines.append(self._store.record(reading, binding))
 
     async def _commit(self, turn: _Turn, *, ours: bool) -> None:
         """One transaction; while the disk refuses, the same batch again and nothing acknowledged."""
         progress = turn.stage.rows()
         refusals = turn.refusals if ours else []
         failures = 0
-        while turn.lines or progress or refusals or turn.settled:
+        while turn.lines or turn.confidential or progress or refusals or turn.settled:
             try:
-                await self._spool.commit(turn.lines, progress, refusals, settled=turn.settled, returned=turn.returned)
+                await self._spool.commit(
+                    turn.lines, progress, refusals, turn.confidential, settled=turn.settled, returned=turn.returned
+                )
             except StoreError as error:
                 metrics.commit_failures.labels("telemetry").inc()
                 if not failures:  # once: a log that grows with every attempt would not help a full disk
@@ -287,7 +308,8 @@ class TelemetryLane:
                 await asyncio.sleep(RETRY_COMMIT_S)
                 continue
             break
-        self._drain.wake()
+        for drain in self._drains:
+            drain.wake()
         metrics.stored.labels("telemetry").inc(len(turn.readings))
         metrics.duplicates.labels("telemetry").inc(turn.duplicates)
         for refusal in turn.refusals:

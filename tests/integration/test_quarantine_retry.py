@@ -135,7 +135,7 @@ async def test_a_line_that_the_store_refused_goes_back_into_the_spool(
 ) -> None:
     async with running(bench, registry):
         line = b'["a1",1795312800000000000,false,[["pm10",7.0,0]]]'
-        await bench.spool.done([], [Refusal("store_rejected", "field type conflict", "", "", line)])
+        await bench.spool.done([], [Refusal("store_rejected", "field type conflict", "row1", "", line)])
         outcome = await one(settings, "retry", Chosen(reason="store_rejected"))
         assert (outcome.answer.removed, outcome.answer.stored) == (1, 1)
         await until(bench.drained)
