@@ -63,6 +63,8 @@ class Site:
     async def __aenter__(self) -> Self:
         self.arc = await self._stack.enter_async_context(ArcReceiver(key=ARC_KEY))
         self.platform = Platform(self._folder, arc_port=self.arc.port)
+        self.platform.settings["throttle_times"] = 0.0  # else a lane that drops the flood would be called saturated
+        self.platform.configure()
         self._stack.push_async_callback(self.platform.stop)
         await self.platform.start()
         settings = load(self.platform.config, {})

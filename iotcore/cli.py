@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from iotcore import cli_device, cli_field, cli_store
+from iotcore import cli_device, cli_field, cli_quarantine, cli_store
 from iotcore.errors import ConfigError, IotError
 from iotcore.process.credentials import environment
 from iotcore.settings import Settings, load
@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     _registry_commands(nouns)
     _simulator_commands(nouns)
     cli_field.add(nouns, _command)
+    cli_quarantine.add(nouns, _command, _settings)
     cli_store.add(nouns, _command)
     cli_device.add(nouns, _command)
     return parser
@@ -83,9 +84,6 @@ def _registry_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParser
     listing.add_argument("-o", "--output", choices=("table", "json"), default="table")
     incidents = _command(nouns, "incidents", "list incidents with their timelines", _incidents)
     incidents.add_argument("-o", "--output", choices=("table", "json"), default="table")
-    refused = _command(nouns, "quarantine", "list the newest messages that were refused, and why", _quarantine)
-    refused.add_argument("--limit", type=int, default=50, help="how many (default: %(default)s)")
-    refused.add_argument("-o", "--output", choices=("table", "json"), default="table")
     for verb, text in (("acknowledge", "take an incident"), ("reset", "close an incident's episode")):
         act = _command(nouns, verb, text, _intend)
         act.add_argument("incident")
@@ -233,13 +231,6 @@ def _incidents(options: argparse.Namespace) -> int:
     from iotcore.commands import office
 
     _table(office.incidents(_settings(options)), options.output)
-    return 0
-
-
-def _quarantine(options: argparse.Namespace) -> int:
-    from iotcore.commands import office
-
-    _table(office.quarantine(_settings(options), options.limit), options.output)
     return 0
 
 

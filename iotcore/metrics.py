@@ -60,6 +60,14 @@ stored = Counter("iotcore_lane_readings_stored_total", "Readings made durable", 
 late = Counter("iotcore_lane_readings_late_total", "Of those, readings that their sender had held back", ["lane"])
 duplicates = Counter("iotcore_lane_duplicates_dropped_total", "Readings that came again and were dropped by identity", ["lane"])
 refused = Counter("iotcore_lane_refused_total", "Messages refused and quarantined", ["lane", "reason"])
+throttled = Counter("iotcore_lane_throttled_total", "Readings above ten times their device's rate", ["lane"])
+gap_readings = Counter("iotcore_lane_gap_readings_total", "Readings that never came and were given up", ["lane"])
+clock_skew = Histogram(
+    "iotcore_lane_clock_skew_seconds",
+    "How far devices' clocks are ahead (negative: behind), once a window",
+    ["lane"],
+    buckets=(-300.0, -60.0, -10.0, -2.0, -0.5, -0.1, 0.0, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0),
+)
 commit_failures = Counter("iotcore_lane_commit_failures_total", "Commits that the disk refused", ["lane"])
 take_to_commit = Histogram(
     "iotcore_lane_take_to_commit_seconds", "From taking a batch to its commit on disk", ["lane"], buckets=QUICK_S

@@ -179,6 +179,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     modbus_allow: str = ""  # allow-list of Modbus writes (docs/technician.md); "" means that nothing is ever written
     modbus_interval_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0  # poll every unit this often; 0: as its spec says
 
+    throttle_times: Annotated[float, Meta(ge=0)] = 10.0  # a device above so many times its spec's rate is throttled; 0: never
+
     @property
     def folder(self) -> Path:
         """The data folder: databases, certificates, broker configuration, emergency log."""

@@ -24,6 +24,7 @@ WORDS = {
     "Settings.modbus_allow": "Allow-list of Modbus writes (technician.md); empty: nothing is ever written.",
     "Settings.modbus_gateway": "The gateway device in the registry that the central Modbus driver speaks as.",
     "Settings.modbus_interval_s": "Poll every Modbus unit this often, in seconds; 0 means as its spec says.",
+    "Settings.throttle_times": "A device above so many times the rate of its spec is throttled; 0 throttles nobody.",
     "Broker.port": "Port of the broker.",
     "Broker.host": "Where our own services meet it; its certificate carries this name.",
     "Broker.listen": 'The address that it listens on when we run it; "" means `host`.',

@@ -203,7 +203,7 @@ class PlatformProcess:
 
     def quarantine(self) -> list[dict[str, Any]]:
         """What was refused, and why, newest first."""
-        found: list[dict[str, Any]] = json.loads(self.command("quarantine", "-o", "json"))
+        found: list[dict[str, Any]] = json.loads(self.command("quarantine", "list", "-o", "json"))
         return found
 
     def received(self) -> list[Received]:

@@ -14,8 +14,10 @@ from iotcore.app.common import activate, heard, opened, version_of
 from iotcore.clock import Clock, SystemClock
 from iotcore.errors import StartError, StoreError
 from iotcore.journal.recent import RecentReadings
+from iotcore.journal.throttle import Throttle
 from iotcore.process import home
 from iotcore.process.alive import alive, watch
+from iotcore.process.follow import follow_intents
 from iotcore.process.workers import Worker, given_up, workers
 from iotcore.provision.acl import UP, BrokerName
 from iotcore.registry.directory import Directory
@@ -27,6 +29,7 @@ from iotcore.telemetry.handover import known_elsewhere, more
 from iotcore.telemetry.lane import TelemetryLane
 from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.point import PlatformSeries
+from iotcore.telemetry.requests import carried_out
 from iotcore.telemetry.spool import Spool
 from iotcore.telemetry.stores import TELEMETRY_DB, open_confidential, open_store
 from iotcore.telemetry.strays import Strays
@@ -73,6 +76,7 @@ async def run(settings: Settings, number: int = 1) -> None:
             clock=clock,
             first_seen=lambda device: activate(registry, device),
             receipted=RecentReadings(journal, clock) if worker.owns_fire else None,
+            throttle=Throttle(times=settings.throttle_times),
             domains=worker.domains - {FIRE_DOMAIN},
             confidential=confidential,
         )
@@ -86,6 +90,7 @@ async def run(settings: Settings, number: int = 1) -> None:
             if worker.owns_fire:
                 ears.append((brokers["fire"], frozenset({FIRE_DOMAIN})))
             group.create_task(heard(follower, *ears))
+            group.create_task(follow_intents(registry, await spool.answered(), carried_out(lane, spool)))
             if "stray" in brokers:
                 strays = Strays(
                     broker=brokers["stray"], decode=decode, directory=directory, spool=spool, panel=panel, clock=clock

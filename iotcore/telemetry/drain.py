@@ -106,7 +106,7 @@ class Drain:
             if isinstance(result, Later):
                 self._failed(result)
                 return result
-            refusals = [Refusal("store_rejected", one.detail, "", "", one.record) for one in result.rejected]
+            refusals = [Refusal("store_rejected", one.detail, self._store.format, "", one.record) for one in result.rejected]
             await self._spool.done(ids, refusals)
         finally:
             self._taken.difference_update(ids)

@@ -4,7 +4,8 @@
                   ├─► take ─► decode ─► stage ─► record ─► spool.commit ───┤
     fire broker ──┘              │         │                    │          └─► drain (a task of its own) ─► store
     fire journal: what it missed ┼─────────┤                    │
-                                 └ refused └ duplicate          └ fails: the same batch again, nothing acknowledged
+                                 └ refused ├ duplicate          └ fails: the same batch again, nothing acknowledged
+                                           └ above its device's rate
 
 While one batch of the field broker is on its way to the disk, the next is decoded. Its stage sees what that batch adds, for a
 commit is tried until it succeeds; receipts and acknowledgements wait for it.
@@ -25,9 +26,14 @@ from dataclasses import dataclass, field
 from iotcore import metrics
 from iotcore.clock import Clock
 from iotcore.errors import StoreError
+from iotcore.journal.conduct import Conduct
 from iotcore.journal.progress import OURS, Progress, Stage
+from iotcore.journal.quarantine import Row, Wanted
 from iotcore.journal.receipts import Receipts
 from iotcore.journal.recent import RecentReadings
+from iotcore.journal.retry import Answer, Tried, handled, tried
+from iotcore.journal.skew import Skews
+from iotcore.journal.throttle import Throttle
 from iotcore.reading import Reading
 from iotcore.registry.directory import Binding, Directory
 from iotcore.telemetry.drain import Drain
@@ -52,12 +58,16 @@ class _Turn:
     """What one turn gathers before its commit."""
 
     stage: Stage
-    taken_s: float
+    now_s: float
     lines: list[bytes] = field(default_factory=list)
     confidential: list[bytes] = field(default_factory=list)
     readings: list[Reading] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     duplicates: int = 0
+    throttled: int = 0
+    settled: tuple[int, ...] = ()  # rows of the quarantine that are tried again
+    returned: list[Refusal] = field(default_factory=list)
+    durable: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class TelemetryLane:
@@ -82,6 +92,7 @@ class TelemetryLane:
         clock: Clock,
         first_seen: Callable[[str], Awaitable[None]],
         receipted: RecentReadings | None = None,
+        throttle: Throttle | None = None,
         confidential: Confidential | None = None,
         domains: Collection[str] = FIELD_DOMAINS,
     ) -> None:
@@ -89,7 +100,9 @@ class TelemetryLane:
         self._owned = owned
         self._watched = watched
         self._receipted = receipted
-        self._one_at_a_time = asyncio.Lock()  # turns that touch the same devices
+        self._one_at_a_time = asyncio.Lock()  # turns that touch the same devices: those of the broker we only listen to
+        self._staging = asyncio.Lock()  # and those of our own
+        self._decoded: asyncio.Queue[tuple[_Turn, list[Arrival]]] = asyncio.Queue(1)
         self._decode = decode
         self._directory = directory
         self._spool = spool
@@ -98,11 +111,14 @@ class TelemetryLane:
         self._clock = clock
         self._first_seen = first_seen
         self._progress = Progress()
+        self._throttle = throttle or Throttle()
+        self._skews = Skews()
+        self._conduct = Conduct("telemetry")
         self._quality = Standing()
         self._confidential = confidential
         self._drains = [Drain(spool, each) for each in (store, *((confidential.store,) if confidential else ()))]
         self._receipts = Receipts(owned.publish, clock, pause_s=RECEIPTS_EVERY_S)
-        self._counts = {"stored": 0, "refused": 0, "duplicates": 0}
+        self._counts = {"stored": 0, "refused": 0, "duplicates": 0, "throttled": 0}
         self._activated: set[str] = set()
         self._activating: set[asyncio.Task[None]] = set()
 
@@ -117,8 +133,10 @@ class TelemetryLane:
 
     async def run(self) -> None:
         """Serve until cancelled; begins with what the spool and the page remember."""
-        self._progress = Progress(await self._spool.progress(), self._clock.monotonic_s())
-        await self._panel.load()
+        now_s = self._clock.monotonic_s()
+        self._progress = Progress(await self._spool.progress(), now_s)
+        self._conduct = Conduct("telemetry", await self._panel.load(), now_s)
+        self._conduct.tracked(self._progress, self._progress.tracks, now_s, self._clock.wall_ms())
         if self._confidential is None and (left := (await self._spool.depth()).confidential):
             log.warning("%d batches of confidential readings wait in the spool; fill store.confidential to drain them", left)
         try:
@@ -127,9 +145,8 @@ class TelemetryLane:
                 for drain in self._drains:
                     group.create_task(drain.run())
                 group.create_task(self._panel.run())
-                decoded: asyncio.Queue[tuple[_Turn, list[Arrival]]] = asyncio.Queue(1)
-                group.create_task(self._decode_owned(decoded))
-                group.create_task(self._finish_owned(decoded))
+                group.create_task(self._decode_owned())
+                group.create_task(self._finish_owned())
                 if self._watched is not None:
                     group.create_task(self._serve_watched(self._watched))
                 if self._receipted is not None:
@@ -137,20 +154,73 @@ class TelemetryLane:
         finally:
             await self._panel.write()
 
-    async def _decode_owned(self, decoded: asyncio.Queue[tuple[_Turn, list[Arrival]]]) -> None:
+    async def _decode_owned(self) -> None:
         while True:
             arrivals = await self._owned.take(TAKE_LIMIT)
-            turn = await self._staged(arrivals, ours=True)
-            self._progress.apply(turn.stage.changed)
-            await decoded.put((turn, arrivals))
+            async with self._staging:
+                await self._hand_over(await self._staged(arrivals, ours=True), arrivals)
 
-    async def _finish_owned(self, decoded: asyncio.Queue[tuple[_Turn, list[Arrival]]]) -> None:
+    async def _hand_over(self, turn: _Turn, arrivals: list[Arrival]) -> None:
+        """To its commit, in the order of the stages: progress must not be on disk before the readings that it counts."""
+        self._conduct.tracked(self._progress, turn.stage.changed, turn.now_s, self._clock.wall_ms())
+        self._progress.apply(turn.stage.changed)
+        await self._decoded.put((turn, arrivals))
+
+    async def _finish_owned(self) -> None:
         while True:
-            turn, arrivals = await decoded.get()
+            turn, arrivals = await self._decoded.get()
             await self._commit(turn, ours=True)
+            turn.durable.set()
             self._owned.acknowledge(arrivals)
             self._show(turn)
             self._tell_senders(turn)
+
+    async def rows(self, wanted: Wanted, limit: int, after: int) -> list[Row]:
+        """Refused messages that a person means."""
+        return await self._spool.quarantined(wanted, limit, after)
+
+    async def drop(self, wanted: Wanted) -> int:
+        """Remove refused messages that a person means; how many there were."""
+        return await self._spool.drop_quarantined(wanted)
+
+    async def retry(self, rows: Sequence[Row], answer: Answer) -> None:
+        """Try rows of the quarantine again, as backlog of their true age; what is stored and the rows' end are one commit."""
+        async with self._staging:
+            turn = self._turn()
+            directory = self._directory()
+            for one in tried(rows, self._decode, directory, self._clock.wall_ms(), answer):
+                binding = directory.devices[one.readings[0].device] if one.readings else None
+                if binding is not None and binding.domain == topics.FIRE_DOMAIN:
+                    answer.leave(one.row, "wrong_broker", f"{binding.device} belongs on the fire broker")
+                    continue
+                if binding is None and one.row.topic not in self._lines_of(turn):
+                    answer.leave(one.row, "other_store", f"a line of the format {one.row.topic!r}, which no store takes now")
+                    continue
+                turn.settled += (one.row.id,)
+                turn.returned += one.refusals
+                before = len(turn.readings)
+                if binding is None:
+                    self._lines_of(turn)[one.row.topic].append(one.line)
+                    answer.stored += 1
+                    continue
+                self._add_again(one, binding, turn)
+                answer.stored += len(turn.readings) - before
+                answer.repeats += len(one.readings) - len(turn.readings) + before
+            await self._hand_over(turn, [])
+        await turn.durable.wait()
+        answer.removed += len(turn.settled)
+
+    def _lines_of(self, turn: _Turn) -> dict[str, list[bytes]]:
+        """Where lines go that a store has refused, by the format they were quarantined with."""
+        lines = {self._store.format: turn.lines}
+        return lines | ({self._confidential.store.format: turn.confidential} if self._confidential else {})
+
+    def _add_again(self, one: Tried, binding: Binding, turn: _Turn) -> None:
+        """What the row was kept for is stored though it counts as handled; anything else only if it is new."""
+        for reading in one.readings:
+            new = turn.stage.take(reading.device, reading.boot, reading.seq)
+            if new or (reading.boot, reading.seq) in one.row.identities or one.row.reason == "unknown_point":
+                self._record(reading, binding, turn)
 
     async def _serve_watched(self, broker: Broker) -> None:
         while True:
@@ -182,7 +252,7 @@ class TelemetryLane:
 
     async def _store_missed(self, readings: Sequence[Reading]) -> None:
         """As a turn of our own; a reading of a device that is gone has nowhere to go."""
-        turn = self._begun()
+        turn = self._turn()
         devices = self._directory().devices
         for reading in readings:
             if not reading.retained and reading.device in devices:
@@ -191,15 +261,19 @@ class TelemetryLane:
         self._progress.apply(turn.stage.changed)
         self._panel.readings(turn.readings, missed=True)
 
+    def _turn(self) -> _Turn:
+        now_s = self._clock.monotonic_s()
+        return _Turn(self._progress.stage(now_s), now_s)
+
     async def _staged(self, arrivals: Sequence[Arrival], *, ours: bool) -> _Turn:
         """Carry one batch of arrivals from bytes to lines."""
-        turn = self._begun()
+        turn = self._turn()
         metrics.received.labels("telemetry").inc(len(arrivals))
         directory, now_ms, breathe_at = self._directory(), self._clock.wall_ms(), BREATHE_EVERY
         for arrival in arrivals:
             decoded = self._decode(arrival, directory, now_ms)
             if decoded.refusals:
-                turn.refusals += decoded.refusals
+                turn.refusals += [handled(one, turn.stage) if ours and one.identities else one for one in decoded.refusals]
             if decoded.presence is not None:
                 self._note_presence(decoded.presence, arrival, directory, ours=ours)
             if not decoded.readings:
@@ -213,34 +287,37 @@ class TelemetryLane:
                         turn.refusals.append(_misplaced(arrival, binding))
                 if fits:
                     self._add(reading, binding, turn)
-            if len(turn.readings) + turn.duplicates >= breathe_at:
+            if (seen := len(turn.readings) + turn.duplicates + turn.throttled) >= breathe_at:
                 await asyncio.sleep(0)
                 directory, now_ms = self._directory(), self._clock.wall_ms()
-                breathe_at = len(turn.readings) + turn.duplicates + BREATHE_EVERY
+                breathe_at = seen + BREATHE_EVERY
         return turn
 
-    def _begun(self) -> _Turn:
-        now_s = self._clock.monotonic_s()
-        return _Turn(self._progress.stage(now_s), now_s)
-
     def _add(self, reading: Reading, binding: Binding, turn: _Turn) -> None:
-        """Drop what is stored already; turn the rest into a line."""
-        if turn.stage.take(reading.device, reading.boot, reading.seq):
-            reading = self._quality.judge(reading, binding.spec)
-            turn.readings.append(reading)
-            lines = turn.lines if self._confidential is None or not self._confidential.has(binding) else turn.confidential
-            lines.append(self._store.record(reading, binding))
-        else:
+        """Drop what is stored already, or is more than its device may tell; turn the rest into a line."""
+        if not turn.stage.take(reading.device, reading.boot, reading.seq):
             turn.duplicates += 1
+        elif self._throttle.admit(reading.device, binding.spec.interval_s, turn.now_s, backlog=reading.backlog):
+            reading = self._quality.judge(self._skews.judge(reading, turn.now_s), binding.spec)
+            self._record(reading, binding, turn)
+        else:
+            turn.throttled += 1
+
+    def _record(self, reading: Reading, binding: Binding, turn: _Turn) -> None:
+        turn.readings.append(reading)
+        lines = turn.lines if self._confidential is None or not self._confidential.has(binding) else turn.confidential
+        lines.append(self._store.record(reading, binding))
 
     async def _commit(self, turn: _Turn, *, ours: bool) -> None:
         """One transaction; while the disk refuses, the same batch again and nothing acknowledged."""
         progress = turn.stage.rows()
         refusals = turn.refusals if ours else []
         failures = 0
-        while turn.lines or turn.confidential or progress or refusals:
+        while turn.lines or turn.confidential or progress or refusals or turn.settled:
             try:
-                await self._spool.commit(turn.lines, progress, refusals, turn.confidential)
+                await self._spool.commit(
+                    turn.lines, progress, refusals, turn.confidential, settled=turn.settled, returned=turn.returned
+                )
             except StoreError as error:
                 metrics.commit_failures.labels("telemetry").inc()
                 if not failures:  # once: a log that grows with every attempt would not help a full disk
@@ -250,7 +327,7 @@ class TelemetryLane:
                 continue
             break
         self.wake()
-        metrics.take_to_commit.labels("telemetry").observe(self._clock.monotonic_s() - turn.taken_s)
+        metrics.take_to_commit.labels("telemetry").observe(self._clock.monotonic_s() - turn.now_s)
         metrics.stored.labels("telemetry").inc(len(turn.readings))
         metrics.late.labels("telemetry").inc(sum(reading.backlog for reading in turn.readings))
         metrics.duplicates.labels("telemetry").inc(turn.duplicates)
@@ -259,11 +336,16 @@ class TelemetryLane:
         self._counts["stored"] += len(turn.readings)
         self._counts["duplicates"] += turn.duplicates
         self._counts["refused"] += len(turn.refusals)
+        self._counts["throttled"] += turn.throttled
 
     def _show(self, turn: _Turn) -> None:
         """What the page shows of this batch. Faults of strangers would be a list without end: they are only quarantined."""
         self._panel.readings(turn.readings)
         self._panel.judge(self._own(turn.readings))
+        skews = self._skews.take_measured()
+        for skew_ms in skews.values():
+            metrics.clock_skew.labels("telemetry").observe(skew_ms / 1000.0)
+        self._panel.conduct(self._conduct, self._throttle, skews, self._clock.monotonic_s())
         if turn.refusals:
             devices = self._directory().devices
             for refusal in turn.refusals:

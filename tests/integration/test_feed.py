@@ -150,11 +150,11 @@ class FullAtFirst(Spool):
 
     refused = 0
 
-    async def commit(self, *rest: Any) -> None:
+    async def commit(self, *rest: Any, **more: Any) -> None:
         if not self.refused:
             self.refused += 1
             raise StoreFull("a full disk")
-        await super().commit(*rest)
+        await super().commit(*rest, **more)
 
 
 async def test_a_full_disk_holds_the_feed_back_and_costs_nothing(tmp_path: Path, fire: FireJournal) -> None:

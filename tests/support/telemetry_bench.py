@@ -15,6 +15,7 @@ from drivers.mqtt.canonical import decode
 from iotcore.clock import SystemClock
 from iotcore.errors import DeliveryError
 from iotcore.journal.recent import RecentReadings
+from iotcore.journal.throttle import Throttle
 from iotcore.registry.directory import Binding, Directory
 from iotcore.settings import Settings
 from iotcore.telemetry.embedded import TelemetryFile
@@ -76,9 +77,11 @@ class Bench:
         self.folder = folder
         self.settings = settings
         self.clock = SystemClock()
+        self.directory = directory()
         self.field, self.fire = ListBroker(), ListBroker()
         self.activated: list[str] = []
         self.spool_bytes = 10**8
+        self.throttle: Throttle | None = None
         self.fire_journal: RecentReadings | None = None
         self.decode: Callable[[Arrival, Directory, float], Decoded] = decode
         self.directory = directory()
@@ -104,6 +107,7 @@ class Bench:
                 clock=self.clock,
                 first_seen=self._first_seen,
                 receipted=self.fire_journal,
+                throttle=self.throttle,
                 confidential=confidential,
             )
             task = asyncio.create_task(lane.run())
