@@ -102,7 +102,8 @@ class Connection:
         self._queued: deque[tuple[str, bytes]] = deque()
         self._last_mid = 0
         self._most_open = 0
-        self._beats = False  # whether the heartbeat is subscribed
+        self._subscribed = False  # the broker has said so
+        self._beats = False  # whether the heartbeat is subscribed too
         self._beat_sent = -1  # how many had come back when the last one was sent
         self._proven = False  # a heartbeat has come back
         self._arrived = 0  # at the last beat
@@ -207,13 +208,13 @@ class Connection:
         elif kind == packets.PUBACK:
             self._published(*packets.puback(chunk, packet))
         elif kind == packets.SUBACK:
-            self._subscribed(packets.suback(chunk, packet, five=self._five)[1])
+            self._granted(packets.suback(chunk, packet, five=self._five)[1])
         elif kind == packets.DISCONNECT:
             self._stream.end(LinkLost("disconnected", f"by the broker: {packets.goodbye(chunk, packet)[1]}"))
-        elif kind != packets.PINGRESP:
+        elif kind not in {packets.PINGRESP, packets.UNSUBACK}:
             raise ProtocolError(f"a broker does not send {packet.head:#04x}")
 
-    def _subscribed(self, codes: bytes) -> None:
+    def _granted(self, codes: bytes) -> None:
         wanted = len(self._terms.filters)
         for topic_filter, code in zip(self._terms.filters, codes, strict=False):
             if code >= packets.FAILURE_CODES:
@@ -221,6 +222,7 @@ class Connection:
                 self._stream.end(LinkLost("not_subscribed", f"{topic_filter} is not granted: {code:#04x} {name}"))
         if len(codes) < wanted:
             raise ProtocolError(f"SUBACK with {len(codes)} codes for {wanted} filters")
+        self._subscribed = True
         self._beats = len(codes) > wanted and codes[wanted] < packets.FAILURE_CODES
         self._note_up()
 
@@ -255,7 +257,7 @@ class Connection:
         self._proven = self._proven or self._topics.beats > 0
         arrived, came = stream.arrived != self._arrived, stream.chunks != self._chunks
         self._arrived, self._chunks = stream.arrived, stream.chunks
-        strict = self._proven and not stream.unacknowledged
+        strict = (self._proven or not self._subscribed) and not stream.unacknowledged
         heard = stream.paused or (arrived if strict else came)
         self._silent_beats = 0 if heard else self._silent_beats + 1
         if self._silent_beats >= SILENT_BEATS:
@@ -269,3 +271,11 @@ class Connection:
         if self._beats and (back or self._silent_beats) and len(self._open) < self._most_open:
             self._beat_sent = self._topics.beats
             self._send(self._terms.heartbeat_topic, b"", HEARTBEAT_EXPIRY_S)
+
+    def _silence(self) -> str:
+        """What has not been heard for too long."""
+        if not self._subscribed:
+            return "the broker does not answer to our subscriptions"
+        if self._proven:
+            return "no heartbeat comes back: the link, our reader or the broker's memory of our subscriptions is gone"
+        return "the broker says nothing at all: the link or our reader is dead"
