@@ -24,6 +24,7 @@ from drivers.mqtt.inbox import Inbox
 from drivers.mqtt.packets import Connack, Packet, ProtocolError
 from drivers.mqtt.publishes import Topics
 from drivers.mqtt.stream import LinkLost, Stream
+from iotcore import metrics
 from iotcore.clock import Clock
 from iotcore.errors import DeliveryError
 from iotcore.wire.arrival import Endpoint
@@ -236,10 +237,19 @@ class Connection:
                 self._beats = False
                 log.warning("the broker refuses the heartbeat %s: give us the right to publish and read it", topic)
         elif topic:
-            self._counts.unmatched += code == packets.NO_SUBSCRIBERS
-            self._counts.refused += code >= packets.FAILURE_CODES
+            self._count(code)
         while self._queued and len(self._open) < self._most_open:
             self._send(*self._queued.popleft())
+
+    def _count(self, code: int) -> None:
+        """What the broker did not accept; the sender repeats itself for want of a receipt."""
+        client = self._terms.client_id
+        if code == packets.NO_SUBSCRIBERS:
+            self._counts.unmatched += 1
+            metrics.ingest_unaccepted.labels(client, "no_subscribers").inc()
+        elif code >= packets.FAILURE_CODES:
+            self._counts.refused += 1
+            metrics.ingest_unaccepted.labels(client, "refused").inc()
 
     def _send(self, topic: str, payload: bytes, expiry_s: int = 0) -> None:
         mid = self._last_mid % (MID_LIMIT - 1) + 1

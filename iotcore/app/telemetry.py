@@ -6,11 +6,12 @@ import asyncio
 
 from drivers.mqtt.canonical import decode
 from drivers.mqtt.ingest import Ingest
-from iotcore.app.common import EVERYTHING, activate, opened, version_of
+from iotcore.app.common import EVERYTHING, activate, ingest_version, opened
 from iotcore.clock import SystemClock
 from iotcore.journal.recent import RecentReadings
 from iotcore.process import home
 from iotcore.process.serve import beat
+from iotcore.process.watchdog import Watchdog
 from iotcore.provision.acl import BrokerName
 from iotcore.settings import Settings
 from iotcore.telemetry.embedded import TelemetryFile
@@ -26,7 +27,7 @@ async def run(settings: Settings) -> None:
     """The bulk lane: both brokers into the spool and the store."""
     clock = SystemClock()
     field, fire = (
-        Ingest(home.endpoint(settings, name, cn), cn, filters, clock, version=version_of(settings, name))
+        Ingest(home.endpoint(settings, name, cn), cn, filters, clock, version=ingest_version(settings, name))
         for name, cn, filters in (
             (BrokerName.FIELD, home.TELEMETRY_FIELD, EVERYTHING),
             (BrokerName.FIRE, home.TELEMETRY_FIRE, FIRE_VALUES),
@@ -62,5 +63,6 @@ async def run(settings: Settings) -> None:
         )
         group.create_task(lane.run())
         group.create_task(follower.run())
+        group.create_task(Watchdog(settings.folder, {"field": field, "fire": fire}).run())
         state = lambda: {"connected": field.connected and fire.connected, **lane.counts()}  # noqa: E731 - read at each beat
         group.create_task(beat(settings.folder, "telemetry", clock, state))

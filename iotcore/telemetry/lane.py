@@ -186,6 +186,7 @@ class TelemetryLane:
             for reading in decoded.readings:
                 self._add(reading, binding, turn)
             if len(turn.readings) + turn.duplicates >= breathe_at:
+                self._working()
                 await asyncio.sleep(0)
                 directory, now_ms = self._directory(), self._clock.wall_ms()
                 breathe_at = len(turn.readings) + turn.duplicates + BREATHE_EVERY
@@ -205,6 +206,7 @@ class TelemetryLane:
         refusals = turn.refusals if ours else []
         failures = 0
         while turn.lines or progress or refusals:
+            self._working()
             try:
                 await self._spool.commit(turn.lines, progress, refusals)
             except StoreError as error:
@@ -223,6 +225,12 @@ class TelemetryLane:
         self._counts["stored"] += len(turn.readings)
         self._counts["duplicates"] += turn.duplicates
         self._counts["refused"] += len(turn.refusals)
+
+    def _working(self) -> None:
+        """A large batch and a full disk take long: no reason to be restarted."""
+        self._owned.working()
+        if self._watched is not None:
+            self._watched.working()
 
     def _show(self, turn: _Turn) -> None:
         """What the page shows of this batch. Faults of strangers would be a list without end: they are only quarantined."""
