@@ -32,6 +32,7 @@ from iotcore.reading import Reading
 from iotcore.registry.directory import Binding, Directory
 from iotcore.telemetry.drain import Drain
 from iotcore.telemetry.panel import Panel
+from iotcore.telemetry.quality import Standing
 from iotcore.telemetry.spool import Spool
 from iotcore.telemetry.store import Store
 from iotcore.wire import topics
@@ -88,6 +89,7 @@ class TelemetryLane:
         self._clock = clock
         self._first_seen = first_seen
         self._progress = Progress()
+        self._quality = Standing()
         self._drain = Drain(spool, store)
         self._receipts = Receipts(owned.publish, clock, pause_s=RECEIPTS_EVERY_S)
         self._counts = {"stored": 0, "refused": 0, "duplicates": 0}
@@ -195,6 +197,7 @@ class TelemetryLane:
     def _add(self, reading: Reading, binding: Binding, turn: _Turn) -> None:
         """Drop what is stored already; turn the rest into a line."""
         if turn.stage.take(reading.device, reading.boot, reading.seq):
+            reading = self._quality.judge(reading, binding.spec)
             turn.readings.append(reading)
             turn.lines.append(self._store.record(reading, binding))
         else:
