@@ -219,7 +219,8 @@ def main(clients: Sequence[str] = CLIENTS) -> dict[str, Any]:
             load_port = free_port()
             extra = f"{LIMITS}allow_anonymous true\nlistener {load_port} 127.0.0.1\n"
             with Mosquitto(top / mode, tls=tls, durable=False, extra=extra) as broker:
-                job = Job("", broker.port, "", "", 0, **{key: str(path) for key, path in files.items()})
+                paths: dict[str, Any] = {key: str(path) for key, path in files.items()}
+                job = Job("", broker.port, "", "", 0, **paths)
                 print(f"== {mode}", flush=True)
                 figures[mode] = measure(Bench(top / mode, load_port, job), clients, losses=tls is None and clients == CLIENTS)
         if clients == CLIENTS:
