@@ -19,7 +19,7 @@ from paho.mqtt.properties import Properties
 
 from drivers.mqtt import packets
 from drivers.mqtt.packets import ProtocolError
-from drivers.mqtt.publishes import NO_TOKEN, Topics, read
+from drivers.mqtt.publishes import NO_TOKEN, Batch, Topics, read
 from iotcore.wire.arrival import Arrival
 
 TOPICS = st.text("ab/é€", min_size=1, max_size=150)
@@ -42,10 +42,9 @@ def sent(topic: str, payload: bytes, mid: int, qos: int, *, dup: bool, retain: b
 
 
 def taken(chunk: bytes, *, five: bool, limit: int = 1_000, at: int = 0) -> tuple[list[Arrival], list[bytes], int]:
-    arrivals: list[Arrival] = []
-    mids: list[bytes] = []
-    end = read(chunk, at, limit, arrivals, mids, Topics(), 5.0, 100, five=five)
-    return arrivals, mids, end
+    batch = Batch(Topics(), five, 5.0, 100)
+    end = read(chunk, at, limit, batch)
+    return batch.arrivals, batch.mids, end
 
 
 async def by_amqtt(packet: type[Any], wire: bytes) -> Any:
