@@ -206,5 +206,6 @@ class MqttDevice(MqttLink):
         duplicate = self.faults.now(mqtt_faults.Duplicate)
         for _ in range(duplicate.copies if duplicate is not None else 1):
             await client.publish(topics.up(self._domain, self.device, held.kind, self.device), encode(message), qos=1)
+        self.counters.unmatched += client.last_code == NO_SUBSCRIBERS
         if client.last_code == NO_SUBSCRIBERS or client.last_code >= FIRST_FAILURE:
             held.due_s = time.monotonic() + REFUSED_RETRY_S

@@ -40,6 +40,7 @@ class Counters:
     published: int = 0
     resent: int = 0  # of the published, marked as backlog
     receipted: int = 0
+    unmatched: int = 0  # of the published, thrown away by the broker because nobody subscribes: not accepted
     dropped: int = 0  # lost because the memory was full
     connections: int = 0
     as_is: int = 0  # of `send_as_is`, published

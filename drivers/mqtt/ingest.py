@@ -148,7 +148,8 @@ class Ingest:
             beats = [arrival for arrival in arrivals if arrival.topic == topic]
             if beats:
                 self._inbox.beats -= len(beats)
-                self.acknowledge(beats)
+                if self._connection is not None:
+                    self._connection.acknowledge(beats)  # and no turn of the lane's
                 return [arrival for arrival in arrivals if arrival.topic != topic]
         return arrivals
 

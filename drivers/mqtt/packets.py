@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from iotcore.errors import IotError
 
-CONNACK, PUBLISH, PUBACK, SUBACK, UNSUBACK, PINGRESP = 0x20, 0x30, 0x40, 0x90, 0xB0, 0xD0  # the upper four bits of a packet
-DISCONNECT = 0xE0
+# The upper four bits of a packet's first byte.
+CONNACK, PUBLISH, PUBACK, SUBACK, UNSUBACK, PINGRESP, DISCONNECT = 0x20, 0x30, 0x40, 0x90, 0xB0, 0xD0, 0xE0
 PING = b"\xc0\x00"
 GOODBYE = b"\xe0\x00"
 ACKNOWLEDGE = b"\x40\x02"  # PUBACK with nothing but its packet identifier: success, in both versions

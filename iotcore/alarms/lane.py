@@ -296,6 +296,7 @@ class FireLane:
         )
         refused = False
         while True:
+            self._broker.working()  # a full disk is no reason to be restarted
             try:
                 committed = await asyncio.to_thread(self._journal.commit, batch)
                 break

@@ -14,7 +14,7 @@ from drivers.mqtt.ingest import Ingest
 from drivers.mqtt.vendor import Vendors
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
-from iotcore.app.common import EVERYTHING, activate, heard, opened, rules_of, version_of
+from iotcore.app.common import EVERYTHING, activate, heard, ingest_version, opened, rules_of
 from iotcore.clock import Clock, SystemClock
 from iotcore.dispatch.cad_webhook import WebhookChannel
 from iotcore.dispatch.outbox import Channel, Dispatcher
@@ -27,6 +27,7 @@ from iotcore.journal.throttle import Throttle
 from iotcore.process import home
 from iotcore.process.alive import alive, watch
 from iotcore.process.follow import Follower, follow_intents
+from iotcore.process.watchdog import Watchdog
 from iotcore.provision.acl import BrokerName
 from iotcore.registry.records import Intent
 from iotcore.settings import Dc09Receiver, Settings
@@ -50,7 +51,7 @@ async def run(settings: Settings) -> None:
     clock = SystemClock()
     channels = channels_of(settings, clock)
     broker = home.endpoint(settings, BrokerName.FIRE, home.FIRE_IN)
-    version = version_of(settings, BrokerName.FIRE)
+    version = ingest_version(settings, BrokerName.FIRE)
     ingest = Ingest(broker, home.FIRE_IN, EVERYTHING, clock, version=version, retry_most_s=FIRE_RETRY_S)
     async with AsyncExitStack() as stack:
         registry, follower = await stack.enter_async_context(opened(settings, clock))
@@ -80,6 +81,7 @@ async def run(settings: Settings) -> None:
             group.create_task(lane.run())
             group.create_task(dispatcher.run())
             group.create_task(heard(follower, (ingest, FIRE)))
+            group.create_task(Watchdog(settings.folder, {"fire": ingest}).run())
             group.create_task(follow_intents(registry, journal.cursor(INTENT_CURSOR), intents))
             group.create_task(alive(settings, "fire", clock, lambda: {"connected": ingest.connected, **lane.counts()}))
 

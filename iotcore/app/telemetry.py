@@ -10,7 +10,7 @@ from drivers.mqtt.decode import Decoder
 from drivers.mqtt.ingest import Ingest
 from drivers.mqtt.vendor import Vendors
 from iotcore import metrics
-from iotcore.app.common import activate, heard, opened, version_of
+from iotcore.app.common import activate, heard, ingest_version, opened
 from iotcore.clock import Clock, SystemClock
 from iotcore.errors import StartError, StoreError
 from iotcore.journal.recent import RecentReadings
@@ -18,6 +18,7 @@ from iotcore.journal.throttle import Throttle
 from iotcore.process import home
 from iotcore.process.alive import alive, watch
 from iotcore.process.follow import follow_intents
+from iotcore.process.watchdog import Watchdog
 from iotcore.process.workers import Worker, given_up, workers
 from iotcore.provision.acl import UP, BrokerName
 from iotcore.registry.directory import Directory
@@ -103,6 +104,7 @@ async def run(settings: Settings, number: int = 1) -> None:
             for each in (store, *([confidential.store] if confidential else [])):
                 if isinstance(each, EmbeddedStore):
                     group.create_task(Upkeep(each, settings.store, clock, directory).run())
+            group.create_task(Watchdog(settings.folder, brokers).run())
             group.create_task(_measure(spool, clock))
             group.create_task(alive(settings, worker.name, clock, state))
 
@@ -122,7 +124,7 @@ def _brokers(settings: Settings, worker: Worker, clock: Clock) -> dict[str, Inge
         endpoint = home.endpoint(settings, broker, cn)
         if not filters and not endpoint.cert_file.exists():
             continue
-        made[what] = Ingest(endpoint, cn, filters, clock, given_up=given_up(filters), version=version_of(settings, broker))
+        made[what] = Ingest(endpoint, cn, filters, clock, given_up=given_up(filters), version=ingest_version(settings, broker))
         watch(made[what], "telemetry", what)
     return made
 

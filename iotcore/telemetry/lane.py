@@ -288,6 +288,7 @@ class TelemetryLane:
                 if fits:
                     self._add(reading, binding, turn)
             if (seen := len(turn.readings) + turn.duplicates + turn.throttled) >= breathe_at:
+                self._working()
                 await asyncio.sleep(0)
                 directory, now_ms = self._directory(), self._clock.wall_ms()
                 breathe_at = seen + BREATHE_EVERY
@@ -314,6 +315,7 @@ class TelemetryLane:
         refusals = turn.refusals if ours else []
         failures = 0
         while turn.lines or turn.confidential or progress or refusals or turn.settled:
+            self._working()
             try:
                 await self._spool.commit(
                     turn.lines, progress, refusals, turn.confidential, settled=turn.settled, returned=turn.returned
@@ -337,6 +339,12 @@ class TelemetryLane:
         self._counts["duplicates"] += turn.duplicates
         self._counts["refused"] += len(turn.refusals)
         self._counts["throttled"] += turn.throttled
+
+    def _working(self) -> None:
+        """A large batch and a full disk take long: no reason to be restarted."""
+        self._owned.working()
+        if self._watched is not None:
+            self._watched.working()
 
     def _show(self, turn: _Turn) -> None:
         """What the page shows of this batch. Faults of strangers would be a list without end: they are only quarantined."""

@@ -63,6 +63,9 @@ class Broker(Protocol):
     def acknowledge(self, arrivals: Sequence[Arrival]) -> None:
         """Acknowledge what is durable; every arrival, refused ones too."""
 
+    def working(self) -> None:
+        """Say that the lane lives although it does not come back for more (`iotcore.process.watchdog`)."""
+
     async def publish(self, topic: str, payload: bytes) -> None:
         """Publish at QoS 1; raises DeliveryError when that cannot be now."""
 

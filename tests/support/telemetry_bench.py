@@ -61,6 +61,9 @@ class ListBroker:
             some.append(self.queue.get_nowait())
         return some
 
+    def working(self) -> None:
+        """Nobody watches this lane."""
+
     def acknowledge(self, arrivals: Sequence[Arrival]) -> None:
         self.acknowledged += arrivals
 

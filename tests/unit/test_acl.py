@@ -79,6 +79,17 @@ def test_a_device_may_subscribe_to_its_own_and_less(wanted: str) -> None:
     assert may_subscribe(FIRE, "d-1", wanted)
 
 
+@pytest.mark.parametrize(
+    ("broker", "user"), [(FIRE, "svc.fire.1.in"), (FIRE, "svc.telemetry.2.fire"), (FIELD, "svc.telemetry.1.field")]
+)
+def test_a_consumer_has_its_own_heartbeat_and_no_other(broker: BrokerName, user: str) -> None:
+    for other in ("svc.fire.1.in", "svc.fire.2.in", "svc.telemetry.1.field", "svc.telemetry.2.fire", "svc.keeper.1.fire", "d-1"):
+        for access in (Access.READ, Access.WRITE):
+            assert allowed(broker, user, access, f"iotcore/heartbeat/{other}") is (other == user)
+            assert not allowed(broker, "d-1", access, f"iotcore/heartbeat/{other}")
+    assert not may_subscribe(broker, user, "iotcore/heartbeat/+")
+
+
 @pytest.mark.parametrize("user", ["", "+", "#", "a/up/x", "d-1\n", "d.1", "svc.fire.0.in", "svc.fire.1", "svc..1.in"])
 def test_a_name_that_no_certificate_of_ours_holds_may_nothing(user: str) -> None:
     for topic in (f"iot/v1/fire/{user}/up/reading/x", "iot/v1/fire/x/up/reading/x"):
