@@ -8,6 +8,9 @@ stored = Counter("iotcore_lane_readings_stored_total", "Readings made durable", 
 duplicates = Counter("iotcore_lane_duplicates_dropped_total", "Readings that came again and were dropped by identity", ["lane"])
 refused = Counter("iotcore_lane_refused_total", "Messages refused and quarantined", ["lane", "reason"])
 commit_failures = Counter("iotcore_lane_commit_failures_total", "Commits that the disk refused", ["lane"])
+ingest_reconnects = Counter(
+    "iotcore_ingest_reconnects_total", "Connections to a broker that were lost and made anew", ["client", "reason"]
+)
 
 incidents_opened = Counter("iotcore_fire_incidents_opened_total", "Incidents opened")
 alarm_latency = Histogram(

@@ -170,7 +170,7 @@ def _broker_check(settings: Settings, name: BrokerName, clock: Clock) -> Callabl
     async def check() -> Finding:
         cn = home.DOCTOR_FIRE if name is BrokerName.FIRE else home.DOCTOR_FIELD
         endpoint = home.endpoint(settings, name, cn)
-        async with Ingest(endpoint, cn, ["iotcore/doctor"], clock) as mqtt:
+        async with Ingest(endpoint, cn, ["iotcore/doctor"], clock, heartbeat=False) as mqtt:
             sent_s = clock.monotonic_s()
             while not mqtt.connected:
                 if clock.monotonic_s() - sent_s > LIMIT_S - 1.0:

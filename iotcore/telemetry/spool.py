@@ -206,22 +206,22 @@ class Spool:
         excluded = frozenset(taken)
 
         def read(connection: sqlite3.Connection) -> list[Batch]:
-            rows = connection.execute(
-                f"SELECT id, at_ms, line_count, lines FROM batch WHERE format = ? ORDER BY id {order}",  # noqa: S608 - a constant
-                (self._format,),
-            )
-            found: list[Batch] = []
+            chosen: list[int] = []
             total = 0
-            for row in rows:
-                if row[0] in excluded:
+            for number, lines in connection.execute(
+                f"SELECT id, line_count FROM batch WHERE format = ? ORDER BY id {order}",  # noqa: S608 - a constant
+                (self._format,),
+            ):
+                if number in excluded:
                     continue
-                if found and total + row[2] > max_lines:
+                if chosen and total + lines > max_lines:
                     break
-                found.append(Batch(*row))
-                total += row[2]
+                chosen.append(number)
+                total += lines
                 if total >= max_lines:
                     break
-            return found
+            wanted = "SELECT id, at_ms, line_count, lines FROM batch WHERE id = ?"
+            return [Batch(*connection.execute(wanted, (number,)).fetchone()) for number in chosen]
 
         return await self._in_transaction(read)
 

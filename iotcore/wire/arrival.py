@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
+
 from iotcore.reading import Reading
 from iotcore.wire.messages import StatusMessage
 
@@ -41,8 +43,7 @@ class _TidySocket(ssl.SSLSocket):
             raise
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True, gc=False):
     """A message as it came off the broker; `token` is the driver's own handle to acknowledge it with."""
 
     topic: str
@@ -65,8 +66,7 @@ class Broker(Protocol):
         """Publish at QoS 1; raises DeliveryError when that cannot be now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """A message, or one element of a batch, that is not accepted. `device` is "" where it cannot be told."""
 
     reason: str
@@ -76,8 +76,7 @@ class Refusal:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Presence:
+class Presence(msgspec.Struct, frozen=True):
     """A device or gateway said that it is there, or its broker said that it is gone."""
 
     device: str
@@ -85,8 +84,7 @@ class Presence:
     message: StatusMessage
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
+class Decoded(msgspec.Struct, frozen=True, gc=False):
     """What one arrival holds: readings to use, refusals to quarantine, perhaps a presence."""
 
     readings: tuple[Reading, ...] = ()

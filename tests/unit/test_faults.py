@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from msgspec import structs
 
 from iotcore.journal.faults import MAX_STANDING, Faults
 from iotcore.reading import Quality, Value
@@ -22,7 +22,7 @@ def test_a_bad_value_is_a_fault_until_that_point_is_good_again() -> None:
 
 def test_an_odd_clock_is_a_fault_until_it_is_plausible() -> None:
     faults = Faults()
-    faults.accepted(dataclasses.replace(reading(smoke=0.0), clock_fault="clock_past"))
+    faults.accepted(structs.replace(reading(smoke=0.0), clock_fault="clock_past"))
     assert faults.standing("sd-0001") == {"clock_past"}
     faults.accepted(reading(seq=2, smoke=0.0))
     assert faults.standing("sd-0001") == frozenset()
@@ -31,7 +31,7 @@ def test_an_odd_clock_is_a_fault_until_it_is_plausible() -> None:
 def test_offline_ends_with_a_live_reading_and_not_with_backlog() -> None:
     faults = Faults()
     faults.offline("sd-0001")
-    faults.accepted(dataclasses.replace(reading(smoke=0.0), backlog=True))
+    faults.accepted(structs.replace(reading(smoke=0.0), backlog=True))
     assert faults.standing("sd-0001") == {"offline"}
     faults.accepted(reading(seq=2, smoke=0.0))
     assert faults.standing("sd-0001") == frozenset()
@@ -63,8 +63,6 @@ def test_a_device_that_invents_reasons_for_ever_fills_no_memory() -> None:
     faults = Faults()
     for number in range(1000):
         bad = Value("smoke", None, Quality.BAD, f"because {number}")
-        faults.accepted(
-            dataclasses.replace(reading(seq=number + 1), values=(bad, Value(f"p{number}", None, Quality.BAD, "x" * 500)))
-        )
+        faults.accepted(structs.replace(reading(seq=number + 1), values=(bad, Value(f"p{number}", None, Quality.BAD, "x" * 500))))
     assert len(faults.standing("sd-0001")) <= MAX_STANDING
     assert max(map(len, faults.standing("sd-0001"))) < 100
