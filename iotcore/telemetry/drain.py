@@ -99,8 +99,9 @@ class Drain:
         """Write batches and forget them; put them back when the store did not take them."""
         ids = [batch.id for batch in batches]
         try:
-            records = [record for batch in batches for record in batch.lines.split(b"\n")]
-            result = await self._store.write(records)
+            lines = sum(batch.line_count for batch in batches)
+            body = batches[0].lines if len(batches) == 1 else b"\n".join([batch.lines for batch in batches])
+            result = await self._store.write(body, lines)
             if isinstance(result, Later):
                 self._failed(result)
                 return result
@@ -108,7 +109,7 @@ class Drain:
             await self._spool.done(ids, refusals)
         finally:
             self._taken.difference_update(ids)
-        self._succeeded(len(records), len(refusals))
+        self._succeeded(lines, len(refusals))
         return result
 
     def _failed(self, problem: Later) -> None:
@@ -119,8 +120,8 @@ class Drain:
             )
         self.trouble = problem.reason
 
-    def _succeeded(self, records: int, rejected: int) -> None:
-        metrics.store_written.inc(records - rejected)
+    def _succeeded(self, lines: int, rejected: int) -> None:
+        metrics.store_written.inc(lines - rejected)
         metrics.store_rejected.inc(rejected)
         if rejected:
             log.warning("the telemetry store refused %d lines for good; they are in the quarantine", rejected)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import math
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -88,6 +88,7 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Row).decode
+_decode_lines = msgspec.json.Decoder(Row).decode_lines
 
 
 class TelemetryFile:
@@ -153,15 +154,18 @@ class EmbeddedStore:
         """Nothing to do: the tables are made when the file is opened."""
         return None
 
-    async def write(self, records: Sequence[bytes]) -> Written | Later:
+    async def write(self, body: bytes, lines: int) -> Written | Later:  # noqa: ARG002 - counted by what is in it
         """Insert or replace the rows in one transaction."""
-        rows: list[Row] = []
         rejected: list[Rejected] = []
-        for record in records:
-            try:
-                rows.append(_decode(record))
-            except msgspec.DecodeError as error:
-                rejected.append(Rejected(record, str(error)))
+        try:
+            rows = _decode_lines(body)
+        except msgspec.DecodeError:
+            rows = []
+            for record in body.split(b"\n"):
+                try:
+                    rows.append(_decode(record))
+                except msgspec.DecodeError as error:
+                    rejected.append(Rejected(record, str(error)))
         try:
             learned = await self._file.in_transaction(lambda connection: self._insert(connection, rows))
         except StoreFull as error:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
@@ -68,18 +68,19 @@ class _Influx:
         """The reading in line protocol."""
         return line(reading, binding)
 
-    async def _write(self, records: Sequence[bytes], post: Post) -> Written | Later:
-        answer = await post(b"\n".join(records))
+    async def _write(self, body: bytes, lines: int, post: Post) -> Written | Later:
+        answer = await post(body)
         if OK <= answer.status < OK_END:
             return Written()
         if answer.status not in (BAD_REQUEST, UNPROCESSABLE, TOO_LARGE):
             return self._later(answer)
-        if len(records) == 1 or _all_dropped(answer, len(records)):
+        records = body.split(b"\n")
+        if lines == 1 or _all_dropped(answer, lines):
             return Written(tuple(Rejected(record, answer.detail) for record in records))
         rejected: tuple[Rejected, ...] = ()
         middle = len(records) // 2
         for half in (records[:middle], records[middle:]):
-            result = await self._write(half, post)
+            result = await self._write(b"\n".join(half), len(half), post)
             if isinstance(result, Later):
                 return result
             rejected += result.rejected
@@ -126,10 +127,10 @@ class Influx1(_Influx):
         answer = await self._post("/query", {}, aiohttp.FormData({"q": f'CREATE DATABASE "{name}"'}))
         return None if OK <= answer.status < OK_END else self._later(answer)
 
-    async def write(self, records: Sequence[bytes]) -> Written | Later:
+    async def write(self, body: bytes, lines: int) -> Written | Later:
         """Write lines once; a database that is gone is created for the next time."""
         query = {"db": self._store.database, "precision": "ns"}
-        result = await self._write(records, lambda body: self._post("/write", query, body))
+        result = await self._write(body, lines, lambda part: self._post("/write", query, part))
         if isinstance(result, Later) and result.reason == "no_database":
             await self.ensure()
         return result
@@ -171,9 +172,9 @@ class Influx2(_Influx):
             return Later("unreachable", f"{type(error).__name__}: {error}")
         return None
 
-    async def write(self, records: Sequence[bytes]) -> Written | Later:
+    async def write(self, body: bytes, lines: int) -> Written | Later:
         """Write lines once."""
-        return await self._write(records, self._post)
+        return await self._write(body, lines, self._post)
 
     async def _post(self, body: bytes) -> Answer:
         assert self._client is not None, "use `async with Influx2(...)`"

@@ -5,7 +5,6 @@ A store says how one reading becomes one record of bytes, and takes many of them
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -48,5 +47,8 @@ class Store(Protocol):
     async def ensure(self) -> Later | None:
         """Make sure that the database exists; None when it does. Never raises for a store that is down."""
 
-    async def write(self, records: Sequence[bytes]) -> Written | Later:
-        """Write records once; on `Later` some of them may be in the store already. Never raises for a store that is down."""
+    async def write(self, body: bytes, lines: int) -> Written | Later:
+        """Write `lines` records, joined by line feeds, once; on `Later` some of them may be in the store already.
+
+        The bytes go on as they are: nobody splits them unless the store rejects some. Never raises for a store that is down.
+        """

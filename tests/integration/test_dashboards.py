@@ -26,6 +26,7 @@ from iotcore.telemetry.store import Written
 from iotcore.wire import topics
 from iotcore.wire.arrival import Arrival
 from tests.support.influx import Influxd
+from tests.support.joined import joined
 from tests.support.shipped import SPECS
 
 FOLDER = Path(__file__).parents[2] / "dashboards"
@@ -109,7 +110,8 @@ async def _fill(server: Influxd) -> None:
             for arrival in arrivals(int(clock.wall_ms()))
             for reading in decode(arrival, directory, clock.wall_ms()).readings
         ]
-        assert await store.write([store.record(reading, directory.devices[reading.device]) for reading in readings]) == Written()
+        lines = [store.record(reading, directory.devices[reading.device]) for reading in readings]
+        assert await store.write(*joined(*lines)) == Written()
 
 
 def substituted(query: str, *, choose_all: bool) -> str:

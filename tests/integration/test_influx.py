@@ -18,6 +18,7 @@ from iotcore.settings import Store
 from iotcore.telemetry.influx import Influx1, Influx2
 from iotcore.telemetry.store import Later, Written
 from tests.support.influx import Influxd
+from tests.support.joined import joined
 from tests.support.ports import free_port
 from tests.support.shipped import SPECS
 from tests.support.victoria import Victoria
@@ -43,7 +44,7 @@ async def store(influxd: Influxd) -> AsyncIterator[Influx1]:
 
 
 async def test_a_reading_comes_back_by_influxql_with_its_time_tags_and_values(store: Influx1, influxd: Influxd) -> None:
-    assert await store.write([store.record(READING, AIR)]) == Written()
+    assert await store.write(*joined(store.record(READING, AIR))) == Written()
     (series,) = influxd.query("SELECT * FROM air_station")
     row = dict(zip(series["columns"], series["values"][0], strict=True))
     assert row == {
@@ -60,21 +61,21 @@ async def test_a_reading_comes_back_by_influxql_with_its_time_tags_and_values(st
 async def test_writing_twice_leaves_one_point(store: Influx1, influxd: Influxd) -> None:
     lines = [store.record(structs.replace(READING, seq=seq), AIR) for seq in (1, 2, 3)]
     for _ in range(2):
-        assert await store.write(lines) == Written()
+        assert await store.write(*joined(*lines)) == Written()
     assert influxd.count("air_station") == 3
 
 
 @pytest.mark.parametrize("text", ['say "no"', "back\\slash", "a,b=c d", "ends\\", "Đèn đỏ ⛔", ""])
 async def test_text_comes_back_as_it_was(store: Influx1, influxd: Influxd, text: str) -> None:
     reading = structs.replace(READING, device="s1", values=(Value("mode", text),))
-    assert await store.write([store.record(reading, SIGNAL)]) == Written()
+    assert await store.write(*joined(store.record(reading, SIGNAL))) == Written()
     (series,) = influxd.query("SELECT mode FROM traffic_signal")
     assert series["values"][0][1] == text
 
 
 @pytest.mark.parametrize("premises", ["a b", "a,b", "a=b", "a\\b", "a\\,b", 'a"b', "số 8"])
 async def test_a_tag_comes_back_as_it_was(store: Influx1, influxd: Influxd, premises: str) -> None:
-    assert await store.write([store.record(READING, replace(AIR, premises=premises))]) == Written()
+    assert await store.write(*joined(store.record(READING, replace(AIR, premises=premises)))) == Written()
     (series,) = influxd.query('SHOW TAG VALUES FROM air_station WITH KEY = "premises"')
     assert series["values"] == [["premises", premises]]
 
@@ -82,17 +83,17 @@ async def test_a_tag_comes_back_as_it_was(store: Influx1, influxd: Influxd, prem
 @pytest.mark.parametrize("number", [0.0, -1e-7, 1e25, 5e-324, 1.7e308, 123456789.125])
 async def test_a_number_comes_back_as_it_was(store: Influx1, influxd: Influxd, number: float) -> None:
     reading = structs.replace(READING, values=(Value("pm10", number),))
-    assert await store.write([store.record(reading, AIR)]) == Written()
+    assert await store.write(*joined(store.record(reading, AIR))) == Written()
     (series,) = influxd.query("SELECT pm10 FROM air_station")
     assert series["values"][0][1] == number
 
 
 async def test_one_line_of_the_wrong_type_is_found_and_the_others_are_stored(store: Influx1, influxd: Influxd) -> None:
-    await store.write([store.record(READING, AIR)])
+    await store.write(*joined(store.record(READING, AIR)))
     lines = [store.record(structs.replace(READING, seq=seq), AIR) for seq in range(2, 40)]
     wrong = b'air_station,device=a1 pm10="high" 1795312800000000000'
     garbage = b"this is no line"
-    result = await store.write([*lines[:20], wrong, *lines[20:], garbage])
+    result = await store.write(*joined(*lines[:20], wrong, *lines[20:], garbage))
     assert isinstance(result, Written)
     assert [one.record for one in result.rejected] == [wrong, garbage]
     assert "field type conflict" in result.rejected[0].detail
@@ -101,26 +102,26 @@ async def test_one_line_of_the_wrong_type_is_found_and_the_others_are_stored(sto
 
 
 async def test_a_batch_that_is_wrong_as_a_whole_needs_no_halving(store: Influx1) -> None:
-    await store.write([store.record(READING, AIR)])
+    await store.write(*joined(store.record(READING, AIR)))
     wrong = [b'air_station,device=a1 pm10="high" %d' % (1_795_312_800_000_000_000 + n) for n in range(1000)]
-    result = await store.write(wrong)
+    result = await store.write(*joined(*wrong))
     assert isinstance(result, Written)
     assert len(result.rejected) == 1000
 
 
 async def test_a_database_that_vanished_is_created_again(store: Influx1, influxd: Influxd) -> None:
     influxd.query('DROP DATABASE "iotcore"')
-    result = await store.write([store.record(READING, AIR)])
+    result = await store.write(*joined(store.record(READING, AIR)))
     assert isinstance(result, Later)
     assert result.reason == "no_database"
-    assert await store.write([store.record(READING, AIR)]) == Written()
+    assert await store.write(*joined(store.record(READING, AIR))) == Written()
 
 
 async def test_a_server_that_is_not_there_means_later() -> None:
     nowhere = Store(kind="influx1", url=f"http://127.0.0.1:{free_port()}")
     for kind in (Influx1, Influx2):
         async with kind(nowhere, CLOCK) as store:
-            result = await store.write([b"a b=1 1"])
+            result = await store.write(*joined(b"a b=1 1"))
             assert isinstance(result, Later)
             assert result.reason == "unreachable"
             assert (await store.ensure()) is not None
@@ -129,12 +130,12 @@ async def test_a_server_that_is_not_there_means_later() -> None:
 async def test_a_wrong_password_means_later_and_the_right_one_writes(tmp_path: Path) -> None:
     with Influxd(tmp_path, user="lane", password="pw") as server:
         async with Influx1(Store(kind="influx1", url=server.url, username="lane", password="no"), CLOCK) as store:
-            result = await store.write([b"a b=1 1"])
+            result = await store.write(*joined(b"a b=1 1"))
             assert isinstance(result, Later)
             assert result.reason == "not_authorised"
         async with Influx1(Store(kind="influx1", url=server.url, username="lane", password="pw"), CLOCK) as store:
             assert await store.ensure() is None
-            assert await store.write([b"a quality=1 1"]) == Written()
+            assert await store.write(*joined(b"a quality=1 1")) == Written()
 
 
 async def test_the_v2_road_reaches_a_real_server(tmp_path: Path) -> None:
@@ -142,7 +143,7 @@ async def test_the_v2_road_reaches_a_real_server(tmp_path: Path) -> None:
         async with Influx2(Store(kind="influx2", url=server.url, org="city", token="t"), CLOCK) as store:
             assert await store.ensure() is None
             bad = structs.replace(READING, seq=2, values=(Value("pm10", 9999.0, Quality.BAD, "out_of_range"),))
-            assert await store.write([store.record(READING, AIR), store.record(bad, AIR)]) == Written()
+            assert await store.write(*joined(store.record(READING, AIR), store.record(bad, AIR))) == Written()
         (series,) = server.export('{__name__="air_station_pm10"}')
         assert series["metric"]["device"] == "a1"
         assert series["values"] == [12.5]
@@ -199,7 +200,7 @@ async def test_v2_422_stores_the_good_and_rejects_the_bad_and_413_is_halved(limi
     lines = [b"air_station,device=a1 pm10=1.0 %d" % n for n in range(40)]
     lines[17] = b"air_station,device=a1 other=1.0 17"
     async with answering(documented_v2(stored, limit)) as url, v2(url, "secret") as store:
-        result = await store.write(lines)
+        result = await store.write(*joined(*lines))
     assert isinstance(result, Written)
     assert [one.record for one in result.rejected] == [lines[17]]
     assert stored == {*lines} - {lines[17]}
@@ -207,7 +208,7 @@ async def test_v2_422_stores_the_good_and_rejects_the_bad_and_413_is_halved(limi
 
 async def test_v2_a_wrong_token_means_later_and_loses_nothing() -> None:
     async with answering(documented_v2(set())) as url, v2(url, "wrong") as store:
-        result = await store.write([b"a pm10=1.0 1"])
+        result = await store.write(*joined(b"a pm10=1.0 1"))
     assert isinstance(result, Later)
     assert result.reason == "not_authorised"
     assert "unauthorized access" in result.detail
@@ -233,4 +234,4 @@ async def test_a_busy_or_broken_server_is_asked_again_when_it_says(
         return web.Response(status=status, headers={"Retry-After": header} if header else {}, text="busy")
 
     async with answering(busy) as url, kind(Store(url=url, org="city", token="secret"), CLOCK) as store:
-        assert await store.write([b"a pm10=1.0 1"]) == Later(f"http_{status}", "busy", wait_s)
+        assert await store.write(*joined(b"a pm10=1.0 1")) == Later(f"http_{status}", "busy", wait_s)

@@ -17,6 +17,7 @@ from iotcore.telemetry.queries import Interval, Latest, Sample, Seen, TelemetryR
 from iotcore.telemetry.store import Written
 from iotcore.wire.arrival import Presence, Refusal
 from iotcore.wire.messages import StatusMessage
+from tests.support.joined import joined
 from tests.support.shipped import SPECS
 
 SPEC = SPECS["iotcore-smoke-heat"]
@@ -45,7 +46,7 @@ def reading(seq: int, *values: Value, after_s: float = 0.0, **more: object) -> R
 
 async def stored(file: TelemetryFile, *readings: Reading) -> None:
     store = EmbeddedStore(file)
-    assert await store.write([store.record(one, BINDING) for one in readings]) == Written()
+    assert await store.write(*joined(*(store.record(one, BINDING) for one in readings))) == Written()
 
 
 async def test_values_come_back_in_order_with_their_quality(file: TelemetryFile, reader: TelemetryReader) -> None:
@@ -92,7 +93,7 @@ async def test_a_mean_per_interval_leaves_bad_values_out_and_says_how_many_it_ha
 
 async def test_a_damaged_row_is_rejected_alone(file: TelemetryFile, reader: TelemetryReader) -> None:
     store = EmbeddedStore(file)
-    result = await store.write([b"no json", store.record(reading(1, Value("smoke", 0.5)), BINDING)])
+    result = await store.write(*joined(b"no json", store.record(reading(1, Value("smoke", 0.5)), BINDING)))
     assert isinstance(result, Written)
     assert [one.record for one in result.rejected] == [b"no json"]
     assert len(reader.samples("d1", "smoke", START_MS, START_MS + 1.0)) == 1
