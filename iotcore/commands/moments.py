@@ -15,6 +15,7 @@ ZONE = ZoneInfo("Asia/Ho_Chi_Minh")
 MS_PER_S = 1000.0
 UNIT_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
 DURATION = re.compile(r"(\d{1,7})([smhdw])\Z", re.ASCII)
+LAST_MS = (2**63 - 1) // 1_000_000  # the year 2262: beyond it nanoseconds do not fit 64 bits
 MAX_EVERY_S = 366 * 86_400
 DAYS = {"today": 0, "yesterday": -1, "tomorrow": 1}
 WAYS = "an ISO time (2026-11-22T09:30, with or without a zone), now, today, yesterday, or how long ago: -30m, -2h, -7d"
@@ -37,9 +38,12 @@ def moment_ms(text: str, now_ms: float, what: str) -> float:
         return now_ms - int(found[1]) * UNIT_S[found[2]] * MS_PER_S
     try:
         at = datetime.fromisoformat(word)
-        return (at if at.tzinfo else at.replace(tzinfo=ZONE)).timestamp() * MS_PER_S
+        at_ms = (at if at.tzinfo else at.replace(tzinfo=ZONE)).timestamp() * MS_PER_S
     except (ValueError, OverflowError) as error:
         raise StartError(f"{what} {text!r} is no time", f"Write {WAYS}.") from error
+    if not 0.0 <= at_ms <= LAST_MS:
+        raise StartError(f"{what} {text!r} is no time of a reading", "They lie between 1970 and 2262.")
+    return at_ms
 
 
 def span_ms(start: str, end: str, now_ms: float) -> tuple[float, float]:

@@ -1,8 +1,8 @@
 """iotcore telemetry import: exported readings back into the store; what is there already stays one reading.
 
-A line that is none is said with its number and left out, and its neighbours go in. The embedded store may be in use meanwhile: SQLite
-lets a second process write, and ours takes short turns and leaves as long a pause after each, so that the telemetry lane finds the
-file free.
+A line that is none is said with its number and left out, and its neighbours go in. The embedded store may be in use meanwhile:
+SQLite lets a second process write, and ours takes short turns and leaves as long a pause after each, so that the telemetry lane
+finds the file free.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from iotcore.commands.whole_file import checked
 from iotcore.errors import StartError, StoreError
 from iotcore.process import home
 from iotcore.settings import Settings
-from iotcore.telemetry.embedded import EmbeddedStore, stored_record
+from iotcore.telemetry.embedded import EmbeddedStore
 from iotcore.telemetry.line_parse import NotALineError, parse
-from iotcore.telemetry.stored import from_line
 from iotcore.telemetry.store import Later, Store
+from iotcore.telemetry.stored import from_line, reading_of
 from iotcore.telemetry.stores import open_store
 
 BATCH_LINES = 5_000  # InfluxDB documentation, "Optimize writes"
@@ -32,6 +32,7 @@ PARALLEL_PAUSE = 1.0  # times as long as the turn took
 TRIES = 5  # of a store that is busy
 LONGEST_WAIT_S = 30.0
 SHOWN_PROBLEMS = 20
+SUFFIXES = (".lp", ".lp.gz", ".parquet")
 
 
 @dataclass(slots=True)
@@ -64,6 +65,8 @@ async def import_files(settings: Settings, clock: Clock, files: Sequence[Path]) 
     """
     home.check_folder(settings.folder)
     for file in files:
+        if not file.name.endswith(SUFFIXES):
+            raise StartError(f"{file} is neither .lp, .lp.gz nor .parquet", "Name it by what it is.")
         await asyncio.to_thread(checked, file)
     outcome = Outcome()
     async with open_store(settings, clock) as store:
@@ -78,7 +81,7 @@ async def import_files(settings: Settings, clock: Clock, files: Sequence[Path]) 
 async def _import(store: Store, file: Path, outcome: Outcome) -> None:
     read = parquet_file.numbered_lines if file.suffix == ".parquet" else line_file.numbered_lines
     embedded = isinstance(store, EmbeddedStore)
-    record = _embedded_record if embedded else _line_record
+    record = (lambda line: store.record(*reading_of(from_line(line)))) if embedded else _line
     for batch in _batches(file, read(file), record, EMBEDDED_LINES if embedded else BATCH_LINES, outcome):
         started_s = time.monotonic()
         await _write(store, file, batch, outcome)
@@ -107,50 +110,34 @@ def _batches(
 
 async def _write(store: Store, file: Path, batch: _Batch, outcome: Outcome) -> None:
     """Write a batch; a busy store is asked again a few times."""
-    for attempt in range(1, TRIES + 1):
-        result = await store.write(batch.records)
-        if not isinstance(result, Later):
-            break
+    attempt = 1
+    while isinstance(result := await store.write(b"\n".join(batch.records), len(batch.records)), Later):
         if attempt == TRIES:
             raise StoreError(
                 f"the telemetry store does not take line {batch.places[0]} of {file} ({result.reason}): {result.detail}; "
                 f"{outcome.readings} readings are in, and importing again changes nothing of them"
             )
         await asyncio.sleep(min(max(result.after_s, float(attempt)), LONGEST_WAIT_S))
+        attempt += 1
     places = dict(zip(batch.records, batch.places, strict=True))
     for one in result.rejected:
         outcome.refuse(f"{file}:{places.get(one.record, batch.places[0])}", f"the store refused it: {one.detail}")
     outcome.readings += len(batch.records) - len(result.rejected)
 
 
-def _embedded_record(line: bytes) -> bytes:
-    return stored_record(from_line(line))
-
-
-def _line_record(line: bytes) -> bytes:
-    """The line itself: what is not a reading of a device (another platform's, an incident) is a line all the same."""
+def _line(line: bytes) -> bytes:
+    """The line itself: what is no reading of a device (an incident, another platform's) is a line all the same."""
     if parse(line).at_ns is None:  # the server would stamp it now, each time anew
         raise NotALineError("has no timestamp")
     return line
 
 
-def show(outcome: Outcome) -> int:
-    """Say what became of it; 1 when something was left out."""
+async def run(settings: Settings, clock: Clock, files: Sequence[Path]) -> int:
+    """Import, and say what became of it; 1 when something was left out."""
+    outcome = await import_files(settings, clock, files)
     for problem in outcome.shown:
         sys.stderr.write(f"{problem}\n")
     if outcome.refused > len(outcome.shown):
         sys.stderr.write(f"… and {outcome.refused - len(outcome.shown)} more\n")
     sys.stdout.write(f"{outcome.readings} readings imported, {outcome.refused} lines left out\n")
     return 1 if outcome.refused else 0
-
-
-def names(files: Sequence[Path]) -> list[Path]:
-    """The files, each with a suffix that says what it is.
-
-    Raises:
-        StartError: for another one.
-    """
-    for file in files:
-        if not file.name.endswith((".lp", ".lp.gz", ".parquet")):
-            raise StartError(f"{file} is neither .lp, .lp.gz nor .parquet", "Name it by what it is.")
-    return list(files)

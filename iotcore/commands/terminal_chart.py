@@ -25,14 +25,16 @@ TIME_LABEL = 15  # characters between two labels of the time
 TICK_ROWS = 3  # rows between two labels of the value
 STEPS_S = (1, 5, 15, 60, 300, 900, 1_800, 3_600, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800, 1_209_600)
 MINUTE_S, DAY_S = 60, 86_400
+ASCII = str.maketrans({"─": "-", "┬": "+", "└": "+", "┤": "+", "│": "|"})
 COLOUR, PLAIN = "\x1b[36m", "\x1b[0m"
 
 
 class Span(NamedTuple):
-    """From the least to the greatest value at a time; of one value they are the same."""
+    """From the least to the greatest value at a time, and their mean, at which neighbours are joined."""
 
     at_ms: float
     low: float
+    mean: float
     high: float
 
 
@@ -61,7 +63,8 @@ def chart(spans: Sequence[Span], frame: Frame) -> list[str]:
         drawn = "".join(_character(bits, braille=frame.braille) for bits in cells[row])
         shown = f"{COLOUR}{drawn}{PLAIN}" if frame.colour else drawn.rstrip()
         lines.append(f"{named.get(row, ''):>{margin - 2}} {'┤' if row in named else '│'}{shown}")
-    return [*lines, *_times(frame, width, " " * (margin - 1))]
+    lines += _times(frame, width, " " * (margin - 1))
+    return lines if frame.braille else [line.translate(ASCII) for line in lines]
 
 
 def _cells(spans: Sequence[Span], frame: Frame, scale: tuple[float, float], size: tuple[int, int]) -> list[list[int]]:
@@ -84,7 +87,7 @@ def _cells(spans: Sequence[Span], frame: Frame, scale: tuple[float, float], size
     for span in spans:
         mark(round(x_of(span.at_ms)), y_of(span.low), y_of(span.high))
         if before is not None and span.at_ms - before.at_ms <= frame.gap_ms:
-            ends = [(x_of(one.at_ms), y_of((one.low + one.high) / 2.0)) for one in (before, span)]
+            ends = [(x_of(one.at_ms), y_of(one.mean)) for one in (before, span)]
             for x, first, last in _between(*ends):
                 mark(x, first, last)
         before = span
@@ -135,8 +138,7 @@ def _times(frame: Frame, width: int, indent: str) -> list[str]:
             axis[column] = "┬"
             words[column : column + len(label)] = label
         at_s += step_s
-    lines = [f"{indent}└{''.join(axis)}", f"{indent} {''.join(words)}".rstrip()]
-    return lines if frame.braille else [line.translate({ord("─"): "-", ord("┬"): "+", ord("└"): "+"}) for line in lines]
+    return [f"{indent}└{''.join(axis)}", f"{indent} {''.join(words)}".rstrip()]
 
 
 def _label(at_s: float, step_s: int) -> str:

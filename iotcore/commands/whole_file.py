@@ -89,6 +89,11 @@ def checked(path: Path) -> Manifest | None:
     return manifest
 
 
+def measured(path: Path) -> tuple[str, int]:
+    """The SHA-256 of a file and its bytes."""
+    return sha256(path), path.stat().st_size
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hex, as `sha256sum` says it."""
     with path.open("rb") as file:

@@ -1,8 +1,8 @@
 """Readings read back out of InfluxDB by InfluxQL, as the lines that were written: for export, never for a page.
 
-A page of rows is one question and its whole answer, and the next one begins at the last time of the one before: nothing is held open,
-and what is in memory does not grow with the range. Sources: InfluxDB 1.8 documentation, "Explore data using InfluxQL", "Explore your
-schema"; InfluxDB 2 and 3 answer the same questions at the same `/query`.
+A page of rows is one question and its whole answer, and the next one begins at the last time of the one before: nothing is held
+open, and what is in memory does not grow with the range. Sources: InfluxDB 1.8 documentation, "Explore data using InfluxQL" and
+"Explore your schema"; InfluxDB 2 and 3 answer the same questions at the same `/query`.
 """
 
 from __future__ import annotations
@@ -47,10 +47,8 @@ async def lines(
     start_ns, end_ns = (int(at) * NS_PER_MS for at in span_ms)
     limit = PAGE_ROWS
     while True:
-        found = await ask(
-            f"SELECT * FROM {name(measurement)} WHERE \"device\" = '{_text(device)}' "
-            f"AND time >= {start_ns} AND time < {end_ns} ORDER BY time LIMIT {limit}"
-        )
+        where = f"\"device\" = '{_text(device)}' AND time >= {start_ns} AND time < {end_ns}"
+        found = await ask(f"SELECT * FROM {name(measurement)} WHERE {where} ORDER BY time LIMIT {limit}")  # noqa: S608 - quoted
         columns, rows = (found[0].columns, found[0].values) if found else ((), ())
         last_ns = rows[-1][0] if len(rows) == limit else None
         if last_ns == start_ns:  # the whole page is of one time, from many series of the device

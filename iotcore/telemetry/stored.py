@@ -49,8 +49,8 @@ def from_line(text: bytes | str) -> Stored:
     return Stored(point.measurement, device, model, premises, point.at_ns, values, test)
 
 
-def to_line(stored: Stored) -> bytes:
-    """The line, written by the one that writes all lines."""
+def reading_of(stored: Stored) -> tuple[Reading, Binding]:
+    """The reading, and a device to go with it that is not asked for in the registry: it may be gone from there."""
     texts = tuple((value.point, isinstance(value.value, str)) for value in stored.values)
     binding = _binding(stored.device_class, stored.device, stored.model, stored.premises, texts)
     at_ms, seq = divmod(stored.at_ns, NS_PER_MS)
@@ -64,7 +64,12 @@ def to_line(stored: Stored) -> bytes:
         values=stored.values,
         test=stored.test,
     )
-    return line(reading, binding)
+    return reading, binding
+
+
+def to_line(stored: Stored) -> bytes:
+    """The line, written by the one that writes all lines."""
+    return line(*reading_of(stored))
 
 
 def values_of(fields: Mapping[str, FieldValue]) -> tuple[tuple[Value, ...], bool]:
@@ -82,7 +87,7 @@ def values_of(fields: Mapping[str, FieldValue]) -> tuple[tuple[Value, ...], bool
 
 @lru_cache(maxsize=SHAPES)
 def _binding(device_class: str, device: str, model: str, premises: str, texts: tuple[tuple[str, bool], ...]) -> Binding:
-    """A device that is not asked for in the registry: it may be gone from there, and its readings are not."""
+    """A spec with the points that a line has, each of the kind that it shows."""
     spec = DeviceSpec(
         model=model,
         vendor="",
