@@ -73,7 +73,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     pa, parquet = _library()
     try:
         with parquet.ParquetFile(path) as file:
-            missing = set(COLUMNS) - set(file.schema_pa.names)
+            missing = set(COLUMNS) - set(file.schema_arrow.names)
             if missing:
                 raise StartError(f"{path} lacks {', '.join(sorted(missing))}", f"Its columns must be {', '.join(COLUMNS)}.")
             start = 1

@@ -15,6 +15,7 @@ import sys
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import iotcore
 from iotcore.app import common
@@ -27,8 +28,9 @@ from iotcore.process import home
 from iotcore.registry.directory import Binding
 from iotcore.settings import Settings
 from iotcore.specs.load import shipped_folder
+from iotcore.specs.model import DeviceClass
 from iotcore.telemetry import influx_readback, readback
-from iotcore.telemetry.influxql import InfluxQL
+from iotcore.telemetry.influx_link import Link
 from iotcore.telemetry.stores import TELEMETRY_DB
 
 SUFFIXES = {"lp": (".lp", ".lp.gz"), "parquet": (".parquet",)}
@@ -134,17 +136,24 @@ async def _lines(settings: Settings, chosen: Mapping[str, Binding], wanted: Want
         except sqlite3.Error as error:
             raise StoreError(f"{path} cannot be read: {error}") from error
         return
-    async with InfluxQL(settings.store) as server:
-        for measurement in sorted({binding.spec.device_class for binding in chosen.values()}):
-            types = await influx_readback.field_types(server.ask, measurement)
-            for device in await influx_readback.devices_in(server.ask, measurement):
-                if device in chosen or not _narrowed(wanted):
-                    async for line in influx_readback.lines(server.ask, measurement, device, types, wanted.span_ms):
+    async with Link(settings.store) as link:
+        names = [settings.store.database, *([settings.store.database_confidential] if settings.store.confidential else [])]
+        for database in names:
+            ask = influx_readback.asking(link, database)
+            async for found in _influx_lines(ask, chosen, wanted):
+                yield found
+
+
+async def _influx_lines(
+    ask: influx_readback.Ask, chosen: Mapping[str, Binding], wanted: Wanted
+) -> AsyncIterator[tuple[str, bytes]]:
+    """Also of devices that the registry no longer knows, unless it was asked for some."""
+    for measurement in get_args(DeviceClass):
+        if wanted.device_class in {"", measurement} and (types := await influx_readback.field_types(ask, measurement)):
+            for device in await influx_readback.devices_in(ask, measurement):
+                if device in chosen or not (wanted.devices or wanted.premises):
+                    async for line in influx_readback.lines(ask, measurement, device, types, wanted.span_ms):
                         yield device, line
-
-
-def _narrowed(wanted: Wanted) -> bool:
-    return bool(wanted.devices or wanted.premises)
 
 
 def _specs(settings: Settings, models: Collection[str]) -> dict[str, str]:

@@ -7,14 +7,18 @@ open, and what is in memory does not grow with the range. Sources: InfluxDB 1.8 
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from iotcore.errors import StoreError
+from iotcore.telemetry.influx_link import Link
 from iotcore.telemetry.line import NS_PER_MS
 from iotcore.telemetry.line_parse import FieldValue
 from iotcore.telemetry.stored import Stored, to_line, values_of
 
-PAGE_ROWS = 5_000  # as many as are written at once; a row of a station is a hundred bytes, one of a panel half a megabyte
+PAGE_ROWS = 5_000  # as many as are written at once
+PAGE_CELLS = 100_000  # a page of them is some 2 MB; a panel has 20,000 in a row
 TAGS = ("device", "model", "premises")
 
 
@@ -26,6 +30,28 @@ class Series(NamedTuple):
 
 
 Ask = Callable[[str], Awaitable[list[Series]]]
+
+
+def asking(link: Link, database: str) -> Ask:
+    """What puts questions to one database; one that is not there has nothing in it.
+
+    The questions raise StoreError when the server does not answer them.
+    """
+
+    async def ask(question: str) -> list[Series]:
+        answer = await link.ask("POST", "/query", {"db": database, "epoch": "ns", "q": question})
+        if not answer.ok:
+            raise StoreError(f"the telemetry store cannot be read ({answer.reason}): {answer.detail()}")
+        try:
+            (result,) = json.loads(answer.text)["results"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"the telemetry store gave no answer of InfluxDB: {answer.detail()}") from error
+        said = str(result.get("error", ""))
+        if said and "not found" not in said:
+            raise StoreError(f"the telemetry store cannot be read: {said}")
+        return [Series(series["columns"], series.get("values", [])) for series in result.get("series", [])]
+
+    return ask
 
 
 async def devices_in(ask: Ask, measurement: str) -> list[str]:
@@ -41,11 +67,17 @@ async def field_types(ask: Ask, measurement: str) -> dict[str, str]:
 
 
 async def lines(
-    ask: Ask, measurement: str, device: str, types: Mapping[str, str], span_ms: tuple[float, float]
+    ask: Ask,
+    measurement: str,
+    device: str,
+    types: Mapping[str, str],
+    span_ms: tuple[float, float],
+    *,
+    page_rows: int = PAGE_ROWS,
 ) -> AsyncIterator[bytes]:
     """The readings of a device within [start, end) by time, as lines without line feed."""
     start_ns, end_ns = (int(at) * NS_PER_MS for at in span_ms)
-    limit = PAGE_ROWS
+    limit = page = max(2, min(page_rows, PAGE_CELLS // max(len(types), 1)))
     while True:
         where = f"\"device\" = '{_text(device)}' AND time >= {start_ns} AND time < {end_ns}"
         found = await ask(f"SELECT * FROM {name(measurement)} WHERE {where} ORDER BY time LIMIT {limit}")  # noqa: S608 - quoted
@@ -59,7 +91,7 @@ async def lines(
                 yield _line(measurement, dict(zip(columns, row, strict=True)), types)
         if last_ns is None:
             return
-        start_ns, limit = last_ns, PAGE_ROWS
+        start_ns, limit = last_ns, page
 
 
 def name(measurement: str) -> str:

@@ -36,12 +36,12 @@ def devices_in(path: Path) -> list[str]:
         return [row[0] for row in connection.execute("SELECT DISTINCT device FROM series ORDER BY device")]
 
 
-def lines(path: Path, binding: Binding, span_ms: tuple[float, float]) -> Iterator[bytes]:
+def lines(path: Path, binding: Binding, span_ms: tuple[float, float], page_rows: int = PAGE_ROWS) -> Iterator[bytes]:
     """The readings of a device within [start, end) by time, as lines without line feed."""
     span_ns = (int(span_ms[0]) * NS_PER_MS, int(span_ms[1]) * NS_PER_MS)
     with closing(connect_readonly(path)) as connection:
         series = connection.execute("SELECT id, point FROM series WHERE device = ? ORDER BY point", (binding.device,)).fetchall()
-        limit = max(PAGE_ROWS // max(len(series), 1), MIN_PAGE_ROWS)
+        limit = max(page_rows // max(len(series), 1), min(page_rows, MIN_PAGE_ROWS))
         pages = [_rows(connection, number, point, span_ns, limit) for number, point in series]
         for at_ns, rows in groupby(heapq.merge(*pages, key=itemgetter(0)), key=itemgetter(0)):
             yield _line(binding, at_ns, rows)
