@@ -6,8 +6,8 @@ milliseconds UTC. A value that could not be read is None with quality BAD and a 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
-from typing import NamedTuple
 
 import msgspec
 
@@ -22,7 +22,7 @@ class Quality(str, Enum):
     BAD = "bad"
 
 
-class Value(NamedTuple):
+class Value(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One point's value. `why` explains a quality that is not GOOD ("timeout", "not_finite", "out_of_range")."""
 
     point: str
@@ -36,6 +36,8 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
 
     `observed_ms` is when the device saw it: its own clock if plausible, else the receive time, with what the clock said kept in
     `claimed_ms` and the trouble named in `clock_fault`. Lateness comes only from `backlog` and `age_ms`, never from a timestamp.
+
+    `clean` is for the hot path: the same values by point, where each of them is a GOOD finite number; None says nothing.
     """
 
     device: str
@@ -52,6 +54,7 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     claimed_ms: int | None = None
     clock_fault: str = ""
     firmware: str = ""
+    clean: Mapping[str, float] | None = None
 
     @property
     def identity(self) -> tuple[str, str, int]:

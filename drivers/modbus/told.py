@@ -76,11 +76,11 @@ class Outgoing:
         kind = "event" if told.is_event else "reading"
         self._counters.events += told.is_event
         for part in parts(told.values):
-            values = {point: value for point, value, _, _ in part}
+            values = {said.point: said.value for said in part}
             q = {
-                point: f"{quality.value}:{why}" if why else quality.value
-                for point, _, quality, why in part
-                if quality is not Quality.GOOD
+                said.point: f"{said.quality.value}:{said.why}" if said.why else said.quality.value
+                for said in part
+                if said.quality is not Quality.GOOD
             }
             self._waiting.append(_Message(unit, values, q, ts, kind, unit.version[:LONGEST_FW], told.test))
         while len(self._waiting) > WAITING_LIMIT:

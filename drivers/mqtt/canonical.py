@@ -8,8 +8,10 @@ be kept: a bad element of a batch is refused alone, and a NaN costs only itself,
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -18,7 +20,7 @@ from iotcore.errors import Refused
 from iotcore.reading import Quality, Reading, Value
 from iotcore.registry.directory import Binding, Directory
 from iotcore.specs import firmware
-from iotcore.specs.model import Point
+from iotcore.specs.model import DeviceSpec, Point
 from iotcore.specs.quality import parse_quality
 from iotcore.wire import topics
 from iotcore.wire.arrival import Arrival, Decoded, Presence, Refusal
@@ -29,14 +31,28 @@ FUTURE_LIMIT_MS = 5 * 60_000  # wire contract, "Time"
 LARGEST_CLAIM_MS = 2**53  # a claimed time is kept as evidence; beyond this it is noise that a store cannot hold
 KEPT_BYTES = 4096  # of an oversized payload, for the person who looks at the quarantine
 DETAIL_LENGTH = 200  # characters of a refusal's detail
+CHECKED_SPECS = 4096  # models, and layouts of their firmwares; a city has a few dozen
 NAMED_POINTS = 5  # unknown points that a refusal names before it counts the rest
 TYPE_OF_KIND: dict[str, Any] = {"number": float, "bool": bool, "text": str, "flags": str, "enum": None}  # enum: see _judged
 
-_readings = msgspec.json.Decoder(ReadingMessage | list[ReadingMessage])
+Check = tuple[Any, Any, Any]  # of a good value: type, lowest, highest. What fails gets a longer look (`_judged`)
+Said = tuple[tuple[Value, ...], list[str], Mapping[str, float] | None]
+
+
+class Layout(NamedTuple):
+    """What the values of a model are held against; `others` are its points that are no numbers."""
+
+    points: Mapping[str, Point]
+    checks: Mapping[str, Check]
+    others: frozenset[str]
+
+
+Route = tuple[Binding, str, Layout]  # whose topic, of which kind
+
+_readings = msgspec.json.Decoder(ReadingMessage | list[ReadingMessage]).decode
 _status = msgspec.json.Decoder(StatusMessage)
 _result = msgspec.json.Decoder(ResultMessage)
 GOOD = Quality.GOOD  # an Enum looks its members up anew each time
-_new = tuple.__new__  # a NamedTuple's own constructor takes twice the time, four times a message
 _T = TypeVar("_T")
 
 
@@ -45,31 +61,37 @@ def decode(arrival: Arrival, directory: Directory, now_ms: float) -> Decoded:
 
     `now_ms` is wall time, against which a sender's clock is judged; readings carry the arrival's own receive time.
     """
-    parts = arrival.topic.split("/")
-    binding = directory.devices.get(parts[-1])
     try:
-        if binding is None or not _may_say(parts, binding):
-            raise _why_not(arrival.topic, binding)
+        binding, kind, layout = directory.routes.get(arrival.topic) or _route(arrival.topic, directory)
         if len(arrival.payload) > topics.MAX_PAYLOAD_BYTES:
             raise _oversized(arrival.payload)
-        kind = parts[5]
         if kind == "status":
             return Decoded(presence=Presence(binding.device, binding.publisher, _whole(_status, arrival.payload)))
         if kind == "result":  # answers a command, whose sender listens for it; no lane has a use for it
             _whole(_result, arrival.payload)
             return Decoded()
         try:
-            message = _readings.decode(arrival.payload)
+            message = _readings(arrival.payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return _batch(mend.elements(arrival.payload), kind, arrival, binding, now_ms)
         if type(message) is not ReadingMessage:
             mend.check_length(message)
             return _batch([mend.Element(each) for each in message], kind, arrival, binding, now_ms)
-        reading, unknown = _reading(message, kind, arrival, binding, now_ms)
+        reading, unknown = _reading(message, kind, arrival, binding, now_ms, layout=layout)
         return Decoded((reading,)) if not unknown else Decoded((reading,), (_unknown(unknown, arrival, binding, None),))
     except Refused as refused:
-        device = "" if refused.reason == "topic" else parts[-1]
+        device = "" if refused.reason == "topic" else arrival.topic.rpartition("/")[2]
         return Decoded(refusals=(_refusal(refused.reason, refused.detail, arrival, device, None),))
+
+
+def _route(topic: str, directory: Directory) -> Route:
+    """Whose topic it is, once for each topic and directory; only what is accepted is remembered, so devices bound it."""
+    parts = topic.split("/")
+    binding = directory.devices.get(parts[-1])
+    if binding is None or not _may_say(parts, binding):
+        raise _why_not(topic, binding)
+    route = directory.routes[topic] = (binding, parts[5], _layout(binding.spec))
+    return route
 
 
 def _may_say(parts: list[str], binding: Binding) -> bool:
@@ -121,12 +143,15 @@ def _batch(
 ) -> Decoded:
     readings: list[Reading] = []
     refusals: list[Refusal] = []
+    layout = _layout(binding.spec)
     for element in elements:
         if isinstance(element, mend.Unfit):
             refusals.append(_refusal("schema", element.detail, arrival, binding.device, element.payload))
             continue
         message, faults, clock_fault = element
-        reading, unknown = _reading(message, kind, arrival, binding, now_ms, faults=faults, clock_fault=clock_fault)
+        reading, unknown = _reading(
+            message, kind, arrival, binding, now_ms, layout=layout, faults=faults, clock_fault=clock_fault
+        )
         readings.append(reading)
         if unknown:
             refusals.append(_unknown(unknown, arrival, binding, msgspec.json.encode(message)))
@@ -140,17 +165,18 @@ def _reading(
     binding: Binding,
     now_ms: float,
     *,
+    layout: Layout,
     faults: Mapping[str, str] = mend.NO_FAULTS,
     clock_fault: str = "",
 ) -> tuple[Reading, list[str]]:
     """The reading, and the names of the points it speaks of that its device's spec does not know."""
     spec = binding.spec
     if spec.firmware is None or spec.protocol != "canonical":  # a gateway has decoded its units' registers by their own version
-        values, unknown = _values(message, spec.points, faults)
-    elif (layout := firmware.layout(spec, message.fw)) is not None:
-        values, unknown = _values(message, layout.points, faults)
+        values, unknown, clean = _values(message, layout, faults)
+    elif (revised := firmware.layout(spec, message.fw)) is not None:
+        values, unknown, clean = _values(message, _layout(revised), faults)
     else:
-        values, unknown = firmware.refused(spec), []
+        values, unknown, clean = firmware.refused(spec), [], None
     received_ms = arrival.received_ms
     age_ms = message.age_ms if message.backlog else 0
     observed_ms, claimed_ms = received_ms - age_ms, message.ts
@@ -176,32 +202,49 @@ def _reading(
         claimed_ms,
         clock_fault,
         message.fw,
+        clean,
     )
     return reading, unknown
 
 
-def _values(
-    message: ReadingMessage, points: Mapping[str, Point], faults: Mapping[str, str]
-) -> tuple[tuple[Value, ...], list[str]]:
-    """The values in the order they were told, and the names that `points` does not know."""
+@lru_cache(maxsize=CHECKED_SPECS)
+def _layout(spec: DeviceSpec) -> Layout:
+    checks = {name: _check(point) for name, point in spec.points.items()}
+    return Layout(spec.points, checks, frozenset(name for name, check in checks.items() if check[0] is not float))
+
+
+def _check(point: Point) -> Check:
+    kind = TYPE_OF_KIND[point.kind]
+    if point.range is not None:
+        return (kind, *point.range)
+    if kind is str:
+        return (kind, "", "\U0010ffff")
+    return (kind, -sys.float_info.max, sys.float_info.max)  # what is infinite, or no number, fails
+
+
+def _values(message: ReadingMessage, layout: Layout, faults: Mapping[str, str]) -> Said:
+    """The values in the order they were told, the names that the layout does not know, and `clean` of the reading."""
     words = message.q
     values: list[Value] = []
     unknown: list[str] = []
+    clean = not words
     said: Any  # of the type that its point's kind wants, once compared
     for name, said in message.values.items():
-        point = points.get(name)
-        if point is None:
+        check = layout.checks.get(name)
+        if check is None:
             unknown.append(name)
-        elif (
-            not words and type(said) is TYPE_OF_KIND[point.kind] and ((span := point.range) is None or span[0] <= said <= span[1])
-        ):
-            values.append(_new(Value, (name, said, GOOD, "")))
+        elif not words and type(said) is check[0] and check[1] <= said <= check[2]:
+            values.append(Value(name, said, GOOD, ""))
         else:
-            values.append(_judged(name, point, said, words.get(name, "good"), faults.get(name, "")))
-    for name, why in words.items():  # a point of which nothing is told but why
-        if name not in message.values and name in points and why != "good":
-            values.append(_judged(name, points[name], None, why, ""))
-    return tuple(values), unknown
+            clean = False
+            values.append(_judged(name, layout.points[name], said, words.get(name, "good"), faults.get(name, "")))
+    if words:
+        for name, why in words.items():  # a point of which nothing is told but why
+            if name not in message.values and name in layout.points and why != "good":
+                values.append(_judged(name, layout.points[name], None, why, ""))
+    if clean and values and not unknown and layout.others.isdisjoint(message.values):
+        return tuple(values), unknown, message.values  # type: ignore[return-value] # each value has passed as a float
+    return tuple(values), unknown, None
 
 
 def _judged(name: str, point: Point, said: Any, words: str, fault: str) -> Value:

@@ -137,9 +137,10 @@ class Engine:
 def _take_in(reading: Reading, plan: _Plan, track: _Track, at_s: float) -> Iterable[_Bound]:
     """Put the good values into the windows; return the rules that they touch, each once, in the order of the rule file."""
     touched: dict[int, _Bound] = {}
-    for point, value, quality, _ in reading.values:
+    for said in reading.values:
+        point, value = said.point, said.value
         rules = plan.rules.get(point)
-        if rules is None or quality is not Quality.GOOD or value is None:
+        if rules is None or said.quality is not Quality.GOOD or value is None:
             continue
         span = plan.spans.get(point)
         if span is None:

@@ -128,7 +128,7 @@ class FireLane:
             turn.refusals.append(Refusal("wrong_broker", detail, arrival.topic, binding.device, arrival.payload))
             return
         if not turn.stage.is_new(reading.device, reading.boot, reading.seq):
-            turn.stage.touch(reading.device, reading.boot)
+            turn.stage.repeat(reading.device, reading.boot, reading.seq)
             metrics.duplicates.labels("fire").inc()
             self._counts["duplicates"] += 1
             return

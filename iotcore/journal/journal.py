@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from iotcore.clock import Clock
 from iotcore.journal import quarantine
@@ -79,7 +80,7 @@ class Journal:
         with self.lock, transaction(self.connection) as connection:
             connection.executemany(
                 "INSERT OR IGNORE INTO reading (device, boot, seq, received_ms, body) VALUES (?, ?, ?, ?, ?)",
-                ((r.device, r.boot, r.seq, r.received_ms, msgspec.msgpack.encode(r)) for r in batch.readings),
+                ((r.device, r.boot, r.seq, r.received_ms, _body(r)) for r in batch.readings),
             )
             opened = tuple(name for one in batch.raises if (name := self._raise(connection, one)))
             quarantine.keep(connection, batch.refusals, now_ms)
@@ -285,3 +286,8 @@ def note_change(connection: sqlite3.Connection, kind: str, key: str, at_ms: floa
 
 def _text(notice: Notice) -> str:
     return msgspec.json.encode(notice).decode()
+
+
+def _body(reading: Reading) -> bytes:
+    """The reading as it is kept for a quarter of an hour; its values once are enough."""
+    return msgspec.msgpack.encode(replace(reading, clean=None))

@@ -1,7 +1,12 @@
 """Progress: which readings of a device are stored, so that none counts twice and receipts never claim too much.
 
-A receipt says "all up to N". N may only grow over a hole when nobody will fill it: senders re-send what was not receipted
-every 30 s, oldest first, so a hole older than three such rounds, in a boot that keeps talking, is lost and is counted.
+    stored 1 ──────────── up_to   hole   above ─────   hole   above ──
+           receipted this far     ▲ open until it is filled, or given up because its sender does not have it either
+
+A receipt says "all up to N", and lets the sender forget them: N must never pass a reading that the sender may still hold. Time
+alone proves nothing (a sender may be cut off again before it comes to its oldest). What does: senders re-send what was not
+receipted, oldest first, every 30 s (wire contract). One that sends again what lies just above the hole, round after round, has
+nothing below. Then the hole is given up and counted as lost. Who never re-sends keeps its holes, open for everyone to see.
 
 Pure: tracks are immutable; a batch works on a `Stage` that is applied after its commit, or forgotten when the commit failed.
 """
@@ -12,20 +17,40 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-GAP_WAIT_S = 90.0  # three re-send rounds of 30 s (wire contract, Payloads)
-MAX_ABOVE = 10_000  # readings held above a hole; more than this and the hole is given up
-MAX_BOOTS = 8  # boots remembered for a device; an older one is no longer re-sent by anybody
+ROUND_S = 20.0  # repeats closer than this belong to one round: senders re-send every 30 s (wire contract, Payloads)
+GIVE_UP_ROUNDS = 3  # a broker whose queue is full may drop what a sender sent again, once or twice
+MAX_RANGES = 256  # stretches remembered above holes of one boot; of what lies beyond, a repeat is stored once more
+MAX_BOOTS = 64  # boots remembered for a device: a site gateway may restart often while its outbox waits
 
 Key = tuple[str, str]  # device, boot
+Ranges = tuple[tuple[int, int], ...]  # first and last of each stretch, ascending, never touching
 
 
 class Track(NamedTuple):
-    """What is stored of one boot: everything up to `up_to`, and the numbers in `above` beyond a hole open since `hole_s`."""
+    """What is stored of one boot: everything up to `up_to`, and the stretches `above` beyond a hole open since `hole_s`.
+
+    `rounds` is how often its sender began again above the hole, last at `round_s`; `lost` how many readings were given up.
+    """
 
     up_to: int = 0
-    above: frozenset[int] = frozenset()
+    above: Ranges = ()
     hole_s: float = 0.0
     lost: int = 0
+    rounds: int = 0
+    round_s: float = 0.0
+
+    @property
+    def missing(self) -> int:
+        """Readings in open holes. What lies below the first reading that was ever met of a boot is not known to be missing."""
+        if not self.above:
+            return 0
+        stored = sum(last - first + 1 for first, last in self.above)
+        below = self.up_to if self.up_to else self.above[0][0] - 1
+        return self.above[-1][1] - below - stored
+
+
+EMPTY = Track()
+_new = tuple.__new__  # a NamedTuple's own constructor takes twice the time
 
 
 class Row(NamedTuple):
@@ -39,17 +64,17 @@ class Row(NamedTuple):
 
 
 class Progress:
-    """All tracks of a lane."""
+    """All tracks of a lane. `tracks` is for its stages to read."""
 
     def __init__(self, rows: Iterable[Row] = (), now_s: float = 0.0) -> None:
-        self._tracks: dict[Key, Track] = {}
+        self.tracks: dict[Key, Track] = {}
         self._boots: dict[str, list[str]] = {}
         for row in rows:
-            self._keep((row.device, row.boot), Track(row.up_to, frozenset(json.loads(row.above)), now_s, row.lost))
+            self._keep((row.device, row.boot), Track(row.up_to, _ranges(row.above), now_s, row.lost))
 
     def track(self, device: str, boot: str) -> Track:
         """What is stored of this boot; an empty track when it is unknown."""
-        return self._tracks.get((device, boot), Track())
+        return self.tracks.get((device, boot), EMPTY)
 
     def has(self, device: str, boot: str, seq: int) -> bool:
         """Whether this reading is stored, or given up."""
@@ -61,17 +86,21 @@ class Progress:
 
     def apply(self, changed: Mapping[Key, Track]) -> None:
         """Take over what a committed batch changed."""
+        tracks = self.tracks
         for key, track in changed.items():
-            self._keep(key, track)
+            if key in tracks:
+                tracks[key] = track
+            else:
+                self._keep(key, track)
 
     def _keep(self, key: Key, track: Track) -> None:
         device, boot = key
-        if key not in self._tracks:
+        if key not in self.tracks:
             boots = self._boots.setdefault(device, [])
             boots.append(boot)
             if len(boots) > MAX_BOOTS:
-                self._tracks.pop((device, boots.pop(0)), None)
-        self._tracks[key] = track
+                self.tracks.pop((device, boots.pop(0)), None)
+        self.tracks[key] = track
 
 
 class Stage:
@@ -82,6 +111,22 @@ class Stage:
         self._now_s = now_s
         self.changed: dict[Key, Track] = {}
 
+    def take(self, device: str, boot: str, seq: int) -> bool:
+        """Count a reading as part of this batch, and say whether it is new: neither stored nor in this batch already.
+
+        One that is not means that its sender has not seen the receipt: this batch will receipt it again.
+        """
+        key = (device, boot)
+        track = self.changed.get(key) or self._base.tracks.get(key) or EMPTY
+        if seq == track.up_to + 1 and not track.above:  # nearly always
+            self.changed[key] = _new(Track, (seq, (), 0.0, track.lost, 0, 0.0))
+            return True
+        if _has(track, seq):
+            self.changed[key] = _repeated(track, seq, self._now_s)
+            return False
+        self.changed[key] = _with(track, seq, self._now_s)
+        return True
+
     def is_new(self, device: str, boot: str, seq: int) -> bool:
         """Whether this reading is neither stored nor already in this batch."""
         return not _has(self._current(device, boot), seq)
@@ -90,14 +135,14 @@ class Stage:
         """Count a reading as part of this batch."""
         self.changed[device, boot] = _with(self._current(device, boot), seq, self._now_s)
 
-    def touch(self, device: str, boot: str) -> None:
+    def repeat(self, device: str, boot: str, seq: int) -> None:
         """A duplicate came: its sender has not seen the receipt, so make this batch receipt it again."""
-        self.changed.setdefault((device, boot), _settled(self._current(device, boot), self._now_s))
+        self.changed[device, boot] = _repeated(self._current(device, boot), seq, self._now_s)
 
     def rows(self) -> list[Row]:
         """The changed tracks as rows to upsert in the batch's own transaction."""
         return [
-            Row(device, boot, track.up_to, json.dumps(sorted(track.above)), track.lost)
+            Row(device, boot, track.up_to, json.dumps(track.above) if track.above else "[]", track.lost)
             for (device, boot), track in self.changed.items()
         ]
 
@@ -106,30 +151,44 @@ class Stage:
 
 
 def _has(track: Track, seq: int) -> bool:
-    return seq <= track.up_to or seq in track.above
+    return seq <= track.up_to or any(first <= seq <= last for first, last in track.above)
 
 
 def _with(track: Track, seq: int, now_s: float) -> Track:
-    """`track` after storing `seq`."""
-    if seq != track.up_to + 1:
-        hole_s = track.hole_s if track.above else now_s
-        return _settled(Track(track.up_to, track.above | {seq}, hole_s, track.lost), now_s)
-    return _settled(_closed(track._replace(up_to=seq, hole_s=now_s)), now_s)  # being filled: not one that nobody fills
+    """`track` after storing `seq`, which it does not have. A hole that is being filled is none that its sender lacks."""
+    if seq == track.up_to + 1:
+        return _closed(track._replace(up_to=seq, rounds=0))
+    opened_s = track.hole_s if track.above else now_s
+    above = _added(track.above, seq)[:MAX_RANGES]
+    filled = bool(track.above) and seq < track.above[0][0]
+    return track._replace(above=above, hole_s=opened_s, rounds=0 if filled else track.rounds)
+
+
+def _added(ranges: Ranges, seq: int) -> Ranges:
+    """The ranges with `seq`, which is in none of them, joined to its neighbours."""
+    before = [one for one in ranges if one[1] < seq]
+    after = [one for one in ranges if one[0] > seq]
+    first = before.pop()[0] if before and before[-1][1] == seq - 1 else seq
+    last = after.pop(0)[1] if after and after[0][0] == seq + 1 else seq
+    return (*before, (first, last), *after)
 
 
 def _closed(track: Track) -> Track:
     """Move `up_to` over what is stored right above it."""
-    if not track.above:
-        return track
-    up_to = track.up_to
-    while up_to + 1 in track.above:
-        up_to += 1
-    return track._replace(up_to=up_to, above=frozenset(seq for seq in track.above if seq > up_to))
+    if track.above and track.above[0][0] == track.up_to + 1:
+        return track._replace(up_to=track.above[0][1], above=track.above[1:], rounds=0)
+    return track
 
 
-def _settled(track: Track, now_s: float) -> Track:
-    """Give up a hole that nobody has filled for long, and count what was lost in it."""
-    if not track.above or (now_s - track.hole_s < GAP_WAIT_S and len(track.above) <= MAX_ABOVE):
+def _repeated(track: Track, seq: int, now_s: float) -> Track:
+    """`track` after `seq`, which it has, came again: when that is the lowest above the hole, its sender may have none below."""
+    if not track.above or seq != track.above[0][0] or (track.rounds and now_s - track.round_s < ROUND_S):
         return track
-    first = min(track.above)
-    return _closed(Track(first - 1, track.above, now_s, track.lost + first - 1 - track.up_to))
+    if track.rounds + 1 < GIVE_UP_ROUNDS:
+        return track._replace(rounds=track.rounds + 1, round_s=now_s)
+    lost = seq - 1 - track.up_to if track.up_to else 0
+    return _closed(Track(seq - 1, track.above, now_s, track.lost + lost))
+
+
+def _ranges(text: str) -> Ranges:
+    return tuple((first, last) for first, last in json.loads(text))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from iotcore.specs.model import DeviceSpec
 
@@ -63,3 +64,4 @@ class Directory:
     devices: Mapping[str, Binding] = field(default_factory=dict)
     premises: Mapping[str, Premises] = field(default_factory=dict)
     zones: Mapping[str, Zone] = field(default_factory=dict)
+    routes: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # a driver's own: what it made of a topic

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from iotcore.reading import Quality, Value
 from iotcore.specs import raw
 from iotcore.specs.decode import Registers
@@ -52,8 +54,8 @@ class Stuck:
         if value.quality is Quality.BAD:
             return value
         if value.point in stuck:
-            return value._replace(quality=Quality.BAD, why=STUCK)
-        return value._replace(quality=Quality.BAD, why=LIFE_CHECK) if self._dead else value
+            return replace(value, quality=Quality.BAD, why=STUCK)
+        return replace(value, quality=Quality.BAD, why=LIFE_CHECK) if self._dead else value
 
     def _was_read(self, name: str, words: Registers) -> bool:
         wire, _ = self._watched[name]

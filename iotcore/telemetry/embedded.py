@@ -46,6 +46,37 @@ CREATE TABLE IF NOT EXISTS value (
     test    INTEGER NOT NULL,
     PRIMARY KEY (series, at_ns)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rollup_1m (
+    series   INTEGER NOT NULL,
+    start_ms INTEGER NOT NULL,
+    n        INTEGER NOT NULL,          -- good and uncertain numbers; without any, mean, minimum and maximum are NULL
+    mean     REAL,
+    minimum  REAL,
+    maximum  REAL,
+    bad      INTEGER NOT NULL,
+    expected REAL NOT NULL,             -- readings owed in that time
+    PRIMARY KEY (series, start_ms)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rollup_1h (
+    series   INTEGER NOT NULL,
+    start_ms INTEGER NOT NULL,
+    n        INTEGER NOT NULL,
+    mean     REAL,
+    minimum  REAL,
+    maximum  REAL,
+    bad      INTEGER NOT NULL,
+    expected REAL NOT NULL,
+    PRIMARY KEY (series, start_ms)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rolled (     -- one row: all that is older than `until_ms` is in the rollups, but for `late`
+    one      INTEGER PRIMARY KEY CHECK (one = 1),
+    until_ms INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS late (       -- hours of a series that values came for after they were rolled up
+    series  INTEGER NOT NULL,
+    hour_ms INTEGER NOT NULL,
+    PRIMARY KEY (series, hour_ms)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS latest (
     device      TEXT NOT NULL,
     point       TEXT NOT NULL,

@@ -42,6 +42,7 @@ from iotcore.telemetry.influx_answers import (
     verdict,
 )
 from iotcore.telemetry.influx_link import REQUEST_TIMEOUT_S, Link, context, no_answer
+from iotcore.telemetry.influx_setup import ensure_database
 from iotcore.telemetry.line import line
 from iotcore.telemetry.store import Later, Rejected, Written
 
@@ -146,10 +147,9 @@ class Influx1(_Influx):
         await self._link.__aexit__(kind, error, trace)
 
     async def ensure(self) -> Later | None:
-        """Create the database; one that exists stays as it is. Retention is `iotcore store init`'s."""
-        name = self.database.replace("\\", "\\\\").replace('"', '\\"')
-        answer = await self._link.ask("POST", "/query", {"q": f'CREATE DATABASE "{name}"'})
-        return None if answer.ok else self._later(answer)
+        """Create the database; one that exists stays as it is (`iotcore store init` says how it differs)."""
+        problem = await ensure_database(self._link, self.database, self._store.retention_days)
+        return None if problem is None else self._later(problem)
 
     async def write(self, body: bytes, lines: int) -> Written | Later:  # noqa: ARG002 - a count would only be checked
         """Write lines once; a database that is gone is created for the next time."""

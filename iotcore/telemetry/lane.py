@@ -172,11 +172,9 @@ class TelemetryLane:
     def _stage(self, readings: Sequence[Reading], directory: Directory, turn: _Turn) -> None:
         """Drop what is stored already; turn the rest into lines."""
         for reading in readings:
-            if not turn.stage.is_new(reading.device, reading.boot, reading.seq):
-                turn.stage.touch(reading.device, reading.boot)
+            if not turn.stage.take(reading.device, reading.boot, reading.seq):
                 turn.duplicates += 1
                 continue
-            turn.stage.add(reading.device, reading.boot, reading.seq)
             turn.readings.append(reading)
             turn.lines.append(self._store.record(reading, directory.devices[reading.device]))
 

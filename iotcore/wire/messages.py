@@ -16,7 +16,7 @@ Scalar = float | bool | str
 MAX_AGE_MS = 10 * 366 * 86_400_000  # ten years: no outbox holds longer, and a store can hold the time it leads to
 
 
-class ReadingMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ReadingMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A reading (periodic) or an event (change of state), by the topic's kind."""
 
     boot: Boot

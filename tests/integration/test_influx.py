@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 from msgspec import structs
+from aiohttp import web
 
 from iotcore.clock import ManualClock
 from iotcore.reading import Quality, Reading, Value

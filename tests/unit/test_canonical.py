@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -324,7 +325,7 @@ def test_whatever_stands_in_its_fields_each_message_is_a_reading_or_a_refusal(ba
     assert whole or len(decoded.readings) + len(refused) == len(batch)
     for found in decoded.readings:
         assert 0 <= found.observed_ms <= NOW_MS + 300_000
-        json.dumps([*map(list, found.values)], allow_nan=False).encode()
+        json.dumps(msgspec.to_builtins(found.values), allow_nan=False).encode()
         assert found.claimed_ms is None or abs(found.claimed_ms) <= 2**53
 
 
