@@ -139,20 +139,19 @@ async def _lines(settings: Settings, chosen: Mapping[str, Binding], wanted: Want
     async with Link(settings.store) as link:
         names = [settings.store.database, *([settings.store.database_confidential] if settings.store.confidential else [])]
         for database in names:
-            ask = influx_readback.asking(link, database)
-            async for found in _influx_lines(ask, chosen, wanted):
+            async for found in _influx_lines(link, database, chosen, wanted):
                 yield found
 
 
 async def _influx_lines(
-    ask: influx_readback.Ask, chosen: Mapping[str, Binding], wanted: Wanted
+    link: Link, database: str, chosen: Mapping[str, Binding], wanted: Wanted
 ) -> AsyncIterator[tuple[str, bytes]]:
     """Also of devices that the registry no longer knows, unless it was asked for some."""
     for measurement in get_args(DeviceClass):
-        if wanted.device_class in {"", measurement} and (types := await influx_readback.field_types(ask, measurement)):
-            for device in await influx_readback.devices_in(ask, measurement):
+        if wanted.device_class in {"", measurement} and (types := await influx_readback.field_types(link, database, measurement)):
+            for device in await influx_readback.devices_in(link, database, measurement):
                 if device in chosen or not (wanted.devices or wanted.premises):
-                    async for line in influx_readback.lines(ask, measurement, device, types, wanted.span_ms):
+                    async for line in influx_readback.lines(link, database, (measurement, device), types, wanted.span_ms):
                         yield device, line
 
 

@@ -53,7 +53,10 @@ def readings(count: int) -> list[Reading]:
 
 
 async def prepared(folder: Path, made: list[Reading], store: Store | None = None) -> Settings:
-    """A data folder with the registry of `CITY` and `made` in the store; `iotcore.toml` in `folder` says where it is."""
+    """A data folder with the registry of `CITY` and `made` in the store; `iotcore.toml` in `folder` says where it is.
+
+    A `store` in InfluxDB should keep its readings for ever (`retention_days` 0): their times are fixed.
+    """
     settings = Settings(data=str(folder / "data"), store=store or Store())
     settings.folder.mkdir(parents=True)
     (folder / "iotcore.toml").write_text(
