@@ -122,7 +122,8 @@ def ask(path: Path, readings: int) -> dict[str, float]:
     reader = TelemetryReader(path)
     try:
         found = reader.intervals(devices, POINTS[0], start_ms, start_ms + HOUR_MS, MINUTE_MS)
-        expected = min(readings // DEVICES, HOUR_MS // EVERY_MS) * DEVICES
+        since, until = (int(at_ms - START_MS) // EVERY_MS for at_ms in (start_ms, start_ms + HOUR_MS))
+        expected = (min(readings // DEVICES, until) - max(since, 0)) * DEVICES
         if sum(one.values for one in found) != expected:
             raise RuntimeError(f"{expected} values were written in that hour, {sum(one.values for one in found)} came back")
         questions = {
