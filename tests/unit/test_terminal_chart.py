@@ -81,7 +81,7 @@ def test_labels_are_round_numbers_that_hold_the_values() -> None:
 
 @pytest.mark.parametrize(
     ("hours", "first"),
-    [(1 / 60, "09:00:00"), (1, "09:00"), (6, "09:00"), (30 * 24, "2026-11-2")],
+    [(1 / 60, "09:00:00"), (1, "09:00"), (6, "10:00"), (30 * 24, "2026-11-2")],
     ids=["min", "h", "6h", "month"],
 )
 def test_times_are_those_of_the_citys_clock(hours: float, first: str) -> None:
