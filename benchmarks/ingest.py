@@ -26,17 +26,18 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from benchmarks.ingest_lane import DEVICES, FILTERS, LaneJob
 from benchmarks.load import BarePublisher
+from iotcore.provision.broker import MAX_INFLIGHT
 from iotcore.telemetry.stores import TELEMETRY_DB
 from tests.support.certificates import Pair, ThrowawayAuthority
 from tests.support.influx import Influxd
 from tests.support.mosquitto import Mosquitto
 from tests.support.ports import free_port
 
-LIMITS = "max_inflight_messages 1000\nmax_queued_messages 0\n"
+LIMITS = f"max_inflight_messages {MAX_INFLIGHT}\nmax_queued_messages 0\n"
 COUNT = 30_000
 ROUNDS = 2
 VALUES = 4
@@ -58,12 +59,18 @@ class Site:
 
     def subscribe(self, client_id: str, *arguments: str) -> subprocess.Popen[str]:
         """Start mosquitto_sub on the session `client_id`; it prints topic and payload of what it receives into a file."""
+        with self.received(client_id).open("wb") as out:
+            return self._tool(out, "-c", "-x", "3600", "-i", client_id, "-q", "1", "-v", "-t", FILTERS[0], *arguments)
+
+    def forget(self, client_id: str) -> None:
+        """End a session: one that stays would have the broker queue every later message for it as well."""
+        self._tool(subprocess.DEVNULL, "-i", client_id, "-t", "nothing", "-E").wait(LIMIT_S)
+
+    def _tool(self, out: IO[bytes] | int, *arguments: str) -> subprocess.Popen[str]:
         pair = self.pairs[BARE_CN]
         tls = ["--cafile", str(self.authority.ca_file), "--cert", str(pair.cert_file), "--key", str(pair.key_file)]
-        session = ["-V", "5", "-c", "-x", "3600", "-i", client_id, "-q", "1", "-v", "-t", FILTERS[0]]
-        command = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(self.port), *tls, *session, *arguments]
-        with self.received(client_id).open("wb") as out:
-            return subprocess.Popen(command, stdout=out, text=True)
+        command = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(self.port), *tls, "-V", "5", *arguments]
+        return subprocess.Popen(command, stdout=out, text=True)
 
     def received(self, client_id: str) -> Path:
         """What the bare subscriber with this session printed."""
@@ -127,6 +134,7 @@ def bare_s(site: Site, session: str, count: int, mode: str) -> float:
         publish(site.load_port, count, session)
     tool.wait(LIMIT_S)
     seconds = time.monotonic() - start
+    site.forget(session)
     different = len(set(site.received(session).read_text(encoding="utf-8").splitlines()))
     if different != count:
         raise RuntimeError(f"the bare subscriber received {different} of {count} messages")
@@ -143,6 +151,7 @@ def lane_figures(site: Site, job: LaneJob, boot: str, mode: str) -> dict[str, fl
     if mode == "live":
         publish(site.load_port, job.expect, boot)
     figures = figures_of(process)
+    site.forget(job.client_id)
     return {
         "seconds": figures["stored_s"] - (start if mode == "live" else figures["started_s"]),
         "drain_lag_s": figures["drained_s"] - figures["stored_s"],

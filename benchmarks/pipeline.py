@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from benchmarks.ingest_lane import DEVICES, directory
 from drivers.mqtt.canonical import decode
 from iotcore.alarms.engine import Engine
@@ -25,6 +27,7 @@ from iotcore.journal.progress import Progress
 from iotcore.reading import Reading
 from iotcore.specs.model import DeviceClass
 from iotcore.telemetry.line import line
+from iotcore.telemetry.quality import Standing
 from iotcore.wire.arrival import Arrival
 
 COUNT = 20_000
@@ -89,6 +92,9 @@ def main(count: int) -> dict[str, Any]:
     now_ms = time.time_ns() / 1e6
     readings = [decode(message, who, now_ms).readings[0] for message in messages]
     spec = who.devices["a0"].spec
+    watched = {name: replace(point, stuck_after_s=3600.0) for name, point in spec.points.items() if name in SPANS}
+    canonical = replace(spec, protocol="canonical", points=spec.points | watched)
+    standing = Standing()
     few, many = Engine(rules(0)), Engine(rules(LOADED))
 
     def whole() -> None:
@@ -98,8 +104,9 @@ def main(count: int) -> dict[str, Any]:
             for message in messages[low : low + BATCH]:
                 for reading in decode(message, who, now_ms).readings:
                     if stage.take(reading.device, reading.boot, reading.seq):
-                        few.evaluate(reading, spec)
-                        line(reading, who.devices[reading.device])
+                        judged = standing.judge(reading, canonical)
+                        few.evaluate(judged, spec)
+                        line(judged, who.devices[reading.device])
             progress.apply(stage.changed)
 
     return {
@@ -107,6 +114,7 @@ def main(count: int) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "decode_us": best_us(lambda: [decode(message, who, now_ms) for message in messages], count),
         "identity_us": best_us(lambda: staged(readings), count),
+        "quality_us": best_us(lambda: [standing.judge(reading, canonical) for reading in readings], count),
         "rules_us": best_us(lambda: [few.evaluate(reading, spec) for reading in readings], count),
         "rules_of_10000_us": best_us(lambda: [many.evaluate(reading, spec) for reading in readings], count),
         "line_us": best_us(lambda: [line(reading, who.devices[reading.device]) for reading in readings], count),

@@ -1,163 +1,271 @@
 """One connection of the ingest client, from CONNECT to its end; a new one is made for every reconnect.
 
-    reader (mqttium) ──► pump ──► Inbox ──► lane commits ──► acknowledge ──► PUBACK
-                          waits while the inbox is full, so TCP holds the broker back
+    CONNECT ──► CONNACK ──► SUBSCRIBE ─ ─ ► SUBACK          reading goes on meanwhile: a backlog comes before SUBACK
+                              └──► every few seconds: PINGREQ, and a heartbeat to ourselves
 
-A fresh client each time keeps no acknowledgement state across connections: the broker redelivers what was not acknowledged, and
-an acknowledgement of an earlier connection cannot hit a packet identifier that means another message now.
+A fresh one each time keeps no acknowledgement state across connections: the broker redelivers what was not acknowledged.
+
+The heartbeat goes the whole road: broker → stream → inbox → lane. Once it has come back, silence means that the link, our reader
+or the broker's memory of our subscriptions is gone, whatever PINGRESP says. A lane that holds arrivals may be why the broker is
+silent (its own limit of unacknowledged messages): then only PINGRESP counts, and while the inbox is full nothing does.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from mqttium import MQTTError, MQTTProtocolVersion, MQTTTimeoutError, ProtocolError, QoS
-from mqttium.api import AsyncClient, Message, Properties, SubscribeOptions
-
+from drivers.mqtt import packets
 from drivers.mqtt.inbox import Inbox
+from drivers.mqtt.packets import Connack, Packet, ProtocolError
+from drivers.mqtt.publishes import Topics
+from drivers.mqtt.stream import LinkLost, Stream
 from iotcore.clock import Clock
-from iotcore.wire.arrival import Arrival, Endpoint
+from iotcore.errors import DeliveryError
+from iotcore.wire.arrival import Endpoint
 
-RECEIVE_MAXIMUM = 65_535  # MQTT 5, 3.1.2.11.3: no limit; Mosquitto 2.0 overruns a smaller one after a resume (ADR 0001)
-READER_QUEUE = 1_000  # messages between the library's reader and the pump
+log = logging.getLogger(__name__)
+
+Version = Literal["5", "3.1.1"]
 CONNECT_TIMEOUT_S = 10.0
-SUBSCRIBE_TIMEOUT_S = 600.0  # SUBACK waits behind a backlog that a slow lane may need minutes for; dead links are the watch's job
+ANSWER_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
-PROBE_FILTER = "iotcore/probe"  # never subscribed; UNSUBACK (0x11, no subscription existed) proves both directions
-RETAIN_IF_NEW = 1  # MQTT 5, 3.8.3.1: retained messages only for a subscription that did not exist
+BEAT_S = 2.0
+SILENT_BEATS = 3  # then it is dead: 6 to 8 s, which leaves the time to connect anew within 10
+HEARTBEAT_EXPIRY_S = 30  # a heartbeat that its connection did not live to see need not wait in the broker
+MID_LIMIT = 65_535  # MQTT 5, 2.2.1
+SUBSCRIBE_MID = MID_LIMIT  # publications take the others
+PUBLISH_LIMIT = 10_000  # publications that wait for the broker's answers to earlier ones; then `busy`
+SHUTDOWN_TLS_S = 2.0
+HEARTBEAT = "iotcore/heartbeat/"  # followed by the client id
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How to connect. `version` 3.1.1 is for the embedded amqtt broker, which leaves a version 5 CONNECT without any answer."""
+    """How to connect. `heartbeat` False: for a connection that lives for moments."""
 
     endpoint: Endpoint
     client_id: str
     filters: tuple[str, ...]
-    version: Literal["5", "3.1.1"]
     tls: bool
     session_expiry_s: int
     keepalive_s: int
+    heartbeat: bool
+
+    @property
+    def heartbeat_topic(self) -> str:
+        return HEARTBEAT + self.client_id if self.heartbeat else ""
+
+    @property
+    def beat_s(self) -> float:
+        """Between two heartbeats; the broker gives up on us after 1.5 times the keepalive (MQTT 5, 3.1.2.10)."""
+        return min(BEAT_S, self.keepalive_s / 2.0)
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of what an ingest published, over all its connections."""
+
+    unmatched: int = 0  # receipts that nobody subscribed to: thrown away by the broker
+    refused: int = 0  # receipts that the broker refused: rights, quota
 
 
 class Connection:
-    """Delivers into `inbox`; `up` once its subscriptions stand, until it ends."""
+    """Delivers into `inbox`; `up` once its subscriptions stand, until it ends. `token` names its first arrival."""
 
-    def __init__(self, terms: Terms, inbox: Inbox, clock: Clock, on_up: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        terms: Terms,
+        version: Version,
+        *,
+        inbox: Inbox,
+        clock: Clock,
+        counts: Counts,
+        token: int,
+        on_up: Callable[[], None],
+    ) -> None:
         self.up = False
-        self._on_up = on_up
+        self.answer: Connack | None = None
         self._terms = terms
-        self._inbox = inbox
-        self._clock = clock
-        self._five = terms.version == "5"
-        self._client = AsyncClient(
-            terms.client_id,
-            protocol=MQTTProtocolVersion.MQTTv5 if self._five else MQTTProtocolVersion.MQTTv311,
-            clean_start=False,
-            keepalive=terms.keepalive_s,
-            ping_timeout=float(terms.keepalive_s),
-            connect_timeout=CONNECT_TIMEOUT_S,
-            connect_properties=Properties({"session_expiry_interval": terms.session_expiry_s}) if self._five else None,
-            manual_ack=True,
-            max_inbound_inflight=RECEIVE_MAXIMUM,
-            max_iterator_messages=READER_QUEUE,
-            max_iterator_bytes=None,  # the broker's max_packet_size bounds a message, the inbox their sum
-        )
-        self._arrived = 0
-        self._acks: deque[Message] = deque()
-        self._ack_due = asyncio.Event()
+        self._five = version == "5"
+        self._counts = counts
+        self._on_up = on_up
+        self._answered = asyncio.Event()
+        self._topics = Topics(terms.heartbeat_topic)
+        self._stream = Stream(inbox, clock, self._topics, token, five=self._five, on_packet=self._packet)
+        self.acknowledge = self._stream.acknowledge
+        self._open: dict[int, str] = {}  # publications without the broker's answer: packet identifier → topic
+        self._queued: deque[tuple[str, bytes]] = deque()
+        self._last_mid = 0
+        self._most_open = 0
+        self._beats = False  # whether the heartbeat is subscribed
+        self._beat_sent = -1  # how many had come back when the last one was sent
+        self._proven = False  # a heartbeat has come back
+        self._arrived = 0  # at the last beat
+        self._chunks = 0
+        self._silent_beats = 0
 
-    async def run(self) -> None:
+    async def run(self, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         """Connect and serve; it ends only by an error or by cancellation.
 
         Raises:
-            MQTTError, OSError (in an ExceptionGroup once connected): why this connection ended.
+            LinkLost, ProtocolError, OSError: why this connection ended, or did not come about.
         """
-        terms = self._terms
-        context = await asyncio.to_thread(terms.endpoint.tls) if terms.tls else None  # anew each time: certificates rotate
         try:
-            answer = await self._client.connect(terms.endpoint.host, terms.endpoint.port, ssl=context)
-            if answer.session_present:
-                self._note_up()
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._pump())
-                tasks.create_task(self._send_acknowledgements())
-                tasks.create_task(self._subscribe())
-                tasks.create_task(self._watch())
+            await self._connect()
+            await self._greet(answer_timeout_s)
+            self._subscribe()
+            while not self._stream.ended.done():
+                await asyncio.wait({self._stream.ended}, timeout=self._terms.beat_s)
+                self._beat()
+            raise self._stream.ended.result()
         finally:
             self.up = False
-            await self._close()
+            await self._stream.close(packets.GOODBYE, CLOSE_TIMEOUT_S)
 
-    def acknowledge(self, messages: Sequence[Message]) -> None:
-        """Queue PUBACKs; the library sends them in arrival order."""
-        self._acks += messages
-        self._ack_due.set()
+    @property
+    def holding(self) -> bool:
+        """Whether the broker waits for acknowledgements."""
+        return self._stream.unacknowledged > 0
 
     def publish(self, topic: str, payload: bytes) -> None:
-        """Queue a QoS 1 publication; a lane that waited here could not empty the inbox that its PUBACK is stuck behind.
+        """Send a QoS 1 publication, or queue it behind those that the broker has not answered.
 
         Raises:
-            MQTTError: not connected, or the bounded queue of unacknowledged publications is full (FlowControlError).
+            DeliveryError: `busy`, when too many wait already.
         """
-        self._client.publish_nowait(topic, payload, qos=QoS.AT_LEAST_ONCE)
+        if len(self._open) < self._most_open and not self._queued:
+            self._send(topic, payload)
+        elif len(self._queued) < PUBLISH_LIMIT:
+            self._queued.append((topic, payload))
+        else:
+            raise DeliveryError("busy", f"{PUBLISH_LIMIT} publications wait for the broker's answer")
 
-    async def _pump(self) -> None:
-        inbox, wall_ms = self._inbox, self._clock.wall_ms
-        async for message in self._client.messages():
-            if inbox.full:
-                await inbox.space()
-            inbox.put(Arrival(message.topic, message.payload, message.retain, wall_ms(), (self, message)))
-            self._arrived += 1
-        raise MQTTError(self._client.stats().last_disconnect_error or "the connection was closed")
+    async def _connect(self) -> None:
+        terms = self._terms
+        context = await asyncio.to_thread(terms.endpoint.tls) if terms.tls else None  # anew each time: certificates rotate
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await loop.create_connection(
+                    lambda: self._stream,
+                    terms.endpoint.host,
+                    terms.endpoint.port,
+                    ssl=context,
+                    ssl_shutdown_timeout=SHUTDOWN_TLS_S if context else None,
+                )
+        except TimeoutError as error:
+            raise LinkLost("no_connection", f"none within {CONNECT_TIMEOUT_S:.0f} s") from error
 
-    async def _send_acknowledgements(self) -> None:
-        while True:
-            await self._ack_due.wait()
-            self._ack_due.clear()
-            await self._flush()
+    async def _greet(self, timeout_s: float) -> None:
+        """CONNECT, and wait for the broker's answer."""
+        terms, stream = self._terms, self._stream
+        stream.write(
+            packets.connect(
+                terms.client_id, five=self._five, keepalive_s=terms.keepalive_s, session_expiry_s=terms.session_expiry_s
+            )
+        )
+        answered = asyncio.ensure_future(self._answered.wait())
+        try:
+            either: set[asyncio.Future[Any]] = {answered, stream.ended}
+            await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            answered.cancel()
+        if self.answer is None:
+            if stream.ended.done():
+                raise stream.ended.result()
+            raise LinkLost("no_answer", f"no CONNACK within {timeout_s:.0f} s")
+        if self.answer.code:
+            raise LinkLost("refused", f"the broker does not let {terms.client_id} in: {self.answer.said}")
+        self._most_open = min(self.answer.receive_maximum, MID_LIMIT - 1)
+        if self.answer.session_present:
+            self._note_up()
 
-    async def _flush(self) -> None:
-        while self._acks:
-            with contextlib.suppress(ProtocolError):  # acknowledged twice, by a lane or after a cancelled await: harmless
-                await self._client.ack(self._acks[0])
-            self._acks.popleft()
-
-    async def _subscribe(self) -> None:
+    def _subscribe(self) -> None:
         """Subscribe on every connection: the broker may have lost the session, or it may hold an older set of filters."""
-        options = SubscribeOptions(qos=QoS.AT_LEAST_ONCE, retain_handling=RETAIN_IF_NEW if self._five else 0)
-        await self._client.subscribe([(topic, options) for topic in self._terms.filters], timeout=SUBSCRIBE_TIMEOUT_S)
-        self._note_up()
+        filters = [*self._terms.filters, self._terms.heartbeat_topic]
+        self._stream.write(packets.subscribe(SUBSCRIBE_MID, [one for one in filters if one], five=self._five))
 
     def _note_up(self) -> None:
         if not self.up:
             self.up = True
             self._on_up()
 
-    async def _watch(self) -> None:
-        """End a connection whose reader or link is dead although the library calls it connected.
+    # What the broker says, other than PUBLISH
 
-        Silence for a keepalive period is probed with a round trip of our own. A full inbox is our lane's doing, not silence.
-        """
-        while True:
-            seen = self._arrived
-            await asyncio.sleep(self._terms.keepalive_s)
-            if self._arrived != seen or self._inbox.full:
-                continue
-            try:
-                await self._client.unsubscribe(PROBE_FILTER, timeout=float(self._terms.keepalive_s))
-            except MQTTTimeoutError as error:
-                if self._arrived == seen and not self._inbox.full:
-                    raise MQTTTimeoutError("no answer to a probe: the link or the reader is dead") from error
+    def _packet(self, chunk: bytes, packet: Packet) -> None:
+        kind = packet.head & 0xF0
+        if self.answer is None:
+            if kind != packets.CONNACK:
+                raise ProtocolError(f"{packet.head:#04x} comes before CONNACK")
+            self.answer = packets.connack(chunk, packet, five=self._five)
+            self._answered.set()
+        elif kind == packets.PUBACK:
+            self._published(*packets.puback(chunk, packet))
+        elif kind == packets.SUBACK:
+            self._subscribed(packets.suback(chunk, packet, five=self._five)[1])
+        elif kind == packets.DISCONNECT:
+            self._stream.end(LinkLost("disconnected", f"by the broker: {packets.goodbye(chunk, packet)[1]}"))
+        elif kind != packets.PINGRESP:
+            raise ProtocolError(f"a broker does not send {packet.head:#04x}")
 
-    async def _close(self) -> None:
-        with contextlib.suppress(MQTTError, OSError, TimeoutError):
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await self._flush()
-        with contextlib.suppress(MQTTError, OSError, TimeoutError):
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await self._client.disconnect()
+    def _subscribed(self, codes: bytes) -> None:
+        wanted = len(self._terms.filters)
+        for topic_filter, code in zip(self._terms.filters, codes, strict=False):
+            if code >= packets.FAILURE_CODES:
+                name = packets.NAMES.get(code, "")
+                self._stream.end(LinkLost("not_subscribed", f"{topic_filter} is not granted: {code:#04x} {name}"))
+        if len(codes) < wanted:
+            raise ProtocolError(f"SUBACK with {len(codes)} codes for {wanted} filters")
+        self._beats = len(codes) > wanted and codes[wanted] < packets.FAILURE_CODES
+        self._note_up()
+
+    def _published(self, mid: int, code: int) -> None:
+        """The broker's answer to a publication."""
+        topic = self._open.pop(mid, "")
+        if topic and topic == self._terms.heartbeat_topic:
+            if code == packets.NO_SUBSCRIBERS:
+                self._stream.end(LinkLost("not_subscribed", "the broker has lost our subscriptions"))
+            elif code >= packets.FAILURE_CODES:
+                self._beats = False
+                log.warning("the broker refuses the heartbeat %s: give us the right to publish and read it", topic)
+        elif topic:
+            self._counts.unmatched += code == packets.NO_SUBSCRIBERS
+            self._counts.refused += code >= packets.FAILURE_CODES
+        while self._queued and len(self._open) < self._most_open:
+            self._send(*self._queued.popleft())
+
+    def _send(self, topic: str, payload: bytes, expiry_s: int = 0) -> None:
+        mid = self._last_mid % (MID_LIMIT - 1) + 1
+        while mid in self._open:
+            mid = mid % (MID_LIMIT - 1) + 1
+        self._last_mid = mid
+        self._open[mid] = topic
+        self._stream.write(packets.publish(topic, payload, mid, five=self._five, expiry_s=expiry_s))
+
+    # The watch
+
+    def _beat(self) -> None:
+        """End a connection that is dead; else send a PINGREQ, and a heartbeat unless the last one is still on its way."""
+        stream = self._stream
+        self._proven = self._proven or self._topics.beats > 0
+        arrived, came = stream.arrived != self._arrived, stream.chunks != self._chunks
+        self._arrived, self._chunks = stream.arrived, stream.chunks
+        strict = self._proven and not stream.unacknowledged
+        heard = stream.paused or (arrived if strict else came)
+        self._silent_beats = 0 if heard else self._silent_beats + 1
+        if self._silent_beats >= SILENT_BEATS:
+            what = (
+                "no heartbeat came back: the link, the reader or the subscription" if self._proven else "the link or the reader"
+            )
+            stream.end(LinkLost("silent", f"{what} is dead"))
+            return
+        stream.write(packets.PING)
+        back = self._beat_sent != self._topics.beats
+        if self._beats and (back or self._silent_beats) and len(self._open) < self._most_open:
+            self._beat_sent = self._topics.beats
+            self._send(self._terms.heartbeat_topic, b"", HEARTBEAT_EXPIRY_S)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import count
-from math import isfinite
+from math import inf, isfinite
 from typing import Literal
 
 from iotcore.alarms.rules import All, AnyOf, Condition, Each, Leaf, Rise, Rule, State, Threshold, leaves, misfit
@@ -94,11 +94,16 @@ class _Bound:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What one model's readings need: which points feed windows, and which rules each point touches."""
+    """What one model's readings need: which points feed windows, and which rules each point touches.
+
+    `quiet`: between which values (both excluded) a point satisfies no rule, whatever else is said; only for points whose rules
+    are all plain thresholds on the newest value.
+    """
 
     spec: DeviceSpec
     spans: dict[str, tuple[float, int]]
     rules: dict[str, tuple[_Bound, ...]]
+    quiet: dict[str, tuple[float, float]]
 
 
 class Engine:
@@ -137,6 +142,7 @@ class Engine:
 def _take_in(reading: Reading, plan: _Plan, track: _Track, at_s: float) -> Iterable[_Bound]:
     """Put the good values into the windows; return the rules that they touch, each once, in the order of the rule file."""
     touched: dict[int, _Bound] = {}
+    calm = not track.raised and not track.holding  # else what is quiet may end something
     for said in reading.values:
         point, value = said.point, said.value
         rules = plan.rules.get(point)
@@ -154,13 +160,23 @@ def _take_in(reading: Reading, plan: _Plan, track: _Track, at_s: float) -> Itera
             if window is None:
                 window = track.windows[point] = Window(*span)
             window.add(at_s, value)
+            if calm and (band := plan.quiet.get(point)) is not None and band[0] < value < band[1]:
+                continue
         for bound in rules:
             touched[bound.number] = bound
     return touched.values()
 
 
 def _decide(bound: _Bound, track: _Track, at_s: float) -> Decision | None:
-    verdict = _judge(bound.node, track, at_s)
+    node = bound.node
+    verdict: Leaf | Literal[False] | None
+    if type(node) is _Numbered:
+        holds = _judge_leaf(node, track, at_s)
+        if holds is False and bound.number not in track.raised:  # nearly always
+            return None
+        verdict = None if holds is None else holds and node.leaf
+    else:
+        verdict = _judge(node, track, at_s)
     if verdict is None:
         return None
     if verdict is False:
@@ -262,7 +278,21 @@ def _plan(rules: Sequence[Rule], spec: DeviceSpec) -> _Plan:
                 span_s = leaf.within_s if isinstance(leaf, Rise) else leaf.mean_s
                 known_s, keep = spans.get(leaf.point, (0.0, 1))
                 spans[leaf.point] = (max(known_s, span_s), max(keep, leaf.readings))
-    return _Plan(spec, spans, {point: tuple(bounds) for point, bounds in by_point.items()})
+    quiet = {point: band for point, bounds in by_point.items() if (band := _quiet(bounds)) is not None}
+    return _Plan(spec, spans, {point: tuple(bounds) for point, bounds in by_point.items()}, quiet)
+
+
+def _quiet(bounds: Sequence[_Bound]) -> tuple[float, float] | None:
+    low, high = -inf, inf
+    for bound in bounds:
+        leaf = bound.node.leaf if isinstance(bound.node, _Numbered) else None
+        if not isinstance(leaf, Threshold) or leaf.mean_s or leaf.readings > 1:
+            return None
+        if leaf.above is not None:
+            high = min(high, leaf.above)
+        elif leaf.below is not None:
+            low = max(low, leaf.below)
+    return low, high
 
 
 def _bounds(rules: Sequence[Rule], spec: DeviceSpec) -> Iterator[_Bound]:

@@ -81,12 +81,14 @@ class Window:
         if asked == self._asked:  # several rules ask the same of one reading
             return self._answer
         oldest = at_s - mean_s - TOLERANCE_S
-        total, count = 0.0, 0
-        for sampled_s, value in reversed(self.samples):
-            if sampled_s < oldest and count >= readings:
-                break
-            total += value
-            count += 1
+        samples = self.samples
+        total, count = samples[-1][1], 1
+        if readings > 1 or (len(samples) > 1 and samples[-2][0] >= oldest):
+            for sampled_s, value in islice(reversed(samples), 1, None):
+                if sampled_s < oldest and count >= readings:
+                    break
+                total += value
+                count += 1
         self._asked = asked
         self._answer = (total / count, count) if count >= readings else None
         return self._answer

@@ -48,6 +48,8 @@ class Faults:
     def accepted(self, reading: Reading) -> None:
         """Judge a reading: bad values and an odd clock are faults; good ones end them."""
         device = reading.device
+        if reading.clean is not None and not reading.clock_fault and not self._standing.get(device):
+            return  # nearly always
         now = {f"bad:{v.point}:{v.why[:MAX_WHY]}" for v in reading.values if v.quality is Quality.BAD}
         if reading.clock_fault:
             now.add(reading.clock_fault)

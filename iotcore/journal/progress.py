@@ -45,7 +45,7 @@ class Track(NamedTuple):
         if not self.above:
             return 0
         stored = sum(last - first + 1 for first, last in self.above)
-        below = self.up_to if self.up_to else self.above[0][0] - 1
+        below = self.up_to or self.above[0][0] - 1
         return self.above[-1][1] - below - stored
 
 
@@ -191,4 +191,8 @@ def _repeated(track: Track, seq: int, now_s: float) -> Track:
 
 
 def _ranges(text: str) -> Ranges:
-    return tuple((first, last) for first, last in json.loads(text))
+    """As `rows` writes them; single numbers are of an earlier version."""
+    ranges: Ranges = ()
+    for one in json.loads(text):
+        ranges = (*ranges, (one[0], one[1])) if isinstance(one, list) else _added(ranges, one)
+    return ranges

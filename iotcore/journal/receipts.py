@@ -20,9 +20,10 @@ log = logging.getLogger(__name__)
 
 
 class Receipts:
-    """Receipts on their way out of one lane."""
+    """Receipts on their way out of one lane; with `pause_s` those of so long become one for each boot."""
 
-    def __init__(self, publish: Callable[[str, bytes], Awaitable[None]], clock: Clock) -> None:
+    def __init__(self, publish: Callable[[str, bytes], Awaitable[None]], clock: Clock, *, pause_s: float = 0.0) -> None:
+        self._pause_s = pause_s
         self._publish = publish
         self._clock = clock
         self._owed: dict[tuple[str, str], int] = {}  # topic, boot → up_to
@@ -40,6 +41,8 @@ class Receipts:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            if self._pause_s:
+                await asyncio.sleep(self._pause_s)
             owed, self._owed = self._owed, {}
             for (topic, boot), up_to in owed.items():
                 message = ReceiptMessage(boot=boot, up_to=up_to, ts=int(self._clock.wall_ms()))

@@ -42,6 +42,10 @@ class Grant:
     access: Access
     filter: str
 
+    def of(self, user: str) -> Grant:
+        """This grant as `user` has it."""
+        return Grant(self.access, self.filter.replace("%u", user))
+
 
 @dataclass(frozen=True, slots=True)
 class Role:
@@ -68,6 +72,7 @@ def _writes(*filters: str) -> tuple[Grant, ...]:
 UP = "iot/v1/+/+/up/#"  # everything that a device can say
 _FIELD = ("air", "water", "traffic", "gateway")
 _DOCTOR = (*_reads("$SYS/broker/version"), Grant(Access.READWRITE, "iotcore/doctor"))
+_HEARTBEAT = Grant(Access.READWRITE, "iotcore/heartbeat/%u")  # a consumer's message to itself (drivers.mqtt.connection)
 
 # Every certificate that can connect, on both brokers.
 EVERYBODY = (*_writes("iot/v1/+/%u/up/#"), *_reads("iot/v1/+/%u/down/#"))
@@ -77,13 +82,13 @@ ROLES = (
         "svc.fire.N.in",
         BrokerName.FIRE,
         "the fire lane: whatever devices say there (what is in the wrong place is refused and shown), receipts out",
-        (*_reads(UP), *_writes("iot/v1/fire/+/down/receipt/+")),
+        (*_reads(UP), *_writes("iot/v1/fire/+/down/receipt/+"), _HEARTBEAT),
     ),
     Role(
         "svc.telemetry.N.fire",
         BrokerName.FIRE,
         "fire values for the telemetry store; the fire lane owns their receipts",
-        _reads("iot/v1/fire/+/up/#"),
+        (*_reads("iot/v1/fire/+/up/#"), _HEARTBEAT),
     ),
     Role("svc.keeper.N.fire", BrokerName.FIRE, "commands to fire devices", _writes("iot/v1/fire/+/down/command/+")),
     Role("svc.doctor.N.fire", BrokerName.FIRE, "iotcore doctor: a message to itself, and the broker's version", _DOCTOR),
@@ -91,7 +96,7 @@ ROLES = (
         "svc.telemetry.N.field",
         BrokerName.FIELD,
         "the bulk lane: whatever devices say there (what is in the wrong place is refused and shown), receipts out",
-        (*_reads(UP), *_writes(*(f"iot/v1/{domain}/+/down/receipt/+" for domain in _FIELD))),
+        (*_reads(UP), *_writes(*(f"iot/v1/{domain}/+/down/receipt/+" for domain in _FIELD)), _HEARTBEAT),
     ),
     Role(
         "svc.keeper.N.field",
@@ -110,7 +115,7 @@ def acl_file(broker: BrokerName) -> str:
     for role in ROLES:
         if role.broker is broker:
             for name in role.names():
-                lines += ["", f"user {name}", *(f"topic {grant.access.value} {grant.filter}" for grant in role.grants)]
+                lines += ["", f"user {name}", *(f"topic {one.access.value} {one.of(name).filter}" for one in role.grants)]
     return "\n".join([*lines, ""])
 
 
@@ -153,10 +158,10 @@ def _grants(broker: BrokerName, user: str) -> Iterator[Grant]:
     if not DEVICE_NAME.match(user) and not SERVICE_NAME.match(user):
         return  # a name with "/", "+" or "#" would reach beyond its own topics
     for grant in EVERYBODY:
-        yield Grant(grant.access, grant.filter.replace("%u", user))
+        yield grant.of(user)
     for role in ROLES:
         if role.broker is broker and user in role.names():
-            yield from role.grants
+            yield from (grant.of(user) for grant in role.grants)
 
 
 def _within(narrow: str, wide: str) -> bool:

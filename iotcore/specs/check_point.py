@@ -57,11 +57,21 @@ def _meaning(spec: DeviceSpec, point: Point) -> Found:
         if point.kind not in kinds and getattr(point, key) != neutral:
             yield f".{key}", f"has no meaning for kind {point.kind}"
     yield from _words(point)
-    for key in ("lane", "poll_s", "stuck_after_s"):
-        if spec.protocol != "modbus" and getattr(point, key) is not None:
-            yield f".{key}", f"has no meaning for protocol {spec.protocol}"
+    if spec.protocol != "modbus":
+        yield from _not_polled(spec, point)
     if point.poll_s is not None and point.poll_s > spec.interval_s:
         yield ".poll_s", f"is longer than interval_s, {spec.interval_s:g}: a reading is promised that often"
+
+
+def _not_polled(spec: DeviceSpec, point: Point) -> Found:
+    """What devices that speak by themselves cannot be asked for."""
+    for key in ("lane", "poll_s"):
+        if getattr(point, key) is not None:
+            yield f".{key}", f"has no meaning for protocol {spec.protocol}"
+    if point.stuck_after_s is not None and point.kind != "number":
+        yield ".stuck_after_s", f"has no meaning for kind {point.kind} of protocol {spec.protocol}"
+    elif point.stuck_after_s is not None and point.stuck_after_s <= spec.interval_s:
+        yield ".stuck_after_s", f"is not longer than interval_s, {spec.interval_s:g}: no second reading is promised by then"
 
 
 def _words(point: Point) -> Found:

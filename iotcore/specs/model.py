@@ -99,7 +99,7 @@ class Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lane: Lane | None = None  # polled first when "fire"; None: fire for fire devices, else bulk
     poll_s: Seconds | None = None  # how often it is read; None: `interval_s`
     deadband: Annotated[float, Meta(ge=0)] | None = None  # in `unit`: a change of more than this is told at once
-    stuck_after_s: Seconds | None = None  # the raw value the same for longer than this: bad:stuck
+    stuck_after_s: Seconds | None = None  # the (raw) value the same for longer than this: bad:stuck
     title: Words = {}
 
 

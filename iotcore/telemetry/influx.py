@@ -16,7 +16,7 @@ InfluxDB 3 names wrong lines only on its own `/api/v3/write_lp`; it is asked the
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Self, cast
 
@@ -44,10 +44,10 @@ from iotcore.telemetry.influx_answers import (
 from iotcore.telemetry.influx_link import REQUEST_TIMEOUT_S, Link, context, no_answer
 from iotcore.telemetry.influx_setup import ensure_database
 from iotcore.telemetry.line import line
-from iotcore.telemetry.store import Later, Rejected, Written
+from iotcore.telemetry.store import CONFIDENTIAL, Later, Rejected, Written
 
 LINE_FORMAT = "line1"
-CONFIDENTIAL_FORMAT = "line1.confidential"
+MAX_BODY_BYTES = 1_000_000  # below aiohttp's 1 MiB for bytes sent in one go; also far below every server's own limit
 MAX_DOUBTS = 8  # lines that nothing but a doubtful answer speaks against, before the write is given up as a whole
 
 Post = Callable[[bytes], Awaitable[Answer]]
@@ -104,26 +104,48 @@ class _Search:
         return Written((*self.rejected, *self.doubted))
 
 
+def _pieces(body: bytes) -> Iterator[bytes]:
+    """The body itself, or if it is large, parts of whole lines."""
+    start = 0
+    while len(body) - start > MAX_BODY_BYTES:
+        end = body.rfind(b"\n", start, start + MAX_BODY_BYTES)
+        end = end if end > start else body.find(b"\n", start + MAX_BODY_BYTES)
+        if end < 0:
+            break
+        yield body[start:end]
+        start = end + 1
+    yield body[start:]
+
+
 class _Influx:
     """What both versions share: lines in, answers judged."""
 
-    def __init__(self, store: settings.Store, clock: Clock, *, confidential: bool = False) -> None:
-        self.format = CONFIDENTIAL_FORMAT if confidential else LINE_FORMAT
+    def __init__(
+        self, store: settings.Store, clock: Clock, *, confidential: bool = False, timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> None:
+        self.format = f"{LINE_FORMAT}{CONFIDENTIAL}" if confidential else LINE_FORMAT
         self.database = store.database_confidential if confidential else store.database
         self._store = store
         self._clock = clock
+        self._timeout_s = timeout_s
+        self._link = Link(store, timeout_s)
 
     def record(self, reading: Reading, binding: Binding) -> bytes:
         """The reading in line protocol."""
         return line(reading, binding)
 
     async def _write(self, body: bytes, post: Post) -> Written | Later:
-        answer = await post(body)
-        if answer.status == TAKEN:
-            return Written()
-        search = _Search(post, self._later)
-        later = await search.settle(body.split(b"\n"), answer)
-        return later or search.result()
+        rejected: tuple[Rejected, ...] = ()
+        for piece in _pieces(body):
+            answer = await post(piece)
+            if answer.status == TAKEN:
+                continue
+            search = _Search(post, self._later)
+            result = await search.settle(piece.split(b"\n"), answer) or search.result()
+            if isinstance(result, Later):
+                return result
+            rejected += result.rejected
+        return Written(rejected)
 
     def _later(self, answer: Answer) -> Later:
         detail = answer.detail()
@@ -135,10 +157,6 @@ class _Influx:
 class Influx1(_Influx):
     """InfluxDB 1.x: `async with Influx1(settings.store, clock) as store`."""
 
-    def __init__(self, store: settings.Store, clock: Clock, *, confidential: bool = False) -> None:
-        super().__init__(store, clock, confidential=confidential)
-        self._link = Link(store)
-
     async def __aenter__(self) -> Self:
         await self._link.__aenter__()
         return self
@@ -148,7 +166,7 @@ class Influx1(_Influx):
 
     async def ensure(self) -> Later | None:
         """Create the database; one that exists stays as it is (`iotcore store init` says how it differs)."""
-        problem = await ensure_database(self._link, self.database, self._store.retention_days)
+        problem = await ensure_database(self._link, self.database)
         return None if problem is None else self._later(problem)
 
     async def write(self, body: bytes, lines: int) -> Written | Later:  # noqa: ARG002 - a count would only be checked
@@ -163,10 +181,7 @@ class Influx1(_Influx):
 class Influx2(_Influx):
     """The v2 API: InfluxDB 2 and 3. Buckets are made by `iotcore store init`, or by whoever made the token."""
 
-    def __init__(self, store: settings.Store, clock: Clock, *, confidential: bool = False) -> None:
-        super().__init__(store, clock, confidential=confidential)
-        self._link = Link(store)
-        self._client: InfluxDBClientAsync | None = None
+    _client: InfluxDBClientAsync | None = None
 
     async def __aenter__(self) -> Self:
         await self._link.__aenter__()
@@ -174,7 +189,7 @@ class Influx2(_Influx):
             self._store.url,
             self._store.token,
             self._store.org,
-            timeout=int(REQUEST_TIMEOUT_S * 1000),
+            timeout=int(self._timeout_s * 1000),
             ssl_context=context(self._store) if self._store.url.startswith("https://") else None,
             allow_redirects=False,
         )

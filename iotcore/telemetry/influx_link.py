@@ -24,7 +24,8 @@ MAX_ANSWER_BYTES = 4_000_000  # 1.x quotes every line that it could not parse: a
 class Link:
     """`async with Link(settings.store) as link`; `ask` never raises for a server that is down or wrong."""
 
-    def __init__(self, store: settings.Store) -> None:
+    def __init__(self, store: settings.Store, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
         self._url = store.url.rstrip("/")
         self._headers = authorisation(store)
         self._tls = context(store) if store.url.startswith("https://") else True
@@ -32,7 +33,7 @@ class Link:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S),
+            timeout=aiohttp.ClientTimeout(total=self._timeout_s),
             headers=self._headers,
             connector=aiohttp.TCPConnector(ssl=self._tls),
         )

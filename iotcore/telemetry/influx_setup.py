@@ -307,14 +307,17 @@ def create_database(name: str, days: int) -> str:
     return f"CREATE DATABASE {quoted(name)} WITH DURATION {f'{days}d' if days else 'INF'} REPLICATION 1 NAME {quoted('autogen')}"
 
 
-async def ensure_database(link: Link, name: str, days: int) -> Answer | None:
-    """Create a 1.x database unless it is there, which every user who may write to it can see; None when all is well."""
+async def ensure_database(link: Link, name: str) -> Answer | None:
+    """Create a 1.x database unless it is there, which every user who may write to it can see; None when all is well.
+
+    It keeps for ever: what is older than a retention is refused, and nobody has asked for one by `iotcore store init` yet.
+    """
     found = await link.ask("POST", "/query", {"q": "SHOW DATABASES"})
     if found.ok and (name,) in _rows(found, "name"):
         return None
     if not found.ok:
         return found
-    answer = await link.ask("POST", "/query", {"q": create_database(name, days)})
+    answer = await link.ask("POST", "/query", {"q": create_database(name, 0)})
     return None if answer.ok and '"error"' not in answer.text else answer
 
 

@@ -96,10 +96,10 @@ async def ask(link: Link, database: str, statement: str) -> list[Series]:
         reason = _reason(answer.reason, str(error or ""))
         remedy = REMEDIES.get(reason, "the server's own log says more")
         raise QueryError(reason, f"{database}: {error or answer.detail()}; {remedy}")
-    return [
-        Series(one.get("name", ""), one.get("tags") or {}, tuple(one["columns"]), one.get("values") or [])
-        for one in results[0].get("series") or []
-    ]
+    found = results[0].get("series") or []
+    if any("time" not in one.get("columns", ()) for one in found):  # an answer to some other question, given to all
+        raise QueryError("no_influxql", REMEDIES["no_influxql"])
+    return [Series(one.get("name", ""), one.get("tags") or {}, tuple(one["columns"]), one.get("values") or []) for one in found]
 
 
 def _escaped(text: str) -> str:

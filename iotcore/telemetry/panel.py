@@ -1,7 +1,8 @@
 """Panel: what a person sees of every device now: last values, presence, faults.
 
-Readings are noted in memory and written to telemetry.db together, at most twice a second: a flood costs the page's tables no more
-than its devices. A crash loses at most the last half second of this view; the readings themselves are in the spool.
+Readings are noted in memory and written to telemetry.db together: twice a second, and less often when that would take more than
+a tenth of the time, so that a flood costs the page's tables no more than its devices. A crash loses what was not yet written of
+this view; the readings themselves are in the spool.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from iotcore.clock import Clock
@@ -21,14 +22,20 @@ from iotcore.telemetry.embedded import TelemetryFile
 from iotcore.wire.arrival import Presence, Refusal
 
 WRITE_EVERY_S = 0.5
+REST_FACTOR = 9.0  # after a write, times its duration until the next: a tenth of the time at most
+LONGEST_REST_S = 30.0
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class _Device:
-    """What is to be told of one device with the next write."""
+    """What is to be told of one device with the next write.
+
+    `newest` is the last live reading, later than all of `values`; while each has the same points, the one before it is forgotten.
+    """
 
     values: dict[str, tuple[Value, float, float, bool]]  # point → value, observed, received, late
+    newest: Reading | None = None
     last_seen_ms: float | None = None
     state: str = ""
     changed_ms: float | None = None
@@ -54,17 +61,18 @@ class Panel:
 
         self._faults = Faults(await self._file.in_transaction(read))
 
-    def reading(self, reading: Reading, *, missed: bool = False) -> None:
-        """A reading that came now, or that we `missed` when it came; its values are the last ones unless a later one is known."""
-        device = self._device(reading.device)
-        if not missed:
-            device.last_seen_ms = reading.received_ms
-        device.firmware = reading.firmware or device.firmware
-        late = reading.backlog or missed
-        for value in reading.values:
-            known = device.values.get(value.point)
-            if known is None or not late or reading.observed_ms >= known[1]:
-                device.values[value.point] = (value, reading.observed_ms, reading.received_ms, late)
+    def readings(self, readings: Iterable[Reading], *, missed: bool = False) -> None:
+        """Readings that came now, or that we `missed` when they came; their values are the last ones unless later are known."""
+        for reading in readings:
+            device = self._pending.get(reading.device) or self._device(reading.device)
+            live = not (missed or reading.backlog)
+            if device.newest is not None and not (live and _same_points(device.newest, reading)):
+                _fold(device, device.newest, missed=False)
+                device.newest = None
+            if live:
+                device.newest = reading
+            else:
+                _fold(device, reading, missed=missed)
         self._noted.set()
 
     def presence(self, presence: Presence, at_ms: float, *, retained: bool) -> None:
@@ -77,9 +85,10 @@ class Panel:
             device.last_seen_ms = at_ms
         self._noted.set()
 
-    def judge(self, reading: Reading) -> None:
-        """What an accepted reading says of its device: bad values and an odd clock are faults, the opposite ends them."""
-        self._faults.accepted(reading)
+    def judge(self, readings: Iterable[Reading]) -> None:
+        """What accepted readings say of their devices: bad values and an odd clock are faults, the opposite ends them."""
+        for reading in readings:
+            self._faults.accepted(reading)
         self._note_faults()
 
     def refused(self, refusal: Refusal) -> None:
@@ -105,9 +114,11 @@ class Panel:
                 await self._noted.wait()
                 self._noted.clear()
                 work = self._taken()
+            begun_s = self._clock.monotonic_s()
             if await self._written(work):
                 work = None
-            await asyncio.sleep(WRITE_EVERY_S)
+            took_s = self._clock.monotonic_s() - begun_s
+            await asyncio.sleep(min(max(WRITE_EVERY_S, REST_FACTOR * took_s), LONGEST_REST_S))
 
     async def write(self) -> bool:
         """Write everything noted so far, once; False when the file could not take it."""
@@ -119,9 +130,12 @@ class Panel:
         now_ms = self._clock.wall_ms()
 
         def store(connection: sqlite3.Connection) -> None:
-            for name, device in pending.items():
-                _store_values(connection, name, device)
-                _store_presence(connection, name, device)
+            for device in pending.values():
+                if device.newest is not None:
+                    _fold(device, device.newest, missed=False)
+                    device.newest = None  # a write that fails is tried again
+            connection.executemany(VALUE, _value_rows(pending))
+            connection.executemany(PRESENCE, _presence_rows(pending))
             for fault, (times, stands) in changed.items():
                 for _ in range(times):
                     raise_fault(connection, *fault, now_ms)
@@ -155,26 +169,47 @@ class Panel:
         return device
 
 
-def _store_values(connection: sqlite3.Connection, name: str, device: _Device) -> None:
-    """A live value replaces whatever is there; one from a backlog only what was observed before it."""
-    for point, (value, observed_ms, received_ms, late) in device.values.items():
-        connection.execute(
-            "INSERT INTO latest (device, point, value, quality, why, observed_ms, received_ms) VALUES (?, ?, ?, ?, ?, ?, ?) "
-            "ON CONFLICT (device, point) DO UPDATE SET value = excluded.value, quality = excluded.quality, why = excluded.why, "
-            "observed_ms = excluded.observed_ms, received_ms = excluded.received_ms "
-            "WHERE NOT ? OR excluded.observed_ms >= latest.observed_ms",
-            (name, point, _column(value.value), value.quality.value, value.why, observed_ms, received_ms, late),
-        )
+# A live value replaces whatever is there; one from a backlog only what was observed before it.
+VALUE = """
+INSERT INTO latest (device, point, value, quality, why, observed_ms, received_ms) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (device, point) DO UPDATE SET value = excluded.value, quality = excluded.quality, why = excluded.why,
+    observed_ms = excluded.observed_ms, received_ms = excluded.received_ms
+WHERE NOT ? OR excluded.observed_ms >= latest.observed_ms
+"""
+PRESENCE = """
+INSERT INTO presence (device, state, changed_ms, last_seen_ms, firmware) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (device) DO UPDATE SET state = CASE excluded.state WHEN '' THEN state ELSE excluded.state END,
+    changed_ms = coalesce(excluded.changed_ms, changed_ms), last_seen_ms = coalesce(excluded.last_seen_ms, last_seen_ms),
+    firmware = CASE excluded.firmware WHEN '' THEN firmware ELSE excluded.firmware END
+"""
 
 
-def _store_presence(connection: sqlite3.Connection, name: str, device: _Device) -> None:
-    connection.execute(
-        "INSERT INTO presence (device, state, changed_ms, last_seen_ms, firmware) VALUES (?, ?, ?, ?, ?) "
-        "ON CONFLICT (device) DO UPDATE SET state = CASE excluded.state WHEN '' THEN state ELSE excluded.state END, "
-        "changed_ms = coalesce(excluded.changed_ms, changed_ms), last_seen_ms = coalesce(excluded.last_seen_ms, last_seen_ms), "
-        "firmware = CASE excluded.firmware WHEN '' THEN firmware ELSE excluded.firmware END",
-        (name, device.state, device.changed_ms, device.last_seen_ms, device.firmware),
-    )
+def _same_points(before: Reading, after: Reading) -> bool:
+    """Whether `after` has a value for each point of `before`; a quick look that may miss it."""
+    return before.clean is not None and after.clean is not None and before.clean.keys() == after.clean.keys()
+
+
+def _fold(device: _Device, reading: Reading, *, missed: bool) -> None:
+    """Put the values of a reading among those to be told."""
+    if not missed:
+        device.last_seen_ms = reading.received_ms
+    device.firmware = reading.firmware or device.firmware
+    late = reading.backlog or missed
+    for value in reading.values:
+        known = device.values.get(value.point)
+        if known is None or not late or reading.observed_ms >= known[1]:
+            device.values[value.point] = (value, reading.observed_ms, reading.received_ms, late)
+
+
+def _value_rows(pending: Mapping[str, _Device]) -> Iterator[tuple[object, ...]]:
+    for name, device in pending.items():
+        for point, (value, observed_ms, received_ms, late) in device.values.items():
+            yield name, point, _column(value.value), value.quality.value, value.why, observed_ms, received_ms, late
+
+
+def _presence_rows(pending: Mapping[str, _Device]) -> Iterator[tuple[object, ...]]:
+    for name, device in pending.items():
+        yield name, device.state, device.changed_ms, device.last_seen_ms, device.firmware
 
 
 def _column(value: Scalar | None) -> float | int | str | None:

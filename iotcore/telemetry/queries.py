@@ -103,14 +103,15 @@ class TelemetryReader:
 
     def intervals(self, devices: Sequence[str], point: str, start_ms: float, end_ms: float, interval_ms: int) -> list[Interval]:
         """Mean, minimum, maximum and count for each device and interval that has a number."""
-        start = math.floor(start_ms / interval_ms) * interval_ms
-        end = math.ceil(end_ms / interval_ms) * interval_ms
-        found: list[Interval] = []
-        for device in devices:
-            row = self._connection.execute("SELECT id FROM series WHERE device = ? AND point = ?", (device, point)).fetchone()
-            if row is not None:
-                found += joined(device, self._buckets(row[0], start, end, interval_ms), interval_ms)
-        return found
+        span = (start_ms, end_ms)
+        return [one for device in devices for one in joined(device, self.buckets(device, point, span, interval_ms), interval_ms)]
+
+    def buckets(self, device: str, point: str, span: tuple[float, float], interval_ms: int) -> list[Bucket]:
+        """What the whole intervals that a span touches are made of."""
+        start = math.floor(span[0] / interval_ms) * interval_ms
+        end = math.ceil(span[1] / interval_ms) * interval_ms
+        row = self._connection.execute("SELECT id FROM series WHERE device = ? AND point = ?", (device, point)).fetchone()
+        return [] if row is None else self._buckets(row[0], start, end, interval_ms)
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

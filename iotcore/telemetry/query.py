@@ -22,16 +22,19 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from heapq import merge
+from itertools import chain
 from pathlib import Path
-from typing import Protocol, TypeVar
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
 
 from iotcore.clock import Clock
 from iotcore.errors import QueryError
 from iotcore.settings import Settings
 from iotcore.telemetry.queries import MAX_SAMPLES, TelemetryReader
 from iotcore.telemetry.query_influx import InfluxQuery
-from iotcore.telemetry.rollup import Interval, Sample
-from iotcore.telemetry.stores import TELEMETRY_DB
+from iotcore.telemetry.rollup import Interval, Sample, joined
+from iotcore.telemetry.stores import CONFIDENTIAL_DB, TELEMETRY_DB
 
 __all__ = ["MAX_INTERVALS", "MAX_SAMPLES", "Interval", "Query", "QueryError", "Sample", "open_query"]
 
@@ -64,7 +67,8 @@ class Query(Protocol):
 async def open_query(settings: Settings, clock: Clock) -> AsyncIterator[Query]:  # noqa: ARG001 - one signature for all stores
     """The store of `settings.store.kind`, for reading; it may be closed, empty or down until it is asked."""
     if settings.store.kind == "embedded":
-        async with _embedded(settings.folder / TELEMETRY_DB) as embedded:
+        names = [TELEMETRY_DB, *([CONFIDENTIAL_DB] if settings.store.confidential else [])]
+        async with EmbeddedQuery([settings.folder / name for name in names]) as embedded:
             yield _Checked(embedded)
     else:
         async with InfluxQuery(settings.store) as influx:
@@ -109,55 +113,64 @@ def _check_range(start_ms: float, end_ms: float) -> None:
         raise QueryError("bad_range", "the range must begin and end at a time")
 
 
-@asynccontextmanager
-async def _embedded(path: Path) -> AsyncIterator[EmbeddedQuery]:
-    query = EmbeddedQuery(path)
-    try:
-        yield query
-    finally:
-        await query.close()
-
-
 class EmbeddedQuery:
-    """telemetry.db on a thread of its own, opened at the first question; a writer in another process never waits for it."""
+    """telemetry.db on a thread of its own, opened at the first question; a writer in another process never waits for it.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Confidential readings have a file of their own; a device whose class became confidential has values in both.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="telemetry-query")
-        self._reader: TelemetryReader | None = None
+        self._readers: dict[Path, TelemetryReader] = {}
 
-    async def close(self) -> None:
-        """Let go of the file."""
-        if self._reader is not None:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._reader.close)
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for reader in self._readers.values():
+            await asyncio.get_running_loop().run_in_executor(self._thread, reader.close)
         self._thread.shutdown()
 
     async def latest(self, device: str, point: str) -> Sample | None:
-        return await self._ask(lambda reader: reader.newest(device, point))
+        found = [one for one in await self._ask(lambda reader: reader.newest(device, point)) if one is not None]
+        return max(found, default=None, key=lambda sample: sample.at_ms)
 
     async def samples(self, device: str, point: str, start_ms: float, end_ms: float, limit: int) -> list[Sample]:
-        return await self._ask(lambda reader: reader.samples(device, point, start_ms, end_ms, limit))
+        found = await self._ask(lambda reader: reader.samples(device, point, start_ms, end_ms, limit))
+        return list(merge(*found, key=lambda sample: sample.at_ms))[-limit:]
 
     async def intervals(
         self, devices: Sequence[str], point: str, start_ms: float, end_ms: float, interval_ms: int
     ) -> list[Interval]:
-        return await self._ask(lambda reader: reader.intervals(devices, point, start_ms, end_ms, interval_ms))
+        span = (start_ms, end_ms)
+        found = await self._ask(lambda reader: [reader.buckets(device, point, span, interval_ms) for device in devices])
+        return [
+            interval
+            for device, *files in zip(devices, *found, strict=True)
+            for interval in joined(device, chain.from_iterable(files), interval_ms)
+        ]
 
     async def series(self, device: str) -> list[str]:
-        return await self._ask(lambda reader: reader.series(device))
+        return sorted(set(chain.from_iterable(await self._ask(lambda reader: reader.series(device)))))
 
-    async def _ask(self, question: Callable[[TelemetryReader], T]) -> T:
-        def run() -> T:
-            if self._reader is None:
-                if not self._path.exists():
-                    detail = f"there is no {self._path} yet; the telemetry process makes it: `iotcore up`, or check `data`"
-                    raise QueryError("no_database", detail)
-                self._reader = TelemetryReader(self._path)
+    async def _ask(self, question: Callable[[TelemetryReader], T]) -> list[T]:
+        """The answer of each file that is there."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._asked, question)
+
+    def _asked(self, question: Callable[[TelemetryReader], T]) -> list[T]:
+        found = []
+        for path in self._paths:
             try:
-                with self._reader.snapshot():
-                    return question(self._reader)
+                if path not in self._readers and path.exists():
+                    self._readers[path] = TelemetryReader(path)
+                if path in self._readers:
+                    with self._readers[path].snapshot():
+                        found.append(question(self._readers[path]))
             except sqlite3.Error as error:
-                detail = f"{self._path} cannot be read: {error}; see whether the telemetry process runs (`iotcore doctor`)"
+                detail = f"{path} cannot be read: {error}; see whether the telemetry process runs (`iotcore doctor`)"
                 raise QueryError("unreadable", detail) from error
-
-        return await asyncio.get_running_loop().run_in_executor(self._thread, run)
+        if not found:
+            detail = f"there is no {self._paths[0]} yet; the telemetry process makes it: `iotcore up`, or check `data`"
+            raise QueryError("no_database", detail)
+        return found

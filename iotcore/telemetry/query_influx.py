@@ -125,8 +125,8 @@ class InfluxQuery:
     async def _rolled(
         self, database: str, devices: Sequence[str], point: str, span: tuple[int, int], step: str
     ) -> dict[str, list[Bucket]]:
-        names = (point, f"{point}_n", f"{point}_min", f"{point}_max", f"{point}_bad", "expected")
-        mean, n, low, high, bad, owed = names
+        names = (point, f"{point}_n", f"{point}_min", f"{point}_max", "expected")
+        mean, n, low, high, owed = names
         statement = select(map(identifier, names), CLASSES, *_where(devices, span), then='GROUP BY "device"')
         try:
             answer = await ask(self._link, f"{database}_{step}", statement)
@@ -139,7 +139,7 @@ class InfluxQuery:
             found.setdefault(one.tags["device"], []).extend(
                 Bucket(
                     row["time"] // NS_PER_MS, STEPS[step], int(row[n]), float(row[mean]), float(row[low]), float(row[high]),
-                    int(row[bad] or 0), row[owed],
+                    expected=row[owed],
                 )
                 for row in one.rows() if row[n]
             )  # fmt: skip

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from msgspec import structs
 from aiohttp import web
+from msgspec import structs
 
 from iotcore.clock import ManualClock
 from iotcore.reading import Quality, Reading, Value
@@ -168,51 +168,6 @@ async def answering(handler: Handler) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
-
-
-def v2(url: str, token: str) -> Influx2:
-    return Influx2(Store(kind="influx2", url=url, org="city", token=token), CLOCK)
-
-
-def documented_v2(stored: set[bytes], limit: int = 10_000) -> Handler:
-    """POST /api/v2/write as documented: token, bucket, org, precision; 422 stores the good lines; 413 above `limit`."""
-
-    async def write(request: web.Request) -> web.Response:
-        if request.headers.get("Authorization") != "Token secret":
-            return web.json_response({"code": "unauthorized", "message": "unauthorized access"}, status=401)
-        assert request.path == "/api/v2/write"
-        assert dict(request.query) == {"org": "city", "bucket": "iotcore", "precision": "ns"}
-        body = await request.read()
-        if len(body) > limit:
-            return web.json_response({"code": "request too large", "message": "payload too large"}, status=413)
-        lines = body.split(b"\n")
-        stored.update(one for one in lines if b"pm10=" in one)
-        if all(b"pm10=" in one for one in lines):
-            return web.Response(status=204)
-        text = "failure writing points to database: partial write: field type conflict: ..."
-        return web.json_response({"code": "unprocessable entity", "message": text}, status=422)
-
-    return write
-
-
-@pytest.mark.parametrize("limit", [10_000, 100])
-async def test_v2_422_stores_the_good_and_rejects_the_bad_and_413_is_halved(limit: int) -> None:
-    stored: set[bytes] = set()
-    lines = [b"air_station,device=a1 pm10=1.0 %d" % n for n in range(40)]
-    lines[17] = b"air_station,device=a1 other=1.0 17"
-    async with answering(documented_v2(stored, limit)) as url, v2(url, "secret") as store:
-        result = await store.write(*joined(*lines))
-    assert isinstance(result, Written)
-    assert [one.record for one in result.rejected] == [lines[17]]
-    assert stored == {*lines} - {lines[17]}
-
-
-async def test_v2_a_wrong_token_means_later_and_loses_nothing() -> None:
-    async with answering(documented_v2(set())) as url, v2(url, "wrong") as store:
-        result = await store.write(*joined(b"a pm10=1.0 1"))
-    assert isinstance(result, Later)
-    assert result.reason == "not_authorised"
-    assert "unauthorized access" in result.detail
 
 
 @pytest.mark.parametrize("kind", [Influx1, Influx2])

@@ -59,7 +59,7 @@ async def test_a_retained_reading_and_one_of_a_device_that_is_gone_are_not_fille
     async with bench.running() as lane:
         await until(lambda: lane.counts()["stored"] == 1)
         await until(bench.drained)
-    assert bench.rows("SELECT device, above FROM progress") == [("f1", "[2]")]
+    assert bench.rows("SELECT device, above FROM progress") == [("f1", "[[2, 2]]")]
 
 
 async def test_what_was_filled_in_is_shown_but_does_not_make_a_device_look_alive(tmp_path: Path, journal: Journal) -> None:

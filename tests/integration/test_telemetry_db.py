@@ -107,9 +107,9 @@ async def test_series_are_found_again_after_a_restart(file: TelemetryFile, reade
 
 async def test_the_last_value_of_each_point_is_kept_with_what_is_wrong(file: TelemetryFile, reader: TelemetryReader) -> None:
     panel = Panel(file, ManualClock())
-    panel.reading(reading(1, Value("smoke", 1.0), Value("alarm", False)))  # noqa: FBT003 - the value itself
+    panel.readings([reading(1, Value("smoke", 1.0), Value("alarm", False))])  # noqa: FBT003 - the value itself
     await panel.write()
-    panel.reading(reading(2, Value("smoke", None, Quality.BAD, "timeout"), after_s=1))
+    panel.readings([reading(2, Value("smoke", None, Quality.BAD, "timeout"), after_s=1)])
     await panel.write()
     assert sorted(reader.latest("d1")) == [
         Latest("d1", "alarm", False, Quality.GOOD, "", START_MS, START_MS + 50.0),  # noqa: FBT003 - the value itself
@@ -123,13 +123,13 @@ async def test_backlog_never_hides_a_later_value_but_a_live_value_always_shows(
     file: TelemetryFile, reader: TelemetryReader, *, together: bool
 ) -> None:
     panel = Panel(file, ManualClock())
-    panel.reading(reading(9, Value("smoke", 9.0), after_s=100))
+    panel.readings([reading(9, Value("smoke", 9.0), after_s=100)])
     if not together:
         await panel.write()
-    panel.reading(reading(3, Value("smoke", 3.0), after_s=10, backlog=True, age_ms=90_000))
+    panel.readings([reading(3, Value("smoke", 3.0), after_s=10, backlog=True, age_ms=90_000)])
     await panel.write()
     assert [one.value for one in reader.latest("d1")] == [9.0]
-    panel.reading(reading(10, Value("smoke", 10.0), after_s=50))  # its clock was set back
+    panel.readings([reading(10, Value("smoke", 10.0), after_s=50)])  # its clock was set back
     await panel.write()
     assert [one.value for one in reader.latest("d1")] == [10.0]
 
@@ -149,7 +149,7 @@ async def test_a_retained_status_sets_presence_but_is_no_sign_of_life(file: Tele
 
 async def test_a_reading_is_a_sign_of_life_and_leaves_presence_as_it_was(file: TelemetryFile, reader: TelemetryReader) -> None:
     panel = Panel(file, ManualClock())
-    panel.reading(reading(1, Value("smoke", 1.0)))
+    panel.readings([reading(1, Value("smoke", 1.0))])
     await panel.write()
     assert reader.presence() == [Seen("d1", "", None, START_MS + 50.0, "")]
 
@@ -157,13 +157,13 @@ async def test_a_reading_is_a_sign_of_life_and_leaves_presence_as_it_was(file: T
 async def test_a_fault_stands_until_a_good_value_and_its_history_stays(file: TelemetryFile, reader: TelemetryReader) -> None:
     clock = ManualClock()
     panel = Panel(file, clock)
-    panel.judge(reading(1, Value("smoke", None, Quality.BAD, "timeout"), clock_fault="clock_past"))
-    panel.judge(reading(2, Value("smoke", None, Quality.BAD, "timeout")))
+    panel.judge([reading(1, Value("smoke", None, Quality.BAD, "timeout"), clock_fault="clock_past")])
+    panel.judge([reading(2, Value("smoke", None, Quality.BAD, "timeout"))])
     panel.refused(Refusal("schema", "", "", "d1", b""))
     await panel.write()
     assert {(one.reason, one.times) for one in reader.faults("d1")} == {("bad:smoke:timeout", 2), ("refused:schema", 1)}
     clock.advance(10.0)
-    panel.judge(reading(3, Value("smoke", 0.1)))
+    panel.judge([reading(3, Value("smoke", 0.1))])
     await panel.write()
     assert reader.faults("d1") == []
     history = {one.reason: one for one in reader.faults("d1", standing=False)}
@@ -176,10 +176,10 @@ async def test_a_fault_that_stood_before_a_restart_is_still_ended_by_a_good_valu
     file: TelemetryFile, reader: TelemetryReader
 ) -> None:
     first = Panel(file, ManualClock())
-    first.judge(reading(1, Value("smoke", None, Quality.BAD, "timeout")))
+    first.judge([reading(1, Value("smoke", None, Quality.BAD, "timeout"))])
     await first.write()
     second = Panel(file, ManualClock())
     await second.load()
-    second.judge(reading(2, Value("smoke", 0.1)))
+    second.judge([reading(2, Value("smoke", 0.1))])
     await second.write()
     assert reader.faults("d1") == []

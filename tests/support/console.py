@@ -69,8 +69,8 @@ class Console:
         """A reading has come through the telemetry lane."""
         now_ms = self.clock.wall_ms()
         reading = Reading(device, "b1", 1, "reading", now_ms, now_ms, values)
-        self.panel.reading(reading)
-        self.panel.judge(reading)
+        self.panel.readings([reading])
+        self.panel.judge([reading])
         await self.panel.write()
 
 

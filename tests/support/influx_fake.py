@@ -3,7 +3,7 @@
     async with InfluxFake("2.7.12") as server: ...; server.url, server.buckets["iotcore"].points, server.asked
 
 It keeps points by measurement, tags and time, and the type of every field, so a write that comes twice leaves one point, and a
-wrong type is refused as the real one does. `busy` holds answers that it gives first, whatever is asked.
+wrong type is refused as the real one does. `busy` holds answers that it gives first, whatever is posted.
 
     2.7  POST /api/v2/write       204; 400 the first malformed lines, nothing written; 401 no such token; 403 a token without the
                                   right; 404 no such bucket; 413; 422 partial write, the good lines written
@@ -23,6 +23,7 @@ import json
 import re
 import ssl
 from dataclasses import dataclass, field
+from hashlib import sha256
 from types import TracebackType
 from typing import Any, Self
 
@@ -33,6 +34,7 @@ from tests.support.influx_points import Conflict, Points, Unparsable
 
 ORG, ORG_ID = "city", "0aa1b2c3d4e5f607"
 OPERATOR, WRITER, READER = "operator-token", "writer-token", "reader-token"  # may do all; only write points; not even that
+MAX_DATABASES = 5  # of 3 Core
 NS_PER_DAY = 86_400 * 10**9
 
 
@@ -54,7 +56,7 @@ class InfluxFake:
         self.days: dict[str, float] = {}  # of retention; 0 for ever
         self.mappings: list[dict[str, Any]] = []
         self.asked: list[tuple[str, str, int]] = []  # method, path, the status it got
-        self.busy: list[Busy] = []
+        self.busy: list[Busy] = []  # instead of the real answer, to the next posts
         self.url = ""
         self._limit = limit
         self._pair, self._client_ca = pair, client_ca
@@ -92,7 +94,7 @@ class InfluxFake:
         await self._runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.Response:
-        if self.busy:
+        if self.busy and request.method == "POST":
             busy = self.busy.pop(0)
             await request.read()
             response = web.Response(status=busy.status, headers=busy.headers, text=busy.body)
@@ -215,6 +217,10 @@ class InfluxFake:
         name, days = asked["db"], _days(asked.get("retention_period"))
         if request.method == "POST" and name in self.buckets:
             return web.Response(status=409, text="attempted to create a resource that already exists")
+        if request.method == "POST" and len(self.buckets) >= MAX_DATABASES:
+            return web.json_response(
+                {"error": f"Adding a new database would exceed limit of {MAX_DATABASES} databases"}, status=422
+            )
         self._made(name)
         self.days[name] = days
         return web.Response(status=200)
@@ -263,6 +269,8 @@ def _tried(bucket: Points, body: bytes) -> list[tuple[int, str, Exception | None
     """Each line's number, text, and what is wrong with it."""
     result: list[tuple[int, str, Exception | None]] = []
     for number, line in enumerate(body.decode().split("\n"), 1):
+        if not line or line.startswith("#"):  # a comment, as all versions skip
+            continue
         try:
             bucket.add(line)
         except (Unparsable, Conflict) as error:
@@ -281,7 +289,7 @@ def _token(request: web.Request) -> str:
 
 
 def _id(name: str) -> str:
-    return name.encode().hex()[:16].ljust(16, "0")
+    return sha256(name.encode()).hexdigest()[:16]
 
 
 def _days(period: str | None) -> float:

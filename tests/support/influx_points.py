@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 Key = tuple[str, tuple[tuple[str, str], ...], int]
 Value = float | int | str | bool
@@ -55,6 +56,7 @@ class Points:
         return sum(key[0] == measurement for key in self.points)
 
 
+@lru_cache(maxsize=20_000)  # the same lines are sent again and again
 def parse(line: str) -> tuple[Key, dict[str, tuple[str, Value]]]:
     """Measurement, tags, time; and the fields with their types."""
     measurement, at = _token(line, 0, r"(?:\\.|[^\\, ])+", "missing measurement")
@@ -85,7 +87,8 @@ def _token(line: str, at: int, pattern: str, otherwise: str) -> tuple[str, int]:
     found = re.compile(pattern).match(line, at)
     if found is None:
         raise Unparsable(otherwise)
-    return re.sub(r"\\([,= ])", r"\1", found.group()), found.end()
+    text = found.group()
+    return (re.sub(r"\\([,= ])", r"\1", text) if "\\" in text else text), found.end()
 
 
 def _value(line: str, at: int) -> tuple[tuple[str, Value], int]:

@@ -366,3 +366,24 @@ def test_the_floor_that_shortens_quiet_work_never_hides_a_rise() -> None:
     assert timeline.decided["rule-0"] == pytest.approx(2400, abs=6)
     (again,) = timeline.play(20, lambda _: {"smoke": 3.3})
     assert again.reason is Reason.RISING
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.0004, 2.0]), st.sampled_from([-9.0, 0.0, 4.9, 5.0, 6.0, 99.0])), max_size=40))
+def test_what_is_passed_over_as_quiet_decides_nothing_that_a_full_look_would(steps: list[tuple[float, float]]) -> None:
+    def engine(*, looked_at: bool) -> Engine:
+        plain = [
+            rules.Threshold(point="battery", unit="%", above=5.0, clear=0.0),
+            rules.Threshold(point="battery", unit="%", below=-5.0),
+        ]
+        when = [rules.AnyOf(of=(one,)) if looked_at else one for one in plain]  # what is joined is never passed over
+        return Engine(
+            [
+                rules.Rule(id=f"r{n}", hazard="fault", severity="trouble", source="test", when=one, latched=n > 0)
+                for n, one in enumerate(when)
+            ]
+        )
+
+    quick, full = Timeline(engine(looked_at=False)), Timeline(engine(looked_at=True))
+    for every_s, value in steps:
+        quick.every_s = full.every_s = every_s
+        assert quick.say(battery=value) == full.say(battery=value)

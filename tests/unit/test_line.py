@@ -137,3 +137,13 @@ def test_whatever_is_written_reads_back(premises: str, smoke: float, mode: str, 
     assert tags["premises"] == (re.sub(r"[\n\r\t]", " ", premises.rstrip("\\")) or "_")
     assert fields == {"smoke": smoke, "mode": re.sub(r"[\n\r]", " ", mode), "quality": 0}
     assert stamp // 1_000_000 == observed
+
+
+@given(
+    st.dictionaries(st.sampled_from(["smoke", "temperature"]), st.floats(allow_nan=False, allow_infinity=False), min_size=1),
+    st.booleans(),
+)
+def test_clean_numbers_are_written_as_any_others(values: dict[str, float], test: bool) -> None:  # noqa: FBT001 - from hypothesis
+    reading = structs.replace(READING, values=tuple(Value(name, value) for name, value in values.items()), test=test)
+    clean = line(structs.replace(reading, clean=values), BINDING).decode()
+    assert parsed(clean) == parsed(line(reading, BINDING).decode())

@@ -130,6 +130,16 @@ def said(spec: DeviceSpec, *words: int) -> Value:
             "no meaning",
         ),
         (document(life_check="one"), "life_check", "no point with stuck_after_s"),
+        (
+            document({"one": {"stuck_after_s": 1.0}}, protocol="canonical"),
+            "points.one.stuck_after_s",
+            "not longer than interval_s",
+        ),
+        (
+            document({"one": {"kind": "bool", "stuck_after_s": 8e4}}, protocol="canonical"),
+            "points.one.stuck_after_s",
+            "no meaning for kind bool",
+        ),
         (document(test={"point": "two", "values": [True]}), "test.point", "is no point"),
         (document({"one": enum()}, test={"point": "one", "values": ["broken"]}), "test.values[0]", "is no value of one"),
         (firm(base=[]), "firmware.base", "is empty"),

@@ -47,7 +47,7 @@ async def test_what_was_committed_survives_without_a_close(tmp_path: Path, clock
         await first.commit([b"a"], [Row("d", "b", 3, "[5]", 0)], [REFUSAL])
         async with opened(tmp_path, clock) as second:  # the first still holds the file, as a killed process's log would
             assert [batch.lines for batch in await second.newest(100)] == [b"a"]
-            assert Progress(await second.progress()).track("d", "b").above == {5}
+            assert Progress(await second.progress()).track("d", "b").above == ((5, 5),)
             assert (await second.depth()).size == 1
 
 
