@@ -63,7 +63,8 @@ async def examine(store: config.Store, clock: Clock) -> tuple[str, str]:
         skew_s = _skew_s(ping.date, clock)
         if abs(skew_s) > MAX_SKEW_S:
             return f"{said}; its clock is {skew_s:+.0f} s off ours", "Let both machines keep time: timedatectl set-ntp true."
-    return _compared(said, await prepare(store, dry_run=True))
+    # our own user of 1.x makes a database with its first line; one that may not is found above, or by the keeper
+    return _compared(said, await prepare(store, dry_run=True), made_when_needed=store.kind == "influx1")
 
 
 async def _may_write(link: Link, store: config.Store, database: str, version: int) -> Answer:
@@ -82,10 +83,11 @@ def _skew_s(date: str, clock: Clock) -> float:
     return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp() - clock.wall_ms() / 1000.0
 
 
-def _compared(said: str, found: list[Step]) -> tuple[str, str]:
-    wrong = [step for step in found if step.state in ("failed", "missing")]
+def _compared(said: str, found: list[Step], *, made_when_needed: bool) -> tuple[str, str]:
+    wrong = [step for step in found if step.state == "failed" or (step.state == "missing" and not made_when_needed)]
     if wrong:
         names = ", ".join(f"{step.name} {step.state}" for step in wrong)
         return f"{said}; {names}: {wrong[0].said}", "Run `iotcore store init`."
     differs = [f"{step.name} is {step.said.partition(';')[0]}" for step in found if step.state == "differs"]
-    return "; ".join([said, *(differs or ["databases and retention as the settings say"])]), ""
+    missing = [f"{step.name} is not there yet" for step in found if step.state == "missing"]
+    return "; ".join([said, *(differs + missing or ["databases and retention as the settings say"])]), ""

@@ -15,6 +15,7 @@ import math
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -118,6 +119,7 @@ CREATE TABLE IF NOT EXISTS fault (      -- the columns of the journal's table, s
 """
 
 T = TypeVar("T")
+_place = itemgetter(0, 1)  # series and time
 _LINE_FEEDS = str.maketrans({"\n": " ", "\r": " "})  # line protocol has none, and both stores answer alike
 
 
@@ -242,7 +244,7 @@ class EmbeddedStore:
                     found = connection.execute("SELECT id FROM series WHERE device = ? AND point = ?", key).fetchone()
                     series = learned[key] = int(found[0])
                 values.append((series, row.at_ns, value, level, row.test))
-        values.sort(key=lambda item: item[:2])  # neighbours in the file one after another
+        values.sort(key=_place)  # neighbours in the file one after another
         connection.executemany(
             "INSERT OR REPLACE INTO value (series, at_ns, value, quality, test) VALUES (?, ?, ?, ?, ?)", values
         )

@@ -5,7 +5,7 @@
 
 Databases rather than retention policies also on 1.x: so all versions look the same to InfluxQL and Grafana. What is missing is
 created with its retention; what is there and differs is told, and changed only when asked: a shorter retention deletes. On 2 each
-bucket gets a mapping (DBRP), without which InfluxQL does not find it.
+bucket gets a mapping (DBRP), without which InfluxQL does not find it; since 2.4 the server has one of its own for each.
 
 Sources: docs.influxdata.com: /influxdb/v1/query_language/manage-database/, /influxdb/v2/api/ (buckets, dbrps),
 /influxdb/v2/query-data/influxql/dbrp/, /influxdb3/core/admin/databases/, and 3.10 influxdb3/src/commands/show.rs (retention).
@@ -247,8 +247,8 @@ class _Server2:
         mappings = [m for m in found.document().get("content") or [] if m.get("database") == wanted.name and m.get("default")]
         if mappings and mappings[0].get("bucketID") != self._ids[wanted.name]:
             return Step("mapping", wanted.name, "differs", "InfluxQL finds another bucket under this name; remove that mapping")
-        if mappings and not mappings[0].get("virtual"):
-            return Step("mapping", wanted.name, "there")
+        if mappings:
+            return Step("mapping", wanted.name, "there", "the server's own" if mappings[0].get("virtual") else "")
         if dry_run:
             return Step("mapping", wanted.name, "missing", "would be created")
         body = {

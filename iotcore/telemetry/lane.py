@@ -92,8 +92,8 @@ class TelemetryLane:
         self._clock = clock
         self._first_seen = first_seen
         self._progress = Progress()
-        self._confidential = confidential
         self._quality = Standing()
+        self._confidential = confidential
         self._drains = [Drain(spool, each) for each in (store, *((confidential.store,) if confidential else ()))]
         self._receipts = Receipts(owned.publish, clock, pause_s=RECEIPTS_EVERY_S)
         self._counts = {"stored": 0, "refused": 0, "duplicates": 0}

@@ -33,8 +33,9 @@ log = logging.getLogger(__name__)
 
 
 class Reached(msgspec.Struct):
-    """How far rolling up came: by "database_step measurement", and up to which late note."""
+    """How far rolling up came in the server at `url`: by "database_step measurement", and up to which late note."""
 
+    url: str = ""
     until_ms: dict[str, int] = {}
     noted_ms: int = 0
 
@@ -164,9 +165,10 @@ class InfluxRollups:
 
     def _remembered(self) -> Reached:
         try:
-            return msgspec.json.decode(self._memory.read_bytes(), type=Reached)
+            found = msgspec.json.decode(self._memory.read_bytes(), type=Reached)
         except (FileNotFoundError, msgspec.DecodeError):
-            return Reached()
+            return Reached(self._store.url)
+        return found if found.url == self._store.url else Reached(self._store.url)
 
     def _remember(self) -> None:
         new = self._memory.with_suffix(".new")

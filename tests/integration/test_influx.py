@@ -18,6 +18,7 @@ from iotcore.settings import Store
 from iotcore.telemetry.influx import Influx1, Influx2
 from iotcore.telemetry.store import Later, Written
 from tests.support.influx import Influxd
+from tests.support.influx_fake import OPERATOR, ORG, InfluxFake
 from tests.support.joined import joined
 from tests.support.ports import free_port
 from tests.support.shipped import SPECS
@@ -139,17 +140,29 @@ async def test_a_wrong_password_means_later_and_the_right_one_writes(tmp_path: P
             assert await store.write(*joined(b"a quality=1 1")) == Written()
 
 
-async def test_the_v2_road_reaches_a_real_server(tmp_path: Path) -> None:
-    with Victoria(tmp_path) as server:
-        async with Influx2(Store(kind="influx2", url=server.url, org="city", token="t"), CLOCK) as store:
-            assert await store.ensure() is None
-            bad = structs.replace(READING, seq=2, values=(Value("pm10", 9999.0, Quality.BAD, "out_of_range"),))
-            assert await store.write(*joined(store.record(READING, AIR), store.record(bad, AIR))) == Written()
-        (series,) = server.export('{__name__="air_station_pm10"}')
-        assert series["metric"]["device"] == "a1"
-        assert series["values"] == [12.5]
-        (kept,) = server.export('{__name__="air_station_pm10_bad"}')
-        assert kept["values"] == [9999]
+async def test_the_v2_road_reaches_a_real_server_and_the_fake_takes_it_alike(tmp_path: Path) -> None:
+    bad = structs.replace(READING, seq=2, values=(Value("pm10", 9999.0, Quality.BAD, "out_of_range"),))
+    async with InfluxFake("2.7.12").make("iotcore") as fake:
+        with Victoria(tmp_path) as server:
+            for url in (server.url, fake.url):
+                async with Influx2(Store(kind="influx2", url=url, org=ORG, token=OPERATOR), CLOCK) as store:
+                    assert await store.ensure() is None
+                    for _ in range(2):
+                        assert await store.write(*joined(store.record(READING, AIR), store.record(bad, AIR))) == Written()
+            numbers = {}
+            for name in ("pm10", "pm10_bad", "no2"):
+                (series,) = server.export(f'{{__name__="air_station_{name}"}}')
+                values = sorted(set(series["values"]))  # it keeps what comes twice until it is asked not to
+                numbers[name] = (series["metric"]["device"], series["metric"]["premises"], values)
+        kept = {
+            name: (dict(tags)["device"], dict(tags)["premises"], [value])
+            for (_, tags, _), fields in fake.buckets["iotcore"].points.items()
+            for name, value in fields.items()
+            if name in numbers
+        }
+        assert (
+            kept == numbers == {name: ("a1", AIR.premises, [v]) for name, v in (("pm10", 12.5), ("pm10_bad", 9999), ("no2", 7))}
+        )
 
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]

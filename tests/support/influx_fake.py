@@ -250,11 +250,12 @@ class InfluxFake:
         return {"id": _id(name), "orgID": ORG_ID, "type": "user", "name": name, "retentionRules": rules}
 
     async def _mapping(self, request: web.Request) -> web.Response:
-        """/api/v2/dbrps; a bucket without a mapping of its own has a virtual one."""
+        """/api/v2/dbrps; since 2.4 a bucket without a mapping of its own has a virtual one."""
         if request.method == "GET":
             database = request.query["db"]
             found = [one for one in self.mappings if one["database"] == database]
-            if not found and database in self.buckets:
+            minor = int(self.version.split(".")[1])
+            if not found and database in self.buckets and minor >= 4:
                 virtual = {"database": database, "retention_policy": "autogen", "default": True, "virtual": True}
                 found = [{"id": _id(database), "bucketID": _id(database), "orgID": ORG_ID, **virtual}]
             return web.json_response({"content": found})

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from iotcore.telemetry.influx_answers import Answer, Verdict, all_dropped, named, parts, retry_after_s, verdict
 
-CONFLICT = 'partial write: field type conflict: input field "pm10" on measurement "air" is type {}, already exists as type float dropped={}'
+CONFLICT = (
+    'partial write: field type conflict: input field "pm10" on measurement "air" is type {}, '
+    "already exists as type float dropped={}"
+)
 
 
 def two(code: str, message: str, status: int) -> Answer:
