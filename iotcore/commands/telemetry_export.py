@@ -31,7 +31,7 @@ from iotcore.specs.load import shipped_folder
 from iotcore.specs.model import DeviceClass
 from iotcore.telemetry import influx_readback, readback
 from iotcore.telemetry.influx_link import Link
-from iotcore.telemetry.stores import TELEMETRY_DB
+from iotcore.telemetry.stores import CONFIDENTIAL_DB, TELEMETRY_DB
 
 SUFFIXES = {"lp": (".lp", ".lp.gz"), "parquet": (".parquet",)}
 
@@ -126,15 +126,19 @@ def choose(known: Mapping[str, Binding], wanted: Wanted) -> dict[str, Binding]:
 async def _lines(settings: Settings, chosen: Mapping[str, Binding], wanted: Wanted) -> AsyncIterator[tuple[str, bytes]]:
     """Every line with its device: device by device, each by time."""
     if settings.store.kind == "embedded":
-        path = settings.folder / TELEMETRY_DB
-        if not path.exists():
-            raise StoreError(f"{path} is not there: nothing has been stored yet, or `data` names another folder")
+        names = [TELEMETRY_DB, *([CONFIDENTIAL_DB] if settings.store.confidential else [])]
+        files = [path for name in names if (path := settings.folder / name).exists()]
+        if not files:
+            raise StoreError(f"{settings.folder / TELEMETRY_DB} is not there: nothing has been stored yet; check `data`")
         try:
+            if wanted == Wanted(wanted.span_ms, format=wanted.format):
+                _say_strangers({device for path in files for device in readback.devices_in(path)} - set(chosen))
             for device, binding in chosen.items():
-                for line in readback.lines(path, binding, wanted.span_ms):
-                    yield device, line
+                for path in files:
+                    for line in readback.lines(path, binding, wanted.span_ms):
+                        yield device, line
         except sqlite3.Error as error:
-            raise StoreError(f"{path} cannot be read: {error}") from error
+            raise StoreError(f"the telemetry store cannot be read: {error}") from error
         return
     async with Link(settings.store) as link:
         names = [settings.store.database, *([settings.store.database_confidential] if settings.store.confidential else [])]
@@ -153,6 +157,13 @@ async def _influx_lines(
                 if device in chosen or not (wanted.devices or wanted.premises):
                     async for line in influx_readback.lines(link, database, (measurement, device), types, wanted.span_ms):
                         yield device, line
+
+
+def _say_strangers(devices: Collection[str]) -> None:
+    """A line needs a class and a model, and the embedded store has neither: the registry must know the device."""
+    if devices:
+        named = ", ".join(sorted(devices)[:5])
+        sys.stderr.write(f"left out: {len(devices)} devices that are in the store and not in the registry ({named} …)\n")
 
 
 def _specs(settings: Settings, models: Collection[str]) -> dict[str, str]:

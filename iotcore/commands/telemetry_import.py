@@ -11,6 +11,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,11 +21,13 @@ from iotcore.commands.whole_file import checked
 from iotcore.errors import StartError, StoreError
 from iotcore.process import home
 from iotcore.settings import Settings
-from iotcore.telemetry.embedded import EmbeddedStore
+from iotcore.telemetry.embedded import EmbeddedStore, TelemetryFile
 from iotcore.telemetry.line_parse import NotALineError, parse
-from iotcore.telemetry.store import Later, Store
+from iotcore.telemetry.rollup import HOUR_MS
+from iotcore.telemetry.store import Confidential, Later, Store
 from iotcore.telemetry.stored import from_line, reading_of
-from iotcore.telemetry.stores import open_store
+from iotcore.telemetry.stores import TELEMETRY_DB, open_confidential, open_store
+from iotcore.wire import topics
 
 BATCH_LINES = 5_000  # InfluxDB documentation, "Optimize writes"
 EMBEDDED_LINES = 1_000  # a turn of some tens of ms
@@ -53,6 +56,7 @@ class Outcome:
 @dataclass(frozen=True, slots=True)
 class _Batch:
     places: list[int]
+    measurements: list[str]
     records: list[bytes]
 
 
@@ -69,41 +73,73 @@ async def import_files(settings: Settings, clock: Clock, files: Sequence[Path]) 
             raise StartError(f"{file} is neither .lp, .lp.gz nor .parquet", "Name it by what it is.")
         await asyncio.to_thread(checked, file)
     outcome = Outcome()
-    async with open_store(settings, clock) as store:
-        problem = await store.ensure()
-        if problem is not None:
-            raise StoreError(f"the telemetry store cannot be written ({problem.reason}): {problem.detail}")
+    async with TelemetryFile(settings.folder / TELEMETRY_DB) as own, AsyncExitStack() as stack:
+        # `own` is the embedded store, or notes for the rollups what InfluxDB took late
+        stores = [await stack.enter_async_context(open_store(settings, clock, own))]
+        confidential = await stack.enter_async_context(open_confidential(settings, clock, own))
+        if confidential is not None:
+            stores.append(confidential.store)
+        for store in stores:
+            await _made_ready(store, clock)
         for file in files:
-            await _import(store, file, outcome)
+            await _import(stores[0], confidential, file, outcome)
     return outcome
 
 
-async def _import(store: Store, file: Path, outcome: Outcome) -> None:
-    read = parquet_file.numbered_lines if file.suffix == ".parquet" else line_file.numbered_lines
+async def _made_ready(store: Store, clock: Clock) -> None:
+    problem = await store.ensure()
+    if problem is not None:
+        raise StoreError(f"the telemetry store cannot be written ({problem.reason}): {problem.detail}")
+    if isinstance(store, EmbeddedStore):  # all that we write is late: whoever rolls up has long gone on
+        touched, future_ms = store.touched, int(clock.wall_ms()) + HOUR_MS
+        await store.file.in_transaction(lambda connection: touched.take(connection, future_ms))
+
+
+async def _import(store: Store, confidential: Confidential | None, file: Path, outcome: Outcome) -> None:
+    """Each line into the store that its class belongs to, a batch at a time."""
     embedded = isinstance(store, EmbeddedStore)
     record = (lambda line: store.record(*reading_of(from_line(line)))) if embedded else _line
+    read = parquet_file.numbered_lines if file.suffix == ".parquet" else line_file.numbered_lines
     for batch in _batches(file, read(file), record, EMBEDDED_LINES if embedded else BATCH_LINES, outcome):
         started_s = time.monotonic()
-        await _write(store, file, batch, outcome)
+        if confidential is None:
+            await _write(store, file, batch, outcome)
+        else:
+            for part, own in _parted(batch, confidential):
+                await _write(confidential.store if own else store, file, part, outcome)
         if embedded:
             await asyncio.sleep((time.monotonic() - started_s) * PARALLEL_PAUSE)
+
+
+def _parted(batch: _Batch, confidential: Confidential) -> Iterator[tuple[_Batch, bool]]:
+    """What of a batch is not confidential, and what is; none of it where there is none."""
+    parts = (_Batch([], [], []), _Batch([], [], []))
+    for place, measurement, record in zip(batch.places, batch.measurements, batch.records, strict=True):
+        of = {measurement, topics.DOMAIN_OF_CLASS.get(measurement, "")}
+        part = parts[bool(of & confidential.classes)]
+        part.places.append(place)
+        part.measurements.append(measurement)
+        part.records.append(record)
+    return ((part, own) for part, own in zip(parts, (False, True), strict=True) if part.records)
 
 
 def _batches(
     file: Path, lines: Iterator[tuple[int, bytes]], record: Callable[[bytes], bytes], size: int, outcome: Outcome
 ) -> Iterator[_Batch]:
-    batch = _Batch([], [])
+    batch = _Batch([], [], [])
     for number, line in lines:
         try:
             made = record(line)
+            measurement = parse(line).measurement
         except NotALineError as error:
             outcome.refuse(f"{file}:{number}", str(error))
             continue
         batch.places.append(number)
+        batch.measurements.append(measurement)
         batch.records.append(made)
         if len(batch.records) == size:
             yield batch
-            batch = _Batch([], [])
+            batch = _Batch([], [], [])
     if batch.records:
         yield batch
 

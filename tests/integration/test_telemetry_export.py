@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow.parquet
 import pytest
@@ -30,7 +30,7 @@ from iotcore.telemetry.embedded import EmbeddedStore, TelemetryFile
 from iotcore.telemetry.influx_link import Link
 from iotcore.telemetry.line import line
 from iotcore.telemetry.store import Written
-from iotcore.telemetry.stores import TELEMETRY_DB
+from iotcore.telemetry.stores import CONFIDENTIAL_DB, TELEMETRY_DB
 from tests.support.influx import Influxd
 from tests.support.joined import joined
 from tests.support.ports import free_port
@@ -49,9 +49,9 @@ def influxd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influxd]:
         yield server
 
 
-def rows(settings: Settings) -> list[tuple[Any, ...]]:
+def rows(settings: Settings, file: str = TELEMETRY_DB) -> list[tuple[Any, ...]]:
     """Everything in the embedded store."""
-    with closing(sqlite3.connect(settings.folder / TELEMETRY_DB)) as connection:
+    with closing(sqlite3.connect(settings.folder / file)) as connection:
         return connection.execute(
             "SELECT device, point, at_ns, value, quality, test FROM value JOIN series ON series.id = series ORDER BY 1, 2, 3"
         ).fetchall()
@@ -173,6 +173,46 @@ async def test_the_manifest_says_what_the_file_holds_and_a_changed_file_is_not_i
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(StartError, match=r"is not what all\.lp\.gz\.manifest\.json describes"):
         await import_files(settings, CLOCK, [file])
+
+
+async def test_a_device_that_the_registry_does_not_know_is_said_to_be_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = await prepared(tmp_path, MADE)
+    file = tmp_path / "other.lp"
+    file.write_text("fire_detector,device=sd-9 smoke=1.0 1\n", encoding="utf-8")
+    await import_files(settings, CLOCK, [file])
+    assert len((await exported(settings, tmp_path / "all.lp", Wanted((0.0, ALL.span_ms[1])))).splitlines()) == len(MADE)
+    assert capsys.readouterr().err == "left out: 1 devices that are in the store and not in the registry (sd-9 …)\n"
+
+
+@pytest.mark.parametrize("kind", ["embedded", "influx1"])
+async def test_confidential_classes_go_out_and_come_back_into_their_own_store(
+    tmp_path: Path, influxd: Influxd, kind: Literal["embedded", "influx1"]
+) -> None:
+    for name in ("iotcore", "iotcore_confidential"):
+        influxd.query(f'DROP DATABASE "{name}"')
+    store = Store(kind=kind, url=influxd.url, retention_days=0, confidential=["traffic"])
+    source, settings = await prepared(tmp_path / "one", MADE), await prepared(tmp_path / "two", [], store)
+    whole = await exported(source, tmp_path / "all.lp")
+    assert (await import_files(settings, CLOCK, [tmp_path / "all.lp"])).readings == len(MADE)
+    if kind == "embedded":
+        assert {row[0] for row in rows(settings)} == {"sd-1", "sd-2"}
+        assert {row[0] for row in rows(settings, CONFIDENTIAL_DB)} == {"tl-1"}
+    else:
+        assert influxd.count("traffic_signal") == 0
+        (series,) = influxd.query("SELECT count(plan) FROM traffic_signal", "iotcore_confidential")
+        assert series["values"][0][1] == COUNT
+    assert sorted((await exported(settings, tmp_path / "again.lp")).splitlines()) == sorted(whole.splitlines())
+
+
+async def test_what_is_imported_late_is_rolled_up_again(tmp_path: Path) -> None:
+    source, settings = await prepared(tmp_path / "one", MADE), await prepared(tmp_path / "two", [])
+    await exported(source, tmp_path / "all.lp")
+    await import_files(settings, CLOCK, [tmp_path / "all.lp"])
+    with closing(sqlite3.connect(settings.folder / TELEMETRY_DB)) as connection:
+        late = set(connection.execute("SELECT device, point, hour_ms FROM late JOIN series ON series.id = series"))
+    assert late == {(row[0], row[1], int(START_MS)) for row in rows(settings)}
 
 
 async def test_a_broken_line_is_named_and_its_neighbours_are_imported(tmp_path: Path, influxd: Influxd) -> None:

@@ -177,8 +177,8 @@ async def test_latest_is_what_the_page_shows_with_the_reason_of_its_quality(
     settings = await prepared(tmp_path, [])
     async with TelemetryFile(settings.folder / TELEMETRY_DB) as file:
         panel = Panel(file, CLOCK)
-        panel.reading(reading("sd-1", 1, Value("smoke", 0.5), Value("temperature", None, Quality.BAD, "timeout")))
-        panel.reading(reading("sd-2", 1, Value("alarm", True)))  # noqa: FBT003 - the value itself
+        first = reading("sd-1", 1, Value("smoke", 0.5), Value("temperature", None, Quality.BAD, "timeout"))
+        panel.readings([first, reading("sd-2", 1, Value("alarm", True))])  # noqa: FBT003 - the value itself
         await panel.write()
     assert await telemetry_query.latest(settings, CLOCK, None, "table") == 0
     lines = capsys.readouterr().out.splitlines()
