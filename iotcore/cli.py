@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from iotcore import cli_field, cli_store
+from iotcore import cli_device, cli_field, cli_store
 from iotcore.errors import ConfigError, IotError
 from iotcore.process.credentials import environment
 from iotcore.settings import Settings, load
@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     _simulator_commands(nouns)
     cli_field.add(nouns, _command)
     cli_store.add(nouns, _command)
+    cli_device.add(nouns, _command)
     return parser
 
 
@@ -57,6 +58,7 @@ def _platform_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParser
     _command(nouns, "init", "make or complete the data folder that `iotcore run` needs; `iotcore up` does it by itself", _init)
     run = _command(nouns, "run", "run one process of the platform", _run)
     run.add_argument("process", choices=PROCESSES)
+    run.add_argument("--worker", type=int, default=1, help="which telemetry worker of the settings (default: %(default)s)")
     doctor = _command(nouns, "doctor", "look at everything the platform stands on, and say what to do", _doctor)
     doctor.add_argument("-o", "--output", choices=("table", "json"), default="table")
     demo = _command(nouns, "demo", "the platform with a simulated city; one premises burns", _demo, config=False)
@@ -176,7 +178,8 @@ def _run(options: argparse.Namespace) -> int:
         serve(brokers.run(settings, BrokerName(name.removeprefix("broker-"))))
         return 0
     process = import_module(f"iotcore.app.{name}")  # its own imports only
-    serve(process.run(settings), fast_loop=name in {"modbus", "web"})
+    main = process.run(settings, options.worker) if name == "telemetry" else process.run(settings)
+    serve(main, fast_loop=name in {"modbus", "web"})
     return 0
 
 

@@ -274,6 +274,7 @@ class PlatformProcess:
             "modbus_gateway": GATEWAY,
             "brokers": {"fire": {"port": fire, "run": run}, "field": {"port": field, "run": run}},
             "web": {"port": web, "est_port": est},
+            "metrics": {"port": 0},  # several platforms run on one machine
             "receivers": [centre],
         }
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from drivers.mqtt import mend
+from drivers.mqtt.times import when
 from iotcore.errors import Refused
 from iotcore.reading import Quality, Reading, Value
 from iotcore.registry.directory import Binding, Directory
@@ -26,9 +27,6 @@ from iotcore.wire import topics
 from iotcore.wire.arrival import Arrival, Decoded, Presence, Refusal
 from iotcore.wire.messages import ReadingMessage, ResultMessage, StatusMessage
 
-PAST_LIMIT_MS = 7 * 86_400_000  # wire contract, "Time"
-FUTURE_LIMIT_MS = 5 * 60_000  # wire contract, "Time"
-LARGEST_CLAIM_MS = 2**53  # a claimed time is kept as evidence; beyond this it is noise that a store cannot hold
 KEPT_BYTES = 4096  # of an oversized payload, for the person who looks at the quarantine
 DETAIL_LENGTH = 200  # characters of a refusal's detail
 CHECKED_SPECS = 4096  # models, and layouts of their firmwares; a city has a few dozen
@@ -179,14 +177,7 @@ def _reading(
         values, unknown, clean = firmware.refused(spec), [], None
     received_ms = arrival.received_ms
     age_ms = message.age_ms if message.backlog else 0
-    observed_ms, claimed_ms = received_ms - age_ms, message.ts
-    if claimed_ms is not None:
-        if claimed_ms > now_ms + FUTURE_LIMIT_MS:
-            claimed_ms, clock_fault = min(claimed_ms, LARGEST_CLAIM_MS), "clock_future"
-        elif claimed_ms < now_ms - age_ms - PAST_LIMIT_MS:
-            claimed_ms, clock_fault = max(claimed_ms, -LARGEST_CLAIM_MS), "clock_past"
-        else:
-            observed_ms, claimed_ms = float(claimed_ms), None
+    observed_ms, claimed_ms, odd = when(message.ts, age_ms, received_ms, now_ms)
     reading = Reading(
         binding.device,
         message.boot,
@@ -200,7 +191,7 @@ def _reading(
         age_ms,
         arrival.retained,
         claimed_ms,
-        clock_fault,
+        odd or clock_fault,
         message.fw,
         clean,
     )

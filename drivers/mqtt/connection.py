@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -51,6 +51,7 @@ class Terms:
     endpoint: Endpoint
     client_id: str
     filters: tuple[str, ...]
+    given_up: tuple[str, ...]
     tls: bool
     session_expiry_s: int
     keepalive_s: int
@@ -87,6 +88,7 @@ class Connection:
         counts: Counts,
         token: int,
         on_up: Callable[[], None],
+        more: Sequence[str] = (),
     ) -> None:
         self.up = False
         self.answer: Connack | None = None
@@ -98,6 +100,9 @@ class Connection:
         self._topics = Topics(terms.heartbeat_topic)
         self._stream = Stream(inbox, clock, self._topics, token, five=self._five, on_packet=self._packet)
         self.acknowledge = self._stream.acknowledge
+        self._more = tuple(more)  # filters that are wanted besides those of the terms
+        self._stand: set[str] = set()  # those of them that stand, or are asked for
+        self._asked: tuple[str, ...] = ()  # of the SUBSCRIBE or UNSUBSCRIBE that waits for its answer
         self._open: dict[int, str] = {}  # publications without the broker's answer: packet identifier → topic
         self._queued: deque[tuple[str, bytes]] = deque()
         self._last_mid = 0
@@ -187,8 +192,24 @@ class Connection:
 
     def _subscribe(self) -> None:
         """Subscribe on every connection: the broker may have lost the session, or it may hold an older set of filters."""
-        filters = [*self._terms.filters, self._terms.heartbeat_topic]
-        self._stream.write(packets.subscribe(SUBSCRIBE_MID, [one for one in filters if one], five=self._five))
+        self._asked = tuple(one for one in (*self._terms.filters, self._terms.heartbeat_topic) if one)
+        self._stream.write(packets.subscribe(SUBSCRIBE_MID, self._asked, five=self._five))
+
+    def subscribe(self, more: Sequence[str]) -> None:
+        """Hear `more`, besides the filters of the terms, in place of the last ones."""
+        self._more = tuple(more)
+        if self.up and not self._asked:
+            self._ask()
+
+    def _ask(self) -> None:
+        """For one difference at a time between what is wanted more and what stands."""
+        new, old = set(self._more) - self._stand, self._stand - set(self._more)
+        self._asked = tuple(sorted(new or old))
+        if new:
+            self._stream.write(packets.subscribe(SUBSCRIBE_MID, self._asked, five=self._five))
+        elif old:
+            self._stream.write(packets.unsubscribe(SUBSCRIBE_MID, self._asked, five=self._five))
+        self._stand = self._stand | new if new else self._stand - old
 
     def _note_up(self) -> None:
         if not self.up:
@@ -208,12 +229,23 @@ class Connection:
             self._published(*packets.puback(chunk, packet))
         elif kind == packets.SUBACK:
             self._subscribed(packets.suback(chunk, packet, five=self._five)[1])
+        elif kind == packets.UNSUBACK:
+            self._ask()
         elif kind == packets.DISCONNECT:
             self._stream.end(LinkLost("disconnected", f"by the broker: {packets.goodbye(chunk, packet)[1]}"))
-        elif kind != packets.PINGRESP:
+        elif kind not in {packets.PINGRESP, packets.UNSUBACK}:
             raise ProtocolError(f"a broker does not send {packet.head:#04x}")
 
     def _subscribed(self, codes: bytes) -> None:
+        if self._stand:  # never at the first answer. A lane must hear the contract; a vendor's topic costs only itself
+            refused = [one for one, code in zip(self._asked, codes, strict=False) if code >= packets.FAILURE_CODES]
+            if refused:
+                log.warning("the broker does not let %s hear %s", self._terms.client_id, ", ".join(refused))
+        else:
+            self._first_subscribed(codes)
+        self._ask()
+
+    def _first_subscribed(self, codes: bytes) -> None:
         wanted = len(self._terms.filters)
         for topic_filter, code in zip(self._terms.filters, codes, strict=False):
             if code >= packets.FAILURE_CODES:
@@ -223,6 +255,8 @@ class Connection:
             raise ProtocolError(f"SUBACK with {len(codes)} codes for {wanted} filters")
         self._beats = len(codes) > wanted and codes[wanted] < packets.FAILURE_CODES
         self._note_up()
+        if self._terms.given_up:  # only now: what two filters match may come twice, but never falls between them
+            self._stream.write(packets.unsubscribe(SUBSCRIBE_MID, self._terms.given_up, five=self._five))
 
     def _published(self, mid: int, code: int) -> None:
         """The broker's answer to a publication."""

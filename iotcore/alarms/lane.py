@@ -104,7 +104,9 @@ class FireLane:
 
     async def turn(self, arrivals: Sequence[Arrival]) -> None:
         """Carry one batch of arrivals from bytes to durable, acknowledged and dispatched."""
-        turn = _Turn(self._progress.stage(self._clock.monotonic_s()))
+        taken_s = self._clock.monotonic_s()
+        metrics.received.labels("fire").inc(len(arrivals))
+        turn = _Turn(self._progress.stage(taken_s))
         directory = self._directory()
         for arrival in arrivals:
             decoded = self._decode(arrival, directory, self._clock.wall_ms())
@@ -118,6 +120,7 @@ class FireLane:
                 self._faults.refused(refusal)
             metrics.refused.labels("fire", refusal.reason.partition(":")[0]).inc()
         await self._commit(turn)
+        metrics.take_to_commit.labels("fire").observe(self._clock.monotonic_s() - taken_s)
         self._broker.acknowledge(arrivals)
         self._progress.apply(turn.stage.changed)
         self._tell_senders(turn, directory)
@@ -221,6 +224,7 @@ class FireLane:
                 await asyncio.sleep(RETRY_COMMIT_S)
         durable_ms = self._clock.wall_ms()
         metrics.stored.labels("fire").inc(len(batch.readings))
+        metrics.late.labels("fire").inc(sum(reading.backlog for reading in batch.readings))
         self._counts["stored"] += len(batch.readings)
         self._counts["refused"] += len(batch.refusals)
         self._counts["incidents"] += len(committed.opened)

@@ -6,11 +6,12 @@ import asyncio
 import os
 from contextlib import AsyncExitStack, closing
 
-from drivers.mqtt.canonical import decode
+from drivers.mqtt.decode import Decoder
 from drivers.mqtt.ingest import Ingest
+from drivers.mqtt.vendor import Vendors
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
-from iotcore.app.common import EVERYTHING, activate, opened, rules_of, version_of
+from iotcore.app.common import EVERYTHING, activate, heard, opened, rules_of, version_of
 from iotcore.clock import Clock, SystemClock
 from iotcore.dispatch.cad_webhook import WebhookChannel
 from iotcore.dispatch.outbox import Channel, Dispatcher
@@ -18,12 +19,14 @@ from iotcore.dispatch.sia_dc09 import Dc09Channel
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
 from iotcore.process import home
+from iotcore.process.alive import alive, watch
 from iotcore.process.follow import Follower, follow_intents
-from iotcore.process.serve import beat
 from iotcore.provision.acl import BrokerName
 from iotcore.registry.records import Intent
 from iotcore.settings import Dc09Receiver, Settings
+from iotcore.wire.topics import FIRE_DOMAIN
 
+FIRE = (FIRE_DOMAIN,)
 INTENT_CURSOR = "intent"
 FIRE_RETRY_S = 1.0  # between two attempts of the fire lane to reach its broker: back within a second of it
 
@@ -55,7 +58,7 @@ async def run(settings: Settings) -> None:
         await stack.enter_async_context(ingest)
         lane = FireLane(
             broker=ingest,
-            decode=decode,
+            decode=Decoder(Vendors(FIRE)),
             directory=lambda: follower.directory,
             engine=engine,
             journal=journal,
@@ -63,14 +66,15 @@ async def run(settings: Settings) -> None:
             opened=lambda committed: dispatcher.send_now(committed.leased),
             first_seen=lambda device: activate(registry, device),
         )
+        watch(ingest, "fire", "fire")
         lane.warm()
         intents = _Intents(follower, engine, journal, dispatcher)
         async with asyncio.TaskGroup() as group:
             group.create_task(lane.run())
             group.create_task(dispatcher.run())
-            group.create_task(follower.run())
+            group.create_task(heard(follower, (ingest, FIRE)))
             group.create_task(follow_intents(registry, journal.cursor(INTENT_CURSOR), intents))
-            group.create_task(beat(settings.folder, "fire", clock, lambda: {"connected": ingest.connected, **lane.counts()}))
+            group.create_task(alive(settings, "fire", clock, lambda: {"connected": ingest.connected, **lane.counts()}))
 
 
 class _Intents:

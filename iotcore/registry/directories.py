@@ -68,7 +68,9 @@ def _with(known: Mapping[str, T], changed: Collection[str], found: Mapping[str, 
     """`known` without what is gone, and with what was found."""
     if not changed:
         return known
-    kept = {name: one for name, one in known.items() if name not in changed}
+    kept = dict(known)
+    for name in changed:
+        kept.pop(name, None)
     kept.update(found)
     return kept
 

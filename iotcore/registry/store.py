@@ -12,7 +12,7 @@ from typing import Any, Self, get_args
 
 from iotcore.clock import Clock, SystemClock
 from iotcore.errors import ConfigError, Problem, Refused
-from iotcore.registry import audit, bulk, city, directories, states, tokens
+from iotcore.registry import audit, bulk, city, credentials, directories, states, tokens
 from iotcore.registry.database import Database, connect, whole
 from iotcore.registry.directory import Directory
 from iotcore.registry.records import NEXT_STATES, Certificate, Change, Imported, Intent, IntentKind, State
@@ -20,6 +20,7 @@ from iotcore.registry.tables import (
     AuditRow,
     CertificateRow,
     ChangeRow,
+    CredentialRow,
     DeviceRow,
     HeadRow,
     IntentRow,
@@ -128,9 +129,27 @@ class Registry:
 
     @whole
     async def record_certificate(self, certificate: Certificate, by: str) -> None:
-        """Keep an issued certificate; a registered device becomes provisioned by it."""
+        """Keep an issued certificate; a registered device becomes provisioned by it, and loses its password if it had one."""
         async with self._database.writing() as work:
             await states.certify(work, certificate, by)
+            await credentials.remove(work, certificate.cn, by)
+
+    @whole
+    async def keep_credential(self, device: str, hashed: str, by: str) -> None:
+        """Give a vendor's device a password, kept as a broker's hash, in place of the one before; raises Refused."""
+        async with self._database.writing() as work:
+            await credentials.keep(work, device, hashed, by)
+
+    @whole
+    async def revoke_credential(self, device: str, by: str) -> bool:
+        """Take a device's password away; False when it has none."""
+        async with self._database.writing() as work:
+            return await credentials.remove(work, device, by)
+
+    async def credentials(self) -> dict[str, str]:
+        """Device → hash of its password."""
+        async with self._database.reading() as db:
+            return {row.device_id: row.hash for row in await CredentialRow.all().using_db(db)}
 
     @whole
     async def revoke_certificate(self, serial: str, by: str) -> bool:

@@ -89,6 +89,22 @@ class TokenRow(Model):
         table = "claim_token"
 
 
+class CredentialRow(Model):
+    """The password of a vendor's device, as a broker keeps it; its clear text is shown once and never stored."""
+
+    device: fields.OneToOneRelation[DeviceRow] = fields.OneToOneField(
+        "registry.DeviceRow", on_delete=fields.RESTRICT, primary_key=True
+    )
+    device_id: str
+    hash = fields.CharField(200)
+    made_ms = fields.BigIntField()
+
+    class Meta:
+        """Table."""
+
+        table = "credential"
+
+
 class CertificateRow(Model):
     """An issued certificate, of a device or of a service."""
 

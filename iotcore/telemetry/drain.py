@@ -83,6 +83,7 @@ class Drain:
             self._failures += 1
         resume_s = asyncio.get_running_loop().time() + max(after_s, pause_s(self._failures))
         self._resume_s = max(self._resume_s, resume_s)
+        metrics.store_pause.set(self._left_s())
 
     def _left_s(self) -> float:
         return self._resume_s - asyncio.get_running_loop().time()
@@ -109,6 +110,8 @@ class Drain:
             await self._spool.done(ids, refusals)
         finally:
             self._taken.difference_update(ids)
+        for batch in batches:
+            metrics.commit_to_store.observe(self._spool.age_s(batch))
         self._succeeded(lines, len(refusals))
         return result
 
@@ -121,6 +124,8 @@ class Drain:
         self.trouble = problem.reason
 
     def _succeeded(self, lines: int, rejected: int) -> None:
+        metrics.store_writes.inc()
+        metrics.store_pause.set(0.0)
         metrics.store_written.inc(lines - rejected)
         metrics.store_rejected.inc(rejected)
         if rejected:

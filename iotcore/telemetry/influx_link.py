@@ -43,15 +43,23 @@ class Link:
         if self._session is not None:
             await self._session.close()
 
-    async def ask(self, method: str, path: str, query: dict[str, str] | None = None, body: bytes | str | None = None) -> Answer:
-        """One request; a body of text is JSON."""
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str] | None = None,
+        body: bytes | str | None = None,
+        *,
+        max_bytes: int = MAX_ANSWER_BYTES,
+    ) -> Answer:
+        """One request; a body of text is JSON. What is beyond `max_bytes` of the answer is left out."""
         assert self._session is not None, "use `async with Link(...)`"
         headers = {"Content-Type": "application/json" if isinstance(body, str) else "text/plain; charset=utf-8"}
         try:
             async with self._session.request(
                 method, f"{self._url}{path}", params=query, data=body, headers=headers, allow_redirects=False
             ) as response:
-                text = (await response.read())[:MAX_ANSWER_BYTES].decode(errors="replace")
+                text = (await response.read())[:max_bytes].decode(errors="replace")
                 said = response.headers
                 version = said.get("X-Influxdb-Version", "")
                 return Answer(response.status, text, said.get("Retry-After", ""), version=version, date=said.get("Date", ""))

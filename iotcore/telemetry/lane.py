@@ -18,14 +18,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
 from iotcore import metrics
 from iotcore.clock import Clock
 from iotcore.errors import StoreError
-from iotcore.journal.progress import Progress, Stage
+from iotcore.journal.progress import OURS, Progress, Stage
 from iotcore.journal.receipts import Receipts
 from iotcore.journal.recent import RecentReadings
 from iotcore.reading import Reading
@@ -37,6 +37,7 @@ from iotcore.telemetry.spool import Spool
 from iotcore.telemetry.store import Confidential, Store
 from iotcore.wire import topics
 from iotcore.wire.arrival import Arrival, Broker, Decoded, Presence, Refusal
+from iotcore.wire.topics import FIELD_DOMAINS
 
 TAKE_LIMIT = 1_000  # arrivals in one commit: an fsync is shared, and a crash makes the broker send no more than these again
 BREATHE_EVERY = 250  # readings decoded before others may run: about 5 ms
@@ -51,6 +52,7 @@ class _Turn:
     """What one turn gathers before its commit."""
 
     stage: Stage
+    taken_s: float
     lines: list[bytes] = field(default_factory=list)
     confidential: list[bytes] = field(default_factory=list)
     readings: list[Reading] = field(default_factory=list)
@@ -61,8 +63,10 @@ class _Turn:
 class TelemetryLane:
     """One worker. `owned` is the broker whose domains it answers for; `watched` one that it only listens to.
 
-    `receipted` is where another lane keeps what it has receipted of the domains on `watched`; `confidential` where the readings
-    of some devices go instead of to `store`.
+    `domains` are those of `owned` that are its own. What else comes is stored, for it was acknowledged once (a former split of
+    the work left it in our session), but its owner alone receipts it and says how its device is. `receipted` is where another
+    lane keeps what it has receipted of the domains on `watched`; `confidential` where the readings of some devices go instead
+    of to `store`.
     """
 
     def __init__(
@@ -79,7 +83,9 @@ class TelemetryLane:
         first_seen: Callable[[str], Awaitable[None]],
         receipted: RecentReadings | None = None,
         confidential: Confidential | None = None,
+        domains: Collection[str] = FIELD_DOMAINS,
     ) -> None:
+        self._domains = frozenset(domains)
         self._owned = owned
         self._watched = watched
         self._receipted = receipted
@@ -103,6 +109,11 @@ class TelemetryLane:
     def counts(self) -> dict[str, int | str]:
         """What the lane has done since it started, and what keeps it from the store, for `iotcore doctor`."""
         return {**self._counts, "store_trouble": next((d.trouble for d in self._drains if d.trouble), "")}
+
+    def wake(self) -> None:
+        """Somebody else has committed to the spool: the store wants it too."""
+        for drain in self._drains:
+            drain.wake()
 
     async def run(self) -> None:
         """Serve until cancelled; begins with what the spool and the page remember."""
@@ -156,7 +167,7 @@ class TelemetryLane:
         cursor = 0
         with closing(receipted):
             while True:
-                page = await asyncio.to_thread(receipted.page, cursor, lambda *identity: not self._progress.has(*identity))
+                page = await asyncio.to_thread(receipted.page, cursor, self._missed)
                 if page.readings:
                     log.warning("%d readings that the fire lane has receipted were missed on the broker", len(page.readings))
                     async with self._one_at_a_time:
@@ -165,9 +176,13 @@ class TelemetryLane:
                 if not page.more:
                     await asyncio.sleep(MISSED_EVERY_S)
 
+    def _missed(self, device: str, boot: str, seq: int) -> bool:
+        """A vendor's device has no receipts, and each process its own numbers for it: there is nothing to compare."""
+        return not boot.startswith(OURS) and not self._progress.has(device, boot, seq)
+
     async def _store_missed(self, readings: Sequence[Reading]) -> None:
         """As a turn of our own; a reading of a device that is gone has nowhere to go."""
-        turn = _Turn(self._progress.stage(self._clock.monotonic_s()))
+        turn = self._begun()
         devices = self._directory().devices
         for reading in readings:
             if not reading.retained and reading.device in devices:
@@ -178,7 +193,8 @@ class TelemetryLane:
 
     async def _staged(self, arrivals: Sequence[Arrival], *, ours: bool) -> _Turn:
         """Carry one batch of arrivals from bytes to lines."""
-        turn = _Turn(self._progress.stage(self._clock.monotonic_s()))
+        turn = self._begun()
+        metrics.received.labels("telemetry").inc(len(arrivals))
         directory, now_ms, breathe_at = self._directory(), self._clock.wall_ms(), BREATHE_EVERY
         for arrival in arrivals:
             decoded = self._decode(arrival, directory, now_ms)
@@ -188,17 +204,24 @@ class TelemetryLane:
                 self._note_presence(decoded.presence, arrival, directory, ours=ours)
             if not decoded.readings:
                 continue
-            binding = directory.devices[decoded.readings[0].device]  # all readings of an arrival are of one device
-            if arrival.retained or (ours and binding.domain == topics.FIRE_DOMAIN):
-                turn.refusals.append(_misplaced(arrival, binding))
-                continue
+            binding, fits = None, False
             for reading in decoded.readings:
-                self._add(reading, binding, turn)
+                if binding is None or reading.device != binding.device:  # one for each arrival; a vendor's gateway tells of many
+                    binding = directory.devices[reading.device]
+                    fits = not (arrival.retained or (ours and binding.domain == topics.FIRE_DOMAIN))
+                    if not fits:
+                        turn.refusals.append(_misplaced(arrival, binding))
+                if fits:
+                    self._add(reading, binding, turn)
             if len(turn.readings) + turn.duplicates >= breathe_at:
                 await asyncio.sleep(0)
                 directory, now_ms = self._directory(), self._clock.wall_ms()
                 breathe_at = len(turn.readings) + turn.duplicates + BREATHE_EVERY
         return turn
+
+    def _begun(self) -> _Turn:
+        now_s = self._clock.monotonic_s()
+        return _Turn(self._progress.stage(now_s), now_s)
 
     def _add(self, reading: Reading, binding: Binding, turn: _Turn) -> None:
         """Drop what is stored already; turn the rest into a line."""
@@ -226,9 +249,10 @@ class TelemetryLane:
                 await asyncio.sleep(RETRY_COMMIT_S)
                 continue
             break
-        for drain in self._drains:
-            drain.wake()
+        self.wake()
+        metrics.take_to_commit.labels("telemetry").observe(self._clock.monotonic_s() - turn.taken_s)
         metrics.stored.labels("telemetry").inc(len(turn.readings))
+        metrics.late.labels("telemetry").inc(sum(reading.backlog for reading in turn.readings))
         metrics.duplicates.labels("telemetry").inc(turn.duplicates)
         for refusal in turn.refusals:
             metrics.refused.labels("telemetry", refusal.reason.partition(":")[0]).inc()
@@ -239,25 +263,32 @@ class TelemetryLane:
     def _show(self, turn: _Turn) -> None:
         """What the page shows of this batch. Faults of strangers would be a list without end: they are only quarantined."""
         self._panel.readings(turn.readings)
-        self._panel.judge(turn.readings)
+        self._panel.judge(self._own(turn.readings))
         if turn.refusals:
             devices = self._directory().devices
             for refusal in turn.refusals:
                 if refusal.device in devices:
                     self._panel.refused(refusal)
 
+    def _own(self, readings: Sequence[Reading]) -> Sequence[Reading]:
+        """Those of devices that are ours: who raises a fault must hear what ends it."""
+        if len(self._domains) == len(FIELD_DOMAINS):
+            return readings
+        devices = self._directory().devices
+        return [r for r in readings if r.device in devices and devices[r.device].domain in self._domains]
+
     def _note_presence(self, presence: Presence, arrival: Arrival, directory: Directory, *, ours: bool) -> None:
         """A will or a birth; a gateway that is gone takes its children with it."""
-        self._panel.presence(presence, arrival.received_ms, retained=arrival.retained)
+        domain, online = directory.devices[presence.device].domain, presence.message.state == "online"
+        if not ours or domain in self._domains:
+            self._panel.presence(presence, arrival.received_ms, retained=arrival.retained)
         if not ours:
             return
-        if presence.message.state == "online":
-            self._panel.online(presence.device)
-            return
-        self._panel.offline(presence.device)
-        if directory.devices[presence.device].domain == "gateway":
+        if domain in self._domains:
+            (self._panel.online if online else self._panel.offline)(presence.device)
+        if domain == "gateway" and not online:
             for binding in directory.devices.values():
-                if binding.publisher == presence.device and binding.domain != "fire":
+                if binding.publisher == presence.device and binding.domain in self._domains:
                     self._panel.offline(binding.device)
 
     def _tell_senders(self, turn: _Turn) -> None:
@@ -265,7 +296,7 @@ class TelemetryLane:
         devices = self._directory().devices
         for (device, boot), track in turn.stage.changed.items():
             binding = devices.get(device)
-            if binding is None:
+            if binding is None or binding.domain not in self._domains:
                 continue
             self._receipts.owe(binding, boot, track.up_to)
             if binding.state == "provisioned" and device not in self._activated:

@@ -169,7 +169,11 @@ class Spool:
         self._resized(len(batches), size)
         for gap in gone:
             self._resized(-gap.batches, -gap.size)
-            metrics.spool_evicted.inc(gap.line_count)
+            metrics.spool_evicted.labels(gap.reason).inc(gap.line_count)
+
+    def age_s(self, batch: Batch) -> float:
+        """How long ago a batch was committed."""
+        return max(0.0, (self._clock.wall_ms() - batch.at_ms) / MS_PER_S)
 
     async def newest(self, max_lines: int, taken: Collection[int] = (), store_format: str = "") -> list[Batch]:
         """The newest batches that are not in `taken`, together at most `max_lines` unless the first alone has more."""

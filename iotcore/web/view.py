@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from iotcore.journal.database import connect_readonly
 from iotcore.journal.records import Notice
 from iotcore.journal.timeline import Delivery, Timeline, timeline
+from iotcore.registry import vendors
 from iotcore.registry.directory import Binding, Directory
 from iotcore.specs.model import DeviceSpec
 
@@ -281,6 +282,7 @@ def _device(
         "state": binding.state,
         "publisher": binding.publisher,
         "connection": binding.connection,
+        "proven": not vendors.is_vendor(binding),
         "premises_name": premises.name if premises else "",
         "address": premises.address if premises else "",
         "floor": zone.floor if zone else "",

@@ -25,9 +25,10 @@ class Endpoint:
     key_file: Path
 
     def tls(self) -> ssl.SSLContext:
-        """A client context that trusts only `ca_file` and shows our certificate."""
+        """A client context that trusts only `ca_file` and shows our certificate, if we have one."""
         context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(self.ca_file))
-        context.load_cert_chain(str(self.cert_file), str(self.key_file))
+        if self.cert_file != Path():
+            context.load_cert_chain(str(self.cert_file), str(self.key_file))
         context.sslsocket_class = _TidySocket
         return context
 

@@ -24,7 +24,7 @@ from iotcore.telemetry.queries import TelemetryReader
 from iotcore.telemetry.spool import Spool
 from iotcore.telemetry.stores import open_confidential, open_store
 from iotcore.wire import topics
-from iotcore.wire.arrival import Arrival
+from iotcore.wire.arrival import Arrival, Decoded
 from tests.support.shipped import SPECS
 
 LIMIT_S = 20.0
@@ -80,6 +80,8 @@ class Bench:
         self.activated: list[str] = []
         self.spool_bytes = 10**8
         self.fire_journal: RecentReadings | None = None
+        self.decode: Callable[[Arrival, Directory, float], Decoded] = decode
+        self.directory = directory()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[TelemetryLane]:
@@ -94,8 +96,8 @@ class Bench:
             lane = TelemetryLane(
                 owned=self.field,
                 watched=self.fire,
-                decode=decode,
-                directory=directory,
+                decode=self.decode,
+                directory=lambda: self.directory,
                 spool=self.spool,
                 store=store,
                 panel=Panel(file, self.clock),
@@ -129,6 +131,10 @@ class Bench:
         arrival = Arrival(topic, payload, retained, self.clock.wall_ms())
         (self.fire if binding.domain == "fire" else self.field).queue.put_nowait(arrival)
         return arrival
+
+    def put(self, topic: str, payload: bytes) -> None:
+        """Anything on the field broker."""
+        self.field.queue.put_nowait(Arrival(topic, payload, retained=False, received_ms=self.clock.wall_ms()))
 
     def receipted(self, device: str) -> int:
         """The highest number that a receipt for this device named."""

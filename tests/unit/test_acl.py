@@ -61,7 +61,9 @@ def test_what_may_be_subscribed_never_reaches_beyond_what_may_be_read(wanted: st
         user = role.names()[0]
         for grant in role.grants:
             probe = grant.filter.replace("+", "x").replace("#", topic)
-            if may_subscribe(role.broker, user, wanted) and matches(wanted, probe):
+            if grant.access is Access.DENY:
+                assert not allowed(role.broker, user, Access.READ, probe)
+            elif may_subscribe(role.broker, user, wanted) and matches(wanted, probe):
                 assert allowed(role.broker, user, Access.READ, probe)
 
 

@@ -35,9 +35,10 @@ FAMILIES: dict[str, Iterable[str]] = {
     "why": ("not_finite", "wrong_type", "out_of_range", "timeout", "unknown_state", "not_read", "short"),
     "refusal": (
         "oversized", "unknown_device", "wrong_domain", "wrong_publisher", "not_accepted", "not_json", "schema", "batch_too_long",
-        "unknown_point", "retained", "topic", "wrong_broker",
+        "unknown_point", "retained", "topic", "wrong_broker", "unknown_topic", "ambiguous", "encoding", "length", "checksum",
     ),
     "value": ("yes", "no"),
+    "store": ("unreachable", "no_database", "not_authorised", "no_influxql", "unreadable", "slow"),
 }  # fmt: skip
 
 
