@@ -82,7 +82,7 @@ ingest_reconnects = Counter(
     "iotcore_mqtt_reconnects_total", "Connections to a broker that were lost and made anew", ["client", "reason"]
 )
 ingest_unaccepted = Counter(
-    "iotcore_ingest_receipts_unaccepted_total", "Receipts that the broker threw away or refused", ["client", "reason"]
+    "iotcore_mqtt_receipts_unaccepted_total", "Receipts that the broker threw away or refused", ["client", "reason"]
 )
 
 incidents_opened = Counter("iotcore_fire_incidents_opened_total", "Incidents opened")

@@ -18,14 +18,27 @@ BATCHES, LINES = 6, 2_000
 LONGEST_S = 5.0  # SQLite's busy timeout: who waits longer is refused
 
 
-async def write(path: Path, device: str, waits: list[float]) -> None:
+def points(device: str) -> list[str]:
+    """Four numbers of its spec."""
+    return [name for name, point in directory().devices[device].spec.points.items() if point.kind == "number"][:4]
+
+
+async def write(path: Path, device: str, start_ms: float, waits: list[float]) -> None:
     """A worker's share: full writes to the store, and meanwhile what the page shows, as often as it can."""
     binding, clock = directory().devices[device], SystemClock()
     async with TelemetryFile(path) as file:
         store, panel = EmbeddedStore(file), Panel(file, clock)
         for batch in range(BATCHES):
             readings = [
-                Reading(device, "b", seq, "reading", float(seq), float(seq), tuple(Value(f"p{n}", 1.0) for n in range(4)))
+                Reading(
+                    device,
+                    "b",
+                    seq,
+                    "reading",
+                    start_ms + seq,
+                    start_ms + seq,
+                    tuple(Value(point, 1.0) for point in points(device)),
+                )
                 for seq in range(batch * LINES + 1, (batch + 1) * LINES + 1)
             ]
             panel.readings(readings[-1:])
@@ -38,13 +51,17 @@ async def write(path: Path, device: str, waits: list[float]) -> None:
 
 async def test_two_writers_of_one_file_wait_for_each_other_and_lose_nothing(tmp_path: Path) -> None:
     path, waits = tmp_path / "telemetry.db", list[float]()
-    await asyncio.gather(write(path, "a1", waits), write(path, "w1", waits))
+    start_ms = float(int(SystemClock().wall_ms()))
+    await asyncio.gather(write(path, "a1", start_ms, waits), write(path, "w1", start_ms, waits))
     assert max(waits) < LONGEST_S
     reader = TelemetryReader(path)
     try:
         for device in ("a1", "w1"):
-            assert [one.observed_ms for one in reader.latest(device)] == [BATCHES * LINES] * 4
-            assert sum(len(reader.samples(device, f"p{n}", 0.0, 1e9)) for n in range(4)) == 4 * BATCHES * LINES
+            assert [one.observed_ms for one in reader.latest(device)] == [start_ms + BATCHES * LINES] * 4
+            assert (
+                sum(len(reader.samples(device, point, start_ms, start_ms + 1e6)) for point in points(device))
+                == 4 * BATCHES * LINES
+            )
     finally:
         reader.close()
 
