@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,9 @@ Nouns = Any  # argparse names the type of a sub-command's home privately
 def add(nouns: Nouns, command: Command) -> None:
     """Add the noun; `command` makes a parser for one verb, as `cli` does."""
     verbs = nouns.add_parser("device", help="one registered device").add_subparsers(required=True, metavar="COMMAND")
+    known = command(verbs, "show", "its values and faults, what it lost, its clock", _show)
+    known.add_argument("device")
+    known.add_argument("-o", "--output", choices=("table", "json"), default="table")
     text = "a new password for a vendor's MQTT device or gateway; it is printed once, and the one before is worth nothing"
     credential = command(verbs, "credential", text, _credential)
     credential.add_argument("device")
@@ -34,6 +38,15 @@ def add(nouns: Nouns, command: Command) -> None:
 
 def _settings(options: argparse.Namespace) -> Settings:
     return load(options.config, environment(os.environ))
+
+
+def _show(options: argparse.Namespace) -> int:
+    from iotcore.commands import device
+
+    found = asyncio.run(device.shown(_settings(options), options.device))
+    text = json.dumps(found, ensure_ascii=False, indent=2) if options.output == "json" else "\n".join(device.lines(found))
+    print(text)  # noqa: T201 - what the command is for
+    return 0
 
 
 def _credential(options: argparse.Namespace) -> int:
