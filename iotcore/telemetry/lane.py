@@ -21,21 +21,22 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 
 from iotcore import metrics
 from iotcore.clock import Clock
 from iotcore.errors import StoreError
 from iotcore.journal.conduct import Conduct
-from iotcore.journal.progress import OURS, Progress, Stage
+from iotcore.journal.progress import OURS, Progress
 from iotcore.journal.quarantine import Row, Wanted
 from iotcore.journal.receipts import Receipts
 from iotcore.journal.recent import RecentReadings
-from iotcore.journal.retry import Answer, Tried, handled, tried
+from iotcore.journal.retry import Answer, handled, tried
 from iotcore.journal.skew import Skews
 from iotcore.journal.throttle import Throttle
 from iotcore.reading import Reading
 from iotcore.registry.directory import Binding, Directory
+from iotcore.telemetry import again
+from iotcore.telemetry.again import Turn
 from iotcore.telemetry.drain import Drain
 from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.quality import Standing
@@ -51,23 +52,6 @@ RECEIPTS_EVERY_S = 0.2  # a sender waits 30 s before it asks again; a receipt co
 RETRY_COMMIT_S = 0.25
 MISSED_EVERY_S = 5.0
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Turn:
-    """What one turn gathers before its commit."""
-
-    stage: Stage
-    now_s: float
-    lines: list[bytes] = field(default_factory=list)
-    confidential: list[bytes] = field(default_factory=list)
-    readings: list[Reading] = field(default_factory=list)
-    refusals: list[Refusal] = field(default_factory=list)
-    duplicates: int = 0
-    throttled: int = 0
-    settled: tuple[int, ...] = ()  # rows of the quarantine that are tried again
-    returned: list[Refusal] = field(default_factory=list)
-    durable: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class TelemetryLane:
@@ -102,7 +86,7 @@ class TelemetryLane:
         self._receipted = receipted
         self._one_at_a_time = asyncio.Lock()  # turns that touch the same devices: those of the broker we only listen to
         self._staging = asyncio.Lock()  # and those of our own
-        self._decoded: asyncio.Queue[tuple[_Turn, list[Arrival]]] = asyncio.Queue(1)
+        self._decoded: asyncio.Queue[tuple[Turn, list[Arrival]]] = asyncio.Queue(1)
         self._decode = decode
         self._directory = directory
         self._spool = spool
@@ -160,7 +144,7 @@ class TelemetryLane:
             async with self._staging:
                 await self._hand_over(await self._staged(arrivals, ours=True), arrivals)
 
-    async def _hand_over(self, turn: _Turn, arrivals: list[Arrival]) -> None:
+    async def _hand_over(self, turn: Turn, arrivals: list[Arrival]) -> None:
         """To its commit, in the order of the stages: progress must not be on disk before the readings that it counts."""
         self._conduct.tracked(self._progress, turn.stage.changed, turn.now_s, self._clock.wall_ms())
         self._progress.apply(turn.stage.changed)
@@ -186,41 +170,15 @@ class TelemetryLane:
     async def retry(self, rows: Sequence[Row], answer: Answer) -> None:
         """Try rows of the quarantine again, as backlog of their true age; what is stored and the rows' end are one commit."""
         async with self._staging:
-            turn = self._turn()
-            directory = self._directory()
+            turn, directory = self._turn(), self._directory()
+            lines = {self._store.format: turn.lines}
+            if self._confidential is not None:
+                lines[self._confidential.store.format] = turn.confidential
             for one in tried(rows, self._decode, directory, self._clock.wall_ms(), answer):
-                binding = directory.devices[one.readings[0].device] if one.readings else None
-                if binding is not None and binding.domain == topics.FIRE_DOMAIN:
-                    answer.leave(one.row, "wrong_broker", f"{binding.device} belongs on the fire broker")
-                    continue
-                if binding is None and one.row.topic not in self._lines_of(turn):
-                    answer.leave(one.row, "other_store", f"a line of the format {one.row.topic!r}, which no store takes now")
-                    continue
-                turn.settled += (one.row.id,)
-                turn.returned += one.refusals
-                before = len(turn.readings)
-                if binding is None:
-                    self._lines_of(turn)[one.row.topic].append(one.line)
-                    answer.stored += 1
-                    continue
-                self._add_again(one, binding, turn)
-                answer.stored += len(turn.readings) - before
-                answer.repeats += len(one.readings) - len(turn.readings) + before
+                again.take(one, turn, directory, lines, self._record, answer)
             await self._hand_over(turn, [])
         await turn.durable.wait()
         answer.removed += len(turn.settled)
-
-    def _lines_of(self, turn: _Turn) -> dict[str, list[bytes]]:
-        """Where lines go that a store has refused, by the format they were quarantined with."""
-        lines = {self._store.format: turn.lines}
-        return lines | ({self._confidential.store.format: turn.confidential} if self._confidential else {})
-
-    def _add_again(self, one: Tried, binding: Binding, turn: _Turn) -> None:
-        """What the row was kept for is stored though it counts as handled; anything else only if it is new."""
-        for reading in one.readings:
-            new = turn.stage.take(reading.device, reading.boot, reading.seq)
-            if new or (reading.boot, reading.seq) in one.row.identities or one.row.reason == "unknown_point":
-                self._record(reading, binding, turn)
 
     async def _serve_watched(self, broker: Broker) -> None:
         while True:
@@ -261,11 +219,11 @@ class TelemetryLane:
         self._progress.apply(turn.stage.changed)
         self._panel.readings(turn.readings, missed=True)
 
-    def _turn(self) -> _Turn:
+    def _turn(self) -> Turn:
         now_s = self._clock.monotonic_s()
-        return _Turn(self._progress.stage(now_s), now_s)
+        return Turn(self._progress.stage(now_s), now_s)
 
-    async def _staged(self, arrivals: Sequence[Arrival], *, ours: bool) -> _Turn:
+    async def _staged(self, arrivals: Sequence[Arrival], *, ours: bool) -> Turn:
         """Carry one batch of arrivals from bytes to lines."""
         turn = self._turn()
         metrics.received.labels("telemetry").inc(len(arrivals))
@@ -294,7 +252,7 @@ class TelemetryLane:
                 breathe_at = seen + BREATHE_EVERY
         return turn
 
-    def _add(self, reading: Reading, binding: Binding, turn: _Turn) -> None:
+    def _add(self, reading: Reading, binding: Binding, turn: Turn) -> None:
         """Drop what is stored already, or is more than its device may tell; turn the rest into a line."""
         if not turn.stage.take(reading.device, reading.boot, reading.seq):
             turn.duplicates += 1
@@ -304,12 +262,12 @@ class TelemetryLane:
         else:
             turn.throttled += 1
 
-    def _record(self, reading: Reading, binding: Binding, turn: _Turn) -> None:
+    def _record(self, reading: Reading, binding: Binding, turn: Turn) -> None:
         turn.readings.append(reading)
         lines = turn.lines if self._confidential is None or not self._confidential.has(binding) else turn.confidential
         lines.append(self._store.record(reading, binding))
 
-    async def _commit(self, turn: _Turn, *, ours: bool) -> None:
+    async def _commit(self, turn: Turn, *, ours: bool) -> None:
         """One transaction; while the disk refuses, the same batch again and nothing acknowledged."""
         progress = turn.stage.rows()
         refusals = turn.refusals if ours else []
@@ -346,7 +304,7 @@ class TelemetryLane:
         if self._watched is not None:
             self._watched.working()
 
-    def _show(self, turn: _Turn) -> None:
+    def _show(self, turn: Turn) -> None:
         """What the page shows of this batch. Faults of strangers would be a list without end: they are only quarantined."""
         self._panel.readings(turn.readings)
         self._panel.judge(self._own(turn.readings))
@@ -381,7 +339,7 @@ class TelemetryLane:
                 if binding.publisher == presence.device and binding.domain in self._domains:
                     self._panel.offline(binding.device)
 
-    def _tell_senders(self, turn: _Turn) -> None:
+    def _tell_senders(self, turn: Turn) -> None:
         """Receipts for every boot that the batch touched; a device's first reading makes it active."""
         devices = self._directory().devices
         for (device, boot), track in turn.stage.changed.items():

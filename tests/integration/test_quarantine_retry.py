@@ -246,9 +246,9 @@ async def test_a_terminal_obeys_no_payload(bench: Bench, settings: Settings) -> 
 
 
 async def test_the_command_shows_a_device_with_what_it_lost_and_its_clock(
-    settings: Settings, registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    await registry.import_city({"devices": [{"id": "a1", "title": "Trạm 1", "model": "vaisala-aqt530"}]}, SPECS, "test")
+    await registry.import_city({"devices": [{"id": "a1", "title": "Nút giao 1", "model": "iotcore-mqtt-signal"}]}, SPECS, "test")
     async with TelemetryFile(tmp_path / "telemetry.db") as file:
         rows = [conduct.Row("a1", 3, 7, 2, NOON_MS, -1500.0)]
         await file.in_transaction(lambda connection: conduct.save(connection, rows, NOON_MS))
