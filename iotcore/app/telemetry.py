@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -18,7 +19,6 @@ from iotcore.journal.throttle import Throttle
 from iotcore.process import home
 from iotcore.process.alive import alive, watch
 from iotcore.process.follow import follow_intents
-from iotcore.process.watchdog import Watchdog
 from iotcore.process.workers import Worker, given_up, workers
 from iotcore.provision.acl import UP, BrokerName
 from iotcore.registry.directory import Directory
@@ -32,6 +32,7 @@ from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.point import PlatformSeries
 from iotcore.telemetry.requests import carried_out
 from iotcore.telemetry.spool import Spool
+from iotcore.telemetry.store import Store
 from iotcore.telemetry.stores import TELEMETRY_DB, open_confidential, open_store
 from iotcore.telemetry.strays import Strays
 from iotcore.telemetry.upkeep import Upkeep
@@ -46,10 +47,7 @@ async def run(settings: Settings, number: int = 1) -> None:
     Raises:
         StartError: the settings have no worker of this number.
     """
-    found = [worker for worker in workers(settings) if worker.number == number]
-    if not found:
-        raise StartError(f"There is no telemetry worker {number}", "The settings say how many there are ([[telemetry]]).")
-    worker, clock = found[0], SystemClock()
+    worker, clock = _worker(settings, number), SystemClock()
     async with AsyncExitStack() as stack:
         registry, follower = await stack.enter_async_context(opened(settings, clock))
         file = await stack.enter_async_context(TelemetryFile(settings.folder / TELEMETRY_DB))
@@ -87,10 +85,7 @@ async def run(settings: Settings, number: int = 1) -> None:
 
         async with asyncio.TaskGroup() as group:
             group.create_task(lane.run())
-            ears = [(brokers["field"], worker.domains - {FIRE_DOMAIN})]
-            if worker.owns_fire:
-                ears.append((brokers["fire"], frozenset({FIRE_DOMAIN})))
-            group.create_task(heard(follower, *ears))
+            group.create_task(heard(follower, *_ears(worker, brokers)))
             group.create_task(follow_intents(registry, await spool.answered(), carried_out(lane, spool)))
             if "stray" in brokers:
                 strays = Strays(
@@ -102,11 +97,28 @@ async def run(settings: Settings, number: int = 1) -> None:
                 group.create_task(follow_incidents(journal, series))
                 group.create_task(watch_coverage(directory, Files(file.path, journal), series, clock))
             for each in (store, *([confidential.store] if confidential else [])):
-                if isinstance(each, EmbeddedStore):
-                    group.create_task(Upkeep(each, settings.store, clock, directory).run())
-            group.create_task(Watchdog(settings.folder, brokers).run())
+                group.create_task(_keep_up(each, settings, clock, directory))
             group.create_task(_measure(spool, clock))
             group.create_task(alive(settings, worker.name, clock, state))
+
+
+def _worker(settings: Settings, number: int) -> Worker:
+    for worker in workers(settings):
+        if worker.number == number:
+            return worker
+    raise StartError(f"There is no telemetry worker {number}", "The settings say how many there are ([[telemetry]]).")
+
+
+def _ears(worker: Worker, brokers: Mapping[str, Ingest]) -> list[tuple[Ingest, frozenset[str]]]:
+    """Which connection hears which domains' vendor devices."""
+    ears = [(brokers["field"], worker.domains - {FIRE_DOMAIN})]
+    return [*ears, (brokers["fire"], frozenset({FIRE_DOMAIN}))] if worker.owns_fire else ears
+
+
+async def _keep_up(store: Store, settings: Settings, clock: Clock, directory: Callable[[], Directory]) -> None:
+    """Our own store thins itself out; others have retention of their own."""
+    if isinstance(store, EmbeddedStore):
+        await Upkeep(store, settings.store, clock, directory).run()
 
 
 def _brokers(settings: Settings, worker: Worker, clock: Clock) -> dict[str, Ingest]:

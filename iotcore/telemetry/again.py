@@ -39,6 +39,7 @@ def take(
     one: Tried,
     turn: Turn,
     directory: Directory,
+    *,
     lines: Mapping[str, list[bytes]],
     record: Callable[[Reading, Binding, Turn], None],
     answer: Answer,

@@ -175,7 +175,7 @@ class TelemetryLane:
             if self._confidential is not None:
                 lines[self._confidential.store.format] = turn.confidential
             for one in tried(rows, self._decode, directory, self._clock.wall_ms(), answer):
-                again.take(one, turn, directory, lines, self._record, answer)
+                again.take(one, turn, directory, lines=lines, record=self._record, answer=answer)
             await self._hand_over(turn, [])
         await turn.durable.wait()
         answer.removed += len(turn.settled)
