@@ -19,9 +19,6 @@ Nouns = Any  # argparse names the type of a sub-command's home privately
 def add(nouns: Nouns, command: Command) -> None:
     """Add the noun; `command` makes a parser for one verb, as `cli` does."""
     verbs = nouns.add_parser("device", help="one registered device").add_subparsers(required=True, metavar="COMMAND")
-    known = command(verbs, "show", "its values and faults, what it lost, its clock", _show)
-    known.add_argument("device")
-    known.add_argument("-o", "--output", choices=("table", "json"), default="table")
     text = "a new password for a vendor's MQTT device or gateway; it is printed once, and the one before is worth nothing"
     credential = command(verbs, "credential", text, _credential)
     credential.add_argument("device")
@@ -34,6 +31,9 @@ def add(nouns: Nouns, command: Command) -> None:
         moving = command(verbs, verb, text, _move)
         moving.add_argument("device")
         moving.set_defaults(state=state)
+    shown = command(verbs, "show", "its values and faults, what it lost, its clock", _show)
+    shown.add_argument("device")
+    shown.add_argument("-o", "--output", choices=("table", "json"), default="table")
 
 
 def _settings(options: argparse.Namespace) -> Settings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -19,6 +19,7 @@ from iotcore.journal.throttle import Throttle
 from iotcore.process import home
 from iotcore.process.alive import alive, watch
 from iotcore.process.follow import follow_intents
+from iotcore.process.watchdog import Watchdog
 from iotcore.process.workers import Worker, given_up, workers
 from iotcore.provision.acl import UP, BrokerName
 from iotcore.registry.directory import Directory
@@ -32,7 +33,6 @@ from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.point import PlatformSeries
 from iotcore.telemetry.requests import carried_out
 from iotcore.telemetry.spool import Spool
-from iotcore.telemetry.store import Store
 from iotcore.telemetry.stores import TELEMETRY_DB, open_confidential, open_store
 from iotcore.telemetry.strays import Strays
 from iotcore.telemetry.upkeep import Upkeep
@@ -47,7 +47,10 @@ async def run(settings: Settings, number: int = 1) -> None:
     Raises:
         StartError: the settings have no worker of this number.
     """
-    worker, clock = _worker(settings, number), SystemClock()
+    found = [worker for worker in workers(settings) if worker.number == number]
+    if not found:
+        raise StartError(f"There is no telemetry worker {number}", "The settings say how many there are ([[telemetry]]).")
+    worker, clock = found[0], SystemClock()
     async with AsyncExitStack() as stack:
         registry, follower = await stack.enter_async_context(opened(settings, clock))
         file = await stack.enter_async_context(TelemetryFile(settings.folder / TELEMETRY_DB))
@@ -83,42 +86,31 @@ async def run(settings: Settings, number: int = 1) -> None:
         def state() -> dict[str, Any]:
             return {"connected": all(one.connected for one in brokers.values()), **lane.counts()}
 
-        async with asyncio.TaskGroup() as group:
-            group.create_task(lane.run())
-            group.create_task(heard(follower, *_ears(worker, brokers)))
-            group.create_task(follow_intents(registry, await spool.answered(), carried_out(lane, spool)))
-            if "stray" in brokers:
-                strays = Strays(
-                    broker=brokers["stray"], decode=decode, directory=directory, spool=spool, panel=panel, clock=clock
-                )
-                group.create_task(strays.run())
-            if worker.owns_fire:
-                series = PlatformSeries(spool, store.format, lane.wake, settings.cell)
-                group.create_task(follow_incidents(journal, series))
-                group.create_task(watch_coverage(directory, Files(file.path, journal), series, clock))
-            for each in (store, *([confidential.store] if confidential else [])):
-                group.create_task(_keep_up(each, settings, clock, directory))
-            group.create_task(_measure(spool, clock))
-            group.create_task(alive(settings, worker.name, clock, state))
+        tasks = [lane.run(), heard(follower, *_ears(worker, brokers))]
+        tasks.append(follow_intents(registry, await spool.answered(), carried_out(lane, spool)))
+        if "stray" in brokers:
+            stray = brokers["stray"]
+            tasks.append(Strays(broker=stray, decode=decode, directory=directory, spool=spool, panel=panel, clock=clock).run())
+        if worker.owns_fire:
+            series = PlatformSeries(spool, store.format, lane.wake, settings.cell)
+            tasks.append(follow_incidents(journal, series))
+            tasks.append(watch_coverage(directory, Files(file.path, journal), series, clock))
+        stores = [store, *([confidential.store] if confidential else [])]
+        tasks += [Upkeep(one, settings.store, clock, directory).run() for one in stores if isinstance(one, EmbeddedStore)]
+        tasks += [Watchdog(settings.folder, brokers).run(), _measure(spool, clock)]
+        await _together(*tasks, alive(settings, worker.name, clock, state))
 
 
-def _worker(settings: Settings, number: int) -> Worker:
-    for worker in workers(settings):
-        if worker.number == number:
-            return worker
-    raise StartError(f"There is no telemetry worker {number}", "The settings say how many there are ([[telemetry]]).")
+async def _together(*tasks: Coroutine[Any, Any, None]) -> None:
+    async with asyncio.TaskGroup() as group:
+        for task in tasks:
+            group.create_task(task)
 
 
 def _ears(worker: Worker, brokers: Mapping[str, Ingest]) -> list[tuple[Ingest, frozenset[str]]]:
-    """Which connection hears which domains' vendor devices."""
+    """Which connection hears the vendors' devices of which domains."""
     ears = [(brokers["field"], worker.domains - {FIRE_DOMAIN})]
     return [*ears, (brokers["fire"], frozenset({FIRE_DOMAIN}))] if worker.owns_fire else ears
-
-
-async def _keep_up(store: Store, settings: Settings, clock: Clock, directory: Callable[[], Directory]) -> None:
-    """Our own store thins itself out; others have retention of their own."""
-    if isinstance(store, EmbeddedStore):
-        await Upkeep(store, settings.store, clock, directory).run()
 
 
 def _brokers(settings: Settings, worker: Worker, clock: Clock) -> dict[str, Ingest]:

@@ -30,20 +30,19 @@ from iotcore.journal.progress import OURS, Progress
 from iotcore.journal.quarantine import Row, Wanted
 from iotcore.journal.receipts import Receipts
 from iotcore.journal.recent import RecentReadings
-from iotcore.journal.retry import Answer, handled, tried
+from iotcore.journal.retry import Answer, Tried, handled, tried
 from iotcore.journal.skew import Skews
 from iotcore.journal.throttle import Throttle
 from iotcore.reading import Reading
 from iotcore.registry.directory import Binding, Directory
-from iotcore.telemetry import again
-from iotcore.telemetry.again import Turn
 from iotcore.telemetry.drain import Drain
 from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.quality import Standing
 from iotcore.telemetry.spool import Spool
 from iotcore.telemetry.store import Confidential, Store
+from iotcore.telemetry.turn import Turn, misplaced
 from iotcore.wire import topics
-from iotcore.wire.arrival import Arrival, Broker, Decoded, Presence, Refusal
+from iotcore.wire.arrival import Arrival, Broker, Decoded, Presence
 from iotcore.wire.topics import FIELD_DOMAINS
 
 TAKE_LIMIT = 1_000  # arrivals in one commit: an fsync is shared, and a crash makes the broker send no more than these again
@@ -170,15 +169,41 @@ class TelemetryLane:
     async def retry(self, rows: Sequence[Row], answer: Answer) -> None:
         """Try rows of the quarantine again, as backlog of their true age; what is stored and the rows' end are one commit."""
         async with self._staging:
-            turn, directory = self._turn(), self._directory()
-            lines = {self._store.format: turn.lines}
-            if self._confidential is not None:
-                lines[self._confidential.store.format] = turn.confidential
+            turn = self._turn()
+            directory = self._directory()
             for one in tried(rows, self._decode, directory, self._clock.wall_ms(), answer):
-                again.take(one, turn, directory, lines=lines, record=self._record, answer=answer)
+                binding = directory.devices[one.readings[0].device] if one.readings else None
+                if binding is not None and binding.domain == topics.FIRE_DOMAIN:
+                    answer.leave(one.row, "wrong_broker", f"{binding.device} belongs on the fire broker")
+                    continue
+                if binding is None and one.row.topic not in self._lines_of(turn):
+                    answer.leave(one.row, "other_store", f"a line of the format {one.row.topic!r}, which no store takes now")
+                    continue
+                turn.settled += (one.row.id,)
+                turn.returned += one.refusals
+                before = len(turn.readings)
+                if binding is None:
+                    self._lines_of(turn)[one.row.topic].append(one.line)
+                    answer.stored += 1
+                    continue
+                self._add_again(one, binding, turn)
+                answer.stored += len(turn.readings) - before
+                answer.repeats += len(one.readings) - len(turn.readings) + before
             await self._hand_over(turn, [])
         await turn.durable.wait()
         answer.removed += len(turn.settled)
+
+    def _lines_of(self, turn: Turn) -> dict[str, list[bytes]]:
+        """Where lines go that a store has refused, by the format they were quarantined with."""
+        lines = {self._store.format: turn.lines}
+        return lines | ({self._confidential.store.format: turn.confidential} if self._confidential else {})
+
+    def _add_again(self, one: Tried, binding: Binding, turn: Turn) -> None:
+        """What the row was kept for is stored though it counts as handled; anything else only if it is new."""
+        for reading in one.readings:
+            new = turn.stage.take(reading.device, reading.boot, reading.seq)
+            if new or (reading.boot, reading.seq) in one.row.identities or one.row.reason == "unknown_point":
+                self._record(reading, binding, turn)
 
     async def _serve_watched(self, broker: Broker) -> None:
         while True:
@@ -242,7 +267,7 @@ class TelemetryLane:
                     binding = directory.devices[reading.device]
                     fits = not (arrival.retained or (ours and binding.domain == topics.FIRE_DOMAIN))
                     if not fits:
-                        turn.refusals.append(_misplaced(arrival, binding))
+                        turn.refusals.append(misplaced(arrival, binding))
                 if fits:
                     self._add(reading, binding, turn)
             if (seen := len(turn.readings) + turn.duplicates + turn.throttled) >= breathe_at:
@@ -287,16 +312,7 @@ class TelemetryLane:
                 continue
             break
         self.wake()
-        metrics.take_to_commit.labels("telemetry").observe(self._clock.monotonic_s() - turn.now_s)
-        metrics.stored.labels("telemetry").inc(len(turn.readings))
-        metrics.late.labels("telemetry").inc(sum(reading.backlog for reading in turn.readings))
-        metrics.duplicates.labels("telemetry").inc(turn.duplicates)
-        for refusal in turn.refusals:
-            metrics.refused.labels("telemetry", refusal.reason.partition(":")[0]).inc()
-        self._counts["stored"] += len(turn.readings)
-        self._counts["duplicates"] += turn.duplicates
-        self._counts["refused"] += len(turn.refusals)
-        self._counts["throttled"] += turn.throttled
+        turn.count(self._counts, self._clock.monotonic_s())
 
     def _working(self) -> None:
         """A large batch and a full disk take long: no reason to be restarted."""
@@ -352,11 +368,3 @@ class TelemetryLane:
                 task = asyncio.ensure_future(self._first_seen(device))
                 self._activating.add(task)
                 task.add_done_callback(self._activating.discard)
-
-
-def _misplaced(arrival: Arrival, binding: Binding) -> Refusal:
-    """Why the readings of an arrival are not for us to store."""
-    if arrival.retained:
-        return Refusal("retained", "a retained reading is history", arrival.topic, binding.device, arrival.payload)
-    detail = f"{binding.device} belongs on the fire broker"  # stored and receipted here, no rule would ever see it
-    return Refusal("wrong_broker", detail, arrival.topic, binding.device, arrival.payload)
