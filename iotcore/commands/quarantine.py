@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import structs
 
-from drivers.mqtt.canonical import decode
+from drivers.mqtt.decode import Decoder
 from iotcore.app import common
 from iotcore.clock import SystemClock
 from iotcore.commands import office
@@ -122,6 +122,7 @@ async def preview(settings: Settings, verb: retry.Verb, chosen: Chosen) -> list[
     """What a request would do, a row each; nothing is done."""
     async with office.opened(settings) as registry:
         directory = await registry.directory(common.specs_of(settings))
+    decode = Decoder()
     rows: list[dict[str, object]] = []
     for lane, connection in _files(settings):
         wanted = chosen.of(lane)

@@ -16,6 +16,7 @@ from msgspec import structs
 from iotcore import cli
 from iotcore.commands.quarantine import Chosen, Outcome, ask, listed, shown
 from iotcore.errors import StartError
+from iotcore.journal import conduct
 from iotcore.journal.quarantine import Wanted
 from iotcore.journal.retry import Answer, Verb
 from iotcore.journal.throttle import Throttle
@@ -24,9 +25,11 @@ from iotcore.registry.directory import Directory
 from iotcore.registry.store import Registry, open_registry
 from iotcore.settings import Settings
 from iotcore.specs.model import Point
+from iotcore.telemetry.embedded import TelemetryFile
 from iotcore.telemetry.requests import carried_out
 from iotcore.wire.arrival import Refusal
 from tests.integration.test_fire_throttle import Lane
+from tests.support.fire import NOON_MS
 from tests.support.shipped import SPECS
 from tests.support.telemetry_bench import Bench, until
 
@@ -240,3 +243,22 @@ async def test_a_terminal_obeys_no_payload(bench: Bench, settings: Settings) -> 
         bench.send("a1", b"\x1b[2J\x07{")
         await until(lambda: len(bench.field.acknowledged) == 1)
     assert not any("\x1b" in line or "\x07" in line for line in shown(settings, ("telemetry", 1), whole=True))
+
+
+async def test_the_command_shows_a_device_with_what_it_lost_and_its_clock(
+    registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await registry.import_city({"devices": [{"id": "a1", "title": "Nút giao 1", "model": "iotcore-mqtt-signal"}]}, SPECS, "test")
+    async with TelemetryFile(tmp_path / "telemetry.db") as file:
+        rows = [conduct.Row("a1", 3, 7, 2, NOON_MS, -1500.0)]
+        await file.in_transaction(lambda connection: conduct.save(connection, rows, NOON_MS))
+        assert await asyncio.to_thread(iotcore, tmp_path, "device", "show", "a1") == 0
+        told = capsys.readouterr().out
+        assert "lost           3 readings" in told
+        assert "missing        2 readings, since 2026-11-22 02:00:00Z" in told
+        assert "throttled      7 readings" in told
+        assert "clock          -1.500 s" in told
+        assert await asyncio.to_thread(iotcore, tmp_path, "devices", "-o", "json") == 0
+        (device,) = json.loads(capsys.readouterr().out)
+        assert (device["lost"], device["missing"], device["throttled"], device["skew_ms"]) == (3, 2, 7, -1500.0)
+        assert await asyncio.to_thread(iotcore, tmp_path, "device", "show", "nobody") == 1
