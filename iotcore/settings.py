@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -18,6 +18,9 @@ from iotcore.errors import ConfigError, Problem
 from iotcore.strict import convert
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
+Domain = Literal["fire", "air", "water", "traffic", "gateway"]
+DOMAINS: tuple[Domain, ...] = get_args(Domain)
+MAX_WORKERS = 4  # telemetry workers: as many as have a line in the brokers' access table (acl.REPLICAS)
 ENV_PREFIX = "IOTCORE_"
 
 
@@ -44,16 +47,37 @@ class Brokers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     field: Broker = Broker(port=8884)
 
 
+Days = Annotated[int, Meta(ge=0, le=36_500)]
+# Domains (wire/topics.py) and device classes (specs/model.py); a test holds them together. A typing error here would publish.
+Confidential = Literal[
+    "fire", "air", "water", "traffic", "gateway", "fire_detector", "fire_panel", "air_station", "water_station", "traffic_signal"
+]
+
+
 class Store(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where telemetry ends: `embedded` SQLite, `influx1` (v1 /write) or `influx2` (v2 API, also InfluxDB 3)."""
 
     kind: Literal["embedded", "influx1", "influx2"] = "embedded"
     url: str = ""
-    database: str = "iotcore"  # influx1: database; influx2: bucket
+    database: str = "iotcore"  # influx1: database; influx2: bucket; means are kept in <database>_1m and <database>_1h
+    database_confidential: str = "iotcore_confidential"
+    confidential: list[Confidential] = []
     org: str = ""
     token: str = ""
+    token_file: str = ""
     username: str = ""
     password: str = ""
+    password_file: str = ""
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    retention_days: Days = 400
+    retention_1m_days: Days = 1_830
+    retention_1h_days: Days = 0
+
+    def __repr__(self) -> str:
+        """Without its secrets: settings end up in logs and tracebacks."""
+        return f"Store(kind={self.kind!r}, url={self.url!r}, database={self.database!r}, …)"
 
 
 class Spool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,6 +85,19 @@ class Spool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     max_bytes: Annotated[int, Meta(ge=1_000_000)] = 2_000_000_000
     max_age_s: Annotated[int, Meta(ge=60)] = 14 * 86_400
+
+
+class Telemetry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A telemetry worker. Several share the work by whole domains; each domain belongs to exactly one of them."""
+
+    domains: list[Domain] = msgspec.field(default_factory=lambda: list(DOMAINS))
+
+
+class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Prometheus metrics, at `/metrics` of every process, each on a port of its own (operations.md, "Logs and figures")."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_520)] = 9480  # the fire process's; the others follow it; 0 means none
 
 
 class Registry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -125,11 +162,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything a process of the platform needs to be told."""
 
     data: str
+    cell: Annotated[str, Meta(pattern="^[a-z0-9-]{0,32}$")] = ""  # where several cells write to one store: which this is
     specs: str = ""  # folder of device specs; "" means those shipped with iotcore
     rules: str = ""  # fire rules file; "" means the shipped defaults
     brokers: Brokers = Brokers()
     store: Store = Store()
     spool: Spool = Spool()
+    telemetry: list[Telemetry] = msgspec.field(default_factory=lambda: [Telemetry()])
+    metrics: Metrics = Metrics()
     registry: Registry = Registry()
     web: Web = Web()
     receivers: list[Dc09Receiver | WebhookReceiver] = []
@@ -138,6 +178,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     modbus_gateway: str = "modbus-1"  # the gateway device that the central Modbus driver publishes as
     modbus_allow: str = ""  # allow-list of Modbus writes (docs/technician.md); "" means that nothing is ever written
     modbus_interval_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0  # poll every unit this often; 0: as its spec says
+
+    throttle_times: Annotated[float, Meta(ge=0)] = 10.0  # a device above so many times its spec's rate is throttled; 0: never
 
     @property
     def folder(self) -> Path:
@@ -162,7 +204,7 @@ def load(path: Path, environment: Mapping[str, str]) -> Settings:
         raise ConfigError([Problem(str(path), "", f"cannot be read: {error.strerror}; pass --config FILE")]) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError([Problem(str(path), "", f"is not TOML: {error}")]) from error
-    return check(_overridden(document, environment), str(path))
+    return check(_with_secrets(_overridden(document, environment), str(path)), str(path))
 
 
 def check(document: dict[str, Any], name: str) -> Settings:
@@ -178,13 +220,58 @@ def check(document: dict[str, Any], name: str) -> Settings:
         for i, receiver in enumerate(settings.receivers)
         if isinstance(receiver, WebhookReceiver) and not receiver.url.startswith(("https://", "http://"))
     ]
-    if settings.store.kind != "embedded" and not settings.store.url:
-        problems.append(Problem(name, "store.url", f"missing; store.kind {settings.store.kind!r} needs one"))
+    problems += _store_problems(settings.store, name)
+    problems += _shares(settings.telemetry, name)
     names = [receiver.name for receiver in settings.receivers]
     problems += [Problem(name, "receivers", f"two are named {n!r}") for n in sorted({n for n in names if names.count(n) > 1})]
     if problems:
         raise ConfigError(problems)
     return settings
+
+
+def _store_problems(store: Store, name: str) -> Iterator[Problem]:
+    if store.kind != "embedded" and not store.url:
+        yield Problem(name, "store.url", f"missing; store.kind {store.kind!r} needs one")
+    elif store.url and not store.url.startswith(("https://", "http://")):
+        yield Problem(name, "store.url", "must begin with https:// or http://")
+    elif "@" in store.url:
+        yield Problem(name, "store.url", "must hold no password, it is shown; use store.username and IOTCORE_STORE__PASSWORD")
+    if store.key_file and not store.cert_file:
+        yield Problem(name, "store.cert_file", "missing; store.key_file is the key of a certificate")
+    if store.confidential and store.database_confidential == store.database:
+        yield Problem(name, "store.database_confidential", "must differ from store.database")
+
+
+def _with_secrets(document: dict[str, Any], name: str) -> dict[str, Any]:
+    """Read what `token_file` and `password_file` name; a secret that is given itself (by the environment) wins."""
+    store = document.get("store")
+    for key in ("token", "password"):
+        path = store.get(f"{key}_file") if isinstance(store, dict) else None
+        if not isinstance(store, dict) or not isinstance(path, str) or not path or store.get(key):
+            continue
+        try:
+            store[key] = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            said = error.strerror if isinstance(error, OSError) else "is not UTF-8"
+            raise ConfigError([Problem(name, f"store.{key}_file", f"{path} cannot be read: {said}")]) from error
+    return document
+
+
+def _shares(workers: Sequence[Telemetry], name: str) -> Iterator[Problem]:
+    """What is wrong with the way in which the telemetry workers share the domains."""
+    if len(workers) > MAX_WORKERS:
+        yield Problem(name, "telemetry", f"has {len(workers)} workers; there may be {MAX_WORKERS}")
+    owner: dict[str, int] = {}
+    for i, worker in enumerate(workers):
+        if not worker.domains:
+            yield Problem(name, f"telemetry[{i}].domains", "is empty: a worker that owns nothing has nothing to do")
+        for domain in worker.domains:
+            if domain in owner:
+                yield Problem(name, f"telemetry[{i}].domains", f"{domain!r} is already owned by telemetry[{owner[domain]}]")
+            owner.setdefault(domain, i)
+    missing = [domain for domain in DOMAINS if domain not in owner]
+    if missing:
+        yield Problem(name, "telemetry", f"no worker owns {', '.join(missing)}: nobody would store what is said there")
 
 
 def _overridden(document: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
@@ -195,7 +282,7 @@ def _overridden(document: dict[str, Any], environment: Mapping[str, str]) -> dic
         table = document
         for section in sections:
             table = _receiver(table, section, key) if isinstance(table, list) else table.setdefault(section, {})
-        table[name] = int(text) if text.isdecimal() and name.endswith(("port", "bytes", "_s")) else text
+        table[name] = int(text) if text.isdecimal() and name.endswith(("port", "bytes", "_s", "_days")) else text
     return document
 
 

@@ -19,7 +19,7 @@ from iotcore.wire.arrival import Endpoint
 from iotcore.wire.messages import Scalar
 from simulators import mqtt_faults
 from simulators.mqtt_client import LINK_LIMIT_S, Client
-from simulators.mqtt_link import MqttLink, wanted
+from simulators.mqtt_link import NO_SUBSCRIBERS, MqttLink, wanted
 
 WAITING_LIMIT = 100  # messages on their way to the broker; the oldest goes first, and is counted
 
@@ -122,6 +122,7 @@ class VendorDevice(MqttLink):
         for _ in range(duplicate.copies if duplicate is not None else 1):
             await client.publish(self.topic, content, qos=self._qos)
         self.counters.published += 1
+        self.counters.unmatched += self._qos > 0 and client.last_code == NO_SUBSCRIBERS
 
     def _oversized(self, size: int) -> bytes:
         """The maker's payload with blanks behind it: still JSON, or bytes of a wrong length."""

@@ -29,6 +29,7 @@ from iotcore.wire.messages import ReadingMessage, ResultMessage, StatusMessage
 
 KEPT_BYTES = 4096  # of an oversized payload, for the person who looks at the quarantine
 DETAIL_LENGTH = 200  # characters of a refusal's detail
+REFUSED_WHOLE = ("oversized", "batch_too_long")  # by whom it may come from; each of its messages counts as handled
 CHECKED_SPECS = 4096  # models, and layouts of their firmwares; a city has a few dozen
 NAMED_POINTS = 5  # unknown points that a refusal names before it counts the rest
 TYPE_OF_KIND: dict[str, Any] = {"number": float, "bool": bool, "text": str, "flags": str, "enum": None}  # enum: see _judged
@@ -79,7 +80,8 @@ def decode(arrival: Arrival, directory: Directory, now_ms: float) -> Decoded:
         return Decoded((reading,)) if not unknown else Decoded((reading,), (_unknown(unknown, arrival, binding, None),))
     except Refused as refused:
         device = "" if refused.reason == "topic" else arrival.topic.rpartition("/")[2]
-        return Decoded(refusals=(_refusal(refused.reason, refused.detail, arrival, device, None),))
+        handled = mend.identities(arrival.payload) if refused.reason in REFUSED_WHOLE else ()
+        return Decoded(refusals=(_refusal(refused.reason, refused.detail, arrival, device, None, identities=handled),))
 
 
 def _route(topic: str, directory: Directory) -> Route:
@@ -144,7 +146,9 @@ def _batch(
     layout = _layout(binding.spec)
     for element in elements:
         if isinstance(element, mend.Unfit):
-            refusals.append(_refusal("schema", element.detail, arrival, binding.device, element.payload))
+            refusals.append(
+                _refusal("schema", element.detail, arrival, binding.device, element.payload, identities=element.identities)
+            )
             continue
         message, faults, clock_fault = element
         reading, unknown = _reading(
@@ -261,8 +265,16 @@ def _unknown(names: list[str], arrival: Arrival, binding: Binding, payload: byte
     return _refusal("unknown_point", detail, arrival, binding.device, payload)
 
 
-def _refusal(reason: str, detail: str, arrival: Arrival, device: str, payload: bytes | None) -> Refusal:
+def _refusal(
+    reason: str,
+    detail: str,
+    arrival: Arrival,
+    device: str,
+    payload: bytes | None,
+    *,
+    identities: tuple[tuple[str, int], ...] = (),
+) -> Refusal:
     """`payload` is the element that is refused; None means the arrival's own."""
-    if payload is None:
-        payload = arrival.payload if len(arrival.payload) <= topics.MAX_PAYLOAD_BYTES else arrival.payload[:KEPT_BYTES]
-    return Refusal(reason, detail[:DETAIL_LENGTH], arrival.topic, device, payload)
+    whole = arrival.payload if payload is None else payload
+    kept = whole if len(whole) <= topics.MAX_PAYLOAD_BYTES else whole[:KEPT_BYTES]
+    return Refusal(reason, detail[:DETAIL_LENGTH], arrival.topic, device, kept, len(whole), arrival.received_ms, identities)

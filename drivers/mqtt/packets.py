@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from iotcore.errors import IotError
 
-CONNACK, PUBLISH, PUBACK, SUBACK, UNSUBACK, PINGRESP, DISCONNECT = 0x20, 0x30, 0x40, 0x90, 0xB0, 0xD0, 0xE0  # upper four bits
+# The upper four bits of a packet's first byte.
+CONNACK, PUBLISH, PUBACK, SUBACK, UNSUBACK, PINGRESP, DISCONNECT = 0x20, 0x30, 0x40, 0x90, 0xB0, 0xD0, 0xE0
 PING = b"\xc0\x00"
 GOODBYE = b"\xe0\x00"
 ACKNOWLEDGE = b"\x40\x02"  # PUBACK with nothing but its packet identifier: success, in both versions
@@ -90,7 +91,7 @@ def subscribe(mid: int, filters: Sequence[str], *, five: bool) -> bytes:
 
 
 def unsubscribe(mid: int, filters: Sequence[str], *, five: bool) -> bytes:
-    """UNSUBSCRIBE (3.10)."""
+    """UNSUBSCRIBE; a filter that was not subscribed is no error (MQTT 5, 3.11.3: 0x11)."""
     body = struct.pack("!H", mid) + (b"\x00" if five else b"") + b"".join(map(_text, filters))
     return b"\xa2" + length(len(body)) + body
 

@@ -99,6 +99,11 @@ def version_of(settings: Settings, name: BrokerName) -> Literal["5", "3.1.1"]:
     return "3.1.1" if choose(home.broker_settings(settings, name).run) == "amqtt" else "5"
 
 
+def ingest_version(settings: Settings, name: BrokerName) -> Literal["5", "3.1.1", "auto"]:
+    """What a consumer speaks to a broker: what we know of those we run, else whatever it has."""
+    return "auto" if home.broker_settings(settings, name).run == "external" else version_of(settings, name)
+
+
 def recorded(issued: IssuedCertificate) -> Certificate:
     """An issued certificate as the registry keeps it."""
     return Certificate(issued.serial, issued.cn, issued.anchor.value, int(issued.not_after_ms), issued.fingerprint)

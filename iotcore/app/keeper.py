@@ -1,36 +1,44 @@
-"""Keeper: revocation lists, vendors' passwords and topics at the brokers, and the watchdog over dispatch."""
+"""Keeper: revocation lists, vendors' passwords at the brokers, the watchdog over dispatch, rollups in InfluxDB."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from iotcore import metrics
 from iotcore.app.common import opened
 from iotcore.clock import Clock, SystemClock
 from iotcore.keeper import Keeper, overdue_notices
 from iotcore.process import home
+from iotcore.process.alive import alive
 from iotcore.process.follow import Follower, forever
-from iotcore.process.serve import beat
 from iotcore.provision import vendor_access
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker import refresh_crl
 from iotcore.registry.store import Registry
 from iotcore.settings import Settings
+from iotcore.telemetry.rollups import InfluxRollups
 
 
 async def run(settings: Settings) -> None:
-    """Periodic work: fresh revocation lists, and a watchdog that says aloud what no receiver has taken."""
+    """Periodic work: fresh revocation lists, a watchdog that says aloud what no receiver has taken, downsampling."""
     clock = SystemClock()
     keeper = Keeper(
         republish=lambda: _republish(settings, clock),
         overdue=lambda: overdue_notices(settings.folder / "journal.db", clock),
         clock=clock,
     )
+    metrics.keeper_overdue.ask(lambda: float(len(keeper.state()["overdue"])))
     async with opened(settings, clock) as (registry, follower), asyncio.TaskGroup() as group:
+        rollups = None
+        if settings.store.kind != "embedded":  # telemetry.db is rolled up by the process that writes it
+            rollups = InfluxRollups(settings.store, settings.folder, clock, lambda: follower.directory)
+            group.create_task(rollups.run())
         group.create_task(keeper.run())
         trouble = "the registry cannot be read; vendors' devices stay as the brokers know them"
         group.create_task(forever(_letting_in(settings, registry, follower), trouble))
-        group.create_task(beat(settings.folder, "keeper", clock, keeper.state))
+        state = lambda: {**keeper.state(), **(rollups.state() if rollups else {})}  # noqa: E731 - read at each beat
+        group.create_task(alive(settings, "keeper", clock, state))
 
 
 def _republish(settings: Settings, clock: Clock) -> None:

@@ -7,12 +7,14 @@ import asyncio
 from iotcore.app.common import opened, recorded
 from iotcore.clock import Clock, SystemClock
 from iotcore.process import home
+from iotcore.process.alive import alive
 from iotcore.process.follow import Follower
-from iotcore.process.serve import beat, beats
+from iotcore.process.serve import beats
 from iotcore.provision.ca import Anchor
 from iotcore.provision.enroll import Enrolment
 from iotcore.registry.store import Registry
 from iotcore.settings import Settings
+from iotcore.telemetry.query import Query, open_query
 from iotcore.web.app import LOOPBACK_NAMES
 from iotcore.web.app import create as create_page
 from iotcore.web.est import EstListener, server_context
@@ -23,11 +25,11 @@ from iotcore.web.view import StoredView
 async def run(settings: Settings) -> None:
     """The page and the enrolment listener. It writes intents, and neither the journal nor MQTT."""
     clock = SystemClock()
-    async with opened(settings, clock) as (registry, follower):
-        await _serve_web(settings, registry, follower, clock)
+    async with opened(settings, clock) as (registry, follower), open_query(settings, clock) as query:
+        await _serve_web(settings, registry, follower, query, clock)
 
 
-async def _serve_web(settings: Settings, registry: Registry, follower: Follower, clock: Clock) -> None:
+async def _serve_web(settings: Settings, registry: Registry, follower: Follower, query: Query, clock: Clock) -> None:
     authority = home.authority(settings, clock)
     enrolment = Enrolment(
         authority=authority,
@@ -45,11 +47,12 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         language=settings.web.language,
         hosts=[*LOOPBACK_NAMES, settings.web.host, *settings.web.names],
         processes=lambda: beats(settings.folder, clock),
+        query=query,
     )
     listener = EstListener(enrolment, tls, clock, host=settings.web.est_host, port=settings.web.est_port)
     async with listener, asyncio.TaskGroup() as group:
         group.create_task(follower.run())
-        group.create_task(beat(settings.folder, "web", clock, dict))
+        group.create_task(alive(settings, "web", clock, dict))
         group.create_task(serve_page(page, settings.web.host, settings.web.port))
 
 

@@ -15,11 +15,13 @@ from urllib.parse import urlsplit
 
 from drivers.mqtt.ingest import Ingest
 from iotcore.clock import Clock
+from iotcore.commands import store_init
 from iotcore.errors import IotError
 from iotcore.journal.database import connect_readonly
 from iotcore.process import home
 from iotcore.process.credentials import environment
 from iotcore.process.serve import beats
+from iotcore.process.workers import parts
 from iotcore.provision import custody
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.ca import Anchor, Authority
@@ -35,7 +37,6 @@ MIN_CERTIFICATE_DAYS = 14.0  # an alarm of its own below this
 MIN_CRL_HOURS = 48.0  # an expired list locks out the whole fleet
 EARLIEST_YEAR = 2026  # a clock before this release was never set
 START_PART = "Start `iotcore up`, or this process by its service."
-PROCESSES = ("fire", "telemetry", "modbus", "web", "keeper")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ async def examine(settings: Settings, clock: Clock) -> list[Finding]:
         ("journal", "Start the fire process; if the file is damaged, restore the backup.", lambda: _journal(settings)),
         ("store", "Check store.url, its credentials, and that it runs; telemetry waits.", lambda: _store(settings, clock)),
         *((f"{n.value} broker", f"Start it, or check brokers.{n.value}.", _broker_check(settings, n, clock)) for n in BrokerName),
-        *((f"process {name}", START_PART, _process_check(settings, name, clock)) for name in PROCESSES),
+        *((f"process {name}", START_PART, _process_check(settings, name, clock)) for name in parts(settings)),
         *((f"receiver {r.name}", "Check its address, the network, and that it listens.", _receiver_check(r))
           for r in settings.receivers),
     ]  # fmt: skip
@@ -117,7 +118,7 @@ async def _certificates(settings: Settings, clock: Clock) -> Finding:
 
     authority = Authority.open(folder, custody.passphrase(folder, environment(os.environ)), clock)
     certs = settings.folder / "certs"
-    days = {cn: days_left(certs / f"{cn}.pem", clock) for cn in home.CLIENTS}
+    days = {cn: days_left(certs / f"{cn}.pem", clock) for cn in home.clients(settings)}
     cn = min(days, key=lambda name: days[name])
     hours = min(authority.crl_left_s(anchor) for anchor in Anchor) / 3600.0
     said = f"first to expire: {cn} in {days[cn]:.0f} days; revocation lists good for {hours:.0f} h"
@@ -160,12 +161,12 @@ async def _journal(settings: Settings) -> Finding:
 
 
 async def _store(settings: Settings, clock: Clock) -> Finding:
+    if settings.store.kind != "embedded":
+        said, remedy = await store_init.examine(settings.store, clock)
+        return Finding("store", well=not remedy, said=said, remedy=remedy)
     async with open_store(settings, clock) as store:
-        later = await store.ensure()
-    if later is not None:
-        remedy = "Check store.url, its credentials, and that it runs; telemetry waits in the spool."
-        return Finding("store", well=False, said=f"{later.reason}: {later.detail}", remedy=remedy)
-    return Finding("store", well=True, said=f"{settings.store.kind} {settings.store.url} answers".replace("  ", " "))
+        await store.ensure()
+    return Finding("store", well=True, said="embedded answers")
 
 
 def _broker_check(settings: Settings, name: BrokerName, clock: Clock) -> Callable[[], Awaitable[Finding]]:
@@ -204,6 +205,9 @@ def _process_check(settings: Settings, name: str, clock: Clock) -> Callable[[], 
             return Finding(f"process {name}", well=False, said="not running", remedy=START_PART)
         if said.get("connected") is False:
             return Finding(f"process {name}", well=False, said="runs, without its broker", remedy="See the brokers above.")
+        if said.get("metrics_trouble"):
+            remedy = "Stop what listens there, or choose another (metrics.port in the settings)."
+            return Finding(f"process {name}", well=False, said=f"runs, without metrics: {said['metrics']}", remedy=remedy)
         waits = f"; {said['kept']} readings wait for the core, {said['evicted']} given up ever" if "kept" in said else ""
         return Finding(f"process {name}", well=True, said=f"runs as {said['pid']}{waits}")
 

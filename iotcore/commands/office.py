@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -21,6 +22,7 @@ from iotcore.registry import vendors
 from iotcore.registry.records import IntentKind, State
 from iotcore.registry.store import Registry, open_registry
 from iotcore.settings import Settings
+from iotcore.web.view import StoredView
 
 UNPROVEN = "unproven, no receipt"  # of a vendor's MQTT device
 BY = "iotcore"  # who stands in the audit when the command line acts
@@ -91,9 +93,11 @@ async def set_state(settings: Settings, device: str, state: State) -> bool:
 
 
 async def devices(settings: Settings) -> list[dict[str, object]]:
-    """All devices, a row each."""
+    """All devices, a row each, with what is odd about how they deliver."""
     async with opened(settings) as registry:
         directory = await registry.directory(common.specs_of(settings))
+    with closing(StoredView(settings.folder, lambda: directory)) as view:
+        conduct = view.conduct()
     return [
         {
             "device": b.device,
@@ -105,6 +109,7 @@ async def devices(settings: Settings) -> list[dict[str, object]]:
             "publisher": b.publisher,
             "connection": b.connection,
             "identity": UNPROVEN if vendors.is_vendor(b) else "",
+            **{name: value for name, value in conduct.get(b.device, {}).items() if value},
         }
         for b in directory.devices.values()
     ]
@@ -119,21 +124,9 @@ def incidents(settings: Settings) -> list[dict[str, object]]:
         return [{**msgspec.to_builtins(one), "latencies_ms": one.latencies_ms()} for one in read_incidents(connection)]
 
 
-def quarantine(settings: Settings, limit: int) -> list[dict[str, object]]:
-    """The newest refused messages of both lanes, a row each; payloads are shown as far as they are text."""
-    rows: list[dict[str, object]] = []
-    for lane, name in (("fire", "journal.db"), ("telemetry", "spool-1.db")):
-        path = settings.folder / name
-        if not path.exists():
-            continue
-        with closing(connect_readonly(path)) as connection:
-            found = connection.execute(
-                "SELECT at_ms, reason, device, topic, detail, size, substr(payload, 1, 120) AS payload FROM quarantine "
-                "ORDER BY id DESC LIMIT ?",
-                (limit,),
-            ).fetchall()
-        rows += [{"lane": lane, **dict(row), "payload": row["payload"].decode(errors="replace")} for row in found]
-    return sorted(rows, key=lambda row: float(str(row["at_ms"])), reverse=True)[:limit]
+def moment(at_ms: float | None) -> str:
+    """A time in UTC as people read it; a dash for none."""
+    return "–" if at_ms is None else f"{datetime.fromtimestamp(at_ms / 1000.0, UTC):%Y-%m-%d %H:%M:%SZ}"
 
 
 async def intend(settings: Settings, kind: IntentKind, incident: str, by: str) -> None:

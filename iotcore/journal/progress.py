@@ -86,6 +86,10 @@ class Progress:
         """What is stored of this boot; an empty track when it is unknown."""
         return self.tracks.get((device, boot), EMPTY)
 
+    def knows(self, device: str) -> bool:
+        """Whether any boot of this device is known."""
+        return device in self._boots
+
     def has(self, device: str, boot: str, seq: int) -> bool:
         """Whether this reading is stored, or given up."""
         return _has(self.track(device, boot), seq)

@@ -29,6 +29,7 @@ class Access(str, Enum):
     READ = "read"
     WRITE = "write"
     READWRITE = "readwrite"
+    DENY = "deny"  # comes before every grant
 
     def covers(self, wanted: Access) -> bool:
         """Whether this grant includes `wanted`."""
@@ -101,6 +102,12 @@ ROLES = (
         (*_reads(UP), *_writes(*(f"iot/v1/{domain}/+/down/receipt/+" for domain in _FIELD)), _HEARTBEAT),
     ),
     Role(
+        "svc.telemetry.N.stray",
+        BrokerName.FIELD,
+        "with several telemetry workers: what is said in no domain of theirs, which is refused and shown",
+        (*_reads(UP), _HEARTBEAT, *(Grant(Access.DENY, f"iot/v1/{domain}/#") for domain in _FIELD)),
+    ),
+    Role(
         "svc.keeper.N.field",
         BrokerName.FIELD,
         "commands to field devices",
@@ -125,11 +132,12 @@ def acl_file(broker: BrokerName, heard: Sequence[str] = ()) -> str:
 
 def allowed(broker: BrokerName, user: str, access: Access, topic: str) -> bool:
     """Whether `user` may write to, or be handed a message of, `topic`: what Mosquitto decides from `acl_file`."""
-    return any(grant.access.covers(access) and matches(grant.filter, topic) for grant in _grants(broker, user))
+    found = [grant.access for grant in _grants(broker, user) if matches(grant.filter, topic)]
+    return Access.DENY not in found and any(one.covers(access) for one in found)
 
 
 def may_subscribe(broker: BrokerName, user: str, wanted: str) -> bool:
-    """Whether everything that the filter `wanted` can match may be read by `user`.
+    """Whether everything that the filter `wanted` can match may be read by `user`, but for what is denied to it one by one.
 
     Stricter than Mosquitto, which grants any subscription and then withholds what is not allowed.
     """
@@ -187,4 +195,6 @@ def _within(narrow: str, wide: str) -> bool:
 
 
 def _verb(grant: Grant) -> str:
-    return {Access.READ: "read", Access.WRITE: "publish", Access.READWRITE: "read and publish"}[grant.access]
+    return {Access.READ: "read", Access.WRITE: "publish", Access.READWRITE: "read and publish", Access.DENY: "not read"}[
+        grant.access
+    ]

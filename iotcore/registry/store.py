@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, get_args
+from typing import Any, Self, cast, get_args
 
 from iotcore.clock import Clock, SystemClock
 from iotcore.errors import ConfigError, Problem, Refused
@@ -17,6 +17,7 @@ from iotcore.registry.database import Database, connect, whole
 from iotcore.registry.directory import Directory
 from iotcore.registry.records import NEXT_STATES, Certificate, Change, Imported, Intent, IntentKind, State
 from iotcore.registry.tables import (
+    KEY_LENGTH,
     AuditRow,
     CertificateRow,
     ChangeRow,
@@ -169,22 +170,34 @@ class Registry:
 
     @whole
     async def intent(self, kind: IntentKind, key: str, by: str) -> int:
-        """Ask the fire lane to acknowledge or reset incident `key`; asked twice is asked once. Returns the intent's id."""
+        """Ask the fire lane to acknowledge or reset incident `key`, or a lane to retry or drop rows of its quarantine.
+
+        Asked twice is asked once. Returns the intent's id.
+
+        Raises:
+            Refused: `unknown_intent`, or `too_long` for a key that names too many rows.
+        """
         if kind not in get_args(IntentKind):
             raise Refused("unknown_intent", f"{kind!r}; there are: {', '.join(get_args(IntentKind))}")
+        if len(key) > KEY_LENGTH:
+            raise Refused("too_long", f"{len(key)} characters of at most {KEY_LENGTH}; name fewer rows, or a filter")
+        of_incident = kind in {"acknowledge", "reset"}
         async with self._database.writing() as work:
             row = await IntentRow.get_or_none(kind=kind, key=key, using_db=work.db)
             if row is None:
                 row = await IntentRow.create(using_db=work.db, kind=kind, key=key, by=by, at_ms=work.now_ms)
-                work.note(by, f"incident.{kind}", key)
-                work.changed("intent", key)
+                if of_incident:
+                    work.note(by, f"incident.{kind}", key)
+                else:
+                    work.note(by, f"quarantine.{kind}", f"intent {row.id}", rows=key)
+                work.changed("intent", key if of_incident else str(row.id))
             return int(row.id)
 
     async def intents_after(self, cursor: int) -> list[Intent]:
         """Intents with a larger id, oldest first, at most `POLL_LIMIT`."""
         async with self._database.reading() as db:
             rows = await IntentRow.filter(id__gt=cursor).using_db(db).order_by("id").limit(POLL_LIMIT)
-        return [Intent(row.id, "reset" if row.kind == "reset" else "acknowledge", row.key, row.by, row.at_ms) for row in rows]
+        return [Intent(row.id, cast("IntentKind", row.kind), row.key, row.by, row.at_ms) for row in rows]
 
     async def changes_after(self, cursor: int) -> list[Change]:
         """Changes with a larger id, oldest first, at most `POLL_LIMIT`."""

@@ -9,6 +9,7 @@ from tortoise import fields
 from tortoise.models import Model
 
 ID_LENGTH = 64  # a certificate name
+KEY_LENGTH = 2_000  # which rows of a quarantine, one by one
 TITLE_LENGTH = 200
 SHA256_HEX_LENGTH = 64
 
@@ -123,11 +124,11 @@ class CertificateRow(Model):
 
 
 class IntentRow(Model):
-    """What a person wants of the fire lane; the lane applies it."""
+    """What a person wants of a lane; the lane applies it."""
 
     id = fields.BigIntField(primary_key=True)
     kind = fields.CharField(16)
-    key = fields.CharField(ID_LENGTH)
+    key = fields.CharField(KEY_LENGTH)
     by = fields.CharField(ID_LENGTH)
     at_ms = fields.BigIntField()
 

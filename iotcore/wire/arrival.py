@@ -63,18 +63,28 @@ class Broker(Protocol):
     def acknowledge(self, arrivals: Sequence[Arrival]) -> None:
         """Acknowledge what is durable; every arrival, refused ones too."""
 
+    def working(self) -> None:
+        """Say that the lane lives although it does not come back for more (`iotcore.process.watchdog`)."""
+
     async def publish(self, topic: str, payload: bytes) -> None:
         """Publish at QoS 1; raises DeliveryError when that cannot be now."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """A message, or one element of a batch, that is not accepted. `device` is "" where it cannot be told."""
+    """A message, or one element of a batch, that is not accepted. `device` is "" where it cannot be told.
+
+    `size` is how much came when `payload` is less; 0: all of it. `identities` are the (boot, seq) that could be read from what
+    its own device sent: they count as handled, so that no receipt waits for what will never be accepted.
+    """
 
     reason: str
     detail: str
     topic: str
     device: str
     payload: bytes
+    size: int = 0
+    received_ms: float = 0.0
+    identities: tuple[tuple[str, int], ...] = ()
 
 
 class Presence(msgspec.Struct, frozen=True):

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+
+
+def free_ports_in_a_row(count: int) -> int:
+    """The first of `count` TCP ports in a row that were free on 127.0.0.1 a moment ago."""
+    while True:
+        first = free_port()
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError, OverflowError):
+            for port in range(first, first + count):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
 
 
 def free_port() -> int:

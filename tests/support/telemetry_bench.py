@@ -15,6 +15,7 @@ from drivers.mqtt.canonical import decode
 from iotcore.clock import SystemClock
 from iotcore.errors import DeliveryError
 from iotcore.journal.recent import RecentReadings
+from iotcore.journal.throttle import Throttle
 from iotcore.registry.directory import Binding, Directory
 from iotcore.settings import Settings
 from iotcore.telemetry.embedded import TelemetryFile
@@ -22,7 +23,7 @@ from iotcore.telemetry.lane import TelemetryLane
 from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.queries import TelemetryReader
 from iotcore.telemetry.spool import Spool
-from iotcore.telemetry.stores import open_store
+from iotcore.telemetry.stores import open_confidential, open_store
 from iotcore.wire import topics
 from iotcore.wire.arrival import Arrival, Decoded
 from tests.support.shipped import SPECS
@@ -60,6 +61,9 @@ class ListBroker:
             some.append(self.queue.get_nowait())
         return some
 
+    def working(self) -> None:
+        """Nobody watches this lane."""
+
     def acknowledge(self, arrivals: Sequence[Arrival]) -> None:
         self.acknowledged += arrivals
 
@@ -76,9 +80,11 @@ class Bench:
         self.folder = folder
         self.settings = settings
         self.clock = SystemClock()
+        self.directory = directory()
         self.field, self.fire = ListBroker(), ListBroker()
         self.activated: list[str] = []
         self.spool_bytes = 10**8
+        self.throttle: Throttle | None = None
         self.fire_journal: RecentReadings | None = None
         self.decode: Callable[[Arrival, Directory, float], Decoded] = decode
         self.directory = directory()
@@ -88,6 +94,7 @@ class Bench:
         async with (
             TelemetryFile(self.folder / "telemetry.db") as file,
             open_store(self.settings, self.clock, file) as store,
+            open_confidential(self.settings, self.clock) as confidential,
             Spool(
                 self.folder / "spool-1.db", self.clock, store_format=store.format, max_bytes=self.spool_bytes, max_age_s=3600.0
             ) as self.spool,
@@ -103,6 +110,8 @@ class Bench:
                 clock=self.clock,
                 first_seen=self._first_seen,
                 receipted=self.fire_journal,
+                throttle=self.throttle,
+                confidential=confidential,
             )
             task = asyncio.create_task(lane.run())
             try:

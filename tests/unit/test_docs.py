@@ -15,7 +15,7 @@ import pytest
 from iotcore import settings_page
 from iotcore.cli import _parser
 from iotcore.clock import SystemClock
-from iotcore.journal import journal, quarantine
+from iotcore.journal import conduct, journal, quarantine
 from iotcore.registry.store import open_registry
 from iotcore.specs import page as devices_page
 from iotcore.specs.load import parse as parse_spec
@@ -32,6 +32,7 @@ FENCE = re.compile(r"^ *```(\w*)([^\n]*)\n(.*?)^ *```$", re.MULTILINE | re.DOTAL
 LINK = re.compile(r"\[(`?)([^\]`]*)`?\]\(([^)\s]+)\)")
 SCHEMAS = {
     "quarantine": quarantine.SCHEMA,
+    "conduct": conduct.SCHEMA,
     "spool": spool.SCHEMA,
     "journal": (Path(journal.__file__).parent / "schema.sql").read_text(encoding="utf-8"),
 }
