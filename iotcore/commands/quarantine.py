@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import structs
 
-from drivers.mqtt.canonical import decode
+from drivers.mqtt.decode import Decoder
 from iotcore.app import common
 from iotcore.clock import SystemClock
 from iotcore.commands import office
@@ -127,7 +127,7 @@ async def preview(settings: Settings, verb: retry.Verb, chosen: Chosen) -> list[
         wanted = chosen.of(lane)
         for row in quarantine.found(connection, wanted, MANY) if wanted is not None else ():
             answer = retry.Answer()
-            done = retry.tried([row], decode, directory, row.at_ms, answer) if verb == "retry" else []
+            done = retry.tried([row], Decoder(), directory, row.at_ms, answer) if verb == "retry" else []
             left = answer.left[0] if answer.left else None
             would = "dropped" if verb == "drop" else f"left: {left.reason}: {left.detail}" if left else "stored"
             again = sum(len(one.refusals) for one in done)
