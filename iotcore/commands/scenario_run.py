@@ -81,8 +81,7 @@ def _vendor_broker(story: timeline.Timeline, address: str, settings: Settings | 
     if shut:
         raise StartError(
             f"{', '.join(shut)} speak their makers' own MQTT and have no certificate",
-            "Open the brokers' password listeners (password_port in the settings), or say where they publish: "
-            "--vendor-broker HOST:PORT.",
+            "Say where they publish: --vendor-broker HOST:PORT. Or open the brokers' password listeners (password_port).",
         )
     return None
 

@@ -36,12 +36,12 @@ def filters(directory: Directory, domains: Collection[str]) -> tuple[str, ...]:
 
     Suspended and retired devices count too: what they say is to be refused and shown, not lost unseen.
     """
-    heard = {
-        pattern.replace(DEVICE, "+")
+    in_use = {
+        binding.spec.model: binding.spec
         for binding in directory.devices.values()
         if binding.spec.mqtt is not None and binding.domain in domains
-        for pattern in _patterns(binding.spec)
     }
+    heard = {pattern.replace(DEVICE, "+") for spec in in_use.values() for pattern in _patterns(spec)}
     return tuple(sorted(heard))
 
 

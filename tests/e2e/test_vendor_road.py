@@ -122,7 +122,7 @@ async def test_an_air_station_with_a_password_ends_in_the_store_until_it_is_susp
         await asyncio.sleep(0.5)
         assert not device.connected
         await ours(platform, "device", "resume", "air-1")
-        await platform.until(lambda: device.connected, 5.0, "let in again")
+        await platform.until(lambda: device.connected, 30.0, "let in again, after the pause that the device makes by itself")
         await device.report({"pm25": 14.0})
         await platform.until(lambda: latest(platform, "air-1").get("pm25") == 14.0, 5.0, "in the store again")
     assert await ours(platform, "device", "credential", "air-1", "--revoke") == "air-1 has no password any more"
