@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from iotcore import cli_field
+from iotcore import cli_field, cli_store
 from iotcore.errors import ConfigError, IotError
 from iotcore.process.credentials import environment
 from iotcore.settings import Settings, load
@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     _registry_commands(nouns)
     _simulator_commands(nouns)
     cli_field.add(nouns, _command)
+    cli_store.add(nouns, _command)
     return parser
 
 

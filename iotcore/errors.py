@@ -6,6 +6,7 @@ IotError                 what was wrong, where, and what to do
 ├── Refused              a message is not accepted; `reason` is a name operators and tests rely on
 ├── StoreError           a durable store (journal, spool, registry) could not keep its promise
 │   └── StoreFull        the disk behind it is full
+├── QueryError           a telemetry store cannot answer a question; says why and what to do
 ├── DeliveryError        a receiver did not take what we sent; says whether trying again may help
 ├── EnrolmentError       a certificate request is refused, with the reason told to the device
 └── StartError           a process cannot start: a taken port, a read-only folder, a missing program
@@ -59,6 +60,15 @@ class StoreError(IotError):
 
 class StoreFull(StoreError):
     """The disk behind a store is full; free space, then it goes on by itself."""
+
+
+class QueryError(IotError):
+    """A question that a telemetry store cannot answer. `reason` is a name, `detail` says what to do."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{reason}: {detail}")
 
 
 class DeliveryError(IotError):

@@ -25,5 +25,9 @@ spool_evicted = Counter("iotcore_spool_evicted_total", "Readings dropped because
 store_written = Counter("iotcore_store_lines_written_total", "Lines that the store has taken")
 store_rejected = Counter("iotcore_store_lines_rejected_total", "Lines that the store refused for good")
 store_failures = Counter("iotcore_store_failures_total", "Writes that failed and are tried again", ["reason"])
+store_expired = Counter("iotcore_store_rows_expired_total", "Rows deleted because they were older than is kept", ["table"])
+rolled_until = Gauge("iotcore_rollup_until_seconds", "Up to which time (Unix, UTC) telemetry is rolled up", ["store"])
+rollup_failures = Counter("iotcore_rollup_failures_total", "Rounds of rolling up that failed and are tried again", ["reason"])
+rolled_again = Counter("iotcore_rollup_again_total", "Hours of a series made anew because values came late", ["store"])
 
 dispatch_attempts = Counter("iotcore_dispatch_attempts_total", "Sends to receivers", ["outcome"])

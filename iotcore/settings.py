@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -43,16 +43,37 @@ class Brokers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     field: Broker = Broker(port=8884)
 
 
+Days = Annotated[int, Meta(ge=0, le=36_500)]
+# Domains (wire/topics.py) and device classes (specs/model.py); a test holds them together. A typing error here would publish.
+Confidential = Literal[
+    "fire", "air", "water", "traffic", "gateway", "fire_detector", "fire_panel", "air_station", "water_station", "traffic_signal"
+]
+
+
 class Store(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where telemetry ends: `embedded` SQLite, `influx1` (v1 /write) or `influx2` (v2 API, also InfluxDB 3)."""
 
     kind: Literal["embedded", "influx1", "influx2"] = "embedded"
     url: str = ""
-    database: str = "iotcore"  # influx1: database; influx2: bucket
+    database: str = "iotcore"  # influx1: database; influx2: bucket; means are kept in <database>_1m and <database>_1h
+    database_confidential: str = "iotcore_confidential"
+    confidential: list[Confidential] = []
     org: str = ""
     token: str = ""
+    token_file: str = ""
     username: str = ""
     password: str = ""
+    password_file: str = ""
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    retention_days: Days = 400
+    retention_1m_days: Days = 1_830
+    retention_1h_days: Days = 0
+
+    def __repr__(self) -> str:
+        """Without its secrets: settings end up in logs and tracebacks."""
+        return f"Store(kind={self.kind!r}, url={self.url!r}, database={self.database!r}, …)"
 
 
 class Spool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -161,7 +182,7 @@ def load(path: Path, environment: Mapping[str, str]) -> Settings:
         raise ConfigError([Problem(str(path), "", f"cannot be read: {error.strerror}; pass --config FILE")]) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError([Problem(str(path), "", f"is not TOML: {error}")]) from error
-    return check(_overridden(document, environment), str(path))
+    return check(_with_secrets(_overridden(document, environment), str(path)), str(path))
 
 
 def check(document: dict[str, Any], name: str) -> Settings:
@@ -177,13 +198,40 @@ def check(document: dict[str, Any], name: str) -> Settings:
         for i, receiver in enumerate(settings.receivers)
         if isinstance(receiver, WebhookReceiver) and not receiver.url.startswith(("https://", "http://"))
     ]
-    if settings.store.kind != "embedded" and not settings.store.url:
-        problems.append(Problem(name, "store.url", f"missing; store.kind {settings.store.kind!r} needs one"))
+    problems += _store_problems(settings.store, name)
     names = [receiver.name for receiver in settings.receivers]
     problems += [Problem(name, "receivers", f"two are named {n!r}") for n in sorted({n for n in names if names.count(n) > 1})]
     if problems:
         raise ConfigError(problems)
     return settings
+
+
+def _store_problems(store: Store, name: str) -> Iterator[Problem]:
+    if store.kind != "embedded" and not store.url:
+        yield Problem(name, "store.url", f"missing; store.kind {store.kind!r} needs one")
+    elif store.url and not store.url.startswith(("https://", "http://")):
+        yield Problem(name, "store.url", "must begin with https:// or http://")
+    elif "@" in store.url:
+        yield Problem(name, "store.url", "must hold no password, it is shown; use store.username and IOTCORE_STORE__PASSWORD")
+    if store.key_file and not store.cert_file:
+        yield Problem(name, "store.cert_file", "missing; store.key_file is the key of a certificate")
+    if store.confidential and store.database_confidential == store.database:
+        yield Problem(name, "store.database_confidential", "must differ from store.database")
+
+
+def _with_secrets(document: dict[str, Any], name: str) -> dict[str, Any]:
+    """Read what `token_file` and `password_file` name; a secret that is given itself (by the environment) wins."""
+    store = document.get("store")
+    for key in ("token", "password"):
+        path = store.get(f"{key}_file") if isinstance(store, dict) else None
+        if not isinstance(store, dict) or not isinstance(path, str) or not path or store.get(key):
+            continue
+        try:
+            store[key] = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            said = error.strerror if isinstance(error, OSError) else "is not UTF-8"
+            raise ConfigError([Problem(name, f"store.{key}_file", f"{path} cannot be read: {said}")]) from error
+    return document
 
 
 def _overridden(document: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
@@ -194,7 +242,7 @@ def _overridden(document: dict[str, Any], environment: Mapping[str, str]) -> dic
         table = document
         for section in sections:
             table = _receiver(table, section, key) if isinstance(table, list) else table.setdefault(section, {})
-        table[name] = int(text) if text.isdecimal() and name.endswith(("port", "bytes", "_s")) else text
+        table[name] = int(text) if text.isdecimal() and name.endswith(("port", "bytes", "_s", "_days")) else text
     return document
 
 

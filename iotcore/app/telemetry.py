@@ -13,11 +13,12 @@ from iotcore.process import home
 from iotcore.process.serve import beat
 from iotcore.provision.acl import BrokerName
 from iotcore.settings import Settings
-from iotcore.telemetry.embedded import TelemetryFile
+from iotcore.telemetry.embedded import EmbeddedStore, TelemetryFile
 from iotcore.telemetry.lane import TelemetryLane
 from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.spool import Spool
-from iotcore.telemetry.stores import TELEMETRY_DB, open_store
+from iotcore.telemetry.stores import TELEMETRY_DB, open_confidential, open_store
+from iotcore.telemetry.upkeep import Upkeep
 
 FIRE_VALUES = ("iot/v1/fire/+/up/#",)
 
@@ -37,6 +38,7 @@ async def run(settings: Settings) -> None:
         opened(settings, clock) as (registry, follower),
         TelemetryFile(settings.folder / TELEMETRY_DB) as file,
         open_store(settings, clock, file) as store,
+        open_confidential(settings, clock, file) as confidential,
         Spool(
             settings.folder / "spool-1.db",
             clock,
@@ -59,8 +61,12 @@ async def run(settings: Settings) -> None:
             clock=clock,
             first_seen=lambda device: activate(registry, device),
             receipted=RecentReadings(settings.folder / "journal.db", clock),
+            confidential=confidential,
         )
         group.create_task(lane.run())
         group.create_task(follower.run())
+        for each in (store, *([confidential.store] if confidential else [])):
+            if isinstance(each, EmbeddedStore):
+                group.create_task(Upkeep(each, settings.store, clock, lambda: follower.directory).run())
         state = lambda: {"connected": field.connected and fire.connected, **lane.counts()}  # noqa: E731 - read at each beat
         group.create_task(beat(settings.folder, "telemetry", clock, state))

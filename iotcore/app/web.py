@@ -13,6 +13,7 @@ from iotcore.provision.ca import Anchor
 from iotcore.provision.enroll import Enrolment
 from iotcore.registry.store import Registry
 from iotcore.settings import Settings
+from iotcore.telemetry.query import Query, open_query
 from iotcore.web.app import LOOPBACK_NAMES
 from iotcore.web.app import create as create_page
 from iotcore.web.est import EstListener, server_context
@@ -23,11 +24,11 @@ from iotcore.web.view import StoredView
 async def run(settings: Settings) -> None:
     """The page and the enrolment listener. It writes intents, and neither the journal nor MQTT."""
     clock = SystemClock()
-    async with opened(settings, clock) as (registry, follower):
-        await _serve_web(settings, registry, follower, clock)
+    async with opened(settings, clock) as (registry, follower), open_query(settings, clock) as query:
+        await _serve_web(settings, registry, follower, query, clock)
 
 
-async def _serve_web(settings: Settings, registry: Registry, follower: Follower, clock: Clock) -> None:
+async def _serve_web(settings: Settings, registry: Registry, follower: Follower, query: Query, clock: Clock) -> None:
     authority = home.authority(settings, clock)
     enrolment = Enrolment(
         authority=authority,
@@ -45,6 +46,7 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         language=settings.web.language,
         hosts=[*LOOPBACK_NAMES, settings.web.host, *settings.web.names],
         processes=lambda: beats(settings.folder, clock),
+        query=query,
     )
     listener = EstListener(enrolment, tls, clock, host=settings.web.est_host, port=settings.web.est_port)
     async with listener, asyncio.TaskGroup() as group:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from iotcore.errors import IotError
 from iotcore.registry.directory import Directory
 from iotcore.registry.records import Intent
-from iotcore.registry.store import Registry
+from iotcore.registry.store import POLL_LIMIT, Registry
 from iotcore.specs.model import DeviceSpec
 
 log = logging.getLogger(__name__)
@@ -31,10 +31,16 @@ class Follower:
         self.directory = Directory()
 
     async def refresh(self) -> bool:
-        """Read the directory anew if anything changed; whether it did."""
+        """Read what changed, or at first everything; whether anything changed."""
+        if self._seen >= 0:
+            changes = await self._registry.changes_after(self._seen)
+            if not changes:
+                return False
+            if len(changes) < POLL_LIMIT:
+                self.directory = await self._registry.directory_after(self.directory, changes, self._specs)
+                self._seen = changes[-1].id
+                return True
         last = await self._registry.last_change()
-        if last == self._seen:
-            return False
         self.directory = await self._registry.directory(self._specs)
         self._seen = last
         return True

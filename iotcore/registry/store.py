@@ -6,15 +6,15 @@ Several processes open the same registry; the lanes read it as a Directory and p
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, get_args
 
 from iotcore.clock import Clock, SystemClock
 from iotcore.errors import ConfigError, Problem, Refused
-from iotcore.registry import audit, bulk, city, states, tokens
+from iotcore.registry import audit, bulk, city, directories, states, tokens
 from iotcore.registry.database import Database, connect, whole
-from iotcore.registry.directory import Binding, Directory, Premises, Zone
+from iotcore.registry.directory import Directory
 from iotcore.registry.records import NEXT_STATES, Certificate, Change, Imported, Intent, IntentKind, State
 from iotcore.registry.tables import (
     AuditRow,
@@ -23,11 +23,8 @@ from iotcore.registry.tables import (
     DeviceRow,
     HeadRow,
     IntentRow,
-    PremisesRow,
-    ZoneRow,
 )
 from iotcore.specs.model import DeviceSpec
-from iotcore.wire.topics import DOMAIN_OF_CLASS
 
 POLL_LIMIT = 1000  # rows a poll returns at most; the next poll goes on
 log = logging.getLogger(__name__)
@@ -185,17 +182,12 @@ class Registry:
     async def directory(self, specs: Mapping[str, DeviceSpec]) -> Directory:
         """Everything the lanes need, in memory. A device without a spec is left out and logged: it must not stop the others."""
         async with self._database.reading() as db:
-            devices = await DeviceRow.all().using_db(db)
-            premises = await PremisesRow.all().using_db(db)
-            zones = await ZoneRow.all().using_db(db)
-        unknown = sorted({row.model for row in devices if row.model not in specs})
-        if unknown:
-            log.warning("no spec for %s: devices of these models are not known to this process", ", ".join(unknown))
-        return Directory(
-            {row.id: _binding(row, specs[row.model]) for row in devices if row.model in specs},
-            {p.id: Premises(p.id, p.name, p.address, p.latitude, p.longitude, p.account, p.key_site) for p in premises},
-            {zone.id: Zone(zone.id, zone.premises_id, zone.number, zone.floor, zone.name) for zone in zones},
-        )
+            return await directories.whole(db, specs)
+
+    async def directory_after(self, known: Directory, changes: Sequence[Change], specs: Mapping[str, DeviceSpec]) -> Directory:
+        """The directory `known` with what `changes` name read anew."""
+        async with self._database.reading() as db:
+            return await directories.patched(db, known, changes, specs)
 
     async def audit_entries(self, after: int = 0, limit: int = POLL_LIMIT) -> list[audit.Entry]:
         """Audit entries with a larger number, oldest first."""
@@ -221,17 +213,3 @@ async def open_registry(url: str, clock: Clock | None = None) -> Registry:
         StartError: the database is not there or cannot be written.
     """
     return Registry(await connect(url, clock or SystemClock()))
-
-
-def _binding(row: DeviceRow, spec: DeviceSpec) -> Binding:
-    return Binding(
-        device=row.id,
-        title=row.title,
-        spec=spec,
-        domain=DOMAIN_OF_CLASS[spec.device_class],
-        publisher=row.parent_id or row.id,
-        state=row.state,
-        premises=row.premises_id or "",
-        zone=row.zone_id or "",
-        connection=row.connection,
-    )

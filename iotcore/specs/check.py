@@ -16,8 +16,8 @@ from iotcore.specs.model import Command, DeviceSpec, ModbusLimits, Name, Point, 
 MOST_POINTS = 50_000  # of one model, expanded; the largest panel so far has 22,000
 NAME = re.compile(get_args(Name)[1].pattern)
 WRITABLE = ("holding", "coil")
-RESERVED_NAMES = frozenset({"quality", "test", "time"})  # what a store keeps beside the points of a reading
-RESERVED_SUFFIXES = ("_q", "_bad")
+RESERVED_NAMES = frozenset({"quality", "test", "time", "expected", "completeness"})  # what a store keeps beside the points
+RESERVED_SUFFIXES = ("_q", "_bad", "_n", "_min", "_max")
 
 
 def checked(spec: DeviceSpec, file: str) -> DeviceSpec:

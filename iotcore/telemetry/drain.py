@@ -89,7 +89,7 @@ class Drain:
 
     async def _choose(self, max_lines: int) -> list[Batch]:
         async with self._choosing:
-            batches = await self._spool.newest(max_lines, self._taken)
+            batches = await self._spool.newest(max_lines, self._taken, self._store.format)
             if self._left_s() > 0.0 or (self._failures and self._taken):  # one worker alone finds out whether it goes again
                 return []
             self._taken.update(batch.id for batch in batches)

@@ -15,6 +15,7 @@ import math
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -23,13 +24,16 @@ import msgspec
 
 from iotcore.errors import StoreFull
 from iotcore.journal.database import connect, transaction
-from iotcore.reading import Quality, Reading, Scalar
+from iotcore.reading import Quality, Reading, Value
 from iotcore.registry.directory import Binding
-from iotcore.telemetry.line import LEVEL, timestamp_ns
-from iotcore.telemetry.store import Later, Rejected, Written
+from iotcore.telemetry.line import LEVEL, TEXT_KINDS, timestamp_ns
+from iotcore.telemetry.rollup_sql import Touched
+from iotcore.telemetry.store import CONFIDENTIAL, Later, Rejected, Written
 
 CACHE_KIB = 32 * 1024  # pages of the series being written stay in memory: a row is then one page write at a checkpoint
 WAL_LIMIT_BYTES = 64 * 1024 * 1024
+PRIVATE = 0o600
+ROW_FORMAT = "row1"
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS series (
@@ -46,6 +50,46 @@ CREATE TABLE IF NOT EXISTS value (
     test    INTEGER NOT NULL,
     PRIMARY KEY (series, at_ns)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rollup_1m (
+    series   INTEGER NOT NULL,
+    start_ms INTEGER NOT NULL,
+    n        INTEGER NOT NULL,          -- good and uncertain numbers; without any, mean, minimum and maximum are NULL
+    mean     REAL,
+    minimum  REAL,
+    maximum  REAL,
+    bad      INTEGER NOT NULL,
+    expected REAL,                      -- readings owed in that time; NULL when nobody knew
+    PRIMARY KEY (series, start_ms)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rollup_1h (
+    series   INTEGER NOT NULL,
+    start_ms INTEGER NOT NULL,
+    n        INTEGER NOT NULL,
+    mean     REAL,
+    minimum  REAL,
+    maximum  REAL,
+    bad      INTEGER NOT NULL,
+    expected REAL,
+    PRIMARY KEY (series, start_ms)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rolled (     -- what a writer wrote that is older than `until_ms` is in the rollups, but for `late`
+    writer   INTEGER PRIMARY KEY,
+    until_ms INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS late (       -- hours of a series that a writer wrote values for after it had rolled them up
+    writer  INTEGER NOT NULL,
+    series  INTEGER NOT NULL,
+    hour_ms INTEGER NOT NULL,
+    PRIMARY KEY (writer, series, hour_ms)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS late_line (  -- of another store (`late`)
+    measurement TEXT NOT NULL,
+    device      TEXT NOT NULL,
+    hour_ms     INTEGER NOT NULL,
+    noted_ms    INTEGER NOT NULL,
+    PRIMARY KEY (measurement, device, hour_ms)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS late_line_noted ON late_line (noted_ms);
 CREATE TABLE IF NOT EXISTS latest (
     device      TEXT NOT NULL,
     point       TEXT NOT NULL,
@@ -75,6 +119,8 @@ CREATE TABLE IF NOT EXISTS fault (      -- the columns of the journal's table, s
 """
 
 T = TypeVar("T")
+_place = itemgetter(0, 1)  # series and time
+_LINE_FEEDS = str.maketrans({"\n": " ", "\r": " "})  # line protocol has none, and both stores answer alike
 
 
 class Row(msgspec.Struct, frozen=True, array_like=True):
@@ -92,10 +138,14 @@ _decode_lines = msgspec.json.Decoder(Row).decode_lines
 
 
 class TelemetryFile:
-    """The writing side of telemetry.db: `async with TelemetryFile(path) as file`; work runs on its own thread, in order."""
+    """The writing side of telemetry.db: `async with TelemetryFile(path) as file`; work runs on its own thread, in order.
 
-    def __init__(self, path: Path) -> None:
+    A `private` one can be read by nobody but us; so can the files that SQLite keeps beside it.
+    """
+
+    def __init__(self, path: Path, *, private: bool = False) -> None:
         self.path = path
+        self._private = private
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="telemetry-db")
         self._connection: sqlite3.Connection | None = None
 
@@ -127,6 +177,9 @@ class TelemetryFile:
         return await self._run(run)
 
     def _open(self) -> None:
+        if self._private:
+            self.path.touch(mode=PRIVATE)
+            self.path.chmod(PRIVATE)
         self._connection = connect(self.path)
         self._connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         self._connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
@@ -139,15 +192,20 @@ class TelemetryFile:
 class EmbeddedStore:
     """The telemetry store in `file`; a row is idempotent by series and time."""
 
-    format = "row1"
-
-    def __init__(self, file: TelemetryFile) -> None:
-        self._file = file
+    def __init__(self, file: TelemetryFile, *, confidential: bool = False) -> None:
+        self.format = f"{ROW_FORMAT}{CONFIDENTIAL}" if confidential else ROW_FORMAT
+        self.file = file
+        self.touched = Touched()  # for `upkeep`
         self._series: dict[tuple[str, str], int] = {}
 
-    def record(self, reading: Reading, binding: Binding) -> bytes:  # noqa: ARG002 - the tags live in the registry
-        """The reading as one line of JSON; a number that is not finite becomes none, and bad."""
-        values = [(v.point, *_storable(v.value, v.quality)) for v in reading.values]
+    def record(self, reading: Reading, binding: Binding) -> bytes:
+        """The reading as one line of JSON; what can be stored of it is what `line` stores."""
+        points = binding.spec.points
+        values = [
+            (value.point, *_storable(value, is_text=point.kind in TEXT_KINDS))
+            for value in reading.values
+            if (point := points.get(value.point)) is not None
+        ]
         return _encode(Row(reading.device, timestamp_ns(reading), reading.test, values))
 
     async def ensure(self) -> Later | None:
@@ -167,7 +225,7 @@ class EmbeddedStore:
                 except msgspec.DecodeError as error:
                     rejected.append(Rejected(record, str(error)))
         try:
-            learned = await self._file.in_transaction(lambda connection: self._insert(connection, rows))
+            learned = await self.file.in_transaction(lambda connection: self._insert(connection, rows))
         except StoreFull as error:
             return Later("full", str(error))
         self._series.update(learned)
@@ -186,15 +244,22 @@ class EmbeddedStore:
                     found = connection.execute("SELECT id FROM series WHERE device = ? AND point = ?", key).fetchone()
                     series = learned[key] = int(found[0])
                 values.append((series, row.at_ns, value, level, row.test))
-        values.sort(key=lambda item: item[:2])  # neighbours in the file one after another
+        values.sort(key=_place)  # neighbours in the file one after another
         connection.executemany(
             "INSERT OR REPLACE INTO value (series, at_ns, value, quality, test) VALUES (?, ?, ?, ?, ?)", values
         )
+        self.touched.note(connection, values)
         return learned
 
 
-def _storable(value: Scalar | None, quality: Quality) -> tuple[float | str | None, int]:
-    """A value as SQLite and JSON can hold it, and its quality level; a number that is not finite is none, and bad."""
-    if value is None or isinstance(value, str):
-        return value, LEVEL[quality]
-    return (float(value), LEVEL[quality]) if math.isfinite(value) else (None, LEVEL[Quality.BAD])
+def _storable(value: Value, *, is_text: bool) -> tuple[float | str | None, int]:
+    """A value as SQLite and JSON can hold it, and its quality level; what is of the wrong type or not finite is none, and bad."""
+    level = LEVEL[value.quality]
+    content = value.value
+    if isinstance(content, str):
+        if is_text and level < LEVEL[Quality.BAD]:
+            text = content.translate(_LINE_FEEDS)
+            return text if text.isascii() else text.encode(errors="replace").decode(), level
+    elif content is not None and not is_text and math.isfinite(content):
+        return float(content), level
+    return None, level or LEVEL[Quality.BAD]

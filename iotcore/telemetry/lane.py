@@ -34,7 +34,7 @@ from iotcore.telemetry.drain import Drain
 from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.quality import Standing
 from iotcore.telemetry.spool import Spool
-from iotcore.telemetry.store import Store
+from iotcore.telemetry.store import Confidential, Store
 from iotcore.wire import topics
 from iotcore.wire.arrival import Arrival, Broker, Decoded, Presence, Refusal
 
@@ -52,6 +52,7 @@ class _Turn:
 
     stage: Stage
     lines: list[bytes] = field(default_factory=list)
+    confidential: list[bytes] = field(default_factory=list)
     readings: list[Reading] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     duplicates: int = 0
@@ -60,7 +61,8 @@ class _Turn:
 class TelemetryLane:
     """One worker. `owned` is the broker whose domains it answers for; `watched` one that it only listens to.
 
-    `receipted` is where another lane keeps what it has receipted of the domains on `watched`.
+    `receipted` is where another lane keeps what it has receipted of the domains on `watched`; `confidential` where the readings
+    of some devices go instead of to `store`.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class TelemetryLane:
         clock: Clock,
         first_seen: Callable[[str], Awaitable[None]],
         receipted: RecentReadings | None = None,
+        confidential: Confidential | None = None,
     ) -> None:
         self._owned = owned
         self._watched = watched
@@ -90,7 +93,8 @@ class TelemetryLane:
         self._first_seen = first_seen
         self._progress = Progress()
         self._quality = Standing()
-        self._drain = Drain(spool, store)
+        self._confidential = confidential
+        self._drains = [Drain(spool, each) for each in (store, *((confidential.store,) if confidential else ()))]
         self._receipts = Receipts(owned.publish, clock, pause_s=RECEIPTS_EVERY_S)
         self._counts = {"stored": 0, "refused": 0, "duplicates": 0}
         self._activated: set[str] = set()
@@ -98,16 +102,19 @@ class TelemetryLane:
 
     def counts(self) -> dict[str, int | str]:
         """What the lane has done since it started, and what keeps it from the store, for `iotcore doctor`."""
-        return {**self._counts, "store_trouble": self._drain.trouble}
+        return {**self._counts, "store_trouble": next((d.trouble for d in self._drains if d.trouble), "")}
 
     async def run(self) -> None:
         """Serve until cancelled; begins with what the spool and the page remember."""
         self._progress = Progress(await self._spool.progress(), self._clock.monotonic_s())
         await self._panel.load()
+        if self._confidential is None and (left := (await self._spool.depth()).confidential):
+            log.warning("%d batches of confidential readings wait in the spool; fill store.confidential to drain them", left)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._receipts.run())
-                group.create_task(self._drain.run())
+                for drain in self._drains:
+                    group.create_task(drain.run())
                 group.create_task(self._panel.run())
                 decoded: asyncio.Queue[tuple[_Turn, list[Arrival]]] = asyncio.Queue(1)
                 group.create_task(self._decode_owned(decoded))
@@ -198,7 +205,8 @@ class TelemetryLane:
         if turn.stage.take(reading.device, reading.boot, reading.seq):
             reading = self._quality.judge(reading, binding.spec)
             turn.readings.append(reading)
-            turn.lines.append(self._store.record(reading, binding))
+            lines = turn.lines if self._confidential is None or not self._confidential.has(binding) else turn.confidential
+            lines.append(self._store.record(reading, binding))
         else:
             turn.duplicates += 1
 
@@ -207,9 +215,9 @@ class TelemetryLane:
         progress = turn.stage.rows()
         refusals = turn.refusals if ours else []
         failures = 0
-        while turn.lines or progress or refusals:
+        while turn.lines or turn.confidential or progress or refusals:
             try:
-                await self._spool.commit(turn.lines, progress, refusals)
+                await self._spool.commit(turn.lines, progress, refusals, turn.confidential)
             except StoreError as error:
                 metrics.commit_failures.labels("telemetry").inc()
                 if not failures:  # once: a log that grows with every attempt would not help a full disk
@@ -218,7 +226,8 @@ class TelemetryLane:
                 await asyncio.sleep(RETRY_COMMIT_S)
                 continue
             break
-        self._drain.wake()
+        for drain in self._drains:
+            drain.wake()
         metrics.stored.labels("telemetry").inc(len(turn.readings))
         metrics.duplicates.labels("telemetry").inc(turn.duplicates)
         for refusal in turn.refusals:

@@ -1,18 +1,22 @@
 """Reading telemetry.db, from any process, while the telemetry lane writes it.
 
-Bad values are never part of a mean; every interval carries how many values it was made of. Times are ms UTC.
+Bad values and tests are never part of a mean; every interval carries how many values it was made of. Which rows an interval is
+made of stands in `query`. Times are ms UTC.
 """
 
 from __future__ import annotations
 
+import math
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from iotcore.journal.database import connect_readonly
 from iotcore.reading import Quality, Scalar
 from iotcore.telemetry.line import LEVEL, NS_PER_MS
+from iotcore.telemetry.rollup import STEPS, Bucket, Interval, Sample, joined, step_of
 
 QUALITIES = {level: quality for quality, level in LEVEL.items()}
 LAST_MS = 9_223_372_036_854  # the year 2262: beyond it nanoseconds do not fit an INTEGER
@@ -52,26 +56,6 @@ class Fault(NamedTuple):
     cleared_ms: float | None
 
 
-class Sample(NamedTuple):
-    """One stored value; `test` when a test button or a drill made it."""
-
-    at_ms: float
-    value: float | str | None
-    quality: Quality
-    test: bool
-
-
-class Interval(NamedTuple):
-    """The good and uncertain numbers of one device within [start_ms, start_ms + interval)."""
-
-    device: str
-    start_ms: float
-    mean: float
-    minimum: float
-    maximum: float
-    values: int
-
-
 class TelemetryReader:
     """A read-only connection; not for several threads at once. The file must exist."""
 
@@ -98,6 +82,16 @@ class TelemetryReader:
         rows = self._of("SELECT device, reason, first_ms, last_ms, count, cleared_ms FROM fault", device)
         return [Fault(*row) for row in rows if row["cleared_ms"] is None or not standing]
 
+    def newest(self, device: str, point: str) -> Sample | None:
+        """The newest stored value of one series."""
+        found = self.samples(device, point, -LAST_MS, LAST_MS, 1)
+        return found[0] if found else None
+
+    def series(self, device: str) -> list[str]:
+        """The points of which there are values, sorted."""
+        rows = self._connection.execute("SELECT point FROM series WHERE device = ? ORDER BY point", (device,))
+        return [point for (point,) in rows]
+
     def samples(self, device: str, point: str, start_ms: float, end_ms: float, limit: int = MAX_SAMPLES) -> list[Sample]:
         """The values within [start_ms, end_ms), oldest first; the newest `limit` of them when there are more."""
         rows = self._connection.execute(
@@ -108,18 +102,47 @@ class TelemetryReader:
         return [Sample(at // NS_PER_MS, value, QUALITIES[level], bool(test)) for at, value, level, test in reversed(rows)]
 
     def intervals(self, devices: Sequence[str], point: str, start_ms: float, end_ms: float, interval_ms: int) -> list[Interval]:
-        """Mean, minimum, maximum and count for each device and interval that has a number; intervals are aligned to UTC."""
-        width = interval_ms * NS_PER_MS
-        found: list[Interval] = []
-        for device in devices:
+        """Mean, minimum, maximum and count for each device and interval that has a number."""
+        span = (start_ms, end_ms)
+        return [one for device in devices for one in joined(device, self.buckets(device, point, span, interval_ms), interval_ms)]
+
+    def buckets(self, device: str, point: str, span: tuple[float, float], interval_ms: int) -> list[Bucket]:
+        """What the whole intervals that a span touches are made of."""
+        start = math.floor(span[0] / interval_ms) * interval_ms
+        end = math.ceil(span[1] / interval_ms) * interval_ms
+        row = self._connection.execute("SELECT id FROM series WHERE device = ? AND point = ?", (device, point)).fetchone()
+        return [] if row is None else self._buckets(row[0], start, end, interval_ms)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Everything read within is of one moment, whatever is written meanwhile."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("ROLLBACK")
+
+    def _buckets(self, series: int, start_ms: int, end_ms: int, interval_ms: int) -> list[Bucket]:
+        """Rollups as far as they reach, then samples."""
+        found: list[Bucket] = []
+        step = step_of(interval_ms)
+        if step is not None:
+            table, width = f"rollup_{step}", STEPS[step]
             rows = self._connection.execute(
-                "SELECT at_ns / ?1 AS slot, avg(value), min(value), max(value), count(*) FROM value "
-                "WHERE series = (SELECT id FROM series WHERE device = ?2 AND point = ?3) AND at_ns >= ?4 AND at_ns < ?5 "
-                "AND quality < 2 AND typeof(value) = 'real' GROUP BY slot ORDER BY slot",
-                (width, device, point, _ns(start_ms), _ns(end_ms)),
+                f"SELECT start_ms, {width}, n, mean, minimum, maximum, bad, expected FROM {table} "  # noqa: S608 - two names
+                "WHERE series = ? AND start_ms >= ? AND start_ms < ? AND n > 0 ORDER BY start_ms",
+                (series, start_ms, end_ms),
             )
-            found += [Interval(device, slot * float(interval_ms), *rest) for slot, *rest in rows]
-        return found
+            found = [Bucket(*row) for row in rows]
+            (newest,) = self._connection.execute(f"SELECT max(start_ms) FROM {table} WHERE series = ?", (series,)).fetchone()  # noqa: S608
+            start_ms = start_ms if newest is None else max(start_ms, newest + width)
+        rows = self._connection.execute(
+            "SELECT at_ns / ?1 AS slot, count(*), avg(value), min(value), max(value) FROM value "
+            "WHERE series = ?2 AND at_ns >= ?3 AND at_ns < ?4 AND quality < 2 AND test = 0 AND typeof(value) = 'real' "
+            "GROUP BY slot ORDER BY slot",
+            (interval_ms * NS_PER_MS, series, _ns(start_ms), _ns(end_ms)),
+        )
+        return found + [Bucket(slot * interval_ms, interval_ms, *rest) for slot, *rest in rows]
 
     def _of(self, select: str, device: str | None) -> list[sqlite3.Row]:
         if device is None:
@@ -128,7 +151,7 @@ class TelemetryReader:
 
 
 def _ns(at_ms: float) -> int:
-    return int(max(-LAST_MS, min(at_ms, LAST_MS))) * NS_PER_MS
+    return math.ceil(max(-LAST_MS, min(at_ms, LAST_MS))) * NS_PER_MS
 
 
 def _scalar(column: float | str | None) -> Scalar | None:

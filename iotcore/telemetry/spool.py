@@ -30,6 +30,7 @@ from iotcore.journal import quarantine
 from iotcore.journal.database import connect, transaction
 from iotcore.journal.progress import MAX_BOOTS, Row
 from iotcore.telemetry.reserve import Reserve
+from iotcore.telemetry.store import CONFIDENTIAL
 from iotcore.wire.arrival import Refusal
 
 MS_PER_S = 1000.0
@@ -87,12 +88,13 @@ class Gap(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How much waits: batches and bytes for this store, and batches that another kind of store left behind."""
+    """How much waits: batches and bytes for this store (and how many are confidential), and what another kind of store left."""
 
     batches: int
     size: int
     oldest_ms: float | None
     foreign: int
+    confidential: int = 0
 
 
 class Spool:
@@ -132,42 +134,50 @@ class Spool:
 
         return await self._in_transaction(load)
 
-    async def commit(self, lines: Sequence[bytes], progress: Sequence[Row] = (), refusals: Sequence[Refusal] = ()) -> None:
-        """Make a batch durable: when this returns, it is on disk and may be acknowledged.
+    async def commit(
+        self,
+        lines: Sequence[bytes],
+        progress: Sequence[Row] = (),
+        refusals: Sequence[Refusal] = (),
+        confidential: Sequence[bytes] = (),
+    ) -> None:
+        """Make a batch durable: when this returns, it is on disk and may be acknowledged. Confidential lines are a batch apart.
 
         Raises:
             StoreFull: the disk is full; the same call succeeds once there is room.
             StoreError: the file cannot be written.
         """
-        body = b"\n".join(lines)
+        private = f"{self._format}{CONFIDENTIAL}"
+        batches = [(name, len(some), b"\n".join(some)) for name, some in ((self._format, lines), (private, confidential)) if some]
+        size = sum(len(body) for _, _, body in batches)
         now_ms = self._clock.wall_ms()
 
         def store(connection: sqlite3.Connection) -> list[Gap]:
             if not self._reserve.take():
                 raise StoreFull(f"{self._path}: the disk has no room left; free space and it goes on by itself")
-            gone = self._make_room(connection, len(body), now_ms)
-            if body:
+            gone = self._make_room(connection, size, now_ms)
+            for name, line_count, body in batches:
                 connection.execute(
                     "INSERT INTO batch (at_ms, format, line_count, size, lines) VALUES (?, ?, ?, ?, ?)",
-                    (now_ms, self._format, len(lines), len(body), body),
+                    (now_ms, name, line_count, len(body), body),
                 )
             quarantine.save_progress(connection, progress)
             quarantine.keep(connection, refusals, now_ms)
             return gone
 
         gone = await self._run(lambda: self._squeezed(store))
-        self._resized(int(bool(body)), len(body))
+        self._resized(len(batches), size)
         for gap in gone:
             self._resized(-gap.batches, -gap.size)
             metrics.spool_evicted.inc(gap.line_count)
 
-    async def newest(self, max_lines: int, taken: Collection[int] = ()) -> list[Batch]:
+    async def newest(self, max_lines: int, taken: Collection[int] = (), store_format: str = "") -> list[Batch]:
         """The newest batches that are not in `taken`, together at most `max_lines` unless the first alone has more."""
-        return await self._some("DESC", max_lines, taken)
+        return await self._some("DESC", max_lines, taken, store_format)
 
-    async def oldest(self, max_lines: int, taken: Collection[int] = ()) -> list[Batch]:
+    async def oldest(self, max_lines: int, taken: Collection[int] = (), store_format: str = "") -> list[Batch]:
         """The oldest batches that are not in `taken`."""
-        return await self._some("ASC", max_lines, taken)
+        return await self._some("ASC", max_lines, taken, store_format)
 
     async def done(self, ids: Sequence[int], refusals: Sequence[Refusal] = ()) -> None:
         """Forget batches that the store has taken, and quarantine the lines of them that it refused, in one transaction."""
@@ -185,11 +195,13 @@ class Spool:
         """How much waits."""
 
         def count(connection: sqlite3.Connection) -> Depth:
+            ours = (self._format, f"{self._format}{CONFIDENTIAL}")
             own = connection.execute(
-                "SELECT count(*), coalesce(sum(size), 0), min(at_ms) FROM batch WHERE format = ?", (self._format,)
+                "SELECT count(*), coalesce(sum(size), 0), min(at_ms) FROM batch WHERE format IN (?, ?)", ours
             ).fetchone()
-            (foreign,) = connection.execute("SELECT count(*) FROM batch WHERE format <> ?", (self._format,)).fetchone()
-            return Depth(own[0], own[1], own[2], foreign)
+            (foreign,) = connection.execute("SELECT count(*) FROM batch WHERE format NOT IN (?, ?)", ours).fetchone()
+            (private,) = connection.execute("SELECT count(*) FROM batch WHERE format = ?", ours[1:]).fetchone()
+            return Depth(own[0], own[1], own[2], foreign, private)
 
         return await self._in_transaction(count)
 
@@ -202,15 +214,16 @@ class Spool:
 
         return await self._in_transaction(read)
 
-    async def _some(self, order: str, max_lines: int, taken: Collection[int]) -> list[Batch]:
+    async def _some(self, order: str, max_lines: int, taken: Collection[int], store_format: str) -> list[Batch]:
         excluded = frozenset(taken)
+        wanted_format = store_format or self._format
 
         def read(connection: sqlite3.Connection) -> list[Batch]:
             chosen: list[int] = []
             total = 0
             for number, lines in connection.execute(
                 f"SELECT id, line_count FROM batch WHERE format = ? ORDER BY id {order}",  # noqa: S608 - a constant
-                (self._format,),
+                (wanted_format,),
             ):
                 if number in excluded:
                     continue

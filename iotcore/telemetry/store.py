@@ -1,6 +1,7 @@
 """What the lane asks of a telemetry store: InfluxDB (`influx`) or SQLite (`embedded`).
 
 A store says how one reading becomes one record of bytes, and takes many of them at once. Writing a record twice must leave one.
+Confidential readings have a store of their own, of the same kind: a database or file apart, with its own drain.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from typing import Protocol
 
 from iotcore.reading import Reading
 from iotcore.registry.directory import Binding
+
+CONFIDENTIAL = ".confidential"  # after the name of a format: records for the confidential store
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +55,15 @@ class Store(Protocol):
 
         The bytes go on as they are: nobody splits them unless the store rejects some. Never raises for a store that is down.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Confidential:
+    """Where confidential readings go, and whose they are: domains or device classes."""
+
+    store: Store
+    classes: frozenset[str]
+
+    def has(self, binding: Binding) -> bool:
+        """Whether the readings of a device are confidential."""
+        return binding.domain in self.classes or binding.spec.device_class in self.classes

@@ -21,7 +21,9 @@ from iotcore.clock import Clock
 from iotcore.errors import StoreError
 from iotcore.registry.records import Certificate, IntentKind
 from iotcore.specs.model import DeviceClass
+from iotcore.telemetry.query import Query
 from iotcore.web import checklist
+from iotcore.web.history import History
 from iotcore.web.live import Event, Live
 from iotcore.web.render import Pages, blind
 from iotcore.web.view import View
@@ -55,16 +57,17 @@ def create(
     language: Language = "vi",
     hosts: Sequence[str] = LOOPBACK_NAMES,
     processes: Callable[[], Mapping[str, Any]] | None = None,
+    query: Query | None = None,
 ) -> Quart:
     """The console as an ASGI application.
 
     `intend(kind, incident, by)` writes an intent; `certificates(cn)` are those issued, newest first; `hosts` are the names it
-    answers to; `processes()` are those that beat now, or None where nobody counts them.
+    answers to; `processes()` are those that beat now, or None where nobody counts them; `query` is the telemetry store.
     """
     app = Quart("iotcore.web")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     live = Live(view, clock, processes)
-    console = _Console(live, Pages(), intend, certificates, clock, language)
+    console = _Console(live, Pages(), intend, certificates, clock, language, History(query, clock))
     app.while_serving(console.serving)
     app.before_request(_Guard(frozenset(name.lower() for name in hosts)).check)
     app.after_request(_add_headers)
@@ -72,6 +75,7 @@ def create(
     app.add_url_rule("/events", "events", console.events)
     app.add_url_rule("/devices/<name>", "device", console.device)
     app.add_url_rule("/devices/<name>/details", "details", console.details)
+    app.add_url_rule("/api/v1/devices/<name>/points/<point>/samples", "samples", console.samples)
     app.add_url_rule("/incidents/<incident>/acknowledge", "acknowledge", console.acknowledge, methods=["POST"])
     app.add_url_rule("/incidents/<incident>/reset", "reset", console.reset, methods=["POST"])
     app.add_url_rule("/language/<wanted>", "language", console.switch_language)
@@ -114,6 +118,7 @@ class _Console:
     _certificates: Callable[[str], Awaitable[Sequence[Certificate]]]
     _clock: Clock
     _language: Language
+    _history: History
 
     async def serving(self) -> AsyncGenerator[None, None]:
         """While the application serves, one task keeps it up to date."""
@@ -140,11 +145,16 @@ class _Console:
 
     async def device(self, name: str) -> Response:
         """One device, for whoever stands in front of it."""
-        return self._page("device.html", **await self._details(name))
+        details = await self._details(name)
+        return self._page("device.html", **details, **await self._history.charts(details["device"]))
 
     async def details(self, name: str) -> Response:
         """What changes on a device's page."""
         return self._page("device_details.html", **await self._details(name))
+
+    async def samples(self, name: str, point: str) -> Response:
+        """The history of one point, for programs."""
+        return await self._history.samples(await self._live.device(name), point)
 
     async def _details(self, name: str) -> dict[str, Any]:
         device = await self._live.device(name)

@@ -15,6 +15,7 @@ import pytest
 
 from iotcore.clock import ManualClock
 from iotcore.errors import ConfigError, Refused, StartError, StoreError
+from iotcore.process.follow import Follower
 from iotcore.registry.city import DeviceEntry, PremisesEntry, ZoneEntry
 from iotcore.registry.records import Certificate, Imported
 from iotcore.registry.store import Registry, open_registry
@@ -169,6 +170,32 @@ async def test_a_device_without_a_spec_is_left_out_but_stops_nobody(registry: Re
     directory = await registry.directory({model: one for model, one in SPECS.items() if model != "air"})
     assert set(directory.devices) == {"gw-1", "d1", "d2", "d3", "d4"}
     assert "no spec for air" in caplog.text
+
+
+async def test_who_follows_reads_only_what_changed_and_has_what_a_fresh_reader_has(registry: Registry) -> None:
+    follower = Follower(registry, SPECS)
+    document = city()
+    first, document["devices"] = document["devices"][:-4], document["devices"]
+    await registry.import_city({**document, "devices": first}, SPECS, "tester")
+    assert await follower.refresh()
+    assert not await follower.refresh()
+    before = follower.directory
+    await registry.intent("acknowledge", "i1", "tester")
+    assert await follower.refresh()
+    assert follower.directory is before  # nothing that is in it
+    await registry.import_city(document, SPECS, "tester")
+    await registry.record_certificate(Certificate("01", "d1", "fire", 9, "ff"), "ca")
+    await registry.set_state("d1", "active", "tester")
+    document["premises"][0]["address"] = "1 Lê Lợi"
+    document["zones"][0]["floor"] = "9"
+    await registry.import_city(document, SPECS, "tester")
+    assert await follower.refresh()
+    assert follower.directory == await registry.directory(SPECS)
+    assert follower.directory.devices["d1"].state == "active"
+    assert follower.directory.premises[document["premises"][0]["id"]].address == "1 Lê Lợi"
+    await registry.set_state("d1", "suspended", "tester")
+    await follower.refresh()
+    assert not follower.directory.devices["d1"].accepted
 
 
 async def test_a_device_moves_only_along_its_life(registry: Registry) -> None:

@@ -16,8 +16,10 @@ from iotcore.reading import Quality, Reading, Value
 from iotcore.registry.directory import Directory
 from iotcore.registry.records import Certificate
 from iotcore.registry.store import Registry, open_registry
-from iotcore.telemetry.embedded import TelemetryFile
+from iotcore.settings import Settings
+from iotcore.telemetry.embedded import EmbeddedStore, TelemetryFile
 from iotcore.telemetry.panel import Panel
+from iotcore.telemetry.query import open_query
 from iotcore.web.app import create
 from iotcore.web.view import StoredView
 from tests.support.fire_journal import FireJournal
@@ -64,6 +66,7 @@ class Console:
     panel: Panel
     clock: ManualClock
     directory: Directory
+    store: EmbeddedStore
 
     async def report(self, device: str, *values: Value) -> None:
         """A reading has come through the telemetry lane."""
@@ -85,15 +88,19 @@ async def console(folder: Path, processes: Mapping[str, Any] | None = None) -> A
     directory = await registry.directory(specs)
     fire = FireJournal(folder / "journal.db", clock)
     view = StoredView(folder, lambda: made.directory)
-    async with TelemetryFile(folder / "telemetry.db") as file:
+    async with (
+        TelemetryFile(folder / "telemetry.db") as file,
+        open_query(Settings(data=str(folder)), clock) as query,
+    ):
         app = create(
             view=view,
             intend=registry.intent,
             certificates=registry.certificates,
             clock=SteadyClock(clock),
             processes=None if processes is None else lambda: processes,
+            query=query,
         )
-        made = Console(app, registry, fire, Panel(file, clock), clock, directory)
+        made = Console(app, registry, fire, Panel(file, clock), clock, directory, EmbeddedStore(file))
         try:
             await made.report("d1", Value("smoke", 0.02), Value("temperature", 24.1), Value("alarm", value=False))
             await made.report("air-1", Value("pm25", 18.4), Value("no2", None, Quality.BAD, "timeout"))

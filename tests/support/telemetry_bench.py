@@ -22,7 +22,7 @@ from iotcore.telemetry.lane import TelemetryLane
 from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.queries import TelemetryReader
 from iotcore.telemetry.spool import Spool
-from iotcore.telemetry.stores import open_store
+from iotcore.telemetry.stores import open_confidential, open_store
 from iotcore.wire import topics
 from iotcore.wire.arrival import Arrival
 from tests.support.shipped import SPECS
@@ -86,6 +86,7 @@ class Bench:
         async with (
             TelemetryFile(self.folder / "telemetry.db") as file,
             open_store(self.settings, self.clock, file) as store,
+            open_confidential(self.settings, self.clock) as confidential,
             Spool(
                 self.folder / "spool-1.db", self.clock, store_format=store.format, max_bytes=self.spool_bytes, max_age_s=3600.0
             ) as self.spool,
@@ -101,6 +102,7 @@ class Bench:
                 clock=self.clock,
                 first_seen=self._first_seen,
                 receipted=self.fire_journal,
+                confidential=confidential,
             )
             task = asyncio.create_task(lane.run())
             try:

@@ -108,6 +108,32 @@ async def test_a_busy_store_is_not_asked_before_the_time_it_gave(spool: Spool) -
         await until(lambda: drain.trouble == "")
 
 
+async def test_new_readings_do_not_make_it_ask_a_busy_store_before_its_time(spool: Spool) -> None:
+    store = ToldStore(lambda _: Later("http_503", "", after_s=300.0))
+    async with draining(spool, store) as drain:
+        await spool.commit([b"a"])
+        drain.wake()
+        await until(lambda: len(store.asked_s) == 1)
+        for number in range(20):
+            await spool.commit([b"%d" % number])
+            drain.wake()
+        await asyncio.sleep(0)
+        assert len(store.asked_s) == 1
+        assert (await spool.depth()).batches == 21
+
+
+async def test_confidential_batches_and_others_each_go_to_their_own_store(spool: Spool) -> None:
+    await spool.commit([b"open"], confidential=[b"secret-1", b"secret-2"])
+    stores = ToldStore(lambda _: Later("not_authorised", "")), ToldStore(lambda _: Written())
+    stores[1].format = "line1.confidential"
+    async with draining(spool, stores[0]) as first, draining(spool, stores[1]):
+        await until(lambda: stores[1].taken == [b"secret-1", b"secret-2"])
+        await until(lambda: first.trouble == "not_authorised")
+        assert stores[0].taken == []
+    depth = await spool.depth()
+    assert (depth.batches, depth.size, depth.confidential, depth.foreign) == (1, 4, 0, 0)
+
+
 async def test_no_more_writes_are_on_their_way_than_allowed(spool: Spool) -> None:
     store = ToldStore(lambda _: Written())
     store.going.clear()

@@ -38,6 +38,7 @@ FAMILIES: dict[str, Iterable[str]] = {
         "unknown_point", "retained", "topic", "wrong_broker",
     ),
     "value": ("yes", "no"),
+    "store": ("unreachable", "no_database", "not_authorised", "no_influxql", "unreadable", "slow"),
 }  # fmt: skip
 
 

@@ -66,7 +66,7 @@ def said(spec: DeviceSpec, *words: int) -> Value:
             "30001 to 39999",
         ),
         (document({"test": POINT}), "points.test", "choose another"),
-        (document({"heat_bad": POINT}), "points.heat_bad", "is a name that stores need (quality, test, time, …_q, …_bad)"),
+        (document({"heat_bad": POINT}), "points.heat_bad", "is a name that stores need (completeness, expected, quality"),
         (document({"one": wire(type="string")}), "points.one.modbus.length", "how many registers"),
         (document({"one": wire(length=2)}), "points.one.modbus.length", "for strings only"),
         (document({"one": wire(type="string", length=2)}), "points.one.kind", "must be text"),
