@@ -128,7 +128,7 @@ async def preview(settings: Settings, verb: retry.Verb, chosen: Chosen) -> list[
         wanted = chosen.of(lane)
         for row in quarantine.found(connection, wanted, MANY) if wanted is not None else ():
             answer = retry.Answer()
-            done = retry.tried([row], Decoder(), directory, row.at_ms, answer) if verb == "retry" else []
+            done = retry.tried([row], decode, directory, row.at_ms, answer) if verb == "retry" else []
             left = answer.left[0] if answer.left else None
             would = "dropped" if verb == "drop" else f"left: {left.reason}: {left.detail}" if left else "stored"
             again = sum(len(one.refusals) for one in done)
