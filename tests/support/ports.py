@@ -6,6 +6,7 @@ takes one between our look and the server's bind; and each worker of pytest-xdis
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import random
@@ -13,6 +14,16 @@ import socket
 
 FIRST, STRETCH, STRETCHES = 16_384, 2_048, 8
 _offset = itertools.count(random.randrange(STRETCH))  # other test runs on this machine begin elsewhere
+
+
+def free_ports_in_a_row(count: int) -> int:
+    """The first of `count` TCP ports in a row that were free on 127.0.0.1 a moment ago."""
+    while True:
+        first = free_port()
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError, OverflowError):
+            for port in range(first, first + count):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
 
 
 def free_port() -> int:
