@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 from collections.abc import Callable
 from typing import Any
@@ -30,10 +31,22 @@ def add(nouns: Nouns, command: Command) -> None:
         moving = command(verbs, verb, text, _move)
         moving.add_argument("device")
         moving.set_defaults(state=state)
+    shown = command(verbs, "show", "its values and faults, what it lost, its clock", _show)
+    shown.add_argument("device")
+    shown.add_argument("-o", "--output", choices=("table", "json"), default="table")
 
 
 def _settings(options: argparse.Namespace) -> Settings:
     return load(options.config, environment(os.environ))
+
+
+def _show(options: argparse.Namespace) -> int:
+    from iotcore.commands import device
+
+    found = asyncio.run(device.shown(_settings(options), options.device))
+    text = json.dumps(found, ensure_ascii=False, indent=2) if options.output == "json" else "\n".join(device.lines(found))
+    print(text)  # noqa: T201 - what the command is for
+    return 0
 
 
 def _credential(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`iotcore quarantine …` and `iotcore device …`: what went wrong with what devices sent, and what becomes of it."""
+"""`iotcore quarantine …`: what went wrong with what devices sent, and what becomes of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Load = Callable[[argparse.Namespace], Settings]
 
 
 def add(nouns: Nouns, command: Command, load: Load) -> None:
-    """Add both nouns; `command` makes a parser for one verb and `load` reads its settings, as `cli` does."""
+    """Add the noun; `command` makes a parser for one verb and `load` reads its settings, as `cli` does."""
     verbs = nouns.add_parser("quarantine", help="messages that were refused").add_subparsers(required=True, metavar="COMMAND")
     listing = command(verbs, "list", "the newest messages that were refused, and why", _list(load))
     _filters(listing)
@@ -43,10 +43,6 @@ def add(nouns: Nouns, command: Command, load: Load) -> None:
         act.add_argument("--dry-run", action="store_true", help="say what would be done")
         act.add_argument("--by", default=os.environ.get("USER", "operator"), help="who stands in the audit")
         _output(act)
-    device = nouns.add_parser("device", help="one device").add_subparsers(required=True, metavar="COMMAND")
-    known = command(device, "show", "one device: its values and faults, what it lost, its clock", _device(load))
-    known.add_argument("device")
-    _output(known)
 
 
 def _filters(parser: argparse.ArgumentParser) -> None:
@@ -94,17 +90,6 @@ def _act(load: Load, verb: Verb) -> Callable[[argparse.Namespace], int]:
         outcomes = asyncio.run(quarantine.ask(settings, verb, chosen, options.by))
         _say(options, [quarantine.plain(one) for one in outcomes], quarantine.told(verb, outcomes))
         return 1 if any(one.answer.left_count for one in outcomes) else 0
-
-    return run
-
-
-def _device(load: Load) -> Callable[[argparse.Namespace], int]:
-    def run(options: argparse.Namespace) -> int:
-        from iotcore.commands import device
-
-        found = asyncio.run(device.shown(load(options), options.device))
-        _say(options, found, device.lines(found))
-        return 0
 
     return run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -85,28 +86,31 @@ async def run(settings: Settings, number: int = 1) -> None:
         def state() -> dict[str, Any]:
             return {"connected": all(one.connected for one in brokers.values()), **lane.counts()}
 
-        async with asyncio.TaskGroup() as group:
-            group.create_task(lane.run())
-            ears = [(brokers["field"], worker.domains - {FIRE_DOMAIN})]
-            if worker.owns_fire:
-                ears.append((brokers["fire"], frozenset({FIRE_DOMAIN})))
-            group.create_task(heard(follower, *ears))
-            group.create_task(follow_intents(registry, await spool.answered(), carried_out(lane, spool)))
-            if "stray" in brokers:
-                strays = Strays(
-                    broker=brokers["stray"], decode=decode, directory=directory, spool=spool, panel=panel, clock=clock
-                )
-                group.create_task(strays.run())
-            if worker.owns_fire:
-                series = PlatformSeries(spool, store.format, lane.wake, settings.cell)
-                group.create_task(follow_incidents(journal, series))
-                group.create_task(watch_coverage(directory, Files(file.path, journal), series, clock))
-            for each in (store, *([confidential.store] if confidential else [])):
-                if isinstance(each, EmbeddedStore):
-                    group.create_task(Upkeep(each, settings.store, clock, directory).run())
-            group.create_task(Watchdog(settings.folder, brokers).run())
-            group.create_task(_measure(spool, clock))
-            group.create_task(alive(settings, worker.name, clock, state))
+        tasks = [lane.run(), heard(follower, *_ears(worker, brokers))]
+        tasks.append(follow_intents(registry, await spool.answered(), carried_out(lane, spool)))
+        if "stray" in brokers:
+            stray = brokers["stray"]
+            tasks.append(Strays(broker=stray, decode=decode, directory=directory, spool=spool, panel=panel, clock=clock).run())
+        if worker.owns_fire:
+            series = PlatformSeries(spool, store.format, lane.wake, settings.cell)
+            tasks.append(follow_incidents(journal, series))
+            tasks.append(watch_coverage(directory, Files(file.path, journal), series, clock))
+        stores = [store, *([confidential.store] if confidential else [])]
+        tasks += [Upkeep(one, settings.store, clock, directory).run() for one in stores if isinstance(one, EmbeddedStore)]
+        tasks += [Watchdog(settings.folder, brokers).run(), _measure(spool, clock)]
+        await _together(*tasks, alive(settings, worker.name, clock, state))
+
+
+async def _together(*tasks: Coroutine[Any, Any, None]) -> None:
+    async with asyncio.TaskGroup() as group:
+        for task in tasks:
+            group.create_task(task)
+
+
+def _ears(worker: Worker, brokers: Mapping[str, Ingest]) -> list[tuple[Ingest, frozenset[str]]]:
+    """Which connection hears the vendors' devices of which domains."""
+    ears = [(brokers["field"], worker.domains - {FIRE_DOMAIN})]
+    return [*ears, (brokers["fire"], frozenset({FIRE_DOMAIN}))] if worker.owns_fire else ears
 
 
 def _brokers(settings: Settings, worker: Worker, clock: Clock) -> dict[str, Ingest]:

@@ -21,13 +21,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 
 from iotcore import metrics
 from iotcore.clock import Clock
 from iotcore.errors import StoreError
 from iotcore.journal.conduct import Conduct
-from iotcore.journal.progress import OURS, Progress, Stage
+from iotcore.journal.progress import OURS, Progress
 from iotcore.journal.quarantine import Row, Wanted
 from iotcore.journal.receipts import Receipts
 from iotcore.journal.recent import RecentReadings
@@ -41,8 +40,9 @@ from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.quality import Standing
 from iotcore.telemetry.spool import Spool
 from iotcore.telemetry.store import Confidential, Store
+from iotcore.telemetry.turn import Turn, misplaced
 from iotcore.wire import topics
-from iotcore.wire.arrival import Arrival, Broker, Decoded, Presence, Refusal
+from iotcore.wire.arrival import Arrival, Broker, Decoded, Presence
 from iotcore.wire.topics import FIELD_DOMAINS
 
 TAKE_LIMIT = 1_000  # arrivals in one commit: an fsync is shared, and a crash makes the broker send no more than these again
@@ -51,23 +51,6 @@ RECEIPTS_EVERY_S = 0.2  # a sender waits 30 s before it asks again; a receipt co
 RETRY_COMMIT_S = 0.25
 MISSED_EVERY_S = 5.0
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Turn:
-    """What one turn gathers before its commit."""
-
-    stage: Stage
-    now_s: float
-    lines: list[bytes] = field(default_factory=list)
-    confidential: list[bytes] = field(default_factory=list)
-    readings: list[Reading] = field(default_factory=list)
-    refusals: list[Refusal] = field(default_factory=list)
-    duplicates: int = 0
-    throttled: int = 0
-    settled: tuple[int, ...] = ()  # rows of the quarantine that are tried again
-    returned: list[Refusal] = field(default_factory=list)
-    durable: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class TelemetryLane:
@@ -102,7 +85,7 @@ class TelemetryLane:
         self._receipted = receipted
         self._one_at_a_time = asyncio.Lock()  # turns that touch the same devices: those of the broker we only listen to
         self._staging = asyncio.Lock()  # and those of our own
-        self._decoded: asyncio.Queue[tuple[_Turn, list[Arrival]]] = asyncio.Queue(1)
+        self._decoded: asyncio.Queue[tuple[Turn, list[Arrival]]] = asyncio.Queue(1)
         self._decode = decode
         self._directory = directory
         self._spool = spool
@@ -160,7 +143,7 @@ class TelemetryLane:
             async with self._staging:
                 await self._hand_over(await self._staged(arrivals, ours=True), arrivals)
 
-    async def _hand_over(self, turn: _Turn, arrivals: list[Arrival]) -> None:
+    async def _hand_over(self, turn: Turn, arrivals: list[Arrival]) -> None:
         """To its commit, in the order of the stages: progress must not be on disk before the readings that it counts."""
         self._conduct.tracked(self._progress, turn.stage.changed, turn.now_s, self._clock.wall_ms())
         self._progress.apply(turn.stage.changed)
@@ -210,12 +193,12 @@ class TelemetryLane:
         await turn.durable.wait()
         answer.removed += len(turn.settled)
 
-    def _lines_of(self, turn: _Turn) -> dict[str, list[bytes]]:
+    def _lines_of(self, turn: Turn) -> dict[str, list[bytes]]:
         """Where lines go that a store has refused, by the format they were quarantined with."""
         lines = {self._store.format: turn.lines}
         return lines | ({self._confidential.store.format: turn.confidential} if self._confidential else {})
 
-    def _add_again(self, one: Tried, binding: Binding, turn: _Turn) -> None:
+    def _add_again(self, one: Tried, binding: Binding, turn: Turn) -> None:
         """What the row was kept for is stored though it counts as handled; anything else only if it is new."""
         for reading in one.readings:
             new = turn.stage.take(reading.device, reading.boot, reading.seq)
@@ -261,11 +244,11 @@ class TelemetryLane:
         self._progress.apply(turn.stage.changed)
         self._panel.readings(turn.readings, missed=True)
 
-    def _turn(self) -> _Turn:
+    def _turn(self) -> Turn:
         now_s = self._clock.monotonic_s()
-        return _Turn(self._progress.stage(now_s), now_s)
+        return Turn(self._progress.stage(now_s), now_s)
 
-    async def _staged(self, arrivals: Sequence[Arrival], *, ours: bool) -> _Turn:
+    async def _staged(self, arrivals: Sequence[Arrival], *, ours: bool) -> Turn:
         """Carry one batch of arrivals from bytes to lines."""
         turn = self._turn()
         metrics.received.labels("telemetry").inc(len(arrivals))
@@ -284,7 +267,7 @@ class TelemetryLane:
                     binding = directory.devices[reading.device]
                     fits = not (arrival.retained or (ours and binding.domain == topics.FIRE_DOMAIN))
                     if not fits:
-                        turn.refusals.append(_misplaced(arrival, binding))
+                        turn.refusals.append(misplaced(arrival, binding))
                 if fits:
                     self._add(reading, binding, turn)
             if (seen := len(turn.readings) + turn.duplicates + turn.throttled) >= breathe_at:
@@ -294,7 +277,7 @@ class TelemetryLane:
                 breathe_at = seen + BREATHE_EVERY
         return turn
 
-    def _add(self, reading: Reading, binding: Binding, turn: _Turn) -> None:
+    def _add(self, reading: Reading, binding: Binding, turn: Turn) -> None:
         """Drop what is stored already, or is more than its device may tell; turn the rest into a line."""
         if not turn.stage.take(reading.device, reading.boot, reading.seq):
             turn.duplicates += 1
@@ -304,12 +287,12 @@ class TelemetryLane:
         else:
             turn.throttled += 1
 
-    def _record(self, reading: Reading, binding: Binding, turn: _Turn) -> None:
+    def _record(self, reading: Reading, binding: Binding, turn: Turn) -> None:
         turn.readings.append(reading)
         lines = turn.lines if self._confidential is None or not self._confidential.has(binding) else turn.confidential
         lines.append(self._store.record(reading, binding))
 
-    async def _commit(self, turn: _Turn, *, ours: bool) -> None:
+    async def _commit(self, turn: Turn, *, ours: bool) -> None:
         """One transaction; while the disk refuses, the same batch again and nothing acknowledged."""
         progress = turn.stage.rows()
         refusals = turn.refusals if ours else []
@@ -329,16 +312,7 @@ class TelemetryLane:
                 continue
             break
         self.wake()
-        metrics.take_to_commit.labels("telemetry").observe(self._clock.monotonic_s() - turn.now_s)
-        metrics.stored.labels("telemetry").inc(len(turn.readings))
-        metrics.late.labels("telemetry").inc(sum(reading.backlog for reading in turn.readings))
-        metrics.duplicates.labels("telemetry").inc(turn.duplicates)
-        for refusal in turn.refusals:
-            metrics.refused.labels("telemetry", refusal.reason.partition(":")[0]).inc()
-        self._counts["stored"] += len(turn.readings)
-        self._counts["duplicates"] += turn.duplicates
-        self._counts["refused"] += len(turn.refusals)
-        self._counts["throttled"] += turn.throttled
+        turn.count(self._counts, self._clock.monotonic_s())
 
     def _working(self) -> None:
         """A large batch and a full disk take long: no reason to be restarted."""
@@ -346,7 +320,7 @@ class TelemetryLane:
         if self._watched is not None:
             self._watched.working()
 
-    def _show(self, turn: _Turn) -> None:
+    def _show(self, turn: Turn) -> None:
         """What the page shows of this batch. Faults of strangers would be a list without end: they are only quarantined."""
         self._panel.readings(turn.readings)
         self._panel.judge(self._own(turn.readings))
@@ -381,7 +355,7 @@ class TelemetryLane:
                 if binding.publisher == presence.device and binding.domain in self._domains:
                     self._panel.offline(binding.device)
 
-    def _tell_senders(self, turn: _Turn) -> None:
+    def _tell_senders(self, turn: Turn) -> None:
         """Receipts for every boot that the batch touched; a device's first reading makes it active."""
         devices = self._directory().devices
         for (device, boot), track in turn.stage.changed.items():
@@ -394,11 +368,3 @@ class TelemetryLane:
                 task = asyncio.ensure_future(self._first_seen(device))
                 self._activating.add(task)
                 task.add_done_callback(self._activating.discard)
-
-
-def _misplaced(arrival: Arrival, binding: Binding) -> Refusal:
-    """Why the readings of an arrival are not for us to store."""
-    if arrival.retained:
-        return Refusal("retained", "a retained reading is history", arrival.topic, binding.device, arrival.payload)
-    detail = f"{binding.device} belongs on the fire broker"  # stored and receipted here, no rule would ever see it
-    return Refusal("wrong_broker", detail, arrival.topic, binding.device, arrival.payload)
