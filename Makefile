@@ -15,6 +15,10 @@ PORT ?=
 # no byte code in the checkout; a PYTHONPYCACHEPREFIX would keep Python from finding what pip has compiled: 3 s for each start
 test check soak pythons: export PYTHONDONTWRITEBYTECODE = 1
 
+# tests that bear company: no campaign with time limits, no benchmark. A new file runs alone until somebody has tried it.
+BESIDE := tests/unit $(patsubst %,tests/integration/test_%.py,broker_acl broker_process dc09 est fire_lane influx ingest journal \
+  modbus_poller registry spool_disk_full supervisor telemetry_db telemetry_export telemetry_lane telemetry_query uplink web)
+
 .PHONY: setup demo test check soak pythons lock clean
 
 setup: $(READY)
@@ -29,8 +33,8 @@ demo: $(READY)
 test: $(READY)
 	@.ci/services
 	@$(MAKE) --no-print-directory check
-	$(BIN)/pytest -n 2 --dist loadfile tests/unit
-	$(BIN)/pytest tests/integration tests/e2e
+	$(BIN)/pytest -n 2 --dist loadfile $(BESIDE)
+	$(BIN)/pytest $(addprefix --ignore=,$(BESIDE))
 
 check: $(READY)
 	$(BIN)/ruff check .
