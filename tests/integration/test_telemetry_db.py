@@ -13,7 +13,8 @@ from iotcore.reading import Quality, Reading, Value
 from iotcore.registry.directory import Binding
 from iotcore.telemetry.embedded import EmbeddedStore, TelemetryFile
 from iotcore.telemetry.panel import Panel
-from iotcore.telemetry.queries import Interval, Latest, Sample, Seen, TelemetryReader
+from iotcore.telemetry.queries import Latest, Seen, TelemetryReader
+from iotcore.telemetry.rollup import Interval, Sample
 from iotcore.telemetry.store import Written
 from iotcore.wire.arrival import Presence, Refusal
 from iotcore.wire.messages import StatusMessage
