@@ -29,7 +29,8 @@ demo: $(READY)
 test: $(READY)
 	@.ci/services
 	@$(MAKE) --no-print-directory check
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile tests/unit
+	$(BIN)/pytest tests/integration tests/e2e
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -51,8 +51,10 @@ def document(premises: int) -> dict[str, list[dict[str, Any]]]:
 class Site:
     """Async context manager: everything is up, enrolled and connected inside; nothing is left after it."""
 
-    def __init__(self, folder: Path, premises: int) -> None:
+    def __init__(self, folder: Path, premises: int, *, store: dict[str, Any] | None = None, specs: Path | None = None) -> None:
         self._folder = folder
+        self._store = store
+        self._specs = specs or shipped_folder()
         self._document = document(premises)
         self._stack = AsyncExitStack()
         self._seen: set[str] = set()
@@ -62,14 +64,16 @@ class Site:
 
     async def __aenter__(self) -> Self:
         self.arc = await self._stack.enter_async_context(ArcReceiver(key=ARC_KEY))
-        self.platform = Platform(self._folder, arc_port=self.arc.port)
+        self.platform = Platform(self._folder, arc_port=self.arc.port, store=self._store)
+        self.platform.settings["throttle_times"] = 0.0  # else a lane that drops the flood would be called saturated
+        self.platform.configure(specs=str(self._specs))
         self._stack.push_async_callback(self.platform.stop)
         await self.platform.start()
         settings = load(self.platform.config, {})
         self._registry: Registry = await self._stack.enter_async_context(
             await open_registry(settings.registry_url, SystemClock())
         )
-        specs = load_folder(shipped_folder())
+        specs = load_folder(self._specs)
         await self._registry.import_city(self._document, specs, "benchmark")
         self.town = await self._stack.enter_async_context(
             Town(self._document, specs, Scenario(self._document), self._folder / "devices")

@@ -4,13 +4,14 @@ For aiomqtt (public API), aiomqtt with paho's manual acknowledgement through its
 
     rate       messages/s from a queued session: take, one SQLite commit (synchronous=FULL) a batch, then acknowledge;
                CPU µs of the consumer a message (decoding and commit included)
+    taken      CPU µs of the client alone a message: take and acknowledge, connecting included
     low        publish → committed latency at 200 messages/s          } without TLS and with mutual TLS
     saturated  the same while a publisher sends as fast as it can     }
     kill       kill -9 of the consumer twice under load: messages that were acknowledged but never committed
     resume     300 messages queued for a resumed session: all there, in order?
 
 and what `autosave_on_changes` with `autosave_interval 1` costs Mosquitto itself. `python -m benchmarks.mqtt_clients` takes about
-two minutes, and takes the better of two rounds; its last line is one JSON object.
+two minutes, and takes the better of two rounds; its last line is one JSON object. With names of clients it measures only those.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,7 @@ CLIENTS = ("aiomqtt", "aiomqtt-private", "gmqtt", "mqttium", "ingest")
 LIMITS = "max_inflight_messages 1000\nmax_queued_messages 0\n"  # the broker's own 20 and 1000 would be what is measured
 ROUNDS = 2
 RATE_COUNT = 10_000
+TAKEN_COUNT = 20_000
 LOW_COUNT, LOW_RATE, WARM_COUNT = 400, 200.0, 50  # the first ones pay for the start of the process
 SATURATED_COUNT = 10_000
 KILL_COUNT = 10_000
@@ -109,10 +112,13 @@ def speed(bench: Bench, name: str, phase: str) -> dict[str, float | None]:
     saturated = bench.start(replace(job, expect=SATURATED_COUNT))
     publish(bench.load_port, job.topic, SATURATED_COUNT, first=100_000)
     fast = answer(saturated)
+    publish(bench.load_port, job.topic, TAKEN_COUNT, first=200_000)
+    taken = answer(bench.start(replace(job, expect=TAKEN_COUNT, commit=False)))
     whole = rate["stored"] == RATE_COUNT
     return {
         "rate_per_s": round(rate["stored"] / rate["seconds"]) if whole else None,
         "cpu_us_per_message": round(rate["cpu_s"] / RATE_COUNT * 1e6, 1) if whole else None,
+        "taken_cpu_us": round(taken["cpu_s"] / TAKEN_COUNT * 1e6, 1) if taken["stored"] >= TAKEN_COUNT else None,
         "low_p50_ms": quantile(slow["waits_ms"], 0.5),
         "low_p99_ms": quantile(slow["waits_ms"], 0.99),
         "saturated_p50_ms": quantile(fast["waits_ms"], 0.5),
@@ -184,11 +190,11 @@ def autosave(folder: Path) -> dict[str, int]:
     return figures
 
 
-def measure(bench: Bench, *, losses: bool) -> dict[str, dict[str, Any]]:
-    """The figures of every client on one broker; `losses` adds kill and resume, which TLS does not change."""
+def measure(bench: Bench, clients: Sequence[str], *, losses: bool) -> dict[str, dict[str, Any]]:
+    """The figures of these clients on one broker; `losses` adds kill and resume, which TLS does not change."""
     figures: dict[str, dict[str, Any]] = {}
-    rounds = [{client: speed(bench, client, f"speed{n}") for client in CLIENTS} for n in range(ROUNDS)]  # taken in turns
-    for client in CLIENTS:
+    rounds = [{client: speed(bench, client, f"speed{n}") for client in clients} for n in range(ROUNDS)]  # taken in turns
+    for client in clients:
         figures[client] = {"speed": best([figures_of[client] for figures_of in rounds])}
         if losses:
             figures[client] |= {"kill": killed(bench, client), "resume": resumed(bench, client)}
@@ -199,7 +205,7 @@ def measure(bench: Bench, *, losses: bool) -> dict[str, dict[str, Any]]:
     return figures
 
 
-def main() -> dict[str, Any]:
+def main(clients: Sequence[str] = CLIENTS) -> dict[str, Any]:
     """All figures: {"plain": {client: ...}, "mtls": {client: ...}, "mosquitto_autosave_per_s": ..., "cpus": ...}."""
     figures: dict[str, Any] = {"cpus": os.cpu_count()}
     with tempfile.TemporaryDirectory(prefix="mqtt-clients-") as name:
@@ -213,12 +219,14 @@ def main() -> dict[str, Any]:
             load_port = free_port()
             extra = f"{LIMITS}allow_anonymous true\nlistener {load_port} 127.0.0.1\n"
             with Mosquitto(top / mode, tls=tls, durable=False, extra=extra) as broker:
-                job = Job("", broker.port, "", "", 0, **{key: str(path) for key, path in files.items()})
+                paths: dict[str, Any] = {key: str(path) for key, path in files.items()}
+                job = Job("", broker.port, "", "", 0, **paths)
                 print(f"== {mode}", flush=True)
-                figures[mode] = measure(Bench(top / mode, load_port, job), losses=tls is None)
-        figures["mosquitto_autosave_per_s"] = autosave(top)
+                figures[mode] = measure(Bench(top / mode, load_port, job), clients, losses=tls is None and clients == CLIENTS)
+        if clients == CLIENTS:
+            figures["mosquitto_autosave_per_s"] = autosave(top)
     return figures
 
 
 if __name__ == "__main__":
-    print(json.dumps(main()))
+    print(json.dumps(main(sys.argv[1:] or CLIENTS)))

@@ -41,7 +41,7 @@ RECEIVE_MAXIMUM = 65_535  # MQTT 5, 3.1.2.11.3: the same as saying nothing
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What one consumer process has to do; `expect` distinct messages end it."""
+    """What one consumer process has to do; `expect` distinct messages (any messages without `commit`) end it."""
 
     client: str
     port: int
@@ -52,6 +52,7 @@ class Job:
     cert_file: str = ""
     key_file: str = ""
     client_id: str = "bench-consumer"
+    commit: bool = True  # False: take and acknowledge, nothing else
 
     def tls(self) -> ssl.SSLContext | None:
         if not self.ca_file:
@@ -199,7 +200,7 @@ class Mqttium:
 
 
 class OurIngest:
-    """`drivers.mqtt.ingest.Ingest`, what the lanes use: mqttium plus reconnect, inbox and watch."""
+    """`drivers.mqtt.ingest.Ingest`, what the lanes use: our own client with reconnect, inbox and watch."""
 
     def __init__(self, job: Job) -> None:
         self.session_present = False
@@ -262,6 +263,23 @@ class Store:
         return added
 
 
+async def take_only(job: Job) -> dict[str, Any]:
+    """Take and acknowledge `expect` messages: the CPU of the client alone, from connect to the last acknowledgement."""
+    consumer: Consumer = CLIENTS[job.client](job)
+    started_s = time.process_time()
+    await consumer.connect()
+    print("connected", flush=True)
+    taken = 0
+    while taken < job.expect:
+        batch = await asyncio.wait_for(consumer.take(), QUIET_S)
+        taken += len(batch)
+        await consumer.acknowledge([token for _, token in batch])
+        await asyncio.sleep(0)
+    cpu_s = time.process_time() - started_s
+    await consumer.close()
+    return {"stored": taken, "seconds": 0.0, "cpu_s": cpu_s, "waits_ms": [], "problem": "", "in_order": False}
+
+
 async def consume(job: Job) -> dict[str, Any]:
     """Receive, commit, acknowledge until `expect` new messages are stored, or until nothing came for QUIET_S."""
     consumer: Consumer = CLIENTS[job.client](job)
@@ -301,4 +319,5 @@ async def consume(job: Job) -> dict[str, Any]:
 
 if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
-    print(json.dumps(asyncio.run(consume(Job(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))))))
+    what = Job(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    print(json.dumps(asyncio.run(consume(what) if what.commit else take_only(what))))

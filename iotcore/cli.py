@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from iotcore import cli_field, cli_store
+from iotcore import cli_device, cli_field, cli_quarantine, cli_store, cli_telemetry
 from iotcore.errors import ConfigError, IotError
 from iotcore.process.credentials import environment
 from iotcore.settings import Settings, load
@@ -48,7 +48,10 @@ def _parser() -> argparse.ArgumentParser:
     _registry_commands(nouns)
     _simulator_commands(nouns)
     cli_field.add(nouns, _command)
+    cli_quarantine.add(nouns, _command, _settings)
     cli_store.add(nouns, _command)
+    cli_device.add(nouns, _command)
+    cli_telemetry.add(nouns, _command)
     return parser
 
 
@@ -57,6 +60,7 @@ def _platform_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParser
     _command(nouns, "init", "make or complete the data folder that `iotcore run` needs; `iotcore up` does it by itself", _init)
     run = _command(nouns, "run", "run one process of the platform", _run)
     run.add_argument("process", choices=PROCESSES)
+    run.add_argument("--worker", type=int, default=1, help="which telemetry worker of the settings (default: %(default)s)")
     doctor = _command(nouns, "doctor", "look at everything the platform stands on, and say what to do", _doctor)
     doctor.add_argument("-o", "--output", choices=("table", "json"), default="table")
     demo = _command(nouns, "demo", "the platform with a simulated city; one premises burns", _demo, config=False)
@@ -81,9 +85,6 @@ def _registry_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParser
     listing.add_argument("-o", "--output", choices=("table", "json"), default="table")
     incidents = _command(nouns, "incidents", "list incidents with their timelines", _incidents)
     incidents.add_argument("-o", "--output", choices=("table", "json"), default="table")
-    refused = _command(nouns, "quarantine", "list the newest messages that were refused, and why", _quarantine)
-    refused.add_argument("--limit", type=int, default=50, help="how many (default: %(default)s)")
-    refused.add_argument("-o", "--output", choices=("table", "json"), default="table")
     for verb, text in (("acknowledge", "take an incident"), ("reset", "close an incident's episode")):
         act = _command(nouns, verb, text, _intend)
         act.add_argument("incident")
@@ -176,7 +177,8 @@ def _run(options: argparse.Namespace) -> int:
         serve(brokers.run(settings, BrokerName(name.removeprefix("broker-"))))
         return 0
     process = import_module(f"iotcore.app.{name}")  # its own imports only
-    serve(process.run(settings), fast_loop=name in {"modbus", "web"})
+    main = process.run(settings, options.worker) if name == "telemetry" else process.run(settings)
+    serve(main, fast_loop=name in {"modbus", "web"})
     return 0
 
 
@@ -230,13 +232,6 @@ def _incidents(options: argparse.Namespace) -> int:
     from iotcore.commands import office
 
     _table(office.incidents(_settings(options)), options.output)
-    return 0
-
-
-def _quarantine(options: argparse.Namespace) -> int:
-    from iotcore.commands import office
-
-    _table(office.quarantine(_settings(options), options.limit), options.output)
     return 0
 
 

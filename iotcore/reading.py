@@ -55,6 +55,7 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     clock_fault: str = ""
     firmware: str = ""
     clean: Mapping[str, float] | None = None
+    proven: bool = True  # False: its sender has shown a password, not a certificate
 
     @property
     def identity(self) -> tuple[str, str, int]:

@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -18,6 +18,9 @@ from iotcore.errors import ConfigError, Problem
 from iotcore.strict import convert
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
+Domain = Literal["fire", "air", "water", "traffic", "gateway"]
+DOMAINS: tuple[Domain, ...] = get_args(Domain)
+MAX_WORKERS = 4  # telemetry workers: as many as have a line in the brokers' access table (acl.REPLICAS)
 ENV_PREFIX = "IOTCORE_"
 
 
@@ -29,6 +32,7 @@ class Broker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     listen: str = ""  # the address that it listens on, when we run it; "" means `host`
     names: list[str] = []  # further names and addresses that devices know it by, for its certificate
     run: Literal["auto", "mosquitto", "amqtt", "external"] = "auto"
+    password_port: Annotated[int, Meta(ge=0, le=65_535)] = 0  # a TLS listener for vendors' devices with a password only; 0: none
 
     @property
     def address(self) -> str:
@@ -81,6 +85,19 @@ class Spool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     max_bytes: Annotated[int, Meta(ge=1_000_000)] = 2_000_000_000
     max_age_s: Annotated[int, Meta(ge=60)] = 14 * 86_400
+
+
+class Telemetry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A telemetry worker. Several share the work by whole domains; each domain belongs to exactly one of them."""
+
+    domains: list[Domain] = msgspec.field(default_factory=lambda: list(DOMAINS))
+
+
+class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Prometheus metrics, at `/metrics` of every process, each on a port of its own (operations.md, "Logs and figures")."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_520)] = 9480  # the fire process's; the others follow it; 0 means none
 
 
 class Registry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -145,11 +162,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything a process of the platform needs to be told."""
 
     data: str
+    cell: Annotated[str, Meta(pattern="^[a-z0-9-]{0,32}$")] = ""  # where several cells write to one store: which this is
     specs: str = ""  # folder of device specs; "" means those shipped with iotcore
     rules: str = ""  # fire rules file; "" means the shipped defaults
     brokers: Brokers = Brokers()
     store: Store = Store()
     spool: Spool = Spool()
+    telemetry: list[Telemetry] = msgspec.field(default_factory=lambda: [Telemetry()])
+    metrics: Metrics = Metrics()
     registry: Registry = Registry()
     web: Web = Web()
     receivers: list[Dc09Receiver | WebhookReceiver] = []
@@ -158,6 +178,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     modbus_gateway: str = "modbus-1"  # the gateway device that the central Modbus driver publishes as
     modbus_allow: str = ""  # allow-list of Modbus writes (docs/technician.md); "" means that nothing is ever written
     modbus_interval_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0  # poll every unit this often; 0: as its spec says
+
+    throttle_times: Annotated[float, Meta(ge=0)] = 10.0  # a device above so many times its spec's rate is throttled; 0: never
 
     @property
     def folder(self) -> Path:
@@ -199,6 +221,7 @@ def check(document: dict[str, Any], name: str) -> Settings:
         if isinstance(receiver, WebhookReceiver) and not receiver.url.startswith(("https://", "http://"))
     ]
     problems += _store_problems(settings.store, name)
+    problems += _shares(settings.telemetry, name)
     names = [receiver.name for receiver in settings.receivers]
     problems += [Problem(name, "receivers", f"two are named {n!r}") for n in sorted({n for n in names if names.count(n) > 1})]
     if problems:
@@ -232,6 +255,23 @@ def _with_secrets(document: dict[str, Any], name: str) -> dict[str, Any]:
             said = error.strerror if isinstance(error, OSError) else "is not UTF-8"
             raise ConfigError([Problem(name, f"store.{key}_file", f"{path} cannot be read: {said}")]) from error
     return document
+
+
+def _shares(workers: Sequence[Telemetry], name: str) -> Iterator[Problem]:
+    """What is wrong with the way in which the telemetry workers share the domains."""
+    if len(workers) > MAX_WORKERS:
+        yield Problem(name, "telemetry", f"has {len(workers)} workers; there may be {MAX_WORKERS}")
+    owner: dict[str, int] = {}
+    for i, worker in enumerate(workers):
+        if not worker.domains:
+            yield Problem(name, f"telemetry[{i}].domains", "is empty: a worker that owns nothing has nothing to do")
+        for domain in worker.domains:
+            if domain in owner:
+                yield Problem(name, f"telemetry[{i}].domains", f"{domain!r} is already owned by telemetry[{owner[domain]}]")
+            owner.setdefault(domain, i)
+    missing = [domain for domain in DOMAINS if domain not in owner]
+    if missing:
+        yield Problem(name, "telemetry", f"no worker owns {', '.join(missing)}: nobody would store what is said there")
 
 
 def _overridden(document: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:

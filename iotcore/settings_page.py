@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import msgspec
 from msgspec import inspect
@@ -17,17 +17,22 @@ from iotcore import settings
 
 WORDS = {
     "Settings.data": "Data folder: databases, certificates, broker homes. On a local disk, never on a network share.",
+    "Settings.cell": "Name of this cell, where several write to one store: a tag of its coverage series "
+    "([operations.md](operations.md#growing-workers-and-cells)).",
     "Settings.specs": 'Folder of device specs; "" means those that come with iotcore.',
     "Settings.rules": 'Fire rules file; "" means the default rules.',
     "Settings.modbus_allow": "Allow-list of Modbus writes (technician.md); empty: nothing is ever written.",
     "Settings.modbus_gateway": "The gateway device in the registry that the central Modbus driver speaks as.",
     "Settings.modbus_interval_s": "Poll every Modbus unit this often, in seconds; 0 means as its spec says.",
+    "Settings.throttle_times": "A device above so many times the rate of its spec is throttled; 0 throttles nobody.",
     "Broker.port": "Port of the broker.",
     "Broker.host": "Where our own services meet it; its certificate carries this name.",
     "Broker.listen": 'The address that it listens on when we run it; "" means `host`.',
     "Broker.names": "Further names and addresses that devices know it by, for its certificate.",
     "Broker.run": "Who runs it: `auto` Mosquitto if it is installed and else amqtt (not for real alarms), `mosquitto`, `amqtt`, "
     "or `external`: somebody else.",
+    "Broker.password_port": "Port of the listener for vendors' devices that have only a password "
+    "([vendor-mqtt.md](vendor-mqtt.md)); 0 means that there is none. Mosquitto only.",
     "Store.kind": "Where telemetry ends: SQLite in the data folder, InfluxDB 1.x, or the v2 API of InfluxDB 2 and 3.",
     "Store.url": "Base URL of InfluxDB; needed unless `kind` is `embedded`.",
     "Store.database": "Database (1.x, 3) or bucket (2). Means go to databases of this name with `_1m` and `_1h` after it.",
@@ -47,6 +52,9 @@ WORDS = {
     "Store.retention_1h_days": "How long means of an hour are kept, in days; 0 means for ever.",
     "Spool.max_bytes": "How much telemetry may wait on disk while the store is away; then the oldest goes, and is counted.",
     "Spool.max_age_s": "How long it may wait, in seconds.",
+    "Telemetry.domains": "The domains that this worker owns: it stores and receipts them.",
+    "Metrics.host": "Where `/metrics` is served. It has no accounts: keep it on loopback, or where only Prometheus reaches it.",
+    "Metrics.port": "The port of the fire process's metrics; the others follow it ([metrics.md](metrics.md)). 0: no metrics.",
     "Registry.url": '`postgres://user:password@host:port/database`; "" means SQLite in the data folder. Holds a secret.',
     "Web.host": "The page listens here. It has no accounts yet: keep it on loopback.",
     "Web.port": "Port of the page.",
@@ -122,7 +130,8 @@ def _sections() -> Iterator[tuple[str, type[msgspec.Struct], str]]:
         if field.type is settings.Brokers:
             yield "`[brokers.fire]` and `[brokers.field]`", settings.Broker, "brokers.*."
         elif (struct := _table(field)) is not None:
-            yield f"`[{field.name}]`", struct, f"{field.name}."
+            several = get_origin(field.type) is list
+            yield f"`[[{field.name}]]`" if several else f"`[{field.name}]`", struct, f"{field.name}{'[]' if several else ''}."
     for receiver in (settings.Dc09Receiver, settings.WebhookReceiver):
         yield f'`[[receivers]]` with `kind = "{receiver.__struct_config__.tag}"`', receiver, ""
 

@@ -27,7 +27,7 @@ from iotcore.wire.messages import ReadingMessage, ReceiptMessage, Scalar, Status
 from simulators import mqtt_faults
 from simulators.mqtt_client import LINK_LIMIT_S, Client
 from simulators.mqtt_faults import REORDER_LIMIT_S
-from simulators.mqtt_link import FIRST_FAILURE, MEMORY_LIMIT, NO_SUBSCRIBERS, MqttLink, wanted
+from simulators.mqtt_link import FIRST_FAILURE, LONGEST_PAUSE_S, MEMORY_LIMIT, NO_SUBSCRIBERS, MqttLink, wanted
 
 RESEND_S = 30.0  # wire contract, Payloads
 LATE_S = 5.0  # a report that waited longer for the broker says so
@@ -60,8 +60,17 @@ class MqttDevice(MqttLink):
         resend_s: float = RESEND_S,
         memory_limit: int = MEMORY_LIMIT,
         link_limit_s: float = LINK_LIMIT_S,
+        longest_pause_s: float = LONGEST_PAUSE_S,
     ) -> None:
-        super().__init__(device, spec, endpoint, mqtt=mqtt, memory_limit=memory_limit, link_limit_s=link_limit_s)
+        super().__init__(
+            device,
+            spec,
+            endpoint,
+            mqtt=mqtt,
+            memory_limit=memory_limit,
+            link_limit_s=link_limit_s,
+            longest_pause_s=longest_pause_s,
+        )
         self.boot = secrets.token_hex(4)
         self._domain = topics.DOMAIN_OF_CLASS[spec.device_class]
         self._firmware = firmware
@@ -150,8 +159,12 @@ class MqttDevice(MqttLink):
                 continue
             if receipt.boot == self.boot and self.faults.now(mqtt_faults.Deaf) is None:
                 for number in [number for number in self._held if number <= receipt.up_to]:
-                    del self._held[number]
-                    self.counters.receipted += 1
+                    self._receipted(self._held.pop(number))
+
+    def _receipted(self, held: Held) -> None:
+        """The core has it, and it is forgotten here."""
+        self.counters.receipted += 1
+        self.counters.longest_wait_s = max(self.counters.longest_wait_s, time.monotonic() - held.made_s)
 
     async def _send(self, client: Client, connected_s: float) -> None:
         while wanted():
@@ -206,5 +219,6 @@ class MqttDevice(MqttLink):
         duplicate = self.faults.now(mqtt_faults.Duplicate)
         for _ in range(duplicate.copies if duplicate is not None else 1):
             await client.publish(topics.up(self._domain, self.device, held.kind, self.device), encode(message), qos=1)
+        self.counters.unmatched += client.last_code == NO_SUBSCRIBERS
         if client.last_code == NO_SUBSCRIBERS or client.last_code >= FIRST_FAILURE:
             held.due_s = time.monotonic() + REFUSED_RETRY_S

@@ -40,6 +40,8 @@ class Counters:
     published: int = 0
     resent: int = 0  # of the published, marked as backlog
     receipted: int = 0
+    unmatched: int = 0  # of the published, thrown away by the broker because nobody subscribes: not accepted
+    longest_wait_s: float = 0.0  # for a receipt
     dropped: int = 0  # lost because the memory was full
     connections: int = 0
     as_is: int = 0  # of `send_as_is`, published
@@ -59,6 +61,7 @@ class MqttLink(ABC):
         password: str | None = None,
         memory_limit: int = MEMORY_LIMIT,
         link_limit_s: float = LINK_LIMIT_S,
+        longest_pause_s: float = LONGEST_PAUSE_S,
     ) -> None:
         self.device = device
         self.spec = spec
@@ -72,6 +75,7 @@ class MqttLink(ABC):
         self._user, self._password = user, password
         self._memory_limit = memory_limit
         self._link_limit_s = link_limit_s
+        self._longest_pause_s = longest_pause_s
         self._raw: deque[tuple[str, bytes, bool]] = deque(maxlen=memory_limit)
         self._news = asyncio.Event()
         self._link_news = asyncio.Event()
@@ -147,7 +151,7 @@ class MqttLink(ABC):
                 self.last_error = str(error)
             finally:
                 self.connected = False
-            pause_s = FIRST_PAUSE_S if time.monotonic() - began_s > LINK_LIMIT_S else min(2.0 * pause_s, LONGEST_PAUSE_S)
+            pause_s = FIRST_PAUSE_S if time.monotonic() - began_s > LINK_LIMIT_S else min(2.0 * pause_s, self._longest_pause_s)
             await asyncio.sleep(random.uniform(0.0, pause_s))
 
     async def _connection(self) -> None:

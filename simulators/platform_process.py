@@ -203,7 +203,7 @@ class PlatformProcess:
 
     def quarantine(self) -> list[dict[str, Any]]:
         """What was refused, and why, newest first."""
-        found: list[dict[str, Any]] = json.loads(self.command("quarantine", "-o", "json"))
+        found: list[dict[str, Any]] = json.loads(self.command("quarantine", "list", "-o", "json"))
         return found
 
     def received(self) -> list[Received]:
@@ -274,6 +274,7 @@ class PlatformProcess:
             "modbus_gateway": GATEWAY,
             "brokers": {"fire": {"port": fire, "run": run}, "field": {"port": field, "run": run}},
             "web": {"port": web, "est_port": est},
+            "metrics": {"port": 0},  # several platforms run on one machine
             "receivers": [centre],
         }
 

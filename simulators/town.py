@@ -157,6 +157,11 @@ class Town(Generic[S]):
             client = VendorDevice(device, self._specs[device], broker, user=user, password=password)
             self.vendors[device] = await self._stack.enter_async_context(client)
 
+    async def connect_vendor(self, device: str, broker: Endpoint, password: str) -> None:
+        """Connect one of them to the platform's own listener for passwords, under its own name."""
+        client = VendorDevice(device, self._specs[device], broker, user=device, password=password)
+        self.vendors[device] = await self._stack.enter_async_context(client)
+
     async def live(self) -> None:
         """Let every device measure and report until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -186,7 +191,8 @@ class Town(Generic[S]):
         while True:
             values = self._values(device)
             due = loop.time() - told_s >= interval_s
-            news = is_fire and bool(told) and _changed(told, values, spec)
+            # A vendor's detector that reports once a day tells how it stands when it joins, as Zigbee devices do.
+            news = is_fire and (_changed(told, values, spec) if told else isinstance(client, VendorDevice))
             if due or news:
                 await client.report(values, kind="event" if news and not due else "reading")
                 told, told_s = values, loop.time()

@@ -6,18 +6,20 @@ meets its broker with a certificate (mutual TLS), with a user and a password, or
 
 from __future__ import annotations
 
+import json
 import time
 from collections import deque
 from collections.abc import Coroutine, Mapping
 from typing import Any, Literal
 
 from iotcore.specs import payload
-from iotcore.specs.model import DeviceSpec
+from iotcore.specs.model import DeviceSpec, MqttSource
+from iotcore.wire import thingsboard
 from iotcore.wire.arrival import Endpoint
 from iotcore.wire.messages import Scalar
 from simulators import mqtt_faults
 from simulators.mqtt_client import LINK_LIMIT_S, Client
-from simulators.mqtt_link import MqttLink, wanted
+from simulators.mqtt_link import NO_SUBSCRIBERS, MqttLink, wanted
 
 WAITING_LIMIT = 100  # messages on their way to the broker; the oldest goes first, and is counted
 
@@ -45,7 +47,8 @@ class VendorDevice(MqttLink):
         super().__init__(device, spec, endpoint, mqtt=mqtt, user=user, password=password, link_limit_s=link_limit_s)
         if spec.mqtt is None:
             raise ValueError(f"{spec.model} is no vendor's MQTT device: its spec has no mqtt.topic")
-        self.topic = spec.mqtt.topic.replace("{device}", name or device)
+        self._name = name or device
+        self.topic = self._topic(spec.mqtt)
         self._qos = qos
         self._waiting: deque[bytes] = deque(maxlen=WAITING_LIMIT)
 
@@ -65,7 +68,7 @@ class VendorDevice(MqttLink):
         if self.faults.now(mqtt_faults.Silent) is not None:
             return 0
         self.told = self.faults.seen(values, self.told, time.monotonic())
-        content = payload.encode(self.spec, self.told, q)
+        content = self._wrapped(payload.encode(self.spec, self.told, q))
         self.counters.reported += 1
         if not self.connected or len(self._waiting) == WAITING_LIMIT:
             self.counters.dropped += 1
@@ -78,6 +81,18 @@ class VendorDevice(MqttLink):
         """Publish any bytes once, as a faulty device would."""
         self._raw.append((self.topic, payload, retain))
         self._news.set()
+
+    def _topic(self, source: MqttSource) -> str:
+        if source.format == "thingsboard":
+            return thingsboard.OWN_TELEMETRY if self.spec.device_class == "gateway" else thingsboard.TELEMETRY
+        return source.topic.replace("{device}", self._name)
+
+    def _wrapped(self, content: bytes) -> bytes:
+        """As its gateway publishes it, where it stands behind one that names it in the payload."""
+        if self.topic != thingsboard.TELEMETRY:
+            return content
+        entry = {"ts": int(time.time() * 1000.0), "values": json.loads(content)}
+        return json.dumps({self._name: [entry]}, ensure_ascii=False).encode()
 
     def _conversation(self, client: Client) -> list[Coroutine[Any, Any, None]]:
         self._waiting.clear()
@@ -107,6 +122,7 @@ class VendorDevice(MqttLink):
         for _ in range(duplicate.copies if duplicate is not None else 1):
             await client.publish(self.topic, content, qos=self._qos)
         self.counters.published += 1
+        self.counters.unmatched += self._qos > 0 and client.last_code == NO_SUBSCRIBERS
 
     def _oversized(self, size: int) -> bytes:
         """The maker's payload with blanks behind it: still JSON, or bytes of a wrong length."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 # hypothesis reads its folder from the environment when it is imported
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(__file__).parents[1] / ".venv" / "cache" / "hypothesis"))
@@ -20,6 +21,8 @@ settings.load_profile("soak" if os.environ.get("IOTCORE_SOAK") else "iotcore")
 ROOT = Path(__file__).parents[1]
 OURS = {".git", ".venv"}
 BEFORE = pytest.StashKey[set[Path]]()
+LEFT = "left_behind"
+LEFT_BY_WORKERS = pytest.StashKey[list[str]]()
 
 
 def _files() -> set[Path]:
@@ -36,28 +39,48 @@ def _files() -> set[Path]:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Remember what lies in the checkout."""
-    session.config.stash[BEFORE] = _files()
+    if not _is_worker(session.config):
+        session.config.stash[BEFORE] = _files()
 
 
+@pytest.hookimpl(trylast=True)  # pytest-xdist has ended its workers by then
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A test that leaves a process behind fails the run, by name."""
+    """A test that leaves a process behind fails the run, by name; so does, in CI, one that leaves a file in the checkout."""
+    left = _end_what_is_left(session.config)
+    if _is_worker(session.config):
+        session.config.workeroutput[LEFT] = left  # type: ignore[attr-defined] # pytest-xdist's way to the controller
+        return
+    by_workers: list[str] = session.config.stash.get(LEFT_BY_WORKERS, [])
+    left += by_workers
+    before = session.config.stash[BEFORE]
+    strewn = _files() - before if os.environ.get("CI") else set()
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    for what, found in (("files", [str(path) for path in sorted(strewn)]), ("processes", left)):
+        if found:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            if reporter is not None:
+                reporter.write_line(f"{what} left behind: {', '.join(found)}", red=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker of pytest-xdist has ended: keep what it says was left behind."""
+    node.config.stash.setdefault(LEFT_BY_WORKERS, []).extend(getattr(node, "workeroutput", {}).get(LEFT, []))
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+def _end_what_is_left(config: pytest.Config) -> list[str]:
+    """Kill our children, and whatever works in our temporary folder; what they were."""
     left = [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
-    base = getattr(session.config, "_tmp_path_factory", None)
+    base = getattr(config, "_tmp_path_factory", None)
     folder = str(base.getbasetemp()) if base is not None else None
     for process in psutil.process_iter(["pid", "cmdline"]):
         if folder and process.pid != os.getpid() and any(folder in word for word in process.info["cmdline"] or ()):
             left += [process]
-    before = session.config.stash[BEFORE]
-    strewn = _files() - before if os.environ.get("CI") else set()
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if strewn:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        if reporter is not None:
-            reporter.write_line(f"files left behind: {', '.join(str(path) for path in sorted(strewn))}", red=True)
-    if left:
-        names = ", ".join(f"{process.pid} {process.name()}" for process in left)
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        if reporter is not None:
-            reporter.write_line(f"processes left behind: {names}", red=True)
-        for process in left:
-            process.kill()
+    names = [f"{process.pid} {process.name()}" for process in left]
+    for process in left:
+        process.kill()
+    return names

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from drivers.mqtt import mend
+from drivers.mqtt.times import when
 from iotcore.errors import Refused
 from iotcore.reading import Quality, Reading, Value
 from iotcore.registry.directory import Binding, Directory
@@ -26,11 +27,9 @@ from iotcore.wire import topics
 from iotcore.wire.arrival import Arrival, Decoded, Presence, Refusal
 from iotcore.wire.messages import ReadingMessage, ResultMessage, StatusMessage
 
-PAST_LIMIT_MS = 7 * 86_400_000  # wire contract, "Time"
-FUTURE_LIMIT_MS = 5 * 60_000  # wire contract, "Time"
-LARGEST_CLAIM_MS = 2**53  # a claimed time is kept as evidence; beyond this it is noise that a store cannot hold
 KEPT_BYTES = 4096  # of an oversized payload, for the person who looks at the quarantine
 DETAIL_LENGTH = 200  # characters of a refusal's detail
+REFUSED_WHOLE = ("oversized", "batch_too_long")  # by whom it may come from; each of its messages counts as handled
 CHECKED_SPECS = 4096  # models, and layouts of their firmwares; a city has a few dozen
 NAMED_POINTS = 5  # unknown points that a refusal names before it counts the rest
 TYPE_OF_KIND: dict[str, Any] = {"number": float, "bool": bool, "text": str, "flags": str, "enum": None}  # enum: see _judged
@@ -81,7 +80,8 @@ def decode(arrival: Arrival, directory: Directory, now_ms: float) -> Decoded:
         return Decoded((reading,)) if not unknown else Decoded((reading,), (_unknown(unknown, arrival, binding, None),))
     except Refused as refused:
         device = "" if refused.reason == "topic" else arrival.topic.rpartition("/")[2]
-        return Decoded(refusals=(_refusal(refused.reason, refused.detail, arrival, device, None),))
+        handled = mend.identities(arrival.payload) if refused.reason in REFUSED_WHOLE else ()
+        return Decoded(refusals=(_refusal(refused.reason, refused.detail, arrival, device, None, identities=handled),))
 
 
 def _route(topic: str, directory: Directory) -> Route:
@@ -146,7 +146,9 @@ def _batch(
     layout = _layout(binding.spec)
     for element in elements:
         if isinstance(element, mend.Unfit):
-            refusals.append(_refusal("schema", element.detail, arrival, binding.device, element.payload))
+            refusals.append(
+                _refusal("schema", element.detail, arrival, binding.device, element.payload, identities=element.identities)
+            )
             continue
         message, faults, clock_fault = element
         reading, unknown = _reading(
@@ -179,14 +181,7 @@ def _reading(
         values, unknown, clean = firmware.refused(spec), [], None
     received_ms = arrival.received_ms
     age_ms = message.age_ms if message.backlog else 0
-    observed_ms, claimed_ms = received_ms - age_ms, message.ts
-    if claimed_ms is not None:
-        if claimed_ms > now_ms + FUTURE_LIMIT_MS:
-            claimed_ms, clock_fault = min(claimed_ms, LARGEST_CLAIM_MS), "clock_future"
-        elif claimed_ms < now_ms - age_ms - PAST_LIMIT_MS:
-            claimed_ms, clock_fault = max(claimed_ms, -LARGEST_CLAIM_MS), "clock_past"
-        else:
-            observed_ms, claimed_ms = float(claimed_ms), None
+    observed_ms, claimed_ms, odd = when(message.ts, age_ms, received_ms, now_ms)
     reading = Reading(
         binding.device,
         message.boot,
@@ -200,7 +195,7 @@ def _reading(
         age_ms,
         arrival.retained,
         claimed_ms,
-        clock_fault,
+        odd or clock_fault,
         message.fw,
         clean,
     )
@@ -270,8 +265,16 @@ def _unknown(names: list[str], arrival: Arrival, binding: Binding, payload: byte
     return _refusal("unknown_point", detail, arrival, binding.device, payload)
 
 
-def _refusal(reason: str, detail: str, arrival: Arrival, device: str, payload: bytes | None) -> Refusal:
+def _refusal(
+    reason: str,
+    detail: str,
+    arrival: Arrival,
+    device: str,
+    payload: bytes | None,
+    *,
+    identities: tuple[tuple[str, int], ...] = (),
+) -> Refusal:
     """`payload` is the element that is refused; None means the arrival's own."""
-    if payload is None:
-        payload = arrival.payload if len(arrival.payload) <= topics.MAX_PAYLOAD_BYTES else arrival.payload[:KEPT_BYTES]
-    return Refusal(reason, detail[:DETAIL_LENGTH], arrival.topic, device, payload)
+    whole = arrival.payload if payload is None else payload
+    kept = whole if len(whole) <= topics.MAX_PAYLOAD_BYTES else whole[:KEPT_BYTES]
+    return Refusal(reason, detail[:DETAIL_LENGTH], arrival.topic, device, kept, len(whole), arrival.received_ms, identities)

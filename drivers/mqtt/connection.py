@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from drivers.mqtt.inbox import Inbox
 from drivers.mqtt.packets import Connack, Packet, ProtocolError
 from drivers.mqtt.publishes import Topics
 from drivers.mqtt.stream import LinkLost, Stream
+from iotcore import metrics
 from iotcore.clock import Clock
 from iotcore.errors import DeliveryError
 from iotcore.wire.arrival import Endpoint
@@ -51,6 +52,7 @@ class Terms:
     endpoint: Endpoint
     client_id: str
     filters: tuple[str, ...]
+    given_up: tuple[str, ...]
     tls: bool
     session_expiry_s: int
     keepalive_s: int
@@ -87,6 +89,7 @@ class Connection:
         counts: Counts,
         token: int,
         on_up: Callable[[], None],
+        more: Sequence[str] = (),
     ) -> None:
         self.up = False
         self.answer: Connack | None = None
@@ -98,11 +101,15 @@ class Connection:
         self._topics = Topics(terms.heartbeat_topic)
         self._stream = Stream(inbox, clock, self._topics, token, five=self._five, on_packet=self._packet)
         self.acknowledge = self._stream.acknowledge
+        self._more = tuple(more)  # filters that are wanted besides those of the terms
+        self._stand: set[str] = set()  # those of them that stand, or are asked for
+        self._asked: tuple[str, ...] = ()  # of the SUBSCRIBE or UNSUBSCRIBE that waits for its answer
         self._open: dict[int, str] = {}  # publications without the broker's answer: packet identifier → topic
         self._queued: deque[tuple[str, bytes]] = deque()
         self._last_mid = 0
         self._most_open = 0
-        self._beats = False  # whether the heartbeat is subscribed
+        self._subscribed = False  # the broker has said so
+        self._beats = False  # whether the heartbeat is subscribed too
         self._beat_sent = -1  # how many had come back when the last one was sent
         self._proven = False  # a heartbeat has come back
         self._arrived = 0  # at the last beat
@@ -187,8 +194,24 @@ class Connection:
 
     def _subscribe(self) -> None:
         """Subscribe on every connection: the broker may have lost the session, or it may hold an older set of filters."""
-        filters = [*self._terms.filters, self._terms.heartbeat_topic]
-        self._stream.write(packets.subscribe(SUBSCRIBE_MID, [one for one in filters if one], five=self._five))
+        self._asked = tuple(one for one in (*self._terms.filters, self._terms.heartbeat_topic) if one)
+        self._stream.write(packets.subscribe(SUBSCRIBE_MID, self._asked, five=self._five))
+
+    def subscribe(self, more: Sequence[str]) -> None:
+        """Hear `more`, besides the filters of the terms, in place of the last ones."""
+        self._more = tuple(more)
+        if self.up and not self._asked:
+            self._ask()
+
+    def _ask(self) -> None:
+        """For one difference at a time between what is wanted more and what stands."""
+        new, old = set(self._more) - self._stand, self._stand - set(self._more)
+        self._asked = tuple(sorted(new or old))
+        if new:
+            self._stream.write(packets.subscribe(SUBSCRIBE_MID, self._asked, five=self._five))
+        elif old:
+            self._stream.write(packets.unsubscribe(SUBSCRIBE_MID, self._asked, five=self._five))
+        self._stand = self._stand | new if new else self._stand - old
 
     def _note_up(self) -> None:
         if not self.up:
@@ -207,13 +230,24 @@ class Connection:
         elif kind == packets.PUBACK:
             self._published(*packets.puback(chunk, packet))
         elif kind == packets.SUBACK:
-            self._subscribed(packets.suback(chunk, packet, five=self._five)[1])
+            self._granted(packets.suback(chunk, packet, five=self._five)[1])
+        elif kind == packets.UNSUBACK:
+            self._ask()
         elif kind == packets.DISCONNECT:
             self._stream.end(LinkLost("disconnected", f"by the broker: {packets.goodbye(chunk, packet)[1]}"))
         elif kind != packets.PINGRESP:
             raise ProtocolError(f"a broker does not send {packet.head:#04x}")
 
-    def _subscribed(self, codes: bytes) -> None:
+    def _granted(self, codes: bytes) -> None:
+        if self._stand:  # never at the first answer. A lane must hear the contract; a vendor's topic costs only itself
+            refused = [one for one, code in zip(self._asked, codes, strict=False) if code >= packets.FAILURE_CODES]
+            if refused:
+                log.warning("the broker does not let %s hear %s", self._terms.client_id, ", ".join(refused))
+        else:
+            self._first_granted(codes)
+        self._ask()
+
+    def _first_granted(self, codes: bytes) -> None:
         wanted = len(self._terms.filters)
         for topic_filter, code in zip(self._terms.filters, codes, strict=False):
             if code >= packets.FAILURE_CODES:
@@ -221,8 +255,11 @@ class Connection:
                 self._stream.end(LinkLost("not_subscribed", f"{topic_filter} is not granted: {code:#04x} {name}"))
         if len(codes) < wanted:
             raise ProtocolError(f"SUBACK with {len(codes)} codes for {wanted} filters")
+        self._subscribed = True
         self._beats = len(codes) > wanted and codes[wanted] < packets.FAILURE_CODES
         self._note_up()
+        if self._terms.given_up:  # only now: what two filters match may come twice, but never falls between them
+            self._stream.write(packets.unsubscribe(SUBSCRIBE_MID, self._terms.given_up, five=self._five))
 
     def _published(self, mid: int, code: int) -> None:
         """The broker's answer to a publication."""
@@ -234,10 +271,19 @@ class Connection:
                 self._beats = False
                 log.warning("the broker refuses the heartbeat %s: give us the right to publish and read it", topic)
         elif topic:
-            self._counts.unmatched += code == packets.NO_SUBSCRIBERS
-            self._counts.refused += code >= packets.FAILURE_CODES
+            self._count(code)
         while self._queued and len(self._open) < self._most_open:
             self._send(*self._queued.popleft())
+
+    def _count(self, code: int) -> None:
+        """What the broker did not accept; the sender repeats itself for want of a receipt."""
+        client = self._terms.client_id
+        if code == packets.NO_SUBSCRIBERS:
+            self._counts.unmatched += 1
+            metrics.ingest_unaccepted.labels(client, "no_subscribers").inc()
+        elif code >= packets.FAILURE_CODES:
+            self._counts.refused += 1
+            metrics.ingest_unaccepted.labels(client, "refused").inc()
 
     def _send(self, topic: str, payload: bytes, expiry_s: int = 0) -> None:
         mid = self._last_mid % (MID_LIMIT - 1) + 1
@@ -255,7 +301,7 @@ class Connection:
         self._proven = self._proven or self._topics.beats > 0
         arrived, came = stream.arrived != self._arrived, stream.chunks != self._chunks
         self._arrived, self._chunks = stream.arrived, stream.chunks
-        strict = self._proven and not stream.unacknowledged
+        strict = (self._proven or not self._subscribed) and not stream.unacknowledged
         heard = stream.paused or (arrived if strict else came)
         self._silent_beats = 0 if heard else self._silent_beats + 1
         if self._silent_beats >= SILENT_BEATS:
@@ -269,3 +315,11 @@ class Connection:
         if self._beats and (back or self._silent_beats) and len(self._open) < self._most_open:
             self._beat_sent = self._topics.beats
             self._send(self._terms.heartbeat_topic, b"", HEARTBEAT_EXPIRY_S)
+
+    def _silence(self) -> str:
+        """What has not been heard for too long."""
+        if not self._subscribed:
+            return "the broker does not answer to our subscriptions"
+        if self._proven:
+            return "no heartbeat comes back: the link, our reader or the broker's memory of our subscriptions is gone"
+        return "the broker says nothing at all: the link or our reader is dead"

@@ -31,6 +31,11 @@ class Inbox:
         """How many more arrivals may come; a single one over `limit_bytes` still passes through an empty inbox."""
         return 0 if self._bytes >= self.limit_bytes else self.limit - len(self)
 
+    @property
+    def oldest_ms(self) -> float | None:
+        """When the oldest arrival was received, ms UTC; None when there is none."""
+        return self._arrivals[0].received_ms if self._arrivals else None
+
     def put(self, arrivals: list[Arrival], size: int) -> None:
         """Add what has come off one buffer, `size` bytes of it; look at `room` first."""
         self._arrivals += arrivals

@@ -45,7 +45,8 @@ _NO_FIVE = frozenset({"no_answer", "closed"})  # what brokers without version 5 
 class Ingest:
     """Async context manager; entering does not wait for the broker, `connected` and `last_error` tell how it stands.
 
-    A session belongs to `client_id`: filters that are no longer wanted stay in it, so a changed role takes a new name.
+    A session belongs to `client_id`, and filters that an earlier process subscribed stay in it: those of `given_up` are taken
+    back on every connection, after `filters` stand. What the broker holds for them already still arrives.
     `retry_most_s` bounds the back-off, drawn with full jitter from 0 up to it. `version` "auto": 5 where the broker has it, else
     3.1.1. `tls` False is for tests on loopback.
     """
@@ -57,6 +58,7 @@ class Ingest:
         filters: Sequence[str],
         clock: Clock,
         *,
+        given_up: Sequence[str] = (),
         queue_limit: int = 10_000,
         version: Literal["5", "3.1.1", "auto"] = "5",
         tls: bool = True,
@@ -71,11 +73,12 @@ class Ingest:
         self.turns = 0  # how often the lane took, acknowledged, or said that it works
         self.version: Version = "3.1.1" if version == "3.1.1" else "5"  # what the next connection speaks
         self._try_both = version == "auto"
-        self._terms = Terms(endpoint, client_id, tuple(filters), tls, session_expiry_s, keepalive_s, heartbeat)
+        self._terms = Terms(endpoint, client_id, tuple(filters), tuple(given_up), tls, session_expiry_s, keepalive_s, heartbeat)
         self._clock = clock
         self._retry_most_s = retry_most_s
         self._inbox = Inbox(queue_limit, INBOX_BYTES)
         self._connection: Connection | None = None
+        self._more: tuple[str, ...] = ()
         self._attempts = 0
         self._closing = False
         self._task: asyncio.Task[None] | None = None
@@ -103,9 +106,23 @@ class Ingest:
         return len(self._inbox)
 
     @property
+    def oldest_s(self) -> float:
+        """How long the oldest of them has waited; 0 when there is none."""
+        oldest_ms = self._inbox.oldest_ms
+        return 0.0 if oldest_ms is None else max(0.0, (self._clock.wall_ms() - oldest_ms) / 1000.0)
+
+    @property
     def holding(self) -> bool:
         """Whether arrivals wait for the lane, or for its acknowledgement."""
         return self._inbox.beats > 0 or len(self._inbox) > 0 or (self._connection is not None and self._connection.holding)
+
+    def subscribe(self, filters: Sequence[str]) -> None:
+        """Hear these too from now on, besides the filters it was made with, in place of those of the last call."""
+        more = tuple(filters)
+        if more != self._more:
+            self._more = more
+            if self._connection is not None:
+                self._connection.subscribe(more)
 
     def working(self) -> None:
         """The lane says that it lives although it does not come back for more: its disk is full, say, and it tries again."""
@@ -131,7 +148,8 @@ class Ingest:
             beats = [arrival for arrival in arrivals if arrival.topic == topic]
             if beats:
                 self._inbox.beats -= len(beats)
-                self.acknowledge(beats)
+                if self._connection is not None:
+                    self._connection.acknowledge(beats)  # and no turn of the lane's
                 return [arrival for arrival in arrivals if arrival.topic != topic]
         return arrivals
 
@@ -168,7 +186,14 @@ class Ingest:
         self._attempts += 1
         token = self._attempts * TOKENS_EACH
         self._connection = Connection(
-            self._terms, self.version, inbox=self._inbox, clock=self._clock, counts=self.counts, token=token, on_up=self._on_up
+            self._terms,
+            self.version,
+            inbox=self._inbox,
+            clock=self._clock,
+            counts=self.counts,
+            token=token,
+            on_up=self._on_up,
+            more=self._more,
         )
         return self._connection
 

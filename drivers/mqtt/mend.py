@@ -16,10 +16,9 @@ import msgspec
 
 from iotcore.errors import Refused
 from iotcore.wire import topics
-from iotcore.wire.messages import ReadingMessage
+from iotcore.wire.messages import Boot, ReadingMessage, Seq
 
 LONGEST_INT = 18  # digits that surely fit 64 bits; a longer number is read as a float
-KEPT_BYTES = 4096  # of an element that is refused
 NO_FAULTS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -36,6 +35,17 @@ class Unfit(NamedTuple):
 
     detail: str
     payload: bytes
+    identities: tuple[tuple[str, int], ...] = ()
+
+
+class _Identity(msgspec.Struct):
+    """Of a message that is not accepted: whose number it bears."""
+
+    boot: Boot
+    seq: Seq
+
+
+_identities = msgspec.json.Decoder(_Identity | list[_Identity])
 
 
 def elements(payload: bytes) -> Iterator[Element | Unfit]:
@@ -51,6 +61,15 @@ def elements(payload: bytes) -> Iterator[Element | Unfit]:
         raise Refused("schema", f"expected an object or an array, got {type(document).__name__}")
     check_length(document)
     return (_element(each, None) for each in document)
+
+
+def identities(payload: bytes) -> tuple[tuple[str, int], ...]:
+    """The (boot, seq) of each message of a payload that is refused whole; none when one of them cannot be read."""
+    try:
+        found = _identities.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ()
+    return tuple((one.boot, one.seq) for one in (found if isinstance(found, list) else [found]))
 
 
 def check_length(batch: Sequence[object]) -> None:
@@ -85,7 +104,7 @@ def _element(document: Any, payload: bytes | None) -> Element | Unfit:
         return Element(msgspec.convert(document, ReadingMessage), faults, clock_fault)
     except msgspec.ValidationError as error:
         kept = payload if payload is not None else msgspec.json.encode(document)
-        return Unfit(str(error), kept[:KEPT_BYTES])
+        return Unfit(str(error), kept, identities(kept))
 
 
 def _value(name: str, said: Any, faults: dict[str, str]) -> Any:

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from iotcore.errors import IotError
 
-CONNACK, PUBLISH, PUBACK, SUBACK, PINGRESP, DISCONNECT = 0x20, 0x30, 0x40, 0x90, 0xD0, 0xE0  # the upper four bits of a packet
+# The upper four bits of a packet's first byte.
+CONNACK, PUBLISH, PUBACK, SUBACK, UNSUBACK, PINGRESP, DISCONNECT = 0x20, 0x30, 0x40, 0x90, 0xB0, 0xD0, 0xE0
 PING = b"\xc0\x00"
 GOODBYE = b"\xe0\x00"
 ACKNOWLEDGE = b"\x40\x02"  # PUBACK with nothing but its packet identifier: success, in both versions
@@ -87,6 +88,12 @@ def subscribe(mid: int, filters: Sequence[str], *, five: bool) -> bytes:
     options = b"\x11" if five else b"\x01"
     body = struct.pack("!H", mid) + (b"\x00" if five else b"") + b"".join(_text(one) + options for one in filters)
     return b"\x82" + length(len(body)) + body
+
+
+def unsubscribe(mid: int, filters: Sequence[str], *, five: bool) -> bytes:
+    """UNSUBSCRIBE; a filter that was not subscribed is no error (MQTT 5, 3.11.3: 0x11)."""
+    body = struct.pack("!H", mid) + (b"\x00" if five else b"") + b"".join(map(_text, filters))
+    return b"\xa2" + length(len(body)) + body
 
 
 def publish(topic: str, payload: bytes, mid: int, *, five: bool, expiry_s: int = 0) -> bytes:

@@ -9,6 +9,7 @@ leaves to `_careful`, which knows the rest of the standard (QoS 0, long properti
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from drivers.mqtt.packets import PUBLISH, ProtocolError, split, variable
@@ -55,72 +56,80 @@ class Published(NamedTuple):
     end: int
 
 
-def read(  # noqa: C901, PLR0912, PLR0917 - one loop, nothing in it called that need not be: every message pays for it
-    data: bytes,
-    at: int,
-    limit: int,
-    arrivals: list[Arrival],
-    mids: list[bytes],
-    topics: Topics,
-    now_ms: float,
-    token: int,
-    *,
-    five: bool,
-) -> int:
-    """Append to `arrivals` the whole PUBLISH packets that begin at `at`, at most `limit`; returns where they end.
+@dataclass(slots=True)
+class Batch:
+    """What comes off one buffer. Arrivals at QoS 1 get the tokens `token`, `token` + 1 …; `mids` are theirs, in that order."""
 
-    Those at QoS 1 get the tokens `token`, `token` + 1 …, and their packet identifiers are appended to `mids` in the same order.
+    topics: Topics
+    five: bool
+    now_ms: float
+    token: int
+    arrivals: list[Arrival] = field(default_factory=list)
+    mids: list[bytes] = field(default_factory=list)
+
+
+def read(data: bytes, at: int, limit: int, batch: Batch) -> int:
+    """Take the whole PUBLISH packets that begin at `at`, at most `limit`; returns where they end.
+
     It stops at a packet of another kind and at one that is not all there.
 
     Raises:
-        ProtocolError: what follows is no PUBLISH that MQTT allows; everything before it is in `arrivals`.
+        ProtocolError: what follows is no PUBLISH that MQTT allows.
     """
-    stop = len(data)
-    unpack, add, note = _BEGIN, arrivals.append, mids.append
-    last, first = len(arrivals) + limit, token - len(mids)
-    while len(arrivals) < last:
-        try:
-            for serial in range(first + len(mids), first + len(mids) + last - len(arrivals)):
-                head, size, high, word = unpack(data, at)
-                if head == 0x32:  # noqa: PLR2004
-                    retained = False
-                elif head & 0xF6 == 0x32:  # noqa: PLR2004
-                    retained = head & 1 == 1
-                else:
-                    break
-                if size > 127:  # noqa: PLR2004
-                    if high > 127:  # noqa: PLR2004
-                        break
-                    start = at + 5
-                    end = at + 3 + size + (high << 7) - 128
-                    name = start + word
-                else:
-                    start = at + 4
-                    end = at + 2 + size
-                    name = start + (high << 8 | word >> 8)
-                begin = name + 2
-                if five:
-                    extra = data[begin]
-                    if extra:
-                        if extra > 127:  # noqa: PLR2004
-                            break
-                        begin += extra
-                    begin += 1
-                if begin > end or end > stop:
-                    break
-                add(Arrival(topics[data[start:name]], data[begin:end], retained, now_ms, serial))
-                note(data[name : name + 2])
-                at = end
-        except (IndexError, struct.error):  # the last one is not all there
-            pass
-        if len(arrivals) < last:
-            one = _careful(data, at, five=five)
+    arrivals, mids = batch.arrivals, batch.mids
+    while len(arrivals) < limit:
+        at = _usual(data, at, limit - len(arrivals), batch)
+        if len(arrivals) < limit:
+            one = _careful(data, at, five=batch.five)
             if one is None:
                 break
-            add(Arrival(topics[one.topic], one.payload, one.retained, now_ms, first + len(mids) if one.mid else NO_TOKEN))
+            token = batch.token + len(mids) if one.mid else NO_TOKEN
+            arrivals.append(Arrival(batch.topics[one.topic], one.payload, one.retained, batch.now_ms, token))
             if one.mid:
-                note(one.mid)
+                mids.append(one.mid)
             at = one.end
+    return at
+
+
+def _usual(data: bytes, at: int, count: int, batch: Batch) -> int:  # noqa: C901 - one loop, every message pays for it
+    """Take at most `count` packets of usual form; returns where the first other one begins."""
+    topics, five, now_ms = batch.topics, batch.five, batch.now_ms
+    unpack, add, note = _BEGIN, batch.arrivals.append, batch.mids.append
+    stop, token = len(data), batch.token + len(batch.mids)
+    try:
+        for serial in range(token, token + count):
+            head, size, high, word = unpack(data, at)
+            if head == 0x32:  # noqa: PLR2004
+                retained = False
+            elif head & 0xF6 == 0x32:  # noqa: PLR2004
+                retained = head & 1 == 1
+            else:
+                break
+            if size > 127:  # noqa: PLR2004
+                if high > 127:  # noqa: PLR2004
+                    break
+                start = at + 5
+                end = at + 3 + size + (high << 7) - 128
+                name = start + word
+            else:
+                start = at + 4
+                end = at + 2 + size
+                name = start + (high << 8 | word >> 8)
+            begin = name + 2
+            if five:
+                extra = data[begin]
+                if extra:
+                    if extra > 127:  # noqa: PLR2004
+                        break
+                    begin += extra
+                begin += 1
+            if begin > end or end > stop:
+                break
+            add(Arrival(topics[data[start:name]], data[begin:end], retained, now_ms, serial))
+            note(data[name : name + 2])
+            at = end
+    except (IndexError, struct.error):  # the last one is not all there
+        pass
     return at
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from drivers.mqtt.inbox import Inbox
 from drivers.mqtt.packets import Packet, ProtocolError, acknowledgements, split
-from drivers.mqtt.publishes import Topics, read
+from drivers.mqtt.publishes import Batch, Topics, read
 from iotcore.clock import Clock
 from iotcore.errors import IotError
 from iotcore.wire.arrival import Arrival
@@ -149,19 +149,17 @@ class Stream(asyncio.BufferedProtocol):
             if room <= 0:
                 self._pause()
                 break
-            begin = at
-            arrivals: list[Arrival] = []
-            mids: list[bytes] = []
-            beats = self._topics.beats
-            at = read(chunk, at, room, arrivals, mids, self._topics, now_ms, self.next_token, five=self._five)
-            if NO_MID in mids:
+            begin, beats = at, self._topics.beats
+            batch = Batch(self._topics, self._five, now_ms, self.next_token)
+            at = read(chunk, at, room, batch)
+            if NO_MID in batch.mids:
                 raise ProtocolError(f"a PUBLISH with packet identifier 0 between byte {begin} and {at}")
-            if arrivals:
-                self._mids += mids
-                self.next_token += len(mids)
-                self.arrived += len(arrivals)
+            if batch.arrivals:
+                self._mids += batch.mids
+                self.next_token += len(batch.mids)
+                self.arrived += len(batch.arrivals)
                 self._inbox.beats += self._topics.beats - beats
-                self._inbox.put(arrivals, at - begin)
+                self._inbox.put(batch.arrivals, at - begin)
                 continue
             packet = split(chunk, at)
             if packet is None:

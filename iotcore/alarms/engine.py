@@ -1,7 +1,7 @@
 """Engine: rules over the stream of readings, in memory, one decision when a rule starts to hold.
 
 ```
-reading ─► track (device × live | backlog | test | retained) ─► timeline ─► windows ─► rules of its model ─► decisions
+reading ─► track (device × live | backlog | old | test | retained) ─► timeline ─► windows ─► rules of its model ─► decisions
 ```
 
 Pure: no clock, no I/O. Backlog, test and retained readings have tracks of their own: what a drill or a late delivery latches must
@@ -54,7 +54,7 @@ class Decision:
 
 @dataclass(slots=True)
 class _Track:
-    """What is remembered of one device's live, backlog, test or retained stream."""
+    """What is remembered of one device's live, backlog, old, test or retained stream."""
 
     timeline: Timeline = field(default_factory=Timeline)
     windows: dict[str, Window] = field(default_factory=dict)
@@ -112,17 +112,18 @@ class Engine:
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._rules = tuple(rules)
         self._plans: dict[str, _Plan] = {}
-        self._tracks: dict[tuple[str, bool, bool, bool], _Track] = {}
+        self._tracks: dict[tuple[str, int, bool, bool], _Track] = {}
 
-    def evaluate(self, reading: Reading, spec: DeviceSpec) -> list[Decision]:
+    def evaluate(self, reading: Reading, spec: DeviceSpec, *, old: bool = False) -> list[Decision]:
         """The decisions that this reading causes, usually none: a rule decides when it starts to hold, then stays latched.
 
         Test, backlog and retained readings are judged too, apart from the live ones; the lane decides what becomes of it.
+        `old` backlog has a track of its own too: what it latches is a record, and must not hide what is still worth a crew.
         """
         plan = self._plans.get(spec.model)
         if plan is None or plan.spec is not spec:
             plan = self._plans[spec.model] = _plan(self._rules, spec)
-        key = (reading.device, reading.backlog, reading.test, reading.retained)
+        key = (reading.device, reading.backlog + old, reading.test, reading.retained)
         track = self._tracks.get(key)
         if track is None:
             track = self._tracks[key] = _Track(latches=not reading.test)
@@ -130,6 +131,18 @@ class Engine:
         touched = _take_in(reading, plan, track, at_s)
         decisions = [d for bound in touched if (d := _decide(bound, track, at_s)) is not None]
         return sorted(decisions, key=_urgency) if len(decisions) > 1 else decisions
+
+    def cleared(self, decision: Decision, reading: Reading, spec: DeviceSpec) -> bool:
+        """Whether the device has told since, live or late, that what this reading decided is over; nothing told is not over."""
+        plan = self._plans[spec.model]
+        for late in range(3):
+            track = self._tracks.get((reading.device, late, reading.test, reading.retained))
+            if track is None or not track.timeline.later_than(reading.observed_ms):
+                continue
+            for bound in plan.rules.get(decision.point, ()):
+                if _name(bound, decision.point) == decision.rule and _judge(bound.node, track, track.timeline.at_s) is False:
+                    return True
+        return False
 
     def reset(self, devices: Iterable[str]) -> None:
         """Unlatch every rule of these devices; a point that is still active raises anew with its next reading."""
@@ -189,8 +202,14 @@ def _decide(bound: _Bound, track: _Track, at_s: float) -> Decision | None:
     rule, leaf = bound.rule, verdict
     value = track.states[leaf.point][1] if isinstance(leaf, State) else track.windows[leaf.point].samples[-1][1]
     unit = "" if isinstance(leaf, State) else leaf.unit
-    name = f"{rule.id}:{leaf.point}" if isinstance(rule.when, Each) else rule.id  # two points of one reading are two causes
-    return Decision(name, _reason(rule.when, leaf), rule.severity, rule.hazard, leaf.point, value, unit, rule.immediate)
+    return Decision(
+        _name(bound, leaf.point), _reason(rule.when, leaf), rule.severity, rule.hazard, leaf.point, value, unit, rule.immediate
+    )
+
+
+def _name(bound: _Bound, point: str) -> str:
+    """Two points of one reading, of a rule that decides about each, are two causes."""
+    return f"{bound.rule.id}:{point}" if isinstance(bound.rule.when, Each) else bound.rule.id
 
 
 def _judge(node: _Node, track: _Track, at_s: float) -> Leaf | Literal[False] | None:

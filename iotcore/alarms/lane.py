@@ -1,10 +1,11 @@
 """The fire lane, top to bottom: take → decode → refuse or dedupe → rules → one commit → acknowledge → dispatch → receipt.
 
-    broker ──► take ──► decode ──► stage ──► evaluate ──► journal.commit ──► acknowledge ──► opened() ──► receipts
-                          │          │                        │ fails: the same batch again, nothing acknowledged
-                          └ refused  └ duplicate
+    broker ─► take ─► decode ─► stage ─► evaluate ─► coalesce ─► journal.commit ─► acknowledge ─► opened() ─► receipts
+                        │         │                     │          │ fails: the same batch again, nothing acknowledged
+                        └ refused └ duplicate           └ above its device's rate and nothing new
 
-Nothing here waits for InfluxDB, the web, the registry or the field broker.
+Nothing here waits for InfluxDB, the web, the registry or the field broker. Every reading meets the rules, whatever the rate;
+throttling decides only what is stored (`coalesce`).
 """
 
 from __future__ import annotations
@@ -12,18 +13,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from iotcore import metrics
+from iotcore.alarms.coalesce import Coalescing
 from iotcore.alarms.engine import Decision, Engine
 from iotcore.clock import Clock
 from iotcore.errors import StoreError
+from iotcore.journal.conduct import Conduct
 from iotcore.journal.faults import Faults
 from iotcore.journal.journal import Journal
 from iotcore.journal.progress import Progress, Stage
+from iotcore.journal.quarantine import Row
 from iotcore.journal.receipts import Receipts
 from iotcore.journal.records import Batch, Committed, Notice, Raise
+from iotcore.journal.retry import Answer, handled, tried
+from iotcore.journal.skew import Skews
+from iotcore.journal.throttle import Throttle
 from iotcore.reading import Reading
 from iotcore.registry.directory import Binding, Directory
 from iotcore.wire.arrival import Arrival, Broker, Decoded, Presence, Refusal
@@ -45,6 +52,10 @@ class _Turn:
     raises: list[Raise] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     presence: dict[str, bool] = field(default_factory=dict)
+    late: list[tuple[int, Decision, Reading, Binding]] = field(default_factory=list)  # with the place of its raise
+    throttled: int = 0
+    settled: tuple[int, ...] = ()  # rows of the quarantine that are tried again
+    returned: list[Refusal] = field(default_factory=list)
 
 
 class FireLane:
@@ -61,6 +72,7 @@ class FireLane:
         clock: Clock,
         opened: Callable[[Committed], None],
         first_seen: Callable[[str], Coroutine[Any, Any, None]],
+        throttle: Throttle | None = None,
     ) -> None:
         self._broker = broker
         self._decode = decode
@@ -70,10 +82,17 @@ class FireLane:
         self._clock = clock
         self._opened = opened
         self._first_seen = first_seen
-        self._faults = Faults(journal.standing_faults())
+        standing = journal.standing_faults()
+        self._faults = Faults(standing)
         self._progress = Progress(journal.progress(), clock.monotonic_s())
+        self._throttle = throttle or Throttle()
+        self._coalescing = Coalescing()
+        self._conduct = Conduct("fire", standing, clock.monotonic_s())
+        self._conduct.tracked(self._progress, self._progress.tracks, clock.monotonic_s(), clock.wall_ms())
+        self._skews = Skews()
+        self._one_at_a_time = asyncio.Lock()  # a turn, and a person's retry
         self.receipts = Receipts(broker.publish, clock)
-        self._counts = {"stored": 0, "refused": 0, "duplicates": 0, "incidents": 0}
+        self._counts = {"stored": 0, "refused": 0, "duplicates": 0, "throttled": 0, "incidents": 0}
         self._activated: set[str] = set()
         self._aside: set[asyncio.Task[None]] = set()
 
@@ -87,7 +106,7 @@ class FireLane:
         for reading in self._journal.recent_readings():
             binding = directory.devices.get(reading.device)
             if binding is not None:
-                self._engine.evaluate(reading, binding.spec)
+                self._engine.evaluate(reading, binding.spec, old=_old(reading))
                 devices.add(reading.device)
         self._engine.reset(devices - self._journal.alarmed_devices())
 
@@ -104,23 +123,62 @@ class FireLane:
 
     async def turn(self, arrivals: Sequence[Arrival]) -> None:
         """Carry one batch of arrivals from bytes to durable, acknowledged and dispatched."""
-        turn = _Turn(self._progress.stage(self._clock.monotonic_s()))
+        async with self._one_at_a_time:
+            await self._turn(arrivals)
+
+    async def _turn(self, arrivals: Sequence[Arrival]) -> None:
+        taken_s = self._clock.monotonic_s()
+        metrics.received.labels("fire").inc(len(arrivals))
+        turn = _Turn(self._progress.stage(taken_s))
         directory = self._directory()
         for arrival in arrivals:
             decoded = self._decode(arrival, directory, self._clock.wall_ms())
-            turn.refusals += decoded.refusals
+            turn.refusals += [handled(one, turn.stage) if one.identities else one for one in decoded.refusals]
             if decoded.presence is not None:
                 self._note_presence(decoded.presence, directory, turn)
             for reading in decoded.readings:
                 self._take_reading(reading, arrival, directory.devices[reading.device], turn)
+        self._look_back(turn)
         for refusal in turn.refusals:
             if refusal.device in directory.devices:
                 self._faults.refused(refusal)
             metrics.refused.labels("fire", refusal.reason.partition(":")[0]).inc()
         await self._commit(turn)
+        metrics.take_to_commit.labels("fire").observe(self._clock.monotonic_s() - taken_s)
         self._broker.acknowledge(arrivals)
         self._progress.apply(turn.stage.changed)
         self._tell_senders(turn, directory)
+
+    async def retry(self, rows: Sequence[Row], answer: Answer) -> None:
+        """Try rows of the quarantine again, as backlog of their true age; what is stored and the rows' end are one commit."""
+        async with self._one_at_a_time:
+            turn = _Turn(self._progress.stage(self._clock.monotonic_s()))
+            directory = self._directory()
+            for one in tried(rows, self._decode, directory, self._clock.wall_ms(), answer):
+                wrong = [r.device for r in one.readings if directory.devices[r.device].domain != "fire"]
+                if wrong or not one.readings:
+                    answer.leave(one.row, "wrong_broker", f"{', '.join(wrong)} belongs on the field broker")
+                    continue
+                turn.settled += (one.row.id,)
+                turn.returned += one.refusals
+                before = len(turn.readings)
+                for reading in one.readings:
+                    self._take_again(reading, one.row, directory.devices[reading.device], turn)
+                answer.stored += len(turn.readings) - before
+                answer.repeats += len(one.readings) - len(turn.readings) + before
+            await self._commit(turn)
+            self._progress.apply(turn.stage.changed)
+            answer.removed += len(turn.settled)
+            answer.alarms += [f"{one.notice.device}: {one.notice.rule}" for one in turn.raises]
+
+    def _take_again(self, reading: Reading, row: Row, binding: Binding, turn: _Turn) -> None:
+        """What the row was kept for is stored though it counts as handled; anything else only if it is new."""
+        identity = (reading.boot, reading.seq)
+        if not turn.stage.take(reading.device, *identity) and identity not in row.identities and row.reason != "unknown_point":
+            return
+        turn.readings.append(reading)
+        decisions = self._engine.evaluate(reading, binding.spec, old=_old(reading))
+        turn.raises += [self._raise(decision, reading, binding) for decision in decisions]
 
     def _take_reading(self, reading: Reading, arrival: Arrival, binding: Binding, turn: _Turn) -> None:
         if binding.domain != "fire":
@@ -132,7 +190,9 @@ class FireLane:
             metrics.duplicates.labels("fire").inc()
             self._counts["duplicates"] += 1
             return
-        decisions = self._engine.evaluate(reading, binding.spec)
+        now_s = self._clock.monotonic_s()
+        reading = self._skews.judge(reading, now_s)
+        decisions = self._engine.evaluate(reading, binding.spec, old=_old(reading))
         fires = [d for d in decisions if d.severity == "alarm"]
         if reading.retained and not fires:
             turn.refusals.append(
@@ -140,9 +200,23 @@ class FireLane:
             )
             return
         turn.stage.add(reading.device, reading.boot, reading.seq)
-        turn.readings.append(reading)
+        if self._throttle.admit(reading.device, binding.spec.interval_s, now_s, backlog=reading.backlog):
+            self._coalescing.admitted(reading)
+            turn.readings.append(reading)
+        elif self._coalescing.keeps(reading, decided=bool(decisions)):
+            turn.readings.append(reading)
+        else:
+            turn.throttled += 1
         self._faults.accepted(reading)
         turn.raises += [self._raise(decision, reading, binding) for decision in decisions]
+        if decisions and reading.backlog:
+            turn.late += [(len(turn.raises) - n, decision, reading, binding) for n, decision in enumerate(decisions[::-1], 1)]
+
+    def _look_back(self, turn: _Turn) -> None:
+        """A late fire that is over by what its device has told since is a record; one of which nothing more is told is not."""
+        for at, decision, reading, binding in turn.late:
+            if self._engine.cleared(decision, reading, binding.spec):
+                turn.raises[at] = replace(turn.raises[at], historical=True)
 
     def _raise(self, decision: Decision, reading: Reading, binding: Binding) -> Raise:
         directory = self._directory()
@@ -181,7 +255,7 @@ class FireLane:
             received_ms=reading.received_ms,
             decided_ms=self._clock.wall_ms(),
             test=reading.test,
-            historical=reading.backlog and reading.age_ms > LATE_DISPATCH_MS,
+            historical=_old(reading),
         )
 
     def _note_presence(self, presence: Presence, directory: Directory, turn: _Turn) -> None:
@@ -198,6 +272,15 @@ class FireLane:
 
     async def _commit(self, turn: _Turn) -> None:
         """One transaction, off the event loop; while the disk refuses, the same batch again and nothing acknowledged."""
+        peaks = self._coalescing.take_peaks()
+        turn.readings += peaks
+        now_s = self._clock.monotonic_s()
+        self._conduct.tracked(self._progress, turn.stage.changed, now_s, self._clock.wall_ms())
+        for device in self._conduct.judge(self._faults, self._throttle, now_s):
+            self._coalescing.forget(device)
+        skews = self._skews.take_measured()
+        for skew_ms in skews.values():
+            metrics.clock_skew.labels("fire").observe(skew_ms / 1000.0)
         raised, cleared = self._faults.take()
         batch = Batch(
             readings=tuple(turn.readings),
@@ -207,9 +290,13 @@ class FireLane:
             cleared=cleared,
             presence=tuple(turn.presence.items()),
             progress=tuple(turn.stage.rows()),
+            conduct=tuple(self._conduct.take(skews)),
+            settled=turn.settled,
+            returned=tuple(turn.returned),
         )
         refused = False
         while True:
+            self._broker.working()  # a full disk is no reason to be restarted
             try:
                 committed = await asyncio.to_thread(self._journal.commit, batch)
                 break
@@ -221,8 +308,10 @@ class FireLane:
                 await asyncio.sleep(RETRY_COMMIT_S)
         durable_ms = self._clock.wall_ms()
         metrics.stored.labels("fire").inc(len(batch.readings))
+        metrics.late.labels("fire").inc(sum(reading.backlog for reading in batch.readings))
         self._counts["stored"] += len(batch.readings)
         self._counts["refused"] += len(batch.refusals)
+        self._counts["throttled"] += turn.throttled - len(peaks)
         self._counts["incidents"] += len(committed.opened)
         if committed.opened:
             self._opened(committed)
@@ -251,3 +340,7 @@ class FireLane:
         task = asyncio.create_task(work)
         self._aside.add(task)
         task.add_done_callback(self._aside.discard)
+
+
+def _old(reading: Reading) -> bool:
+    return reading.backlog and reading.age_ms > LATE_DISPATCH_MS

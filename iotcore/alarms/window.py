@@ -30,6 +30,10 @@ class Timeline:
     _observed_ms: float | None = None
     _received_ms: float = 0.0
 
+    def later_than(self, observed_ms: float) -> bool:
+        """Whether what came last was observed after this time."""
+        return self._observed_ms is not None and self._observed_ms > observed_ms
+
     def advance(self, reading: Reading) -> float:
         """Move to `reading` and return its time, seconds since the first one; never smaller than before."""
         last = self._observed_ms

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from iotcore.alarms import rules as fire_rules
 from iotcore.clock import Clock
-from iotcore.errors import ConfigError, StoreError
+from iotcore.errors import ConfigError, StartError, StoreError
 from iotcore.process import home
 from iotcore.process.follow import Follower
 from iotcore.provision.acl import UP, BrokerName
 from iotcore.provision.broker import choose
 from iotcore.provision.ca import IssuedCertificate
+from iotcore.registry import vendors
 from iotcore.registry.records import Certificate
 from iotcore.registry.store import Registry, open_registry
 from iotcore.settings import Settings
@@ -55,6 +56,24 @@ async def opened(settings: Settings, clock: Clock) -> AsyncIterator[tuple[Regist
         yield registry, follower
 
 
+class Subscriber(Protocol):
+    """What of a connection to a broker is asked here (`drivers.mqtt.ingest.Ingest`)."""
+
+    def subscribe(self, filters: Sequence[str]) -> None:
+        """Hear these too, in place of those of the last call."""
+
+
+async def heard(follower: Follower, *ears: tuple[Subscriber, Collection[str]]) -> None:
+    """Keep the directory as the registry says, and each lane hearing the vendors' devices of its domains; until cancelled."""
+
+    def follow() -> None:
+        for ear, domains in ears:
+            ear.subscribe(vendors.filters(follower.directory, domains))
+
+    follow()
+    await follower.run(follow)
+
+
 async def activate(registry: Registry, device: str) -> None:
     """A device's first accepted reading makes it active; a registry that is down is asked again at the next start."""
     try:
@@ -67,12 +86,22 @@ def check(settings: Settings) -> None:
     """Refuse a bad configuration as a whole before anything starts: specs, rules, brokers."""
     rules_of(settings, load_folder(_specs_folder(settings)))
     for name in BrokerName:
-        choose(home.broker_settings(settings, name).run)
+        broker = home.broker_settings(settings, name)
+        if choose(broker.run) == "amqtt" and broker.password_port:
+            raise StartError(
+                f"The embedded {name.value} broker has no password listener (brokers.{name.value}.password_port)",
+                "Install Mosquitto, or set the port to 0.",
+            )
 
 
 def version_of(settings: Settings, name: BrokerName) -> Literal["5", "3.1.1"]:
     """The MQTT version of a broker: the embedded amqtt knows 3.1.1 only."""
     return "3.1.1" if choose(home.broker_settings(settings, name).run) == "amqtt" else "5"
+
+
+def ingest_version(settings: Settings, name: BrokerName) -> Literal["5", "3.1.1", "auto"]:
+    """What a consumer speaks to a broker: what we know of those we run, else whatever it has."""
+    return "auto" if home.broker_settings(settings, name).run == "external" else version_of(settings, name)
 
 
 def recorded(issued: IssuedCertificate) -> Certificate:

@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, closing
 
-from drivers.mqtt.canonical import decode
+import msgspec
+
+from drivers.mqtt.decode import Decoder
 from drivers.mqtt.ingest import Ingest
+from drivers.mqtt.vendor import Vendors
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
-from iotcore.app.common import EVERYTHING, activate, opened, rules_of, version_of
+from iotcore.app.common import EVERYTHING, activate, heard, ingest_version, opened, rules_of
 from iotcore.clock import Clock, SystemClock
 from iotcore.dispatch.cad_webhook import WebhookChannel
 from iotcore.dispatch.outbox import Channel, Dispatcher
 from iotcore.dispatch.sia_dc09 import Dc09Channel
+from iotcore.journal import retry
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
+from iotcore.journal.quarantine import Row, Wanted
+from iotcore.journal.throttle import Throttle
 from iotcore.process import home
+from iotcore.process.alive import alive, watch
 from iotcore.process.follow import Follower, follow_intents
-from iotcore.process.serve import beat
+from iotcore.process.watchdog import Watchdog
 from iotcore.provision.acl import BrokerName
 from iotcore.registry.records import Intent
 from iotcore.settings import Dc09Receiver, Settings
+from iotcore.wire.topics import FIRE_DOMAIN
 
+FIRE = (FIRE_DOMAIN,)
 INTENT_CURSOR = "intent"
 FIRE_RETRY_S = 1.0  # between two attempts of the fire lane to reach its broker: back within a second of it
 
@@ -41,7 +51,7 @@ async def run(settings: Settings) -> None:
     clock = SystemClock()
     channels = channels_of(settings, clock)
     broker = home.endpoint(settings, BrokerName.FIRE, home.FIRE_IN)
-    version = version_of(settings, BrokerName.FIRE)
+    version = ingest_version(settings, BrokerName.FIRE)
     ingest = Ingest(broker, home.FIRE_IN, EVERYTHING, clock, version=version, retry_most_s=FIRE_RETRY_S)
     async with AsyncExitStack() as stack:
         registry, follower = await stack.enter_async_context(opened(settings, clock))
@@ -55,28 +65,32 @@ async def run(settings: Settings) -> None:
         await stack.enter_async_context(ingest)
         lane = FireLane(
             broker=ingest,
-            decode=decode,
+            decode=Decoder(Vendors(FIRE)),
             directory=lambda: follower.directory,
             engine=engine,
             journal=journal,
             clock=clock,
             opened=lambda committed: dispatcher.send_now(committed.leased),
             first_seen=lambda device: activate(registry, device),
+            throttle=Throttle(times=settings.throttle_times),
         )
+        watch(ingest, "fire", "fire")
         lane.warm()
-        intents = _Intents(follower, engine, journal, dispatcher)
+        intents = _Intents(lane, follower, engine, journal, dispatcher)
         async with asyncio.TaskGroup() as group:
             group.create_task(lane.run())
             group.create_task(dispatcher.run())
-            group.create_task(follower.run())
+            group.create_task(heard(follower, (ingest, FIRE)))
+            group.create_task(Watchdog(settings.folder, {"fire": ingest}).run())
             group.create_task(follow_intents(registry, journal.cursor(INTENT_CURSOR), intents))
-            group.create_task(beat(settings.folder, "fire", clock, lambda: {"connected": ingest.connected, **lane.counts()}))
+            group.create_task(alive(settings, "fire", clock, lambda: {"connected": ingest.connected, **lane.counts()}))
 
 
 class _Intents:
     """Applies what people want of the fire lane, and remembers how far it came."""
 
-    def __init__(self, follower: Follower, engine: Engine, journal: Journal, dispatcher: Dispatcher) -> None:
+    def __init__(self, lane: FireLane, follower: Follower, engine: Engine, journal: Journal, dispatcher: Dispatcher) -> None:
+        self._lane = lane
         self._follower = follower
         self._engine = engine
         self._journal = journal
@@ -85,9 +99,21 @@ class _Intents:
     async def __call__(self, intent: Intent) -> None:
         if intent.kind == "acknowledge":
             await asyncio.to_thread(self._journal.acknowledge, intent.key, intent.by, self._journal.now_ms())
-        else:
+        elif intent.kind == "reset":
             await self._reset(intent)
+        elif (wanted := retry.asked("fire", intent.key)) is not None:
+            answer = await retry.carry_out(intent.kind, wanted, self)
+            await asyncio.to_thread(self._journal.answer, intent.id, msgspec.json.encode(answer).decode())
         await asyncio.to_thread(self._journal.move_cursor, INTENT_CURSOR, intent.id)
+
+    async def rows(self, wanted: Wanted, limit: int, after: int) -> list[Row]:
+        return await asyncio.to_thread(self._journal.quarantined, wanted, limit, after)
+
+    async def drop(self, wanted: Wanted) -> int:
+        return await asyncio.to_thread(self._journal.drop_quarantined, wanted)
+
+    async def retry(self, rows: Sequence[Row], answer: retry.Answer) -> None:
+        await self._lane.retry(rows, answer)
 
     async def _reset(self, intent: Intent) -> None:
         premises = await asyncio.to_thread(self._journal.premises_of, intent.key)

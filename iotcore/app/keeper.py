@@ -1,17 +1,21 @@
-"""Keeper: revocation lists, the watchdog over dispatch, rollups in InfluxDB."""
+"""Keeper: revocation lists, vendors' passwords at the brokers, the watchdog over dispatch, rollups in InfluxDB."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable
 
+from iotcore import metrics
 from iotcore.app.common import opened
 from iotcore.clock import Clock, SystemClock
 from iotcore.keeper import Keeper, overdue_notices
 from iotcore.process import home
-from iotcore.process.serve import beat
+from iotcore.process.alive import alive
+from iotcore.process.follow import Follower, forever
+from iotcore.provision import vendor_access
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker import refresh_crl
+from iotcore.registry.store import Registry
 from iotcore.settings import Settings
 from iotcore.telemetry.rollups import InfluxRollups
 
@@ -24,18 +28,17 @@ async def run(settings: Settings) -> None:
         overdue=lambda: overdue_notices(settings.folder / "journal.db", clock),
         clock=clock,
     )
-    async with AsyncExitStack() as stack:
-        follower, rollups = None, None
+    metrics.keeper_overdue.ask(lambda: float(len(keeper.state()["overdue"])))
+    async with opened(settings, clock) as (registry, follower), asyncio.TaskGroup() as group:
+        rollups = None
         if settings.store.kind != "embedded":  # telemetry.db is rolled up by the process that writes it
-            _, follower = await stack.enter_async_context(opened(settings, clock))
             rollups = InfluxRollups(settings.store, settings.folder, clock, lambda: follower.directory)
-        group = await stack.enter_async_context(asyncio.TaskGroup())
-        group.create_task(keeper.run())
-        state = lambda: {**keeper.state(), **(rollups.state() if rollups else {})}  # noqa: E731 - read at each beat
-        group.create_task(beat(settings.folder, "keeper", clock, state))
-        if follower is not None and rollups is not None:
-            group.create_task(follower.run())
             group.create_task(rollups.run())
+        group.create_task(keeper.run())
+        trouble = "the registry cannot be read; vendors' devices stay as the brokers know them"
+        group.create_task(forever(_letting_in(settings, registry, follower), trouble))
+        state = lambda: {**keeper.state(), **(rollups.state() if rollups else {})}  # noqa: E731 - read at each beat
+        group.create_task(alive(settings, "keeper", clock, state))
 
 
 def _republish(settings: Settings, clock: Clock) -> None:
@@ -44,3 +47,28 @@ def _republish(settings: Settings, clock: Clock) -> None:
     for name in BrokerName:
         if home.broker_settings(settings, name).run != "external":
             refresh_crl(authority, home.broker_home(settings, name))
+
+
+def _letting_in(settings: Settings, registry: Registry, follower: Follower) -> Callable[[], Awaitable[None]]:
+    """Once for each poll: after a change, who of the vendors' devices may come in, and what they may say."""
+    behind = True
+
+    async def once() -> None:
+        nonlocal behind
+        behind = await follower.refresh() or behind
+        if behind:
+            credentials = await registry.credentials()
+            await asyncio.to_thread(
+                _write, settings, {name: vendor_access.made(follower.directory, credentials, name) for name in BrokerName}
+            )
+            behind = False
+
+    return once
+
+
+def _write(settings: Settings, access: dict[BrokerName, vendor_access.VendorAccess]) -> None:
+    """The process of each broker sees it and has the broker read it."""
+    for name, here in access.items():
+        broker = home.broker_home(settings, name)
+        if home.broker_settings(settings, name).run != "external":
+            vendor_access.write(broker.folder, name, here, passwords=bool(broker.password_port))

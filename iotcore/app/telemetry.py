@@ -1,72 +1,154 @@
-"""Telemetry: both brokers → spool → store."""
+"""Telemetry: both brokers → spool → store. One of several workers, when the settings share the domains among them."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine, Mapping
+from contextlib import AsyncExitStack
+from typing import Any
 
-from drivers.mqtt.canonical import decode
+from drivers.mqtt.decode import Decoder
 from drivers.mqtt.ingest import Ingest
-from iotcore.app.common import EVERYTHING, activate, opened, version_of
-from iotcore.clock import SystemClock
+from drivers.mqtt.vendor import Vendors
+from iotcore import metrics
+from iotcore.app.common import activate, heard, ingest_version, opened
+from iotcore.clock import Clock, SystemClock
+from iotcore.errors import StartError, StoreError
 from iotcore.journal.recent import RecentReadings
+from iotcore.journal.throttle import Throttle
 from iotcore.process import home
-from iotcore.process.serve import beat
-from iotcore.provision.acl import BrokerName
+from iotcore.process.alive import alive, watch
+from iotcore.process.follow import follow_intents
+from iotcore.process.watchdog import Watchdog
+from iotcore.process.workers import Worker, given_up, workers
+from iotcore.provision.acl import UP, BrokerName
+from iotcore.registry.directory import Directory
 from iotcore.settings import Settings
+from iotcore.telemetry.coverage import Files, watch_coverage
 from iotcore.telemetry.embedded import EmbeddedStore, TelemetryFile
+from iotcore.telemetry.feed import CURSOR, follow_incidents
+from iotcore.telemetry.handover import known_elsewhere, more
 from iotcore.telemetry.lane import TelemetryLane
 from iotcore.telemetry.panel import Panel
+from iotcore.telemetry.point import PlatformSeries
+from iotcore.telemetry.requests import carried_out
 from iotcore.telemetry.spool import Spool
 from iotcore.telemetry.stores import TELEMETRY_DB, open_confidential, open_store
+from iotcore.telemetry.strays import Strays
 from iotcore.telemetry.upkeep import Upkeep
+from iotcore.wire.topics import FIRE_DOMAIN
 
-FIRE_VALUES = ("iot/v1/fire/+/up/#",)
+DEPTH_EVERY_S = 2.0
 
 
-async def run(settings: Settings) -> None:
-    """The bulk lane: both brokers into the spool and the store."""
-    clock = SystemClock()
-    field, fire = (
-        Ingest(home.endpoint(settings, name, cn), cn, filters, clock, version=version_of(settings, name))
-        for name, cn, filters in (
-            (BrokerName.FIELD, home.TELEMETRY_FIELD, EVERYTHING),
-            (BrokerName.FIRE, home.TELEMETRY_FIRE, FIRE_VALUES),
+async def run(settings: Settings, number: int = 1) -> None:
+    """The bulk lane: its domains of both brokers into the spool and the store.
+
+    Raises:
+        StartError: the settings have no worker of this number.
+    """
+    found = [worker for worker in workers(settings) if worker.number == number]
+    if not found:
+        raise StartError(f"There is no telemetry worker {number}", "The settings say how many there are ([[telemetry]]).")
+    worker, clock = found[0], SystemClock()
+    async with AsyncExitStack() as stack:
+        registry, follower = await stack.enter_async_context(opened(settings, clock))
+        file = await stack.enter_async_context(TelemetryFile(settings.folder / TELEMETRY_DB))
+        store = await stack.enter_async_context(open_store(settings, clock, file))
+        confidential = await stack.enter_async_context(open_confidential(settings, clock, file))
+        path, limits = worker.spool(settings.folder), settings.spool
+        spool = await stack.enter_async_context(
+            Spool(path, clock, store_format=store.format, max_bytes=limits.max_bytes, max_age_s=limits.max_age_s)
         )
-    )
-    spool_limits = settings.spool
-    async with (
-        opened(settings, clock) as (registry, follower),
-        TelemetryFile(settings.folder / TELEMETRY_DB) as file,
-        open_store(settings, clock, file) as store,
-        open_confidential(settings, clock, file) as confidential,
-        Spool(
-            settings.folder / "spool-1.db",
-            clock,
-            store_format=store.format,
-            max_bytes=spool_limits.max_bytes,
-            max_age_s=spool_limits.max_age_s,
-        ) as spool,
-        field,
-        fire,
-        asyncio.TaskGroup() as group,
-    ):
+        await _take_over(worker, spool, settings, follower.directory)
+        brokers = _brokers(settings, worker, clock)
+        for ingest in brokers.values():
+            await stack.enter_async_context(ingest)
+        panel, journal = Panel(file, clock), settings.folder / "journal.db"
+        directory = lambda: follower.directory  # noqa: E731 - always the latest
+        decode = Decoder(Vendors(worker.domains))
         lane = TelemetryLane(
-            owned=field,
-            watched=fire,
+            owned=brokers["field"],
+            watched=brokers.get("fire"),
             decode=decode,
-            directory=lambda: follower.directory,
+            directory=directory,
             spool=spool,
             store=store,
-            panel=Panel(file, clock),
+            panel=panel,
             clock=clock,
             first_seen=lambda device: activate(registry, device),
-            receipted=RecentReadings(settings.folder / "journal.db", clock),
+            receipted=RecentReadings(journal, clock) if worker.owns_fire else None,
+            throttle=Throttle(times=settings.throttle_times),
+            domains=worker.domains - {FIRE_DOMAIN},
             confidential=confidential,
         )
-        group.create_task(lane.run())
-        group.create_task(follower.run())
-        for each in (store, *([confidential.store] if confidential else [])):
-            if isinstance(each, EmbeddedStore):
-                group.create_task(Upkeep(each, settings.store, clock, lambda: follower.directory).run())
-        state = lambda: {"connected": field.connected and fire.connected, **lane.counts()}  # noqa: E731 - read at each beat
-        group.create_task(beat(settings.folder, "telemetry", clock, state))
+
+        def state() -> dict[str, Any]:
+            return {"connected": all(one.connected for one in brokers.values()), **lane.counts()}
+
+        tasks = [lane.run(), heard(follower, *_ears(worker, brokers))]
+        tasks.append(follow_intents(registry, await spool.answered(), carried_out(lane, spool)))
+        if "stray" in brokers:
+            stray = brokers["stray"]
+            tasks.append(Strays(broker=stray, decode=decode, directory=directory, spool=spool, panel=panel, clock=clock).run())
+        if worker.owns_fire:
+            series = PlatformSeries(spool, store.format, lane.wake, settings.cell)
+            tasks.append(follow_incidents(journal, series))
+            tasks.append(watch_coverage(directory, Files(file.path, journal), series, clock))
+        stores = [store, *([confidential.store] if confidential else [])]
+        tasks += [Upkeep(one, settings.store, clock, directory).run() for one in stores if isinstance(one, EmbeddedStore)]
+        tasks += [Watchdog(settings.folder, brokers).run(), _measure(spool, clock)]
+        await _together(*tasks, alive(settings, worker.name, clock, state))
+
+
+async def _together(*tasks: Coroutine[Any, Any, None]) -> None:
+    async with asyncio.TaskGroup() as group:
+        for task in tasks:
+            group.create_task(task)
+
+
+def _ears(worker: Worker, brokers: Mapping[str, Ingest]) -> list[tuple[Ingest, frozenset[str]]]:
+    """Which connection hears the vendors' devices of which domains."""
+    ears = [(brokers["field"], worker.domains - {FIRE_DOMAIN})]
+    return [*ears, (brokers["fire"], frozenset({FIRE_DOMAIN}))] if worker.owns_fire else ears
+
+
+def _brokers(settings: Settings, worker: Worker, clock: Clock) -> dict[str, Ingest]:
+    """The worker's connections: field always; fire and strays if they are its part, or once were.
+
+    A session in which an earlier split has left something is emptied: its filters are given up, what it holds still comes.
+    """
+    wanted = {
+        "field": (BrokerName.FIELD, worker.field_cn, worker.field_filters),
+        "fire": (BrokerName.FIRE, worker.fire_cn, worker.fire_filters),
+        "stray": (BrokerName.FIELD, worker.stray_cn, (UP,) if worker.hears_strays else ()),
+    }
+    made = {}
+    for what, (broker, cn, filters) in wanted.items():
+        endpoint = home.endpoint(settings, broker, cn)
+        if not filters and not endpoint.cert_file.exists():
+            continue
+        made[what] = Ingest(endpoint, cn, filters, clock, given_up=given_up(filters), version=ingest_version(settings, broker))
+        watch(made[what], "telemetry", what)
+    return made
+
+
+async def _take_over(worker: Worker, spool: Spool, settings: Settings, directory: Directory) -> None:
+    """What other workers have stored of devices that are ours now."""
+    own = {device for device, binding in directory.devices.items() if binding.domain in worker.domains}
+    own |= {CURSOR} if worker.owns_fire else set()
+    others = await asyncio.to_thread(known_elsewhere, worker.spool(settings.folder), own)
+    rows = more(await spool.progress(), others)
+    if rows:
+        await spool.commit((), rows)
+
+
+async def _measure(spool: Spool, clock: Clock) -> None:
+    """How old the oldest reading is that the store has not taken."""
+    while True:
+        try:
+            oldest_ms = (await spool.depth()).oldest_ms
+        except StoreError:  # its own writer has said so
+            oldest_ms = None
+        metrics.spool_oldest.set(0.0 if oldest_ms is None else max(0.0, (clock.wall_ms() - oldest_ms) / 1000.0))
+        await asyncio.sleep(DEPTH_EVERY_S)

@@ -7,8 +7,9 @@ import asyncio
 from iotcore.app.common import opened, recorded
 from iotcore.clock import Clock, SystemClock
 from iotcore.process import home
+from iotcore.process.alive import alive
 from iotcore.process.follow import Follower
-from iotcore.process.serve import beat, beats
+from iotcore.process.serve import beats
 from iotcore.provision.ca import Anchor
 from iotcore.provision.enroll import Enrolment
 from iotcore.registry.store import Registry
@@ -51,7 +52,7 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
     listener = EstListener(enrolment, tls, clock, host=settings.web.est_host, port=settings.web.est_port)
     async with listener, asyncio.TaskGroup() as group:
         group.create_task(follower.run())
-        group.create_task(beat(settings.folder, "web", clock, dict))
+        group.create_task(alive(settings, "web", clock, dict))
         group.create_task(serve_page(page, settings.web.host, settings.web.port))
 
 

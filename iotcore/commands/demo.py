@@ -36,6 +36,7 @@ from iotcore.journal.timeline import Timeline, incidents
 from iotcore.process import home
 from iotcore.process.serve import beats
 from iotcore.process.supervisor import Supervisor
+from iotcore.process.workers import parts
 from iotcore.provision.broker import choose
 from iotcore.provision.files import make_folder
 from iotcore.registry.store import Registry, open_registry
@@ -71,6 +72,9 @@ run = "{run}"
 [web]
 port = {web}
 est_port = {est}
+
+[metrics]
+port = 0
 
 [[receivers]]
 kind = "sia_dc09"
@@ -192,7 +196,7 @@ class Demo:
             await registry.import_city(city.document(SEED, town.connection), specs, "demo")
         running = up.supervisor(settings, self.data / "iotcore.toml")
         stack.push_async_callback(running.stop)
-        with steps.step("brokers and processes", len(up.PARTS)) as step:
+        with steps.step("brokers and processes", len(parts(settings))) as step:
             await up.start(running, settings)
             await _until_ready(settings, running, step.at)
         with steps.step("devices enrol (EST, one-time tokens)", len(town.mqtt_devices)) as step:
@@ -333,18 +337,19 @@ class _Watch:
 async def _until_ready(settings: Settings, running: Supervisor, at: Callable[[int], None]) -> None:
     clock = SystemClock()
     deadline = time.monotonic() + START_LIMIT_S
+    wanted = parts(settings)
     while True:
         said = beats(settings.folder, clock)
         ready = [
             part
-            for part in up.PARTS
+            for part in wanted
             if part in said and said[part]["pid"] in running.pids.values() and said[part].get("connected", True)
         ]
         at(len(ready))
-        if len(ready) == len(up.PARTS):
+        if len(ready) == len(wanted):
             return
         if time.monotonic() > deadline:
-            missing = ", ".join(part for part in up.PARTS if part not in ready)
+            missing = ", ".join(part for part in wanted if part not in ready)
             raise StartError(f"Not up after {START_LIMIT_S:.0f} s: {missing}", f"See {settings.folder / 'log' / 'iotcore.log'}.")
         await asyncio.sleep(0.05)
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import sqlite3
+import ssl
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
@@ -20,6 +21,7 @@ from iotcore.journal.database import connect_readonly
 from iotcore.process import home
 from iotcore.process.credentials import environment
 from iotcore.process.serve import beats
+from iotcore.process.workers import parts
 from iotcore.provision import custody
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.ca import Anchor, Authority
@@ -27,6 +29,7 @@ from iotcore.provision.services import days_left
 from iotcore.registry.store import open_registry
 from iotcore.settings import Dc09Receiver, Settings, WebhookReceiver
 from iotcore.telemetry.stores import open_store
+from iotcore.wire.arrival import Endpoint
 
 LIMIT_S = 5.0
 MIN_FREE_BYTES = 1_000_000_000
@@ -34,7 +37,6 @@ MIN_CERTIFICATE_DAYS = 14.0  # an alarm of its own below this
 MIN_CRL_HOURS = 48.0  # an expired list locks out the whole fleet
 EARLIEST_YEAR = 2026  # a clock before this release was never set
 START_PART = "Start `iotcore up`, or this process by its service."
-PROCESSES = ("fire", "telemetry", "modbus", "web", "keeper")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ async def examine(settings: Settings, clock: Clock) -> list[Finding]:
         ("journal", "Start the fire process; if the file is damaged, restore the backup.", lambda: _journal(settings)),
         ("store", "Check store.url, its credentials, and that it runs; telemetry waits.", lambda: _store(settings, clock)),
         *((f"{n.value} broker", f"Start it, or check brokers.{n.value}.", _broker_check(settings, n, clock)) for n in BrokerName),
-        *((f"process {name}", START_PART, _process_check(settings, name, clock)) for name in PROCESSES),
+        *((f"process {name}", START_PART, _process_check(settings, name, clock)) for name in parts(settings)),
         *((f"receiver {r.name}", "Check its address, the network, and that it listens.", _receiver_check(r))
           for r in settings.receivers),
     ]  # fmt: skip
@@ -116,7 +118,7 @@ async def _certificates(settings: Settings, clock: Clock) -> Finding:
 
     authority = Authority.open(folder, custody.passphrase(folder, environment(os.environ)), clock)
     certs = settings.folder / "certs"
-    days = {cn: days_left(certs / f"{cn}.pem", clock) for cn in home.CLIENTS}
+    days = {cn: days_left(certs / f"{cn}.pem", clock) for cn in home.clients(settings)}
     cn = min(days, key=lambda name: days[name])
     hours = min(authority.crl_left_s(anchor) for anchor in Anchor) / 3600.0
     said = f"first to expire: {cn} in {days[cn]:.0f} days; revocation lists good for {hours:.0f} h"
@@ -182,9 +184,18 @@ def _broker_check(settings: Settings, name: BrokerName, clock: Clock) -> Callabl
             await mqtt.publish("iotcore/doctor", b"?")
             mqtt.acknowledge(await mqtt.take(1))
             took_ms = (clock.monotonic_s() - sent_s) * 1000.0
-        return Finding(f"{name.value} broker", well=True, said=f"a message to ourselves took {took_ms:.1f} ms")
+        said = f"a message to ourselves took {took_ms:.1f} ms"
+        if port := home.broker_settings(settings, name).password_port:
+            _, writer = await asyncio.open_connection(endpoint.host, port, ssl=_trusting(endpoint), server_hostname="localhost")
+            writer.close()
+            said += f"; port {port} takes vendors' devices by password, whose identity nobody proves"
+        return Finding(f"{name.value} broker", well=True, said=said)
 
     return check
+
+
+def _trusting(endpoint: Endpoint) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(endpoint.ca_file))
 
 
 def _process_check(settings: Settings, name: str, clock: Clock) -> Callable[[], Awaitable[Finding]]:
@@ -194,6 +205,9 @@ def _process_check(settings: Settings, name: str, clock: Clock) -> Callable[[], 
             return Finding(f"process {name}", well=False, said="not running", remedy=START_PART)
         if said.get("connected") is False:
             return Finding(f"process {name}", well=False, said="runs, without its broker", remedy="See the brokers above.")
+        if said.get("metrics_trouble"):
+            remedy = "Stop what listens there, or choose another (metrics.port in the settings)."
+            return Finding(f"process {name}", well=False, said=f"runs, without metrics: {said['metrics']}", remedy=remedy)
         waits = f"; {said['kept']} readings wait for the core, {said['evicted']} given up ever" if "kept" in said else ""
         return Finding(f"process {name}", well=True, said=f"runs as {said['pid']}{waits}")
 

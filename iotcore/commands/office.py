@@ -6,20 +6,25 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
 from iotcore.app import common
 from iotcore.clock import SystemClock
-from iotcore.errors import ConfigError, Problem
+from iotcore.errors import ConfigError, Problem, Refused
 from iotcore.journal.database import connect_readonly
 from iotcore.journal.timeline import incidents as read_incidents
 from iotcore.process import home
-from iotcore.registry.records import IntentKind
+from iotcore.provision import vendor_access
+from iotcore.registry import vendors
+from iotcore.registry.records import IntentKind, State
 from iotcore.registry.store import Registry, open_registry
 from iotcore.settings import Settings
+from iotcore.web.view import StoredView
 
+UNPROVEN = "unproven, no receipt"  # of a vendor's MQTT device
 BY = "iotcore"  # who stands in the audit when the command line acts
 
 
@@ -57,10 +62,42 @@ async def make_token(settings: Settings, device: str, ttl_s: float) -> str:
         return await registry.create_token(device, ttl_s, BY)
 
 
-async def devices(settings: Settings) -> list[dict[str, object]]:
-    """All devices, a row each."""
+async def give_credential(settings: Settings, device: str) -> str:
+    """A new password for a vendor's device or gateway, in place of the one before; shown here once and stored hashed.
+
+    Raises:
+        Refused: `no_vendor` for a device that has no vendor's topics, or why the registry gives it none.
+    """
+    secret = vendor_access.new_secret()
     async with opened(settings) as registry:
         directory = await registry.directory(common.specs_of(settings))
+        ours = [b for b in directory.devices.values() if vendors.is_vendor(b) and device in (b.device, b.publisher)]
+        if device in directory.devices and not ours:
+            raise Refused("no_vendor", f"{device!r} speaks our own contract: it needs a token, for a certificate")
+        if ours and all(b.publisher != device for b in ours):
+            raise Refused("no_vendor", f"{device!r} stands behind {ours[0].publisher!r}: that one needs the password")
+        await registry.keep_credential(device, vendor_access.hashed(secret), BY)
+    return secret
+
+
+async def revoke_credential(settings: Settings, device: str) -> bool:
+    """Take the password of a vendor's device away; whether it had one."""
+    async with opened(settings) as registry:
+        return await registry.revoke_credential(device, BY)
+
+
+async def set_state(settings: Settings, device: str, state: State) -> bool:
+    """Move a device along its life; whether it moved."""
+    async with opened(settings) as registry:
+        return await registry.set_state(device, state, BY)
+
+
+async def devices(settings: Settings) -> list[dict[str, object]]:
+    """All devices, a row each, with what is odd about how they deliver."""
+    async with opened(settings) as registry:
+        directory = await registry.directory(common.specs_of(settings))
+    with closing(StoredView(settings.folder, lambda: directory)) as view:
+        conduct = view.conduct()
     return [
         {
             "device": b.device,
@@ -71,6 +108,8 @@ async def devices(settings: Settings) -> list[dict[str, object]]:
             "zone": b.zone,
             "publisher": b.publisher,
             "connection": b.connection,
+            "identity": UNPROVEN if vendors.is_vendor(b) else "",
+            **{name: value for name, value in conduct.get(b.device, {}).items() if value},
         }
         for b in directory.devices.values()
     ]
@@ -85,21 +124,9 @@ def incidents(settings: Settings) -> list[dict[str, object]]:
         return [{**msgspec.to_builtins(one), "latencies_ms": one.latencies_ms()} for one in read_incidents(connection)]
 
 
-def quarantine(settings: Settings, limit: int) -> list[dict[str, object]]:
-    """The newest refused messages of both lanes, a row each; payloads are shown as far as they are text."""
-    rows: list[dict[str, object]] = []
-    for lane, name in (("fire", "journal.db"), ("telemetry", "spool-1.db")):
-        path = settings.folder / name
-        if not path.exists():
-            continue
-        with closing(connect_readonly(path)) as connection:
-            found = connection.execute(
-                "SELECT at_ms, reason, device, topic, detail, size, substr(payload, 1, 120) AS payload FROM quarantine "
-                "ORDER BY id DESC LIMIT ?",
-                (limit,),
-            ).fetchall()
-        rows += [{"lane": lane, **dict(row), "payload": row["payload"].decode(errors="replace")} for row in found]
-    return sorted(rows, key=lambda row: float(str(row["at_ms"])), reverse=True)[:limit]
+def moment(at_ms: float | None) -> str:
+    """A time in UTC as people read it; a dash for none."""
+    return "–" if at_ms is None else f"{datetime.fromtimestamp(at_ms / 1000.0, UTC):%Y-%m-%d %H:%M:%SZ}"
 
 
 async def intend(settings: Settings, kind: IntentKind, incident: str, by: str) -> None:

@@ -17,13 +17,16 @@ from iotcore.app import common
 from iotcore.clock import SystemClock
 from iotcore.errors import EnrolmentError, StartError
 from iotcore.process import home
+from iotcore.provision import vendor_access
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker import choose
 from iotcore.provision.files import make_folder
 from iotcore.registry.store import Registry, open_registry
 from iotcore.settings import Settings
 from iotcore.specs.load import load_folder, shipped_folder
+from iotcore.specs.model import DeviceSpec
 from iotcore.wire.arrival import Endpoint
+from iotcore.wire.topics import DOMAIN_OF_CLASS, FIRE_DOMAIN
 from simulators import timeline
 from simulators.city import GATEWAY_MODEL
 from simulators.player import GATEWAY, Player, Turn
@@ -45,7 +48,7 @@ async def run(settings: Settings | None, options: argparse.Namespace, vendor_pas
         raise StartError(f"--speed {options.speed} is not greater than 0", "1 is as fast as life, 60 an hour in a minute.")
     specs = load_folder(shipped_folder()) if settings is None else common.specs_of(settings)
     story = timeline.load(timeline.find(options.scenario), specs)
-    vendor = _vendor_broker(story, options.vendor_broker)
+    vendor = _vendor_broker(story, options.vendor_broker, settings)
     if settings is None and vendor is None and all(spec.protocol != "modbus" for spec in story.specs.values()):
         raise StartError("This scenario has no Modbus unit", "MQTT devices need a platform: leave out --standalone.")
     place: dict[str, Any] = {"host": options.host, "first_port": options.port, "speed": options.speed, "told": _tell}
@@ -54,7 +57,7 @@ async def run(settings: Settings | None, options: argparse.Namespace, vendor_pas
         gateway = GATEWAY if settings is None else settings.modbus_gateway
         async with Player(story, folder, gateway=gateway, **place) as player:
             if settings is not None:
-                await _let_in(settings, player)
+                await _let_in(settings, player, vendors=vendor is None)
             if vendor is not None:
                 await player.town.connect_vendors(vendor, options.vendor_user, vendor_password)
             await _all_connected(player)
@@ -66,22 +69,37 @@ async def run(settings: Settings | None, options: argparse.Namespace, vendor_pas
                 _sum_up(player)
 
 
-def _vendor_broker(story: timeline.Timeline, address: str) -> Endpoint | None:
+def _vendor_broker(story: timeline.Timeline, address: str, settings: Settings | None) -> Endpoint | None:
+    """Where the vendors' devices publish; None where there are none, or the platform lets them in by password."""
     host, _, port = address.rpartition(":")
     if address and (not host or not port.isdecimal()):
         raise StartError(f"--vendor-broker {address!r} is not HOST:PORT", "For example 127.0.0.1:1883.")
     vendors = sorted(name for name, spec in story.specs.items() if spec.protocol in {"json", "bytes"})
-    if vendors and not address:
+    if address or not vendors:
+        return Endpoint(host, int(port), Path(), Path(), Path()) if vendors else None
+    shut = [name for name in vendors if settings is None or not _password_endpoint(settings, story.specs[name]).port]
+    if shut:
         raise StartError(
-            f"{', '.join(vendors)} speak their makers' own MQTT, which our brokers do not take from a device",
-            "Say where they publish: --vendor-broker HOST:PORT.",
+            f"{', '.join(shut)} speak their makers' own MQTT and have no certificate",
+            "Open the brokers' password listeners (password_port in the settings), or say where they publish: "
+            "--vendor-broker HOST:PORT.",
         )
-    return Endpoint(host, int(port), Path(), Path(), Path()) if vendors else None
+    return None
 
 
-async def _let_in(settings: Settings, player: Player) -> None:
-    """Register the devices, get each its certificate, connect them."""
-    trust = settings.folder / "certs" / "service-root.pem"
+def _password_endpoint(settings: Settings, spec: DeviceSpec) -> Endpoint:
+    fire = DOMAIN_OF_CLASS[spec.device_class] == FIRE_DOMAIN
+    broker = home.broker_settings(settings, BrokerName.FIRE if fire else BrokerName.FIELD)
+    return Endpoint(broker.host, broker.password_port, _trust(settings), Path(), Path())
+
+
+def _trust(settings: Settings) -> Path:
+    return settings.folder / "certs" / "service-root.pem"
+
+
+async def _let_in(settings: Settings, player: Player, *, vendors: bool) -> None:
+    """Register the devices, get each its certificate (or, `vendors`, its password), connect them."""
+    trust = _trust(settings)
     if not await asyncio.to_thread(trust.exists):
         raise StartError(f"There is no platform in {settings.folder}", "Start `iotcore up` or `make demo` first; check --config.")
     document: dict[str, Any] = player.city()
@@ -93,6 +111,10 @@ async def _let_in(settings: Settings, player: Player) -> None:
             document["devices"] = [gateway, *document["devices"]]
         await registry.import_city(document, specs, BY)
         await _enrol(settings, player, registry, trust)
+        for device in player.town.vendor_devices if vendors else ():
+            secret = vendor_access.new_secret()
+            await registry.keep_credential(device, vendor_access.hashed(secret), BY)
+            await player.town.connect_vendor(device, _password_endpoint(settings, player.timeline.specs[device]), secret)
     fire, field = (home.broker_settings(settings, name) for name in (BrokerName.FIRE, BrokerName.FIELD))
     mqtt: Literal["5", "3.1.1"] = "3.1.1" if choose(fire.run) == "amqtt" else "5"
     await player.town.connect((fire.host, fire.port), (field.host, field.port), mqtt)

@@ -13,6 +13,7 @@ from iotcore.clock import SystemClock
 from iotcore.errors import StartError
 from iotcore.process import home
 from iotcore.process.supervisor import STOP_TIMEOUT_S, Supervisor, command
+from iotcore.process.workers import parts, workers
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker import choose
 from iotcore.settings import Settings
@@ -21,7 +22,6 @@ log = logging.getLogger(__name__)
 
 BROKER_LIMIT_S = 20.0
 STOP_LIMIT_S = 3 * STOP_TIMEOUT_S  # two stages, each with its own timeout, and some
-PARTS = ("fire", "telemetry", "modbus", "web", "keeper")
 
 
 def brokers_to_run(settings: Settings) -> list[str]:
@@ -31,8 +31,9 @@ def brokers_to_run(settings: Settings) -> list[str]:
 
 def supervisor(settings: Settings, config: Path) -> Supervisor:
     """A supervisor for all processes of this installation, brokers first; nothing is started yet."""
-    names = (*brokers_to_run(settings), *PARTS)
-    return Supervisor({name: command("run", name, "--config", str(config.absolute())) for name in names})
+    words = {name: [name] for name in (*brokers_to_run(settings), *parts(settings))}
+    words |= {one.name: ["telemetry", "--worker", str(one.number)] for one in workers(settings)}
+    return Supervisor({name: command("run", *said, "--config", str(config.absolute())) for name, said in words.items()})
 
 
 def check_ports(settings: Settings) -> None:
@@ -46,6 +47,8 @@ def check_ports(settings: Settings) -> None:
         broker = home.broker_settings(settings, name)
         if broker.run != "external":
             ours.add((f"brokers.{name.value}.port", broker.address, broker.port))
+            if broker.password_port:
+                ours.add((f"brokers.{name.value}.password_port", broker.address, broker.password_port))
     for key, host, port in sorted(ours):
         check_port(host, port, f"Stop what listens there, or choose another port ({key} in the settings).")
 
@@ -90,7 +93,7 @@ async def start(running: Supervisor, settings: Settings) -> None:
         for name in BrokerName:
             broker = home.broker_settings(settings, name)
             await listens(broker.host, broker.port, f"the {name.value} broker")
-    running.start(*PARTS)
+    running.start(*parts(settings))
 
 
 async def listens(host: str, port: int, what: str) -> None:

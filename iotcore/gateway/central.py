@@ -11,8 +11,8 @@ from iotcore.clock import Clock
 from iotcore.gateway.children import Children
 from iotcore.gateway.run import Place, Voice, serve
 from iotcore.process import home
+from iotcore.process.alive import alive
 from iotcore.process.follow import POLL_S
-from iotcore.process.serve import beat
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.ca import Anchor, Authority, IssuedCertificate
 from iotcore.provision.gateway import AtHand, Upkeep
@@ -33,7 +33,7 @@ async def run(
     voice = Voice(lambda: {"connected": True, "waiting": f"for a gateway device named {gateway} in the registry"})
 
     async with asyncio.TaskGroup() as group:
-        group.create_task(beat(settings.folder, "modbus", clock, voice))
+        group.create_task(alive(settings, "modbus", clock, voice))
         while gateway not in directory().devices:  # noqa: ASYNC110 - the registry is polled, see Follower
             await asyncio.sleep(POLL_S)
         authority = await asyncio.to_thread(home.authority, settings, clock)

@@ -17,7 +17,7 @@ from drivers.modbus.poller import Poller
 from drivers.mqtt.link import Protocol
 from drivers.outbox import Limits, Outbox, Row
 from drivers.uplink import Uplink
-from iotcore import __version__
+from iotcore import __version__, metrics
 from iotcore.clock import Clock, machine_uptime
 from iotcore.gateway.children import Children
 from iotcore.gateway.health import Health
@@ -99,12 +99,22 @@ async def serve(place: Place, settings: Settings, clock: Clock, voice: Voice) ->
         poller = Poller(place.children, put, clock, interval_s=interval_s, certs=folder / "certs")
         health = Health(fire, field, poller, place.children, clock, clock.monotonic_s())
         voice.state = health.state
+        _measure(health)
         async with asyncio.TaskGroup() as group:
             group.create_task(_when_needed(fire, place.children))
             group.create_task(field.run())
             group.create_task(poller.run())
             if place.spec is not None:
                 group.create_task(health.tell(place.gateway, place.spec, interval_s or place.spec.interval_s))
+
+
+def _measure(health: Health) -> None:
+    """Let Prometheus ask the gateway how it is."""
+    metrics.modbus_polls.ask(lambda: float(health.poller.counters.polls))
+    metrics.modbus_failing.ask(lambda: float(len(health.failing())))
+    for name, side in (("fire", health.fire), ("field", health.field)):
+        metrics.outbox_kept.ask(lambda side=side: float(side.outbox.rows), name)  # type: ignore[misc]
+        metrics.outbox_evicted.ask(lambda side=side: float(side.outbox.evicted), name)  # type: ignore[misc]
 
 
 def _side(place: Place, broker: BrokerName, outbox: Outbox, clock: Clock) -> Side:

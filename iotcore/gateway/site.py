@@ -15,7 +15,7 @@ from iotcore.gateway.children import Children
 from iotcore.gateway.health import MODEL
 from iotcore.gateway.run import Place, Voice, serve
 from iotcore.process import home
-from iotcore.process.serve import beat
+from iotcore.process.alive import alive
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.ca import Anchor
 from iotcore.provision.est_client import EstServer
@@ -39,7 +39,7 @@ async def run(settings: Settings, site: Gateway, specs: Mapping[str, DeviceSpec]
     make_folder(settings.folder / "run")
     voice = Voice(lambda: {"connected": False, "said": "starting"})
     async with asyncio.TaskGroup() as group:
-        group.create_task(beat(settings.folder, "modbus", clock, voice))
+        group.create_task(alive(settings, "modbus", clock, voice))
         group.create_task(serve(place, settings, clock, voice))
 
 

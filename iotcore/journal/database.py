@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from iotcore.errors import StartError, StoreError, StoreFull
 
 BUSY_TIMEOUT_S = 5.0
+BUSY_RETRY_S = 0.01
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -24,12 +26,26 @@ def connect(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise StartError(f"{path} cannot be opened as a database: {error}", remedy) from error
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
+        _use_wal(connection)
         connection.execute("PRAGMA synchronous = FULL")
     except sqlite3.Error as error:
         connection.close()
         raise StartError(f"{path} cannot be opened as a database: {error}", remedy) from error
     return connection
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch a new file to WAL. SQLite does not wait for this lock, and two telemetry workers may make one file at once."""
+    deadline_s = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() >= deadline_s:
+                raise
+            time.sleep(BUSY_RETRY_S)
+        else:
+            return
 
 
 def connect_readonly(path: Path) -> sqlite3.Connection:

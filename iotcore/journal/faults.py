@@ -1,7 +1,8 @@
 """Faults: what is wrong with a device right now, judged from what it sends. Pure; both lanes use it.
 
-A fault has a name that operators rely on: `bad:<point>:<why>`, `clock_past`, `clock_future`, `refused:<reason>`, `offline`.
-It stays until the device shows the opposite: a good value of that point, a plausible clock, an accepted reading, a live one.
+A fault has a name that operators rely on: `bad:<point>:<why>`, `clock_past`, `clock_future`, `clock_skew`, `refused:<reason>`,
+`offline`, `gap`, `throttled`. It stays until the device shows the opposite: a good value of that point, a plausible clock, an
+accepted reading, a live one, a while without losses or without flooding.
 """
 
 from __future__ import annotations
@@ -44,6 +45,15 @@ class Faults:
     def online(self, device: str) -> None:
         """It said that it is there."""
         self._clear(device, OFFLINE)
+
+    def note(self, device: str, reason: str) -> None:
+        """Something about the way it delivers is wrong (`conduct`), until `over`; noted again it only stands."""
+        if reason not in self._standing.get(device, ()):
+            self._raise(device, reason)
+
+    def over(self, device: str, reason: str) -> None:
+        """What `note` said is over."""
+        self._clear(device, reason)
 
     def accepted(self, reading: Reading) -> None:
         """Judge a reading: bad values and an odd clock are faults; good ones end them."""

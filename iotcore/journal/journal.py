@@ -18,7 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from iotcore.clock import Clock
-from iotcore.journal import quarantine
+from iotcore.journal import conduct, quarantine
 from iotcore.journal.database import connect, transaction
 from iotcore.journal.progress import MAX_BOOTS, Row
 from iotcore.journal.records import LEASE_MS, Batch, Committed, Notice, OutboxRow, Raise
@@ -59,7 +59,8 @@ class Journal:
         self._name = name
         self._pruned_ms = clock.wall_ms()
         schema = resources.files("iotcore.journal").joinpath("schema.sql").read_text(encoding="utf-8")
-        self.connection.executescript(schema + quarantine.SCHEMA)
+        self.connection.executescript(schema + conduct.SCHEMA)
+        quarantine.prepare(self.connection)
 
     def close(self) -> None:
         """Close the file; what was committed stays."""
@@ -83,7 +84,10 @@ class Journal:
                 ((r.device, r.boot, r.seq, r.received_ms, _body(r)) for r in batch.readings),
             )
             opened = tuple(name for one in batch.raises if (name := self._raise(connection, one)))
+            quarantine.drop(connection, batch.settled)
             quarantine.keep(connection, batch.refusals, now_ms)
+            quarantine.keep(connection, batch.returned, now_ms, limited=False)
+            conduct.save(connection, batch.conduct, now_ms)
             for device, reason in batch.faults:
                 quarantine.raise_fault(connection, device, reason, now_ms)
             for device, reason in batch.cleared:
@@ -255,6 +259,21 @@ class Journal:
         """Devices with an alarm that is still latched."""
         with self.lock:
             return {row[0] for row in self.connection.execute("SELECT DISTINCT device FROM alarm WHERE state = 'active'")}
+
+    def quarantined(self, wanted: quarantine.Wanted, limit: int, after: int) -> list[quarantine.Row]:
+        """Refused messages that a person means."""
+        with self.lock:
+            return quarantine.found(self.connection, wanted, limit, after=after)
+
+    def drop_quarantined(self, wanted: quarantine.Wanted) -> int:
+        """Remove refused messages that a person means; how many there were."""
+        with self.lock, transaction(self.connection) as connection:
+            return quarantine.drop_wanted(connection, wanted)
+
+    def answer(self, intent: int, text: str) -> None:
+        """Tell whoever asked about the quarantine what became of it."""
+        with self.lock, transaction(self.connection) as connection:
+            quarantine.answer(connection, intent, text)
 
     def cursor(self, name: str) -> int:
         """How far a followed table was applied."""

@@ -8,6 +8,9 @@ alone proves nothing (a sender may be cut off again before it comes to its oldes
 receipted, oldest first, every 30 s (wire contract). One that sends again what lies just above the hole, round after round, has
 nothing below. Then the hole is given up and counted as lost. Who never re-sends keeps its holes, open for everyone to see.
 
+A sender that numbers nothing has boots of ours, which begin with "@": no boot of the contract does, and nothing is receipted for
+them. `BY_TIME` holds readings whose number is made of their own time: they come in any order, and what lies between is no hole.
+
 Pure: tracks are immutable; a batch works on a `Stage` that is applied after its commit, or forgotten when the commit failed.
 """
 
@@ -22,12 +25,19 @@ GIVE_UP_ROUNDS = 3  # a broker whose queue is full may drop what a sender sent a
 MAX_RANGES = 256  # stretches remembered above holes of one boot; of what lies beyond, a repeat is stored once more
 MAX_BOOTS = 64  # boots remembered for a device: a site gateway may restart often while its outbox waits
 
+OURS = "@"
+BY_TIME = "@time"
+UNORDERED = -1
+KEPT_BY_TIME = 32  # of a device's readings by time: a broker sends again what it had no answer for, the newest
+
 Key = tuple[str, str]  # device, boot
 Ranges = tuple[tuple[int, int], ...]  # first and last of each stretch, ascending, never touching
 
 
 class Track(NamedTuple):
     """What is stored of one boot: everything up to `up_to`, and the stretches `above` beyond a hole open since `hole_s`.
+
+    `up_to` is `UNORDERED` for readings by time, of which nothing is missing.
 
     `rounds` is how often its sender began again above the hole, last at `round_s`; `lost` how many readings were given up.
     """
@@ -42,7 +52,7 @@ class Track(NamedTuple):
     @property
     def missing(self) -> int:
         """Readings in open holes. What lies below the first reading that was ever met of a boot is not known to be missing."""
-        if not self.above:
+        if not self.above or self.up_to == UNORDERED:
             return 0
         stored = sum(last - first + 1 for first, last in self.above)
         below = self.up_to or self.above[0][0] - 1
@@ -75,6 +85,10 @@ class Progress:
     def track(self, device: str, boot: str) -> Track:
         """What is stored of this boot; an empty track when it is unknown."""
         return self.tracks.get((device, boot), EMPTY)
+
+    def knows(self, device: str) -> bool:
+        """Whether any boot of this device is known."""
+        return device in self._boots
 
     def has(self, device: str, boot: str, seq: int) -> bool:
         """Whether this reading is stored, or given up."""
@@ -124,7 +138,7 @@ class Stage:
         if _has(track, seq):
             self.changed[key] = _repeated(track, seq, self._now_s)
             return False
-        self.changed[key] = _with(track, seq, self._now_s)
+        self.changed[key] = _beside(track, seq) if boot == BY_TIME else _with(track, seq, self._now_s)
         return True
 
     def is_new(self, device: str, boot: str, seq: int) -> bool:
@@ -133,7 +147,8 @@ class Stage:
 
     def add(self, device: str, boot: str, seq: int) -> None:
         """Count a reading as part of this batch."""
-        self.changed[device, boot] = _with(self._current(device, boot), seq, self._now_s)
+        before = self._current(device, boot)
+        self.changed[device, boot] = _beside(before, seq) if boot == BY_TIME else _with(before, seq, self._now_s)
 
     def repeat(self, device: str, boot: str, seq: int) -> None:
         """A duplicate came: its sender has not seen the receipt, so make this batch receipt it again."""
@@ -164,6 +179,11 @@ def _with(track: Track, seq: int, now_s: float) -> Track:
     return track._replace(above=above, hole_s=opened_s, rounds=0 if filled else track.rounds)
 
 
+def _beside(track: Track, seq: int) -> Track:
+    """`track` after storing a reading by time; the oldest is forgotten."""
+    return track._replace(up_to=UNORDERED, above=_added(track.above, seq)[-KEPT_BY_TIME:])
+
+
 def _added(ranges: Ranges, seq: int) -> Ranges:
     """The ranges with `seq`, which is in none of them, joined to its neighbours."""
     before = [one for one in ranges if one[1] < seq]
@@ -182,7 +202,12 @@ def _closed(track: Track) -> Track:
 
 def _repeated(track: Track, seq: int, now_s: float) -> Track:
     """`track` after `seq`, which it has, came again: when that is the lowest above the hole, its sender may have none below."""
-    if not track.above or seq != track.above[0][0] or (track.rounds and now_s - track.round_s < ROUND_S):
+    if (
+        track.up_to == UNORDERED
+        or not track.above
+        or seq != track.above[0][0]
+        or (track.rounds and now_s - track.round_s < ROUND_S)
+    ):
         return track
     if track.rounds + 1 < GIVE_UP_ROUNDS:
         return track._replace(rounds=track.rounds + 1, round_s=now_s)

@@ -10,8 +10,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from iotcore import metrics
 from iotcore.clock import Clock
 from iotcore.errors import DeliveryError
+from iotcore.journal.progress import OURS
 from iotcore.registry.directory import Binding
 from iotcore.wire import topics
 from iotcore.wire.messages import ReceiptMessage, encode
@@ -27,12 +29,14 @@ class Receipts:
         self._publish = publish
         self._clock = clock
         self._owed: dict[tuple[str, str], int] = {}  # topic, boot → up_to
+        self._merged = 0  # since the last round
         self._wake = asyncio.Event()
 
     def owe(self, binding: Binding, boot: str, up_to: int) -> None:
-        """Promise that everything of `boot` up to `up_to` is stored."""
-        if up_to > 0:
+        """Promise that everything of `boot` up to `up_to` is stored; nothing to a vendor's device, which would not understand."""
+        if up_to > 0 and not boot.startswith(OURS):
             topic = topics.down(binding.domain, binding.publisher, "receipt", binding.device)
+            self._merged += (topic, boot) in self._owed
             self._owed[topic, boot] = up_to
             self._wake.set()
 
@@ -44,9 +48,14 @@ class Receipts:
             if self._pause_s:
                 await asyncio.sleep(self._pause_s)
             owed, self._owed = self._owed, {}
+            metrics.receipts.labels("merged").inc(self._merged)
+            self._merged = failed = 0
             for (topic, boot), up_to in owed.items():
                 message = ReceiptMessage(boot=boot, up_to=up_to, ts=int(self._clock.wall_ms()))
                 try:
                     await self._publish(topic, encode(message))
                 except DeliveryError as error:
+                    failed += 1
                     log.info("receipt on %s not sent (%s); the sender will ask again by re-sending", topic, error.reason)
+            metrics.receipts.labels("failed").inc(failed)
+            metrics.receipts.labels("sent").inc(len(owed) - failed)

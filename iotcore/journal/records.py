@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from iotcore.journal.conduct import Row as Conducted
 from iotcore.journal.progress import Row
 from iotcore.reading import Reading
 from iotcore.wire.arrival import Refusal
@@ -85,6 +86,9 @@ class Batch:
     cleared: tuple[tuple[str, str], ...] = ()
     presence: tuple[tuple[str, bool], ...] = ()  # device, online
     progress: tuple[Row, ...] = ()
+    conduct: tuple[Conducted, ...] = ()
+    settled: tuple[int, ...] = ()  # rows of the quarantine that a person's retry has used up
+    returned: tuple[Refusal, ...] = ()  # what of them is refused again
 
 
 @dataclass(frozen=True, slots=True)

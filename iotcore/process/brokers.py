@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from iotcore.errors import StartError
 from iotcore.process import home
+from iotcore.process.metrics_http import MetricsListener
 from iotcore.provision import broker_process, embedded_broker
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker import choose
@@ -24,7 +26,12 @@ async def run(settings: Settings, name: BrokerName) -> None:
     broker = home.broker_home(settings, name)
     if chosen == "external":
         raise StartError(f"The {name.value} broker is external by the settings", "Start it where it runs.")
-    if chosen == "amqtt":
-        await embedded_broker.run(broker, log.warning)
-        return
-    await broker_process.run(broker)
+    measuring = asyncio.create_task(MetricsListener(settings.metrics, f"broker-{name.value}").run())
+    try:
+        if chosen == "amqtt":
+            await embedded_broker.run(broker, log.warning)
+        else:
+            await broker_process.run(broker)
+    finally:
+        measuring.cancel()
+        await asyncio.wait({measuring})

@@ -17,6 +17,7 @@ from pathlib import Path
 from iotcore.clock import Clock
 from iotcore.errors import StartError
 from iotcore.process.credentials import environment
+from iotcore.process.workers import workers
 from iotcore.provision import custody
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker import BrokerHome, write_home
@@ -27,11 +28,9 @@ from iotcore.settings import Broker, Settings
 from iotcore.wire.arrival import Endpoint
 
 FIRE_IN = "svc.fire.1.in"
-TELEMETRY_FIRE = "svc.telemetry.1.fire"
 TELEMETRY_FIELD = "svc.telemetry.1.field"
 DOCTOR_FIRE = "svc.doctor.1.fire"
 DOCTOR_FIELD = "svc.doctor.1.field"
-CLIENTS = (FIRE_IN, TELEMETRY_FIRE, TELEMETRY_FIELD, DOCTOR_FIRE, DOCTOR_FIELD)
 
 
 def check_folder(folder: Path) -> None:
@@ -83,7 +82,12 @@ def broker_home(settings: Settings, name: BrokerName) -> BrokerHome:
     """Where a broker that we run lives."""
     broker = broker_settings(settings, name)
     return BrokerHome(
-        name, settings.folder / "broker" / name.value, broker.port, broker.address, names=(broker.host, *broker.names)
+        name,
+        settings.folder / "broker" / name.value,
+        broker.port,
+        broker.address,
+        names=(broker.host, *broker.names),
+        password_port=broker.password_port,
     )
 
 
@@ -106,9 +110,14 @@ def prepare(settings: Settings, clock: Clock) -> Authority:
             write_home(made, broker_home(settings, name))
     certs = make_folder(settings.folder / "certs")
     write_whole(certs / "service-root.pem", made.root_pem(Anchor.SERVICE))
-    for cn in CLIENTS:
+    for cn in clients(settings):
         ensure_service(made, certs, cn, (), clock)
     return made
+
+
+def clients(settings: Settings) -> list[str]:
+    """The certificates with which our own processes meet the brokers."""
+    return [FIRE_IN, *(cn for worker in workers(settings) for cn in worker.clients()), DOCTOR_FIRE, DOCTOR_FIELD]
 
 
 def endpoint(settings: Settings, name: BrokerName, cn: str) -> Endpoint:

@@ -6,7 +6,7 @@ Who may connect at all is not decided here but by the trust anchors of the liste
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -29,6 +29,7 @@ class Access(str, Enum):
     READ = "read"
     WRITE = "write"
     READWRITE = "readwrite"
+    DENY = "deny"  # comes before every grant
 
     def covers(self, wanted: Access) -> bool:
         """Whether this grant includes `wanted`."""
@@ -74,6 +75,8 @@ _FIELD = ("air", "water", "traffic", "gateway")
 _DOCTOR = (*_reads("$SYS/broker/version"), Grant(Access.READWRITE, "iotcore/doctor"))
 _HEARTBEAT = Grant(Access.READWRITE, "iotcore/heartbeat/%u")  # a consumer's message to itself (drivers.mqtt.connection)
 
+LANES = ("svc.fire.", "svc.telemetry.")  # they hear vendors' devices too, on topics that the registry's bindings give
+
 # Every certificate that can connect, on both brokers.
 EVERYBODY = (*_writes("iot/v1/+/%u/up/#"), *_reads("iot/v1/+/%u/down/#"))
 
@@ -99,6 +102,12 @@ ROLES = (
         (*_reads(UP), *_writes(*(f"iot/v1/{domain}/+/down/receipt/+" for domain in _FIELD)), _HEARTBEAT),
     ),
     Role(
+        "svc.telemetry.N.stray",
+        BrokerName.FIELD,
+        "with several telemetry workers: what is said in no domain of theirs, which is refused and shown",
+        (*_reads(UP), _HEARTBEAT, *(Grant(Access.DENY, f"iot/v1/{domain}/#") for domain in _FIELD)),
+    ),
+    Role(
         "svc.keeper.N.field",
         BrokerName.FIELD,
         "commands to field devices",
@@ -108,24 +117,27 @@ ROLES = (
 )
 
 
-def acl_file(broker: BrokerName) -> str:
-    """The Mosquitto acl file of `broker`."""
+def acl_file(broker: BrokerName, heard: Sequence[str] = ()) -> str:
+    """The Mosquitto acl file of `broker`; our lanes also read `heard`, the topics of vendors' devices in the registry."""
     lines = ["# Generated from iotcore/provision/acl.py; changes here are lost at the next start."]
     lines += [f"pattern {grant.access.value} {grant.filter}" for grant in EVERYBODY]
     for role in ROLES:
         if role.broker is broker:
             for name in role.names():
-                lines += ["", f"user {name}", *(f"topic {one.access.value} {one.of(name).filter}" for one in role.grants)]
+                grants = [one.of(name) for one in role.grants]
+                grants += _reads(*heard) if role.user.startswith(LANES) else ()
+                lines += ["", f"user {name}", *(f"topic {one.access.value} {one.filter}" for one in grants)]
     return "\n".join([*lines, ""])
 
 
 def allowed(broker: BrokerName, user: str, access: Access, topic: str) -> bool:
     """Whether `user` may write to, or be handed a message of, `topic`: what Mosquitto decides from `acl_file`."""
-    return any(grant.access.covers(access) and matches(grant.filter, topic) for grant in _grants(broker, user))
+    found = [grant.access for grant in _grants(broker, user) if matches(grant.filter, topic)]
+    return Access.DENY not in found and any(one.covers(access) for one in found)
 
 
 def may_subscribe(broker: BrokerName, user: str, wanted: str) -> bool:
-    """Whether everything that the filter `wanted` can match may be read by `user`.
+    """Whether everything that the filter `wanted` can match may be read by `user`, but for what is denied to it one by one.
 
     Stricter than Mosquitto, which grants any subscription and then withholds what is not allowed.
     """
@@ -146,6 +158,13 @@ def access_page() -> str:
         f"| every device and gateway, `%u` = its name | both | {_verb(grant)} | `{grant.filter}` | itself and its children |"
         for grant in EVERYBODY
     ]
+    rows.append(
+        "| a vendor's device or gateway by password (off by default) | both | publish | the topics that the specs of its own "
+        "devices give | itself and its children, see [vendor-mqtt.md](vendor-mqtt.md) |"
+    )
+    rows.append(
+        "| the lanes, `svc.fire.N.…` and `svc.telemetry.N.…` | both | read | the same topics, of all devices | vendors' devices |"
+    )
     for role in ROLES:
         rows += [
             f"| `{role.user}` | {role.broker.value} | {_verb(grant)} | `{grant.filter}` | {role.purpose} |"
@@ -176,4 +195,6 @@ def _within(narrow: str, wide: str) -> bool:
 
 
 def _verb(grant: Grant) -> str:
-    return {Access.READ: "read", Access.WRITE: "publish", Access.READWRITE: "read and publish"}[grant.access]
+    return {Access.READ: "read", Access.WRITE: "publish", Access.READWRITE: "read and publish", Access.DENY: "not read"}[
+        grant.access
+    ]

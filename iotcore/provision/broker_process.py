@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from iotcore.errors import StartError
+from iotcore.provision import vendor_access
 from iotcore.provision.broker import INSTALL, BrokerHome, find_mosquitto
 
 START_LIMIT_S = 10.0
@@ -69,13 +70,19 @@ async def run(home: BrokerHome, *, steady_s: float = STEADY_S) -> None:
 
 
 async def _until_it_ends(process: BrokerProcess) -> None:
-    """Hand it new revocation lists meanwhile."""
-    known = process.home.crl.stat().st_mtime_ns
+    """Hand it new revocation lists, acls and passwords meanwhile."""
+    known = _written(process.home)
     while process.running:
         await asyncio.sleep(WATCH_S)
-        if (now := process.home.crl.stat().st_mtime_ns) != known:
+        if (now := _written(process.home)) != known:
             known = now
             process.reload()
+
+
+def _written(home: BrokerHome) -> list[int]:
+    """When each file that a broker reads anew was written."""
+    paths = [home.crl, *(home.folder / name for name in vendor_access.WATCHED)]
+    return [path.stat().st_mtime_ns for path in paths if path.exists()]
 
 
 class BrokerProcess:

@@ -28,6 +28,7 @@ from iotcore.wire import modbus_address
 Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="as a certificate name: no dot")]
 Title = Annotated[str, Meta(min_length=1, max_length=200)]
 Account = Annotated[str, Meta(pattern=r"^[0-9A-Fa-f]{3,16}$", description="account number of SIA DC-09: 3 to 16 hex digits")]
+MAX_VENDOR_NAME = 100  # characters; its topic must stay one that brokers take
 FIRE_CLASSES = frozenset({"fire_detector", "fire_panel"})
 
 
@@ -54,7 +55,10 @@ class ZoneEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DeviceEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A device as a person registers it. `parent` is the gateway that speaks for it; `connection` is for Modbus units only."""
+    """A device as a person registers it. `parent` is the gateway that speaks for it.
+
+    `connection` is where a Modbus unit is, or what the vendor's side calls a vendor's MQTT device where that is not its id.
+    """
 
     id: Id
     title: Title
@@ -175,8 +179,19 @@ def _as_its_spec_asks(entry: DeviceEntry, spec: DeviceSpec) -> Iterable[tuple[st
         yield "parent", "missing: a Modbus unit needs the gateway that polls it"
     if spec.protocol == "modbus" and (reason := _connection(entry, spec)):
         yield "connection", reason
-    if spec.protocol != "modbus" and entry.connection:
-        yield "connection", "only a Modbus unit has one"
+    if spec.mqtt is not None and entry.connection and (reason := _vendor_name(entry.connection, spec)):
+        yield "connection", reason
+    if spec.protocol == "canonical" and entry.connection:
+        yield "connection", "only a Modbus unit has one, and a vendor's MQTT device that its side calls otherwise"
+
+
+def _vendor_name(name: str, spec: DeviceSpec) -> str:
+    """What is wrong with the name that the vendor's side gives a device; "" when nothing is."""
+    if name != name.strip() or not name.isprintable() or len(name) > MAX_VENDOR_NAME:
+        return f"a vendor's name has 1 to {MAX_VENDOR_NAME} visible characters"
+    if spec.mqtt is not None and spec.mqtt.format == "own" and any(sign in name for sign in "/+#"):
+        return "the vendor's name is one level of a topic: no /, + or #"
+    return ""
 
 
 def _connection(entry: DeviceEntry, spec: DeviceSpec) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 State = Literal["registered", "provisioned", "active", "suspended", "retired"]
-IntentKind = Literal["acknowledge", "reset"]
+IntentKind = Literal["acknowledge", "reset", "retry", "drop"]
 
 # registered → provisioned → active ⇄ suspended → retired
 NEXT_STATES: dict[str, frozenset[str]] = {
@@ -33,7 +33,7 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What a person wants of the fire lane; `key` is the incident's id."""
+    """What a person wants of a lane; `key` is the incident's id, or which rows of a quarantine (`journal.quarantine.Wanted`)."""
 
     id: int
     kind: IntentKind
@@ -44,7 +44,7 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something changed: `kind` is premises, zone, device, certificate or intent, `key` its id."""
+    """Something changed: `kind` is premises, zone, device, certificate, credential or intent, `key` its id."""
 
     id: int
     kind: str

@@ -8,18 +8,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, get_args
+from typing import Any, Self, cast, get_args
 
 from iotcore.clock import Clock, SystemClock
 from iotcore.errors import ConfigError, Problem, Refused
-from iotcore.registry import audit, bulk, city, directories, states, tokens
+from iotcore.registry import audit, bulk, city, credentials, directories, states, tokens
 from iotcore.registry.database import Database, connect, whole
 from iotcore.registry.directory import Directory
 from iotcore.registry.records import NEXT_STATES, Certificate, Change, Imported, Intent, IntentKind, State
 from iotcore.registry.tables import (
+    KEY_LENGTH,
     AuditRow,
     CertificateRow,
     ChangeRow,
+    CredentialRow,
     DeviceRow,
     HeadRow,
     IntentRow,
@@ -128,9 +130,27 @@ class Registry:
 
     @whole
     async def record_certificate(self, certificate: Certificate, by: str) -> None:
-        """Keep an issued certificate; a registered device becomes provisioned by it."""
+        """Keep an issued certificate; a registered device becomes provisioned by it, and loses its password if it had one."""
         async with self._database.writing() as work:
             await states.certify(work, certificate, by)
+            await credentials.remove(work, certificate.cn, by)
+
+    @whole
+    async def keep_credential(self, device: str, hashed: str, by: str) -> None:
+        """Give a vendor's device a password, kept as a broker's hash, in place of the one before; raises Refused."""
+        async with self._database.writing() as work:
+            await credentials.keep(work, device, hashed, by)
+
+    @whole
+    async def revoke_credential(self, device: str, by: str) -> bool:
+        """Take a device's password away; False when it has none."""
+        async with self._database.writing() as work:
+            return await credentials.remove(work, device, by)
+
+    async def credentials(self) -> dict[str, str]:
+        """Device → hash of its password."""
+        async with self._database.reading() as db:
+            return {row.device_id: row.hash for row in await CredentialRow.all().using_db(db)}
 
     @whole
     async def revoke_certificate(self, serial: str, by: str) -> bool:
@@ -150,22 +170,34 @@ class Registry:
 
     @whole
     async def intent(self, kind: IntentKind, key: str, by: str) -> int:
-        """Ask the fire lane to acknowledge or reset incident `key`; asked twice is asked once. Returns the intent's id."""
+        """Ask the fire lane to acknowledge or reset incident `key`, or a lane to retry or drop rows of its quarantine.
+
+        Asked twice is asked once. Returns the intent's id.
+
+        Raises:
+            Refused: `unknown_intent`, or `too_long` for a key that names too many rows.
+        """
         if kind not in get_args(IntentKind):
             raise Refused("unknown_intent", f"{kind!r}; there are: {', '.join(get_args(IntentKind))}")
+        if len(key) > KEY_LENGTH:
+            raise Refused("too_long", f"{len(key)} characters of at most {KEY_LENGTH}; name fewer rows, or a filter")
+        of_incident = kind in {"acknowledge", "reset"}
         async with self._database.writing() as work:
             row = await IntentRow.get_or_none(kind=kind, key=key, using_db=work.db)
             if row is None:
                 row = await IntentRow.create(using_db=work.db, kind=kind, key=key, by=by, at_ms=work.now_ms)
-                work.note(by, f"incident.{kind}", key)
-                work.changed("intent", key)
+                if of_incident:
+                    work.note(by, f"incident.{kind}", key)
+                else:
+                    work.note(by, f"quarantine.{kind}", f"intent {row.id}", rows=key)
+                work.changed("intent", key if of_incident else str(row.id))
             return int(row.id)
 
     async def intents_after(self, cursor: int) -> list[Intent]:
         """Intents with a larger id, oldest first, at most `POLL_LIMIT`."""
         async with self._database.reading() as db:
             rows = await IntentRow.filter(id__gt=cursor).using_db(db).order_by("id").limit(POLL_LIMIT)
-        return [Intent(row.id, "reset" if row.kind == "reset" else "acknowledge", row.key, row.by, row.at_ms) for row in rows]
+        return [Intent(row.id, cast("IntentKind", row.kind), row.key, row.by, row.at_ms) for row in rows]
 
     async def changes_after(self, cursor: int) -> list[Change]:
         """Changes with a larger id, oldest first, at most `POLL_LIMIT`."""

@@ -9,6 +9,7 @@ from tortoise import fields
 from tortoise.models import Model
 
 ID_LENGTH = 64  # a certificate name
+KEY_LENGTH = 2_000  # which rows of a quarantine, one by one
 TITLE_LENGTH = 200
 SHA256_HEX_LENGTH = 64
 
@@ -89,6 +90,22 @@ class TokenRow(Model):
         table = "claim_token"
 
 
+class CredentialRow(Model):
+    """The password of a vendor's device, as a broker keeps it; its clear text is shown once and never stored."""
+
+    device: fields.OneToOneRelation[DeviceRow] = fields.OneToOneField(
+        "registry.DeviceRow", on_delete=fields.RESTRICT, primary_key=True
+    )
+    device_id: str
+    hash = fields.CharField(200)
+    made_ms = fields.BigIntField()
+
+    class Meta:
+        """Table."""
+
+        table = "credential"
+
+
 class CertificateRow(Model):
     """An issued certificate, of a device or of a service."""
 
@@ -107,11 +124,11 @@ class CertificateRow(Model):
 
 
 class IntentRow(Model):
-    """What a person wants of the fire lane; the lane applies it."""
+    """What a person wants of a lane; the lane applies it."""
 
     id = fields.BigIntField(primary_key=True)
     kind = fields.CharField(16)
-    key = fields.CharField(ID_LENGTH)
+    key = fields.CharField(KEY_LENGTH)
     by = fields.CharField(ID_LENGTH)
     at_ms = fields.BigIntField()
 

@@ -11,7 +11,7 @@ from iotcore.specs import firmware, raw, repeat, written_out
 from iotcore.specs.check_overlap import overlaps
 from iotcore.specs.check_point import point_problems
 from iotcore.specs.check_wire import LAST_ADDRESS, Found, quality_problems, wire_problems
-from iotcore.specs.model import Command, DeviceSpec, ModbusLimits, Name, Point, Repeat, Revision
+from iotcore.specs.model import Command, DeviceSpec, ModbusLimits, MqttSource, Name, Point, Repeat, Revision
 
 MOST_POINTS = 50_000  # of one model, expanded; the largest panel so far has 22,000
 NAME = re.compile(get_args(Name)[1].pattern)
@@ -88,15 +88,30 @@ def _mqtt(spec: DeviceSpec) -> Found:
         yield "mqtt", f"has no meaning for protocol {spec.protocol}" if source else f"is missing: protocol is {spec.protocol}"
     if source is None:
         return
+    if source.format == "thingsboard":
+        yield from _thingsboard(spec, source)
+        return
     levels = source.topic.split("/")
     if levels.count("{device}") != 1 or source.topic.count("{") != 1 or "#" in source.topic or not all(levels):
         yield "mqtt.topic", "needs one level that is {device}, no empty level and no #"
+    if levels[0] in ("iot", "$SYS"):
+        yield "mqtt.topic", f"must not begin with {levels[0]}, which is no vendor's"
     if spec.protocol == "json":
         for key, neutral in (("encoding", "raw"), ("path", ""), ("length", None), ("checksum", "none")):
             if getattr(source, key) != neutral:
                 yield f"mqtt.{key}", "is for protocol bytes"
     elif source.timestamp:
         yield "mqtt.timestamp", "is for protocol json"
+
+
+def _thingsboard(spec: DeviceSpec, source: MqttSource) -> Found:
+    """Topics, names and times are the format's own."""
+    if spec.protocol != "json":
+        yield "mqtt.format", "thingsboard is JSON: protocol is json"
+    neutral = MqttSource(format="thingsboard")
+    for key in ("topic", "encoding", "path", "length", "checksum", "timestamp"):
+        if getattr(source, key) != getattr(neutral, key):
+            yield f"mqtt.{key}", "is the format's own: leave it out"
 
 
 def _references(spec: DeviceSpec) -> Found:

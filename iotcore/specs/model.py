@@ -134,7 +134,8 @@ class ModbusLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class MqttSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a vendor's device publishes: protocols `json` and `bytes`."""
 
-    topic: str  # `{device}` stands for the name that the vendor's side gives the device: "zigbee2mqtt/{device}"
+    topic: str = ""  # `{device}` stands for the name that the vendor's side gives the device: "zigbee2mqtt/{device}"
+    format: Literal["own", "thingsboard"] = "own"  # thingsboard: its gateway API, which has its own topics and names devices
     encoding: Literal["raw", "hex", "base64"] = "raw"  # bytes: how they are written
     path: str = ""  # bytes: where a network server's JSON holds them, as JsonWire.path; "": the payload is they
     length: Annotated[int, Meta(ge=1, le=1024)] | None = None  # bytes: exactly so many, else refused

@@ -20,7 +20,7 @@ from iotcore.specs import firmware, meaning, paths, raw
 from iotcore.specs.model import BytesWire, DeviceSpec, MqttSource, Point, QualityWire
 from iotcore.specs.unload import LETTERS, encode
 
-__all__ = ["Payload", "decode", "encode"]
+__all__ = ["Payload", "decode", "document", "encode", "told"]
 
 LONGEST_NUMBER = 40  # characters; a longer number in quotes is no quantity of this world
 SOURCE = MqttSource(topic="{device}")
@@ -46,11 +46,16 @@ def decode(spec: DeviceSpec, payload: bytes) -> Payload:
     if spec.protocol == "bytes":
         content = _bytes(source, payload)
         return _whole(spec, content, None, "")
-    document = _document(payload)
-    said = paths.find(document, source.timestamp) if source.timestamp else None
+    whole = document(payload)
+    said = paths.find(whole, source.timestamp) if source.timestamp else None
+    return told(spec, whole, said if type(said) is int else None)
+
+
+def told(spec: DeviceSpec, said: Any, ts: int | None) -> Payload:
+    """What a part of a larger JSON document tells of one device at `ts`, every point of the spec in its order."""
     wire = spec.firmware.json if spec.firmware is not None else None
-    version = paths.find(document, wire.path) if wire is not None else ""
-    return _whole(spec, document, said if type(said) is int else None, version if isinstance(version, str) else "")
+    version = paths.find(said, wire.path) if wire is not None else ""
+    return _whole(spec, said, ts, version if isinstance(version, str) else "")
 
 
 def marked_test(spec: DeviceSpec, values: tuple[Value, ...]) -> bool:
@@ -120,8 +125,12 @@ def _number(wire: BytesWire, said: bytes) -> float | None:
     return number if wire.mask is None else raw.masked(int(number), wire.mask)
 
 
-def _document(payload: bytes) -> Any:
-    """The payload's JSON; the words NaN and Infinity, which some firmware prints, cost only their own value."""
+def document(payload: bytes) -> Any:
+    """The payload's JSON; the words NaN and Infinity, which some firmware prints, cost only their own value.
+
+    Raises:
+        Refused: `not_json`, or `schema` when it is neither an object nor an array.
+    """
     try:
         found = msgspec.json.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -138,7 +147,7 @@ def _document(payload: bytes) -> Any:
 def _bytes(source: MqttSource, payload: bytes) -> bytes:
     text: bytes = payload
     if source.path:
-        found = paths.find(_document(payload), source.path)
+        found = paths.find(document(payload), source.path)
         if not isinstance(found, str):
             raise Refused("encoding", f"{source.path} is no text")
         text = found.encode()

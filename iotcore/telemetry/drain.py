@@ -83,6 +83,7 @@ class Drain:
             self._failures += 1
         resume_s = asyncio.get_running_loop().time() + max(after_s, pause_s(self._failures))
         self._resume_s = max(self._resume_s, resume_s)
+        metrics.store_pause.set(self._left_s())
 
     def _left_s(self) -> float:
         return self._resume_s - asyncio.get_running_loop().time()
@@ -105,10 +106,12 @@ class Drain:
             if isinstance(result, Later):
                 self._failed(result)
                 return result
-            refusals = [Refusal("store_rejected", one.detail, "", "", one.record) for one in result.rejected]
+            refusals = [Refusal("store_rejected", one.detail, self._store.format, "", one.record) for one in result.rejected]
             await self._spool.done(ids, refusals)
         finally:
             self._taken.difference_update(ids)
+        for batch in batches:
+            metrics.commit_to_store.observe(self._spool.age_s(batch))
         self._succeeded(lines, len(refusals))
         return result
 
@@ -121,6 +124,8 @@ class Drain:
         self.trouble = problem.reason
 
     def _succeeded(self, lines: int, rejected: int) -> None:
+        metrics.store_writes.inc()
+        metrics.store_pause.set(0.0)
         metrics.store_written.inc(lines - rejected)
         metrics.store_rejected.inc(rejected)
         if rejected:

@@ -23,6 +23,7 @@ from typing import Self, TypeVar
 import msgspec
 
 from iotcore.errors import StoreFull
+from iotcore.journal import conduct
 from iotcore.journal.database import connect, transaction
 from iotcore.reading import Quality, Reading, Value
 from iotcore.registry.directory import Binding
@@ -183,7 +184,7 @@ class TelemetryFile:
         self._connection = connect(self.path)
         self._connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         self._connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
-        self._connection.executescript(SCHEMA)
+        self._connection.executescript(SCHEMA + conduct.SCHEMA)
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -97,7 +97,7 @@ async def ask(link: Link, database: str, statement: str) -> list[Series]:
         remedy = REMEDIES.get(reason, "the server's own log says more")
         raise QueryError(reason, f"{database}: {error or answer.detail()}; {remedy}")
     found = results[0].get("series") or []
-    if any("time" not in one.get("columns", ()) for one in found):  # an answer to some other question, given to all
+    if statement.startswith("SELECT") and any("time" not in one.get("columns", ()) for one in found):  # to some other question
         raise QueryError("no_influxql", REMEDIES["no_influxql"])
     return [Series(one.get("name", ""), one.get("tags") or {}, tuple(one["columns"]), one.get("values") or []) for one in found]
 

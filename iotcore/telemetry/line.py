@@ -1,6 +1,7 @@
 """Line protocol: one reading becomes one line of bytes, ready to be sent as it is.
 
-One measurement for each device class; tags `device`, `model`, `premises`; fields:
+One measurement for each device class; tags `device`, `model`, `premises`, and `identity=unproven` where the sender has only a
+password; fields:
 
     <point>        float (bool as 0 or 1) or text; only where the value can be trusted (good or uncertain)
     <point>_bad    float: the number a device sent although it is bad, kept apart so that no mean ever includes it
@@ -42,7 +43,8 @@ def line(reading: Reading, binding: Binding) -> bytes:
 
     A value whose type is not the one its spec declares (text for a number) is not written: it would turn the field's type.
     """
-    start = _series(binding.spec.device_class, reading.device, binding.spec.model, binding.premises)
+    identity = "" if reading.proven else "unproven"
+    start = _series(binding.spec.device_class, reading.device, binding.spec.model, binding.premises, identity)
     clean = reading.clean
     fields = _fields(reading, binding.spec.points) if clean is None else _clean_fields(clean)
     if reading.test:
@@ -101,9 +103,15 @@ def _field(value: Value, *, is_text: bool) -> str:
 
 
 @lru_cache(maxsize=PREFIX_CACHE)
-def _series(measurement: str, device: str, model: str, premises: str) -> bytes:
+def _series(measurement: str, device: str, model: str, premises: str, identity: str) -> bytes:
     """Measurement and tags, ending in the blank before the fields. An empty tag is left out: line protocol has none."""
-    tags = "".join(f",{key}={_tag(text)}" for key, text in (("device", device), ("model", model), ("premises", premises)) if text)
+    named = (
+        ("device", device),
+        ("identity", identity),
+        ("model", model),
+        ("premises", premises),
+    )  # sorted by key, as InfluxDB wants
+    tags = "".join(f",{key}={_tag(text)}" for key, text in named if text)
     return f"{measurement.translate(_MEASUREMENT)}{tags} ".encode(errors="replace")  # a lone surrogate is no UTF-8
 
 

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 
 from iotcore.clock import Clock
 from iotcore.errors import StoreError
+from iotcore.journal.conduct import Conduct, Row, save
 from iotcore.journal.faults import Fault, Faults
 from iotcore.journal.quarantine import clear_fault, raise_fault
+from iotcore.journal.throttle import Throttle
 from iotcore.reading import Reading, Scalar, Value
 from iotcore.telemetry.embedded import TelemetryFile
 from iotcore.wire.arrival import Presence, Refusal
@@ -51,15 +53,18 @@ class Panel:
         self._pending: dict[str, _Device] = {}
         self._noted = asyncio.Event()
         self._faults = Faults()
+        self._conducted: dict[str, Row] = {}
         self._changed: dict[Fault, tuple[int, bool]] = {}  # how often it was raised since the last write, and whether it stands
 
-    async def load(self) -> None:
+    async def load(self) -> list[Fault]:
         """Remember the faults that stood when the process ended, so that good readings can end them."""
 
         def read(connection: sqlite3.Connection) -> list[tuple[str, str]]:
             return connection.execute("SELECT device, reason FROM fault WHERE cleared_ms IS NULL").fetchall()
 
-        self._faults = Faults(await self._file.in_transaction(read))
+        standing = await self._file.in_transaction(read)
+        self._faults = Faults(standing)
+        return standing
 
     def readings(self, readings: Iterable[Reading], *, missed: bool = False) -> None:
         """Readings that came now, or that we `missed` when they came; their values are the last ones unless later are known."""
@@ -106,6 +111,16 @@ class Panel:
         self._faults.online(device)
         self._note_faults()
 
+    def conduct(self, conduct: Conduct, throttle: Throttle, skews: Mapping[str, float], now_s: float) -> None:
+        """How devices deliver: what changed since the last call, and the faults of it."""
+        conduct.judge(self._faults, throttle, now_s)
+        for row in conduct.take(skews):
+            known = self._conducted.get(row.device)
+            self._conducted[row.device] = row if known is None else known.joined(row)
+        if self._conducted:
+            self._noted.set()
+        self._note_faults()
+
     async def run(self) -> None:
         """Write what was noted until cancelled; what could not be written is tried again, then what was noted meanwhile."""
         work = None
@@ -127,6 +142,7 @@ class Panel:
     def _taken(self) -> Callable[[sqlite3.Connection], None]:
         pending, self._pending = self._pending, {}
         changed, self._changed = self._changed, {}
+        conducted, self._conducted = self._conducted, {}
         now_ms = self._clock.wall_ms()
 
         def store(connection: sqlite3.Connection) -> None:
@@ -136,6 +152,7 @@ class Panel:
                     device.newest = None  # a write that fails is tried again
             connection.executemany(VALUE, _value_rows(pending))
             connection.executemany(PRESENCE, _presence_rows(pending))
+            save(connection, conducted.values(), now_ms)
             for fault, (times, stands) in changed.items():
                 for _ in range(times):
                     raise_fault(connection, *fault, now_ms)

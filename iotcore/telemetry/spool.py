@@ -101,6 +101,7 @@ class Spool:
     """`async with Spool(...) as spool`; every method may raise StoreFull or StoreError, and then nothing of it happened."""
 
     def __init__(self, path: Path, clock: Clock, *, store_format: str, max_bytes: int, max_age_s: float) -> None:
+        self.lane = quarantine.lane_of(path)
         self._path = path
         self._clock = clock
         self._format = store_format
@@ -140,8 +141,13 @@ class Spool:
         progress: Sequence[Row] = (),
         refusals: Sequence[Refusal] = (),
         confidential: Sequence[bytes] = (),
+        *,
+        settled: Sequence[int] = (),
+        returned: Sequence[Refusal] = (),
     ) -> None:
         """Make a batch durable: when this returns, it is on disk and may be acknowledged. Confidential lines are a batch apart.
+
+        `settled` are rows of the quarantine that a person's retry has used up, `returned` what of them is refused again.
 
         Raises:
             StoreFull: the disk is full; the same call succeeds once there is room.
@@ -162,14 +168,20 @@ class Spool:
                     (now_ms, name, line_count, len(body), body),
                 )
             quarantine.save_progress(connection, progress)
+            quarantine.drop(connection, settled)
             quarantine.keep(connection, refusals, now_ms)
+            quarantine.keep(connection, returned, now_ms, limited=False)
             return gone
 
         gone = await self._run(lambda: self._squeezed(store))
         self._resized(len(batches), size)
         for gap in gone:
             self._resized(-gap.batches, -gap.size)
-            metrics.spool_evicted.inc(gap.line_count)
+            metrics.spool_evicted.labels(gap.reason).inc(gap.line_count)
+
+    def age_s(self, batch: Batch) -> float:
+        """How long ago a batch was committed."""
+        return max(0.0, (self._clock.wall_ms() - batch.at_ms) / MS_PER_S)
 
     async def newest(self, max_lines: int, taken: Collection[int] = (), store_format: str = "") -> list[Batch]:
         """The newest batches that are not in `taken`, together at most `max_lines` unless the first alone has more."""
@@ -190,6 +202,22 @@ class Spool:
 
         sizes = await self._run(lambda: self._making_room(forget))
         self._resized(-len(sizes), -sum(sizes))
+
+    async def quarantined(self, wanted: quarantine.Wanted, limit: int, after: int) -> list[quarantine.Row]:
+        """Refused messages that a person means."""
+        return await self._in_transaction(lambda connection: quarantine.found(connection, wanted, limit, after=after))
+
+    async def drop_quarantined(self, wanted: quarantine.Wanted) -> int:
+        """Remove refused messages that a person means; how many there were."""
+        return await self._run(lambda: self._making_room(lambda connection: quarantine.drop_wanted(connection, wanted)))
+
+    async def answer(self, intent: int, text: str) -> None:
+        """Tell whoever asked about the quarantine what became of it."""
+        await self._in_transaction(lambda connection: quarantine.answer(connection, intent, text))
+
+    async def answered(self) -> int:
+        """The last request that was answered."""
+        return await self._in_transaction(quarantine.answered)
 
     async def depth(self) -> Depth:
         """How much waits."""
@@ -244,7 +272,8 @@ class Spool:
             self._connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
             self._connection.execute("VACUUM")  # the mode takes effect with the next VACUUM; a new file is empty
         self._connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
-        self._connection.executescript(SCHEMA + quarantine.SCHEMA)
+        self._connection.executescript(SCHEMA)
+        quarantine.prepare(self._connection)
         rows, size = self._connection.execute("SELECT count(*), coalesce(sum(size), 0) FROM batch").fetchone()
         self._resized(rows, size)
         self._reserve.take()

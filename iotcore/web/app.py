@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from quart import Quart, Response, abort, redirect, request, url_for
 
+from iotcore import metrics
 from iotcore.clock import Clock
 from iotcore.errors import StoreError
 from iotcore.registry.records import Certificate, IntentKind
@@ -71,6 +72,7 @@ def create(
     app.while_serving(console.serving)
     app.before_request(_Guard(frozenset(name.lower() for name in hosts)).check)
     app.after_request(_add_headers)
+    app.after_request(_count)
     app.add_url_rule("/", "index", console.index)
     app.add_url_rule("/events", "events", console.events)
     app.add_url_rule("/devices/<name>", "device", console.device)
@@ -105,6 +107,11 @@ async def _add_headers(response: Response) -> Response:
         response.headers[name] = value
     if request.endpoint == "static":
         response.headers["Cache-Control"] = "no-cache"
+    return response
+
+
+async def _count(response: Response) -> Response:
+    metrics.web_requests.labels(f"{response.status_code // 100}xx").inc()
     return response
 
 

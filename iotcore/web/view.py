@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from iotcore.journal.database import connect_readonly
 from iotcore.journal.records import Notice
 from iotcore.journal.timeline import Delivery, Timeline, timeline
+from iotcore.registry import vendors
 from iotcore.registry.directory import Binding, Directory
 from iotcore.specs.model import DeviceSpec
 
@@ -26,6 +27,7 @@ Shown = dict[str, Any]  # plain data for templates and tests
 RECENT_LIMIT = 5  # closed incidents that stay on the page
 OPEN_LIMIT = 500  # open incidents drawn at once, first-in first; more than this many are counted, not drawn
 MS_PER_S = 1000.0
+UNKNOWN_CONDUCT: Shown = {"lost": 0, "missing": 0, "hole_since_ms": None, "throttled": 0, "skew_ms": None}
 
 
 class View(Protocol):
@@ -159,7 +161,13 @@ class StoredView:
                 "SELECT severity, state, rule, detector_ms, raised_ms FROM alarm WHERE device = ? ORDER BY id DESC LIMIT 1", name
             )
             shown = _device(binding, directory, values, faults, self._presence().get(name, {}))
-            return {**shown, "alarm": dict(alarms[0]) if alarms else None}
+            conduct = self._conduct("WHERE device = ?", name).get(name, UNKNOWN_CONDUCT)
+            return {**shown, "conduct": conduct, "alarm": dict(alarms[0]) if alarms else None}
+
+    def conduct(self) -> dict[str, Shown]:
+        """How devices deliver, of those of which anything is known: what was lost, is missing, was throttled; their clocks."""
+        with self._lock:
+            return self._conduct("")
 
     def refused(self) -> dict[str, int]:
         with self._lock:
@@ -178,6 +186,12 @@ class StoredView:
     def _faults(self) -> list[Any]:
         statement = "SELECT device, reason, first_ms, last_ms, count FROM fault WHERE cleared_ms IS NULL ORDER BY device, reason"
         return [*self._journal.read(statement), *self._telemetry.read(statement)]
+
+    def _conduct(self, where: str, *values: str) -> dict[str, Shown]:
+        """Each lane answers for its own devices; of a fire device the fire lane does."""
+        statement = f"SELECT device, lost, missing, hole_since_ms, throttled, skew_ms FROM conduct {where}"  # noqa: S608 - constants
+        rows = [*self._telemetry.read(statement, *values), *self._journal.read(statement, *values)]
+        return {row["device"]: {name: row[name] for name in UNKNOWN_CONDUCT} for row in rows}
 
     def _presence(self) -> dict[str, Shown]:
         """Both lanes hear of fire devices; the later word counts."""
@@ -281,6 +295,7 @@ def _device(
         "state": binding.state,
         "publisher": binding.publisher,
         "connection": binding.connection,
+        "proven": not vendors.is_vendor(binding),
         "premises_name": premises.name if premises else "",
         "address": premises.address if premises else "",
         "floor": zone.floor if zone else "",

@@ -25,9 +25,10 @@ class Endpoint:
     key_file: Path
 
     def tls(self) -> ssl.SSLContext:
-        """A client context that trusts only `ca_file` and shows our certificate."""
+        """A client context that trusts only `ca_file` and shows our certificate, if we have one."""
         context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(self.ca_file))
-        context.load_cert_chain(str(self.cert_file), str(self.key_file))
+        if self.cert_file != Path():
+            context.load_cert_chain(str(self.cert_file), str(self.key_file))
         context.sslsocket_class = _TidySocket
         return context
 
@@ -62,18 +63,28 @@ class Broker(Protocol):
     def acknowledge(self, arrivals: Sequence[Arrival]) -> None:
         """Acknowledge what is durable; every arrival, refused ones too."""
 
+    def working(self) -> None:
+        """Say that the lane lives although it does not come back for more (`iotcore.process.watchdog`)."""
+
     async def publish(self, topic: str, payload: bytes) -> None:
         """Publish at QoS 1; raises DeliveryError when that cannot be now."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """A message, or one element of a batch, that is not accepted. `device` is "" where it cannot be told."""
+    """A message, or one element of a batch, that is not accepted. `device` is "" where it cannot be told.
+
+    `size` is how much came when `payload` is less; 0: all of it. `identities` are the (boot, seq) that could be read from what
+    its own device sent: they count as handled, so that no receipt waits for what will never be accepted.
+    """
 
     reason: str
     detail: str
     topic: str
     device: str
     payload: bytes
+    size: int = 0
+    received_ms: float = 0.0
+    identities: tuple[tuple[str, int], ...] = ()
 
 
 class Presence(msgspec.Struct, frozen=True):

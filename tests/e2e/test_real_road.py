@@ -103,3 +103,11 @@ async def test_smoke_makes_one_incident_durable_before_it_is_sent_and_both_recei
     moments = [incident[step] for step in steps]
     assert moments == sorted(moments)
     assert all(moments[-1] <= delivery["sent_ms"] <= delivery["acknowledged_ms"] for delivery in incident["deliveries"])
+    steps_told = "SELECT count(since_detector_ms) FROM incident WHERE premises = 'p1' GROUP BY step"
+    told_of = {"opened": 1, "durable": 1, "sent": 2, "receiver_acknowledged": 2}
+    await platform.until(
+        lambda: {one["tags"]["step"]: one["values"][0][1] for one in road.influx.query(steps_told)} == told_of,
+        10.0, "the incident's steps are a series",
+    )  # fmt: skip
+    (devices,) = road.influx.query("SELECT sum(devices) FROM coverage WHERE scope = 'devices'")
+    assert devices["values"][0][1] > 0

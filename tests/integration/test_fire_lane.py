@@ -51,6 +51,9 @@ class ListBroker:
     async def take(self, limit: int) -> list[Arrival]:  # noqa: ARG002 - the lane is driven by `turn`
         return await asyncio.Future()
 
+    def working(self) -> None:
+        """Nobody watches this lane."""
+
     def acknowledge(self, arrivals: Sequence[Arrival]) -> None:
         self.acknowledged += arrivals
 

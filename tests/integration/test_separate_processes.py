@@ -43,7 +43,7 @@ class Installation:
             f'[brokers.fire]\nrun = "mosquitto"\nhost = "localhost"\nlisten = "127.0.0.1"\nport = {self.fire_port}\n'
             f'names = ["{NAME}"]\n'
             f'[brokers.field]\nrun = "mosquitto"\nport = {field_port}\n'
-            f"[web]\nport = {web_port}\nest_port = {est_port}\n"
+            f"[web]\nport = {web_port}\nest_port = {est_port}\n[metrics]\nport = 0\n"
             '[[receivers]]\nkind = "sia_dc09"\nname = "fire-centre"\nhost = "127.0.0.1"\n'
             f'port = {arc_port}\nkey = "not set"\n',
             encoding="utf-8",

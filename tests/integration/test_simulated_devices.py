@@ -108,6 +108,16 @@ async def test_without_receipts_a_report_comes_again_as_backlog_with_its_age(fir
         assert device.counters.resent >= 1
 
 
+async def test_a_report_that_nobody_subscribes_to_is_not_accepted_and_comes_again_soon(mosquitto_site: Site) -> None:
+    async with _device(mosquitto_site, "sd-1") as device:
+        await until(lambda: device.connected, "connected")
+        await device.report(CALM)
+        await until(lambda: device.counters.unmatched > 0, "the broker says 0x10")
+        async with _core(mosquitto_site) as core:
+            await until(lambda: device.counters.receipted == 1, "long before the 30 s of a lost receipt", 10.0)
+            assert [taken.message.backlog for taken in core.readings] == [True]
+
+
 async def test_reports_made_while_the_broker_is_away_arrive_marked_when_it_is_back(mosquitto_site: Site) -> None:
     broker = mosquitto_site.running[BrokerName.FIRE]
     assert isinstance(broker, BrokerProcess)

@@ -205,3 +205,31 @@ async def test_a_gateways_will_is_the_fault_of_its_children_until_they_speak(ben
             bench.say("a1", 1, {"pm10": 1.0})
             await until(lambda: {one.device for one in reader.faults()} == {"a2", "a9", "w1"})
             assert [one.state for one in reader.presence("gw")] == ["online"]
+
+
+REFUSED_FOR_GOOD = {
+    "schema, one of a batch": [{"boot": "b1", "seq": 2, "values": 7}, {"boot": "b1", "seq": 3, "values": {"pm10": 1.0}}],
+    "oversized": {"boot": "b1", "seq": 2, "values": {"pm10": 1.0}, "pad": "x" * 70_000},
+    "batch too long": [{"boot": "b1", "seq": 2, "values": {"pm10": 1.0}}] * 501,
+}
+
+
+@pytest.mark.parametrize("body", REFUSED_FOR_GOOD.values(), ids=REFUSED_FOR_GOOD)
+async def test_what_is_refused_for_good_counts_as_handled_so_that_receipts_go_on(bench: Bench, body: object) -> None:
+    async with bench.running():
+        bench.say("a1", 1, {"pm10": 1.0})
+        bench.send("a1", body)
+        bench.say("a1", 4 if isinstance(body, list) and len(body) == 2 else 3, {"pm10": 1.0})
+        await until(lambda: bench.receipted("a1") >= 3)
+    assert len(bench.rows("SELECT id FROM quarantine")) == 1
+    assert bench.rows("SELECT above FROM progress") == [("[]",)]
+
+
+async def test_what_somebody_else_says_in_a_devices_name_does_not_move_its_receipts(bench: Bench) -> None:
+    async with bench.running():
+        bench.field.queue.put_nowait(
+            Arrival("iot/v1/air/stranger/up/reading/a1", b'[{"boot":"b1","seq":1,"values":7}]', retained=False, received_ms=1.0)
+        )
+        bench.say("a9", 1, {"pm10": 1.0})  # suspended
+        await until(lambda: len(bench.field.acknowledged) == 2)
+    assert bench.rows("SELECT * FROM progress") == []

@@ -89,6 +89,8 @@ class Client:
         modern: bool,
         clean_session: bool = True,
         will: aiomqtt.Will | None = None,
+        user: str | None = None,
+        password: str | None = None,
     ) -> None:
         kept = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         kept.SessionExpiryInterval = 0 if clean_session else 3600
@@ -96,6 +98,8 @@ class Client:
             "127.0.0.1",
             port,
             identifier=client_id,
+            username=user,
+            password=password,
             tls_context=tls,
             protocol=aiomqtt.ProtocolVersion.V5 if modern else aiomqtt.ProtocolVersion.V311,
             clean_start=clean_session if modern else 3,  # 3: "not said", what paho wants to hear before MQTT 5

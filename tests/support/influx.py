@@ -6,6 +6,7 @@ with Influxd(tmp_path) as server: ...; rows = server.query("SELECT ...")
 from __future__ import annotations
 
 import json
+import signal
 import ssl
 import subprocess
 import time
@@ -117,6 +118,11 @@ class Influxd:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def send(self, number: signal.Signals) -> None:
+        """A signal to the server, SIGSTOP for one."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
 
     def query(self, influxql: str, database: str = DATABASE) -> list[dict[str, Any]]:
         """The series of an InfluxQL query: each with name, perhaps tags, columns and values. An error of the server raises."""

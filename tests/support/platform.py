@@ -21,6 +21,8 @@ import psutil
 from iotcore.clock import SystemClock
 from iotcore.journal.database import connect_readonly
 from iotcore.process.serve import beats
+from iotcore.process.workers import parts
+from iotcore.settings import check
 from iotcore.wire.arrival import Endpoint
 from simulators.enrol import enrol
 from tests.support.ports import free_port
@@ -50,6 +52,7 @@ class Platform:
             "brokers": {"fire": {"port": self.fire_port, "run": brokers}, "field": {"port": self.field_port, "run": brokers}},
             "store": store or {"kind": "embedded"},
             "web": {"port": self.web_port, "est_port": self.est_port},
+            "metrics": {"port": 0},  # several platforms run on one machine; a test that asks for them says where
             "receivers": [
                 {"kind": "sia_dc09", "name": "arc", "host": "127.0.0.1", "port": arc_port, "key": ARC_KEY, "reply_timeout_s": 2.0}
             ],
@@ -90,12 +93,17 @@ class Platform:
         started_ms = SystemClock().wall_ms()
         await self.until(lambda: self.ready(since_ms=started_ms), START_LIMIT_S, "the platform is up")
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The processes that its settings ask for, but the brokers."""
+        return parts(check(json.loads(json.dumps(self.settings)), "a test"))
+
     def ready(self, *, since_ms: float = 0.0) -> bool:
         """Whether all parts run and are connected, by what they have said since then."""
         assert self._process is not None
         assert self._process.poll() is None, self.log()
         said = beats(self.data, SystemClock())
-        return all(part in said and said[part]["at_ms"] > since_ms and said[part].get("connected", True) for part in PARTS)
+        return all(part in said and said[part]["at_ms"] > since_ms and said[part].get("connected", True) for part in self.parts)
 
     def beating(self, part: str) -> bool:
         """Whether a part has said lately that it is alive."""

@@ -15,6 +15,7 @@ from drivers.mqtt.canonical import decode
 from iotcore.clock import SystemClock
 from iotcore.errors import DeliveryError
 from iotcore.journal.recent import RecentReadings
+from iotcore.journal.throttle import Throttle
 from iotcore.registry.directory import Binding, Directory
 from iotcore.settings import Settings
 from iotcore.telemetry.embedded import TelemetryFile
@@ -24,7 +25,7 @@ from iotcore.telemetry.queries import TelemetryReader
 from iotcore.telemetry.spool import Spool
 from iotcore.telemetry.stores import open_confidential, open_store
 from iotcore.wire import topics
-from iotcore.wire.arrival import Arrival
+from iotcore.wire.arrival import Arrival, Decoded
 from tests.support.shipped import SPECS
 
 LIMIT_S = 20.0
@@ -60,6 +61,9 @@ class ListBroker:
             some.append(self.queue.get_nowait())
         return some
 
+    def working(self) -> None:
+        """Nobody watches this lane."""
+
     def acknowledge(self, arrivals: Sequence[Arrival]) -> None:
         self.acknowledged += arrivals
 
@@ -76,10 +80,14 @@ class Bench:
         self.folder = folder
         self.settings = settings
         self.clock = SystemClock()
+        self.directory = directory()
         self.field, self.fire = ListBroker(), ListBroker()
         self.activated: list[str] = []
         self.spool_bytes = 10**8
+        self.throttle: Throttle | None = None
         self.fire_journal: RecentReadings | None = None
+        self.decode: Callable[[Arrival, Directory, float], Decoded] = decode
+        self.directory = directory()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[TelemetryLane]:
@@ -94,14 +102,15 @@ class Bench:
             lane = TelemetryLane(
                 owned=self.field,
                 watched=self.fire,
-                decode=decode,
-                directory=directory,
+                decode=self.decode,
+                directory=lambda: self.directory,
                 spool=self.spool,
                 store=store,
                 panel=Panel(file, self.clock),
                 clock=self.clock,
                 first_seen=self._first_seen,
                 receipted=self.fire_journal,
+                throttle=self.throttle,
                 confidential=confidential,
             )
             task = asyncio.create_task(lane.run())
@@ -129,6 +138,10 @@ class Bench:
         arrival = Arrival(topic, payload, retained, self.clock.wall_ms())
         (self.fire if binding.domain == "fire" else self.field).queue.put_nowait(arrival)
         return arrival
+
+    def put(self, topic: str, payload: bytes) -> None:
+        """Anything on the field broker."""
+        self.field.queue.put_nowait(Arrival(topic, payload, retained=False, received_ms=self.clock.wall_ms()))
 
     def receipted(self, device: str) -> int:
         """The highest number that a receipt for this device named."""

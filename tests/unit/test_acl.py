@@ -61,7 +61,9 @@ def test_what_may_be_subscribed_never_reaches_beyond_what_may_be_read(wanted: st
         user = role.names()[0]
         for grant in role.grants:
             probe = grant.filter.replace("+", "x").replace("#", topic)
-            if may_subscribe(role.broker, user, wanted) and matches(wanted, probe):
+            if grant.access is Access.DENY:
+                assert not allowed(role.broker, user, Access.READ, probe)
+            elif may_subscribe(role.broker, user, wanted) and matches(wanted, probe):
                 assert allowed(role.broker, user, Access.READ, probe)
 
 
@@ -75,6 +77,17 @@ def test_a_device_may_not_subscribe_beyond_its_own(wanted: str) -> None:
 @pytest.mark.parametrize("wanted", ["iot/v1/+/d-1/down/#", "iot/v1/fire/d-1/down/receipt/+", "iot/v1/fire/d-1/down/receipt/d-1"])
 def test_a_device_may_subscribe_to_its_own_and_less(wanted: str) -> None:
     assert may_subscribe(FIRE, "d-1", wanted)
+
+
+@pytest.mark.parametrize(
+    ("broker", "user"), [(FIRE, "svc.fire.1.in"), (FIRE, "svc.telemetry.2.fire"), (FIELD, "svc.telemetry.1.field")]
+)
+def test_a_consumer_has_its_own_heartbeat_and_no_other(broker: BrokerName, user: str) -> None:
+    for other in ("svc.fire.1.in", "svc.fire.2.in", "svc.telemetry.1.field", "svc.telemetry.2.fire", "svc.keeper.1.fire", "d-1"):
+        for access in (Access.READ, Access.WRITE):
+            assert allowed(broker, user, access, f"iotcore/heartbeat/{other}") is (other == user)
+            assert not allowed(broker, "d-1", access, f"iotcore/heartbeat/{other}")
+    assert not may_subscribe(broker, user, "iotcore/heartbeat/+")
 
 
 @pytest.mark.parametrize("user", ["", "+", "#", "a/up/x", "d-1\n", "d.1", "svc.fire.0.in", "svc.fire.1", "svc..1.in"])

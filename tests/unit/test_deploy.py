@@ -15,8 +15,10 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from iotcore import metrics_page
 from iotcore.cli import PROCESSES, _parser
 from iotcore.errors import ConfigError
+from iotcore.process.metrics_http import OFFSETS
 from iotcore.settings import Settings, load
 
 ROOT = Path(__file__).parents[2]
@@ -111,7 +113,7 @@ def test_devices_meet_the_brokers_and_enrolment_but_only_this_machine_meets_the_
 
 
 def test_compose_runs_every_process_once_and_prepares_the_folder_before() -> None:
-    commands = [command_of(" ".join(service["command"])) for service in ours().values()]
+    commands = [command_of(" ".join(service["command"])) for service in ours().values() if "profiles" not in service]
     assert sorted(commands) == sorted([*PROCESSES, "init"])
     for name, service in ours().items():
         waits = service["depends_on"]
@@ -210,15 +212,53 @@ def test_grafana_finds_the_dashboards_and_their_data_source() -> None:
 def test_every_process_has_a_unit_that_runs_it() -> None:
     commands = []
     for path in services():
+        if "@" in path.name:
+            continue
         (line,) = values(path, "ExecStart")
         assert line.startswith(f"{INSTALLED} "), path.name
         commands.append(command_of(line.removeprefix(INSTALLED)))
     assert sorted(commands) == sorted([*PROCESSES, "init"])
 
 
+def test_a_further_telemetry_worker_runs_as_the_first_does_but_for_its_number() -> None:
+    first, further = UNITS / "iotcore-telemetry.service", UNITS / "iotcore-telemetry@.service"
+    assert values(further, "ExecStart") == [f"{values(first, 'ExecStart')[0]} --worker %i"]
+    assert command_of(values(further, "ExecStart")[0].removeprefix(INSTALLED).replace("%i", "2")) == "telemetry"
+    for key in ("Wants", "After", "Type", "Restart", "RestartSec"):
+        assert values(further, key) == values(first, key), key
+    second = ours()["telemetry-2"]
+    assert {**second, "command": second["command"][:2], "profiles": None} == {**ours()["telemetry"], "profiles": None}
+    assert command_of(" ".join(second["command"])) == "telemetry"
+
+
+def test_the_scrape_configuration_has_every_process_at_its_port_and_its_rules_ask_for_metrics_that_there_are() -> None:
+    folder = DEPLOY / "prometheus"
+    document = yaml.safe_load((folder / "prometheus.yml").read_text(encoding="utf-8"))
+    (job,) = document["scrape_configs"]
+    asked = {one["labels"]["process"]: one["targets"] for one in job["static_configs"]}
+    assert asked == {name: [f"127.0.0.1:{settings().metrics.port + OFFSETS[name]}"] for name in PROCESSES}
+    assert [(folder / name).exists() for name in document["rule_files"]] == [True]
+    (group,) = yaml.safe_load((folder / "iotcore-rules.yml").read_text(encoding="utf-8"))["groups"]
+    known = {row.name: set(row.labels) for row in metrics_page.rows()}
+    for rule in group["rules"]:
+        assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
+        assert rule["labels"]["severity"] in {"warning", "critical"}
+        assert rule["expr"].count("(") == rule["expr"].count(")")
+        named = {re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"iotcore_\w+", rule["expr"])}
+        assert named <= set(known) or rule["alert"] == "ProcessDown", rule["alert"]
+        labels = {label for name in named for label in known[name]} | {"le", "job", "process"}
+        assert set(re.findall(r"(?:\{|, )(\w+)=", rule["expr"])) <= labels
+    assert {rule["alert"] for rule in group["rules"]} >= {
+        "StoreFallsBehind",
+        "ReadingsDropped",
+        "FireLatency",
+        "FireLaneDisconnected",
+    }
+
+
 def test_the_target_wants_every_process_and_every_process_is_kept_alive() -> None:
     wanted = {name for line in values(UNITS / "iotcore.target", "Wants") for name in line.split()}
-    running = {path.name for path in services()} - {"iotcore-init.service"}
+    running = {path.name for path in services() if "@" not in path.name} - {"iotcore-init.service"}
     assert wanted == running
     for name in running:
         assert values(UNITS / name, "Restart") == ["always"], name
@@ -258,7 +298,7 @@ def test_systemd_itself_has_nothing_to_say_against_a_unit(path: Path, tmp_path: 
     if ANALYZE is None:
         return
     shutil.copytree(UNITS, tmp_path / "units")
-    copy = tmp_path / "units" / path.name
+    copy = tmp_path / "units" / path.name.replace("@", "@2")  # a template is verified as its second worker
     here = Path(sys.executable).parent / "iotcore"  # verify asks for the program itself
     copy.write_text(path.read_text(encoding="utf-8").replace(INSTALLED, str(here)), encoding="utf-8")
     environment = {**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path / 'units'}:"}

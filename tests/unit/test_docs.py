@@ -15,7 +15,7 @@ import pytest
 from iotcore import settings_page
 from iotcore.cli import _parser
 from iotcore.clock import SystemClock
-from iotcore.journal import journal, quarantine
+from iotcore.journal import conduct, journal, quarantine
 from iotcore.registry.store import open_registry
 from iotcore.specs import page as devices_page
 from iotcore.specs.load import parse as parse_spec
@@ -32,6 +32,7 @@ FENCE = re.compile(r"^ *```(\w*)([^\n]*)\n(.*?)^ *```$", re.MULTILINE | re.DOTAL
 LINK = re.compile(r"\[(`?)([^\]`]*)`?\]\(([^)\s]+)\)")
 SCHEMAS = {
     "quarantine": quarantine.SCHEMA,
+    "conduct": conduct.SCHEMA,
     "spool": spool.SCHEMA,
     "journal": (Path(journal.__file__).parent / "schema.sql").read_text(encoding="utf-8"),
 }
@@ -206,7 +207,17 @@ def test_the_city_document_of_the_page_for_makers_is_accepted(tmp_path: Path) ->
     assert asyncio.run(imported()) == 3
 
 
+def test_the_devices_of_the_page_for_vendors_can_be_imported(tmp_path: Path) -> None:
+    documents = [block for words, block in blocks(DOCS / "vendor-mqtt.md", "json") if words == "city"]
+
+    async def imported() -> list[int]:
+        async with await open_registry(f"sqlite://{tmp_path / 'registry.db'}", SystemClock()) as registry:
+            return [(await registry.import_city(json.loads(each), SPECS, "test")).added for each in documents]
+
+    assert asyncio.run(imported()) == [1, 3]
+
+
 def test_the_specs_of_the_page_for_spec_writers_are_sound() -> None:
     examples = [block for words, block in blocks(DOCS / "specs.md", "yaml") if words == "spec"]
     found = [parse_spec(block.encode(), f"{block.split()[1]}.yaml") for block in examples]
-    assert [(spec.model, len(spec.points)) for spec in found] == [("acme-co2", 1), ("acme-panel", 1590)]
+    assert [(spec.model, len(spec.points)) for spec in found] == [("acme-co2", 1), ("acme-room", 1), ("acme-panel", 1590)]

@@ -31,11 +31,11 @@ FAMILIES: dict[str, Iterable[str]] = {
     "delivery": ("confirmed", "failing", "sent", "waiting"),
     "condition": ("ok", "fault", "offline", "waiting", "suspended", "retired"),
     "file": ("journal", "telemetry"),
-    "fault": ("bad", "refused", "offline", "clock_past", "clock_future", "clock_unreadable"),
+    "fault": ("bad", "refused", "offline", "clock_past", "clock_future", "clock_unreadable", "clock_skew", "gap", "throttled"),
     "why": ("not_finite", "wrong_type", "out_of_range", "timeout", "unknown_state", "not_read", "short"),
     "refusal": (
         "oversized", "unknown_device", "wrong_domain", "wrong_publisher", "not_accepted", "not_json", "schema", "batch_too_long",
-        "unknown_point", "retained", "topic", "wrong_broker",
+        "unknown_point", "retained", "topic", "wrong_broker", "unknown_topic", "ambiguous", "encoding", "length", "checksum",
     ),
     "value": ("yes", "no"),
     "store": ("unreachable", "no_database", "not_authorised", "no_influxql", "unreadable", "slow"),
