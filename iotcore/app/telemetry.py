@@ -96,7 +96,8 @@ async def run(settings: Settings, number: int = 1) -> None:
             tasks.append(follow_incidents(journal, series))
             tasks.append(watch_coverage(directory, Files(file.path, journal), series, clock))
         stores = [store, *([confidential.store] if confidential else [])]
-        tasks += [Upkeep(one, settings.store, clock, directory).run() for one in stores if isinstance(one, EmbeddedStore)]
+        kept_up = [one for one in stores if isinstance(one, EmbeddedStore)]
+        tasks += [Upkeep(one, settings.store, clock, directory, writer=number).run() for one in kept_up]
         tasks += [Watchdog(settings.folder, brokers).run(), _measure(spool, clock)]
         await _together(*tasks, alive(settings, worker.name, clock, state))
 
