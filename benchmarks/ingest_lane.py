@@ -20,6 +20,7 @@ from drivers.mqtt.canonical import decode
 from drivers.mqtt.ingest import Ingest
 from iotcore.clock import SystemClock
 from iotcore.journal.throttle import Throttle
+from iotcore.process import memory
 from iotcore.registry.directory import Binding, Directory
 from iotcore.settings import Settings, Store
 from iotcore.specs.load import load_folder, shipped_folder
@@ -87,6 +88,7 @@ async def run(job: LaneJob) -> dict[str, Any]:
                 first_seen=lambda _: asyncio.sleep(0),
                 throttle=Throttle(times=0.0),  # asked for each reading as ever, and never against it
             )
+            memory.settle()
             task = asyncio.create_task(lane.run())
             await _until(lambda: ingest.connected, task)
             print("connected", flush=True)

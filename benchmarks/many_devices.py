@@ -25,6 +25,7 @@ import psutil
 from drivers.mqtt.canonical import decode
 from iotcore.app.common import opened, specs_of
 from iotcore.clock import SystemClock
+from iotcore.process import memory
 from iotcore.registry.city import DeviceEntry
 from iotcore.registry.store import Registry, open_registry
 from iotcore.settings import Settings
@@ -112,6 +113,7 @@ async def measure(settings: Settings, count: int) -> dict[str, Any]:
             clock=clock,
             first_seen=lambda _: asyncio.sleep(0),
         )
+        memory.settle()
         task = asyncio.create_task(lane.run())
         while feed.acknowledged < count:
             if task.done():

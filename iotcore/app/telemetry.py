@@ -16,7 +16,7 @@ from iotcore.clock import Clock, SystemClock
 from iotcore.errors import StartError, StoreError
 from iotcore.journal.recent import RecentReadings
 from iotcore.journal.throttle import Throttle
-from iotcore.process import home
+from iotcore.process import home, memory
 from iotcore.process.alive import alive, watch
 from iotcore.process.follow import follow_intents
 from iotcore.process.watchdog import Watchdog
@@ -99,6 +99,7 @@ async def run(settings: Settings, number: int = 1) -> None:
         embedded = [one for one in stores if isinstance(one, EmbeddedStore)]
         tasks += [Upkeep(one, settings.store, clock, directory, writer=number).run() for one in embedded]
         tasks += [Watchdog(settings.folder, brokers).run(), _measure(spool, clock)]
+        memory.settle()
         await _together(*tasks, alive(settings, worker.name, clock, state))
 
 

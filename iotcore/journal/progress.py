@@ -20,6 +20,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+import msgspec
+from msgspec import structs
+
 ROUND_S = 20.0  # repeats closer than this belong to one round: senders re-send every 30 s (wire contract, Payloads)
 GIVE_UP_ROUNDS = 3  # a broker whose queue is full may drop what a sender sent again, once or twice
 MAX_RANGES = 256  # stretches remembered above holes of one boot; of what lies beyond, a repeat is stored once more
@@ -34,7 +37,7 @@ Key = tuple[str, str]  # device, boot
 Ranges = tuple[tuple[int, int], ...]  # first and last of each stretch, ascending, never touching
 
 
-class Track(NamedTuple):
+class Track(msgspec.Struct, frozen=True, gc=False):
     """What is stored of one boot: everything up to `up_to`, and the stretches `above` beyond a hole open since `hole_s`.
 
     `up_to` is `UNORDERED` for readings by time, of which nothing is missing.
@@ -60,7 +63,6 @@ class Track(NamedTuple):
 
 
 EMPTY = Track()
-_new = tuple.__new__  # a NamedTuple's own constructor takes twice the time
 
 
 class Row(NamedTuple):
@@ -133,7 +135,7 @@ class Stage:
         key = (device, boot)
         track = self.changed.get(key) or self._base.tracks.get(key) or EMPTY
         if seq == track.up_to + 1 and not track.above:  # nearly always
-            self.changed[key] = _new(Track, (seq, (), 0.0, track.lost, 0, 0.0))
+            self.changed[key] = Track(seq, (), 0.0, track.lost)
             return True
         if _has(track, seq):
             self.changed[key] = _repeated(track, seq, self._now_s)
@@ -172,16 +174,16 @@ def _has(track: Track, seq: int) -> bool:
 def _with(track: Track, seq: int, now_s: float) -> Track:
     """`track` after storing `seq`, which it does not have. A hole that is being filled is none that its sender lacks."""
     if seq == track.up_to + 1:
-        return _closed(track._replace(up_to=seq, rounds=0))
+        return _closed(structs.replace(track, up_to=seq, rounds=0))
     opened_s = track.hole_s if track.above else now_s
     above = _added(track.above, seq)[:MAX_RANGES]
     filled = bool(track.above) and seq < track.above[0][0]
-    return track._replace(above=above, hole_s=opened_s, rounds=0 if filled else track.rounds)
+    return structs.replace(track, above=above, hole_s=opened_s, rounds=0 if filled else track.rounds)
 
 
 def _beside(track: Track, seq: int) -> Track:
     """`track` after storing a reading by time; the oldest is forgotten."""
-    return track._replace(up_to=UNORDERED, above=_added(track.above, seq)[-KEPT_BY_TIME:])
+    return structs.replace(track, up_to=UNORDERED, above=_added(track.above, seq)[-KEPT_BY_TIME:])
 
 
 def _added(ranges: Ranges, seq: int) -> Ranges:
@@ -196,7 +198,7 @@ def _added(ranges: Ranges, seq: int) -> Ranges:
 def _closed(track: Track) -> Track:
     """Move `up_to` over what is stored right above it."""
     if track.above and track.above[0][0] == track.up_to + 1:
-        return track._replace(up_to=track.above[0][1], above=track.above[1:], rounds=0)
+        return structs.replace(track, up_to=track.above[0][1], above=track.above[1:], rounds=0)
     return track
 
 
@@ -210,7 +212,7 @@ def _repeated(track: Track, seq: int, now_s: float) -> Track:
     ):
         return track
     if track.rounds + 1 < GIVE_UP_ROUNDS:
-        return track._replace(rounds=track.rounds + 1, round_s=now_s)
+        return structs.replace(track, rounds=track.rounds + 1, round_s=now_s)
     lost = seq - 1 - track.up_to if track.up_to else 0
     return _closed(Track(seq - 1, track.above, now_s, track.lost + lost))
 

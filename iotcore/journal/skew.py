@@ -56,6 +56,11 @@ class Skews:
         if late_ms == 0.0 or reading.clock_fault:  # it told no time, or one that was replaced already
             return reading
         device = self._devices.get(reading.device)
+        if device is not None and not device.over and now_s < device.ends_s and -self._half_ms < late_ms < self._half_ms:
+            if not reading.backlog and not reading.retained:  # nearly always
+                device.count += 1
+                device.least_ms = min(device.least_ms, late_ms)
+            return reading
         if device is None:
             if len(self._devices) >= MAX_DEVICES:
                 self._devices.clear()

@@ -27,8 +27,6 @@ from influxdb_client.rest import ApiException
 
 from iotcore import settings
 from iotcore.clock import Clock
-from iotcore.reading import Reading
-from iotcore.registry.directory import Binding
 from iotcore.telemetry.influx_answers import (
     NAMELESS,
     NOT_FOUND,
@@ -130,9 +128,7 @@ class _Influx:
         self._timeout_s = timeout_s
         self._link = Link(store, timeout_s)
 
-    def record(self, reading: Reading, binding: Binding) -> bytes:
-        """The reading in line protocol."""
-        return line(reading, binding)
+    record = staticmethod(line)  # a reading in line protocol
 
     async def _write(self, body: bytes, post: Post) -> Written | Later:
         rejected: tuple[Rejected, ...] = ()
