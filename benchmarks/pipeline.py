@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from benchmarks.ingest_lane import DEVICES, directory
@@ -24,12 +25,14 @@ from drivers.mqtt.canonical import decode
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.rules import Rule, Threshold
 from iotcore.journal.progress import Progress
+from iotcore.process import memory
 from iotcore.reading import Reading
 from iotcore.specs.model import DeviceClass
 from iotcore.telemetry.line import line
 from iotcore.telemetry.quality import Standing
 from iotcore.wire.arrival import Arrival
 
+json_alone = msgspec.json.Decoder().decode
 COUNT = 20_000
 BATCH = 1_000
 ROUNDS = 7
@@ -109,9 +112,11 @@ def main(count: int) -> dict[str, Any]:
                         line(judged, who.devices[reading.device])
             progress.apply(stage.changed)
 
+    memory.settle()
     return {
         "count": count,
         "cpus": os.cpu_count(),
+        "bare_json_us": best_us(lambda: [json_alone(message.payload) for message in messages], count),
         "decode_us": best_us(lambda: [decode(message, who, now_ms) for message in messages], count),
         "identity_us": best_us(lambda: staged(readings), count),
         "quality_us": best_us(lambda: [standing.judge(reading, canonical) for reading in readings], count),
