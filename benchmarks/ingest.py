@@ -9,7 +9,7 @@ in-flight limit and only writes, so the bare tool shows what a socket carries. T
 committed; the drain lag is how much later the store holds everything. All is counted again in the store. The better of the rounds
 is reported, because other work on the machine only ever makes them worse.
 
-`python -m benchmarks.ingest [COUNT]` takes about a minute; its last line is one JSON object.
+`python -m benchmarks.ingest [COUNT [ROUNDS]]` takes about a minute; its last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -159,12 +159,12 @@ def lane_figures(site: Site, job: LaneJob, boot: str, mode: str) -> dict[str, fl
     }
 
 
-def measure(site: Site, label: str, count: int, influx: Influxd | None) -> dict[str, dict[str, float]]:
-    """Bare and lane in turn, live and queued, ROUNDS times each."""
+def measure(site: Site, label: str, count: int, rounds: int, influx: Influxd | None) -> dict[str, dict[str, float]]:
+    """Bare and lane in turn, live and queued, `rounds` times each."""
     result = {}
     for mode in ("live", "queued"):
         bares, lanes = [], []
-        for number in range(ROUNDS):
+        for number in range(rounds):
             boot = f"{label}-{mode}-{number}"
             job = site.job(site.folder / boot, count)
             if influx is not None:
@@ -203,18 +203,18 @@ def site(top: Path) -> Iterator[Site]:
         yield Site(top, broker.port, load_port, authority, pairs)
 
 
-def main(count: int) -> dict[str, Any]:
+def main(count: int, rounds: int = ROUNDS) -> dict[str, Any]:
     """{"embedded": {"live": …, "queued": …}, "influx1": the same where influxd is installed, "count": ..., "cpus": ...}."""
     figures: dict[str, Any] = {"count": count, "values_per_message": VALUES, "cpus": os.cpu_count()}
     with tempfile.TemporaryDirectory(prefix="ingest-") as name, site(Path(name)) as here:
-        figures["embedded"] = measure(here, "embedded", count, None)
+        figures["embedded"] = measure(here, "embedded", count, rounds, None)
         if shutil.which("influxd") is None:
             print("influxd is not installed: only the embedded store is measured", flush=True)
             return figures
         with Influxd(here.folder) as influx:
-            figures["influx1"] = measure(here, "influx1", count, influx)
+            figures["influx1"] = measure(here, "influx1", count, rounds, influx)
     return figures
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(int(sys.argv[1]) if len(sys.argv) > 1 else COUNT)))
+    print(json.dumps(main(*map(int, sys.argv[1:] or [COUNT]))))

@@ -8,7 +8,7 @@ import sys
 
 
 async def test_the_ingest_benchmark_ends_with_figures_of_a_bare_subscriber_and_of_the_lane_on_both_stores() -> None:
-    command = [sys.executable, "-m", "benchmarks.ingest", "300"]
+    command = [sys.executable, "-m", "benchmarks.ingest", "300", "1"]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     out, _ = await process.communicate()
     assert process.returncode == 0
