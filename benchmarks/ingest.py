@@ -217,4 +217,4 @@ def main(count: int, rounds: int = ROUNDS) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(*map(int, sys.argv[1:] or [COUNT]))))
+    print(json.dumps(main(*map(int, sys.argv[1:] or [str(COUNT)]))))
