@@ -37,7 +37,8 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     `observed_ms` is when the device saw it: its own clock if plausible, else the receive time, with what the clock said kept in
     `claimed_ms` and the trouble named in `clock_fault`. Lateness comes only from `backlog` and `age_ms`, never from a timestamp.
 
-    `clean` is for the hot path: the same values by point, where each of them is a GOOD finite number; None says nothing.
+    `told` are its values as they were told. Where each of them is a GOOD finite number, `clean` may hold them instead, by point:
+    the common case, whose values most stages need not look at one by one.
     """
 
     device: str
@@ -46,7 +47,7 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     kind: str
     observed_ms: float
     received_ms: float
-    values: tuple[Value, ...]
+    told: tuple[Value, ...] = msgspec.field(name="values")
     test: bool = False
     backlog: bool = False
     age_ms: int = 0
@@ -62,9 +63,16 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
         """(device, boot, seq): two messages with the same identity are one reading."""
         return (self.device, self.boot, self.seq)
 
+    @property
+    def values(self) -> tuple[Value, ...]:
+        """Every value, in the order they were told."""
+        return self.told if self.clean is None else tuple([Value(point, value) for point, value in self.clean.items()])
+
     def good(self, point: str) -> Scalar | None:
         """The GOOD value of `point`, or None."""
-        for value in self.values:
+        if self.clean is not None:
+            return self.clean.get(point)
+        for value in self.told:
             if value.point == point and value.quality is Quality.GOOD:
                 return value.value
         return None

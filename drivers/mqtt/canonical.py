@@ -35,15 +35,19 @@ NAMED_POINTS = 5  # unknown points that a refusal names before it counts the res
 TYPE_OF_KIND: dict[str, Any] = {"number": float, "bool": bool, "text": str, "flags": str, "enum": None}  # enum: see _judged
 
 Check = tuple[Any, Any, Any]  # of a good value: type, lowest, highest. What fails gets a longer look (`_judged`)
-Said = tuple[tuple[Value, ...], list[str], Mapping[str, float] | None]
+Said = tuple[tuple[Value, ...], list[str]]
 
 
 class Layout(NamedTuple):
-    """What the values of a model are held against; `others` are its points that are no numbers."""
+    """What the values of a model are held against; `numbers` are the spans of its points that are numbers.
+
+    `by_firmware` says that a device's own version decides which layout it has: this one is only where to look for it.
+    """
 
     points: Mapping[str, Point]
     checks: Mapping[str, Check]
-    others: frozenset[str]
+    numbers: Mapping[str, tuple[float, float]]
+    by_firmware: bool
 
 
 Route = tuple[Binding, str, Layout]  # whose topic, of which kind
@@ -172,13 +176,16 @@ def _reading(
     clock_fault: str = "",
 ) -> tuple[Reading, list[str]]:
     """The reading, and the names of the points it speaks of that its device's spec does not know."""
-    spec = binding.spec
-    if spec.firmware is None or spec.protocol != "canonical":  # a gateway has decoded its units' registers by their own version
-        values, unknown, clean = _values(message, layout, faults)
-    elif (revised := firmware.layout(spec, message.fw)) is not None:
-        values, unknown, clean = _values(message, _layout(revised), faults)
+    clean: Mapping[str, float] | None = None
+    values: tuple[Value, ...] = ()
+    unknown: list[str] = []
+    found = _layout_of(binding.spec, message.fw) if layout.by_firmware else layout
+    if found is None:
+        values = firmware.refused(binding.spec)
+    elif _is_clean(message, found):
+        clean = message.values  # type: ignore[assignment] # each is a float
     else:
-        values, unknown, clean = firmware.refused(spec), [], None
+        values, unknown = _values(message, found, faults)
     received_ms = arrival.received_ms
     age_ms = message.age_ms if message.backlog else 0
     observed_ms, claimed_ms, odd = when(message.ts, age_ms, received_ms, now_ms)
@@ -205,7 +212,14 @@ def _reading(
 @lru_cache(maxsize=CHECKED_SPECS)
 def _layout(spec: DeviceSpec) -> Layout:
     checks = {name: _check(point) for name, point in spec.points.items()}
-    return Layout(spec.points, checks, frozenset(name for name, check in checks.items() if check[0] is not float))
+    numbers = {name: (check[1], check[2]) for name, check in checks.items() if check[0] is float}
+    # a gateway has decoded its units' registers by their own version
+    return Layout(spec.points, checks, numbers, by_firmware=spec.firmware is not None and spec.protocol == "canonical")
+
+
+def _layout_of(spec: DeviceSpec, version: str) -> Layout | None:
+    revised = firmware.layout(spec, version)
+    return None if revised is None else _layout(revised)
 
 
 def _check(point: Point) -> Check:
@@ -218,11 +232,10 @@ def _check(point: Point) -> Check:
 
 
 def _values(message: ReadingMessage, layout: Layout, faults: Mapping[str, str]) -> Said:
-    """The values in the order they were told, the names that the layout does not know, and `clean` of the reading."""
+    """The values in the order they were told, the names that the layout does not know."""
     words = message.q
     values: list[Value] = []
     unknown: list[str] = []
-    clean = not words
     said: Any  # of the type that its point's kind wants, once compared
     for name, said in message.values.items():
         check = layout.checks.get(name)
@@ -231,15 +244,22 @@ def _values(message: ReadingMessage, layout: Layout, faults: Mapping[str, str]) 
         elif not words and type(said) is check[0] and check[1] <= said <= check[2]:
             values.append(Value(name, said, GOOD, ""))
         else:
-            clean = False
             values.append(_judged(name, layout.points[name], said, words.get(name, "good"), faults.get(name, "")))
-    if words:
-        for name, why in words.items():  # a point of which nothing is told but why
-            if name not in message.values and name in layout.points and why != "good":
-                values.append(_judged(name, layout.points[name], None, why, ""))
-    if clean and values and not unknown and layout.others.isdisjoint(message.values):
-        return tuple(values), unknown, message.values  # type: ignore[return-value] # each value has passed as a float
-    return tuple(values), unknown, None
+    for name, why in words.items():  # a point of which nothing is told but why
+        if name not in message.values and name in layout.points and why != "good":
+            values.append(_judged(name, layout.points[name], None, why, ""))
+    return tuple(values), unknown
+
+
+def _is_clean(message: ReadingMessage, layout: Layout) -> bool:
+    """Whether every value is a good number of a known point."""
+    numbers = layout.numbers
+    said: Any
+    for name, said in message.values.items():
+        span = numbers.get(name)
+        if span is None or type(said) is not float or not span[0] <= said <= span[1]:
+            return False
+    return bool(message.values) and not message.q
 
 
 def _judged(name: str, point: Point, said: Any, words: str, fault: str) -> Value:

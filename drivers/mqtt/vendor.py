@@ -95,7 +95,7 @@ class Vendors:
             kind="reading",
             observed_ms=observed_ms,
             received_ms=arrival.received_ms,
-            values=told.values,
+            told=told.values,
             test=told.test,
             retained=arrival.retained,
             claimed_ms=claimed_ms,

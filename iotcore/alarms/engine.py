@@ -1,7 +1,7 @@
 """Engine: rules over the stream of readings, in memory, one decision when a rule starts to hold.
 
 ```
-reading ─► track (device × live | backlog | old | test | retained) ─► timeline ─► windows ─► rules of its model ─► decisions
+reading ─► track (device × live | backlog | old | test | retained) ─► timeline ─► newest, windows ─► rules ─► decisions
 ```
 
 Pure: no clock, no I/O. Backlog, test and retained readings have tracks of their own: what a drill or a late delivery latches must
@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import count
 from math import inf, isfinite
-from typing import Literal
+from typing import Literal, NamedTuple, TypeGuard
 
 from iotcore.alarms.rules import All, AnyOf, Condition, Each, Leaf, Rise, Rule, State, Threshold, leaves, misfit
 from iotcore.alarms.window import Timeline, Window
 from iotcore.journal.records import Severity
-from iotcore.reading import Quality, Reading, Scalar
+from iotcore.reading import Quality, Reading, Scalar, Value
 from iotcore.specs.model import DeviceSpec
 
 _LEAVES_MAX = 1000  # of one rule: leaves are numbered rule by rule, so that a changed spec renumbers nothing
@@ -57,8 +57,8 @@ class _Track:
     """What is remembered of one device's live, backlog, old, test or retained stream."""
 
     timeline: Timeline = field(default_factory=Timeline)
-    windows: dict[str, Window] = field(default_factory=dict)
-    states: dict[str, tuple[float, bool]] = field(default_factory=dict)
+    windows: dict[str, Window] = field(default_factory=dict)  # of points whose rules look further back than the newest value
+    newest: dict[str, tuple[float, float | bool]] = field(default_factory=dict)  # when, what
     holding: set[int] = field(default_factory=set)  # numbers of the thresholds that hold: their hysteresis
     raised: set[int] = field(default_factory=set)  # numbers of the rules that decided and were not reset
     latches: bool = True  # a test stream does not: every press of a test button is seen
@@ -92,18 +92,26 @@ class _Bound:
     node: _Node
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What one model's readings need: which points feed windows, and which rules each point touches.
+class _Point(NamedTuple):
+    """What one point of a model needs: a window or none, and the rules that it touches.
 
-    `quiet`: between which values (both excluded) a point satisfies no rule, whatever else is said; only for points whose rules
-    are all plain thresholds on the newest value.
+    Between `low` and `high` (both excluded) it satisfies no rule, whatever else is said; only where all of its rules are plain
+    thresholds on the newest value.
     """
 
+    is_state: bool
+    span: tuple[float, int] | None
+    rules: tuple[_Bound, ...]
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What one model's readings need, for each point that a rule speaks of."""
+
     spec: DeviceSpec
-    spans: dict[str, tuple[float, int]]
-    rules: dict[str, tuple[_Bound, ...]]
-    quiet: dict[str, tuple[float, float]]
+    points: dict[str, _Point]
 
 
 class Engine:
@@ -129,7 +137,9 @@ class Engine:
             track = self._tracks[key] = _Track(latches=not reading.test)
         at_s = track.timeline.advance(reading)
         touched = _take_in(reading, plan, track, at_s)
-        decisions = [d for bound in touched if (d := _decide(bound, track, at_s)) is not None]
+        if not touched:  # nearly always
+            return []
+        decisions = [d for bound in touched.values() if (d := _decide(bound, track, at_s)) is not None]
         return sorted(decisions, key=_urgency) if len(decisions) > 1 else decisions
 
     def cleared(self, decision: Decision, reading: Reading, spec: DeviceSpec) -> bool:
@@ -139,7 +149,8 @@ class Engine:
             track = self._tracks.get((reading.device, late, reading.test, reading.retained))
             if track is None or not track.timeline.later_than(reading.observed_ms):
                 continue
-            for bound in plan.rules.get(decision.point, ()):
+            point = plan.points.get(decision.point)
+            for bound in point.rules if point else ():
                 if _name(bound, decision.point) == decision.rule and _judge(bound.node, track, track.timeline.at_s) is False:
                     return True
         return False
@@ -152,32 +163,34 @@ class Engine:
                 track.raised.clear()
 
 
-def _take_in(reading: Reading, plan: _Plan, track: _Track, at_s: float) -> Iterable[_Bound]:
-    """Put the good values into the windows; return the rules that they touch, each once, in the order of the rule file."""
+def _take_in(reading: Reading, plan: _Plan, track: _Track, at_s: float) -> dict[int, _Bound]:
+    """Remember the good values; return the rules that they touch, each once, in the order of the rule file."""
     touched: dict[int, _Bound] = {}
     calm = not track.raised and not track.holding  # else what is quiet may end something
-    for said in reading.values:
-        point, value = said.point, said.value
-        rules = plan.rules.get(point)
-        if rules is None or said.quality is not Quality.GOOD or value is None:
+    points, newest = plan.points, track.newest
+    for name, value in _good(reading.values) if reading.clean is None else reading.clean.items():
+        point = points.get(name)
+        if point is None or point.is_state is not (type(value) is bool):
             continue
-        span = plan.spans.get(point)
-        if span is None:
-            if not isinstance(value, bool):
-                continue
-            track.states[point] = (at_s, value)
-        else:
-            if isinstance(value, bool | str) or not isfinite(value):
-                continue
-            window = track.windows.get(point)
+        newest[name] = (at_s, value)
+        if point.span is not None:
+            window = track.windows.get(name)
             if window is None:
-                window = track.windows[point] = Window(*span)
+                window = track.windows[name] = Window(*point.span)
             window.add(at_s, value)
-            if calm and (band := plan.quiet.get(point)) is not None and band[0] < value < band[1]:
-                continue
-        for bound in rules:
+        if calm and point.low < value < point.high:
+            continue
+        for bound in point.rules:
             touched[bound.number] = bound
-    return touched.values()
+    return touched
+
+
+def _good(values: Iterable[Value]) -> Iterator[tuple[str, float | bool]]:
+    """States and finite numbers that can be trusted."""
+    for said in values:
+        value = said.value
+        if said.quality is Quality.GOOD and value is not None and not isinstance(value, str) and isfinite(value):
+            yield said.point, value
 
 
 def _decide(bound: _Bound, track: _Track, at_s: float) -> Decision | None:
@@ -200,7 +213,7 @@ def _decide(bound: _Bound, track: _Track, at_s: float) -> Decision | None:
         return None
     track.raised.add(bound.number)
     rule, leaf = bound.rule, verdict
-    value = track.states[leaf.point][1] if isinstance(leaf, State) else track.windows[leaf.point].samples[-1][1]
+    value = track.newest[leaf.point][1]
     unit = "" if isinstance(leaf, State) else leaf.unit
     return Decision(
         _name(bound, leaf.point), _reason(rule.when, leaf), rule.severity, rule.hazard, leaf.point, value, unit, rule.immediate
@@ -236,16 +249,23 @@ def _judge(node: _Node, track: _Track, at_s: float) -> Leaf | Literal[False] | N
 
 def _judge_leaf(numbered: _Numbered, track: _Track, at_s: float) -> bool | None:
     leaf = numbered.leaf
-    if isinstance(leaf, State):
-        state = track.states.get(leaf.point)
-        return None if state is None or at_s - state[0] > STALE_S else state[1] is leaf.is_
-    window = track.windows.get(leaf.point)
-    if window is None or at_s - window.samples[-1][0] > STALE_S:
+    newest = track.newest.get(leaf.point)
+    if newest is None or at_s - newest[0] > STALE_S:
         return None
+    if isinstance(leaf, State):
+        return newest[1] is leaf.is_
+    if _is_plain(leaf):
+        return _crossed(leaf, newest[1], numbered.number, track.holding)
+    window = track.windows[leaf.point]
     if isinstance(leaf, Rise):
         return window.risen(at_s, leaf)
-    newest = window.newest_mean(at_s, leaf.mean_s, leaf.readings)
-    return None if newest is None else _crossed(leaf, newest[0], numbered.number, track.holding)
+    mean = window.newest_mean(at_s, leaf.mean_s, leaf.readings)
+    return None if mean is None else _crossed(leaf, mean[0], numbered.number, track.holding)
+
+
+def _is_plain(leaf: Leaf) -> TypeGuard[Threshold]:
+    """Whether it asks for the newest value alone."""
+    return isinstance(leaf, Threshold) and not leaf.mean_s and leaf.readings <= 1
 
 
 def _crossed(threshold: Threshold, mean: float, number: int, holding: set[int]) -> bool:
@@ -286,27 +306,29 @@ def _urgency(decision: Decision) -> tuple[bool, int]:
 
 def _plan(rules: Sequence[Rule], spec: DeviceSpec) -> _Plan:
     """Bind the rules to one model; a rule that has nothing left to judge there is left out of it."""
-    spans: dict[str, tuple[float, int]] = {}
-    by_point: dict[str, list[_Bound]] = {}
+    by_point: dict[str, list[tuple[Leaf, _Bound]]] = {}
     for bound in _bounds(rules, spec):
         for leaf in _bound_leaves(bound.node):
-            touching = by_point.setdefault(leaf.point, [])
-            if not any(bound is other for other in touching):
-                touching.append(bound)
-            if not isinstance(leaf, State):
-                span_s = leaf.within_s if isinstance(leaf, Rise) else leaf.mean_s
-                known_s, keep = spans.get(leaf.point, (0.0, 1))
-                spans[leaf.point] = (max(known_s, span_s), max(keep, leaf.readings))
-    quiet = {point: band for point, bounds in by_point.items() if (band := _quiet(bounds)) is not None}
-    return _Plan(spec, spans, {point: tuple(bounds) for point, bounds in by_point.items()}, quiet)
+            by_point.setdefault(leaf.point, []).append((leaf, bound))
+    return _Plan(spec, {name: _point(asking) for name, asking in by_point.items()})
 
 
-def _quiet(bounds: Sequence[_Bound]) -> tuple[float, float] | None:
+def _point(asking: Sequence[tuple[Leaf, _Bound]]) -> _Point:
+    bounds = tuple({bound.number: bound for _, bound in asking}.values())
+    back = [leaf for leaf, _ in asking if not isinstance(leaf, State) and not _is_plain(leaf)]
+    span: tuple[float, int] | None = None
+    if back:
+        longest_s = max(leaf.within_s if isinstance(leaf, Rise) else leaf.mean_s for leaf in back)
+        span = (longest_s, max(leaf.readings for leaf in back))
+    return _Point(isinstance(asking[0][0], State), span, bounds, *_quiet(bounds))
+
+
+def _quiet(bounds: Sequence[_Bound]) -> tuple[float, float]:
     low, high = -inf, inf
     for bound in bounds:
         leaf = bound.node.leaf if isinstance(bound.node, _Numbered) else None
-        if not isinstance(leaf, Threshold) or leaf.mean_s or leaf.readings > 1:
-            return None
+        if leaf is None or not _is_plain(leaf):
+            return inf, -inf
         if leaf.above is not None:
             high = min(high, leaf.above)
         elif leaf.below is not None:

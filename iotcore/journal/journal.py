@@ -308,5 +308,5 @@ def _text(notice: Notice) -> str:
 
 
 def _body(reading: Reading) -> bytes:
-    """The reading as it is kept for a quarter of an hour; its values once are enough."""
-    return msgspec.msgpack.encode(replace(reading, clean=None))
+    """The reading as it is kept for a quarter of an hour."""
+    return msgspec.msgpack.encode(replace(reading, told=reading.values, clean=None))

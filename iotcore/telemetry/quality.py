@@ -19,32 +19,49 @@ from iotcore.specs.stuck import STUCK
 
 WATCHED_SPECS = 4096  # models; a city has a few dozen
 MS_PER_S = 1000.0
+Watched = tuple[tuple[str, float], ...]  # points, and how long each may stand still (ms)
+
+
+class _Device:
+    """What each watched point of a device said last, and since when (ms UTC)."""
+
+    __slots__ = ("said", "since_ms", "watched")
+
+    def __init__(self, watched: Watched) -> None:
+        self.watched = watched
+        self.said: list[float | None] = [None] * len(watched)
+        self.since_ms = [0.0] * len(watched)
 
 
 class Standing:
-    """What each watched point said last, and since when."""
+    """The devices that have watched points."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[str, str], tuple[float, float]] = {}  # device, point → value, since (ms UTC)
+        self._devices: dict[str, _Device] = {}
 
     def judge(self, reading: Reading, spec: DeviceSpec) -> Reading:
         """The reading, with what has stood still for too long marked as bad."""
         watched = _watched(spec)
         if not watched or reading.backlog or reading.test:
             return reading
-        clean = reading.clean
+        device = self._devices.get(reading.device)
+        if device is None or device.watched is not watched:
+            device = self._devices[reading.device] = _Device(watched)
+        good = reading.good if reading.clean is None else reading.clean.get
+        said, since_ms, at_ms = device.said, device.since_ms, reading.observed_ms
         stuck: set[str] = set()
-        for point, limit_ms in watched:
-            value = clean.get(point) if clean is not None else reading.good(point)
-            if value is None or isinstance(value, bool | str):
-                continue
-            key = (reading.device, point)
-            seen = self._seen.get(key)
-            if seen is None or seen[0] != value or reading.observed_ms < seen[1]:  # a clock set back starts anew
-                self._seen[key] = (value, reading.observed_ms)
-            elif reading.observed_ms - seen[1] > limit_ms:
-                stuck.add(point)
-        return reading if not stuck else replace(reading, values=_marked(reading.values, stuck), clean=None)
+        for i, (point, limit_ms) in enumerate(watched):
+            value = good(point)
+            if value == said[i] and value is not None:
+                stood_ms = at_ms - since_ms[i]
+                if stood_ms > limit_ms:
+                    stuck.add(point)
+                elif stood_ms < 0.0:  # a clock set back starts anew
+                    since_ms[i] = at_ms
+            elif value is not None and not isinstance(value, bool | str):
+                said[i] = value
+                since_ms[i] = at_ms
+        return reading if not stuck else replace(reading, told=_marked(reading.values, stuck), clean=None)
 
 
 def _marked(values: tuple[Value, ...], stuck: set[str]) -> tuple[Value, ...]:
@@ -52,7 +69,7 @@ def _marked(values: tuple[Value, ...], stuck: set[str]) -> tuple[Value, ...]:
 
 
 @lru_cache(maxsize=WATCHED_SPECS)
-def _watched(spec: DeviceSpec) -> tuple[tuple[str, float], ...]:
+def _watched(spec: DeviceSpec) -> Watched:
     if spec.protocol == "modbus":
         return ()
     return tuple((name, one.stuck_after_s * MS_PER_S) for name, one in spec.points.items() if one.stuck_after_s is not None)

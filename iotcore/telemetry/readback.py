@@ -73,7 +73,7 @@ def _line(binding: Binding, at_ns: int, rows: Iterable[Row]) -> bytes:
         kind="reading",
         observed_ms=float(at_ms),
         received_ms=float(at_ms),
-        values=values,
+        told=values,
         test=any(row[4] for row in found),
     )
     return line(reading, binding)

@@ -61,7 +61,7 @@ def reading_of(stored: Stored) -> tuple[Reading, Binding]:
         kind="reading",
         observed_ms=float(at_ms),
         received_ms=float(at_ms),
-        values=stored.values,
+        told=stored.values,
         test=stored.test,
     )
     return reading, binding

@@ -68,7 +68,7 @@ async def test_writing_twice_leaves_one_point(store: Influx1, influxd: Influxd) 
 
 @pytest.mark.parametrize("text", ['say "no"', "back\\slash", "a,b=c d", "ends\\", "Đèn đỏ ⛔", ""])
 async def test_text_comes_back_as_it_was(store: Influx1, influxd: Influxd, text: str) -> None:
-    reading = structs.replace(READING, device="s1", values=(Value("mode", text),))
+    reading = structs.replace(READING, device="s1", told=(Value("mode", text),))
     assert await store.write(*joined(store.record(reading, SIGNAL))) == Written()
     (series,) = influxd.query("SELECT mode FROM traffic_signal")
     assert series["values"][0][1] == text
@@ -83,7 +83,7 @@ async def test_a_tag_comes_back_as_it_was(store: Influx1, influxd: Influxd, prem
 
 @pytest.mark.parametrize("number", [0.0, -1e-7, 1e25, 5e-324, 1.7e308, 123456789.125])
 async def test_a_number_comes_back_as_it_was(store: Influx1, influxd: Influxd, number: float) -> None:
-    reading = structs.replace(READING, values=(Value("pm10", number),))
+    reading = structs.replace(READING, told=(Value("pm10", number),))
     assert await store.write(*joined(store.record(reading, AIR))) == Written()
     (series,) = influxd.query("SELECT pm10 FROM air_station")
     assert series["values"][0][1] == number
@@ -141,7 +141,7 @@ async def test_a_wrong_password_means_later_and_the_right_one_writes(tmp_path: P
 
 
 async def test_the_v2_road_reaches_a_real_server_and_the_fake_takes_it_alike(tmp_path: Path) -> None:
-    bad = structs.replace(READING, seq=2, values=(Value("pm10", 9999.0, Quality.BAD, "out_of_range"),))
+    bad = structs.replace(READING, seq=2, told=(Value("pm10", 9999.0, Quality.BAD, "out_of_range"),))
     async with InfluxFake("2.7.12").make("iotcore") as fake:
         with Victoria(tmp_path) as server:
             for url in (server.url, fake.url):

@@ -71,7 +71,7 @@ async def test_every_line_is_the_one_that_would_have_been_written_to_influxdb(tm
     settings = await prepared(tmp_path, MADE)
     found = (await exported(settings, tmp_path / "all.lp")).splitlines()
     known = await bindings(settings)
-    by_name = [structs.replace(one, values=tuple(sorted(one.values, key=lambda value: value.point))) for one in MADE]
+    by_name = [structs.replace(one, told=tuple(sorted(one.values, key=lambda value: value.point))) for one in MADE]
     assert sorted(found) == sorted(line(one, known[one.device]) for one in by_name)
 
 

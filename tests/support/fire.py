@@ -17,7 +17,7 @@ def reading(device: str = "sd-0001", seq: int = 1, boot: str = "b1", *, test: bo
         kind="reading",
         observed_ms=NOON_MS + seq * 1000.0,
         received_ms=NOON_MS + seq * 1000.0 + 5.0,
-        values=tuple(
+        told=tuple(
             Value(point, value) if value is not None else Value(point, None, Quality.BAD, "timeout")
             for point, value in values.items()
         ),

@@ -32,9 +32,7 @@ CITY = {
 
 def reading(device: str, seq: int, *values: Value, test: bool = False) -> Reading:
     at_ms = START_MS + seq * EVERY_MS
-    return Reading(
-        device=device, boot="b", seq=seq, kind="reading", observed_ms=at_ms, received_ms=at_ms, values=values, test=test
-    )
+    return Reading(device=device, boot="b", seq=seq, kind="reading", observed_ms=at_ms, received_ms=at_ms, told=values, test=test)
 
 
 def readings(count: int) -> list[Reading]:

@@ -28,7 +28,7 @@ def test_a_sound_message_becomes_one_reading_with_all_it_says() -> None:
         kind="reading",
         observed_ms=int(NOW_MS) - 200,
         received_ms=NOW_MS,
-        values=(Value("smoke", 1.0), Value("alarm", value=True), Value("battery", 97.5)),
+        told=(Value("smoke", 1.0), Value("alarm", value=True), Value("battery", 97.5)),
         test=True,
         firmware="2.4.1",
     )

@@ -58,7 +58,7 @@ class Timeline:
         now_ms = START_MS + self.at_s * 1000.0
         fields: dict[str, Any] = {"observed_ms": now_ms, "received_ms": now_ms} | changes
         said = tuple(Value(point, value, quality) for point, value in values.items())
-        decisions = self.engine.evaluate(Reading(self.device, "b1", self.seq, "reading", values=said, **fields), DETECTOR)
+        decisions = self.engine.evaluate(Reading(self.device, "b1", self.seq, "reading", told=said, **fields), DETECTOR)
         for decision in decisions:
             self.decided[decision.rule] = self.at_s
         return decisions

@@ -28,7 +28,7 @@ def panel(points: int = 3) -> DeviceSpec:
 def told(engine: Engine, spec: DeviceSpec, seq: int, quality: Quality = Quality.GOOD, **values: bool) -> list[tuple[str, str]]:
     said = tuple(Value(point, value, quality) for point, value in values.items())
     now_ms = START_MS + seq * 1000.0
-    found = engine.evaluate(Reading("panel", "b1", seq, "event", observed_ms=now_ms, received_ms=now_ms, values=said), spec)
+    found = engine.evaluate(Reading("panel", "b1", seq, "event", observed_ms=now_ms, received_ms=now_ms, told=said), spec)
     return [(decision.rule, decision.severity) for decision in found]
 
 

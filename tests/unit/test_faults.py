@@ -63,6 +63,6 @@ def test_a_device_that_invents_reasons_for_ever_fills_no_memory() -> None:
     faults = Faults()
     for number in range(1000):
         bad = Value("smoke", None, Quality.BAD, f"because {number}")
-        faults.accepted(structs.replace(reading(seq=number + 1), values=(bad, Value(f"p{number}", None, Quality.BAD, "x" * 500))))
+        faults.accepted(structs.replace(reading(seq=number + 1), told=(bad, Value(f"p{number}", None, Quality.BAD, "x" * 500))))
     assert len(faults.standing("sd-0001")) <= MAX_STANDING
     assert max(map(len, faults.standing("sd-0001"))) < 100

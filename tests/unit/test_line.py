@@ -55,7 +55,7 @@ def parsed(text: str) -> tuple[str, dict[str, str], dict[str, float | int | str]
 
 
 def fields_of(*values: Value, test: bool = False) -> dict[str, float | int | str]:
-    return parsed(line(structs.replace(READING, values=values, test=test), BINDING).decode())[2]
+    return parsed(line(structs.replace(READING, told=values, test=test), BINDING).decode())[2]
 
 
 def test_a_good_reading_has_its_values_and_quality_zero() -> None:
@@ -68,14 +68,14 @@ def test_a_device_without_premises_has_no_such_tag() -> None:
 
 
 def test_numbers_are_always_floats_and_bools_are_zero_or_one() -> None:
-    text = line(structs.replace(READING, values=(Value("smoke", 3), Value("alarm", True))), BINDING)  # noqa: FBT003 - the value itself
+    text = line(structs.replace(READING, told=(Value("smoke", 3), Value("alarm", True))), BINDING)  # noqa: FBT003 - the value itself
     assert b" smoke=3.0,alarm=1.0,quality=0i " in text
 
 
 @pytest.mark.parametrize(("kind", "states"), [("enum", {"1": "flash"}), ("flags", {"0": "flash"}), ("text", {})])
 def test_the_word_of_a_state_is_text(kind: Kind, states: dict[str, str]) -> None:
     spec = msgspec.structs.replace(BINDING.spec, points={"mode": Point(kind=kind, states=states)})
-    reading = structs.replace(READING, values=(Value("mode", "flash"),))
+    reading = structs.replace(READING, told=(Value("mode", "flash"),))
     assert b' mode="flash",quality=0i ' in line(reading, replace(BINDING, spec=spec))
 
 
@@ -110,7 +110,7 @@ def test_a_reading_of_a_test_button_is_marked() -> None:
 
 
 def test_line_feeds_in_text_cannot_start_a_second_line() -> None:
-    assert b"\n" not in line(structs.replace(READING, values=(Value("mode", "a\nb\r\nfire_detector smoke=1"),)), BINDING)
+    assert b"\n" not in line(structs.replace(READING, told=(Value("mode", "a\nb\r\nfire_detector smoke=1"),)), BINDING)
 
 
 def test_readings_of_one_millisecond_do_not_overwrite_each_other_and_repeats_do() -> None:
@@ -130,7 +130,7 @@ def test_text_that_is_no_unicode_is_replaced_not_fatal() -> None:
     observed=st.integers(1_500_000_000_000, 2_000_000_000_000),
 )
 def test_whatever_is_written_reads_back(premises: str, smoke: float, mode: str, seq: int, observed: int) -> None:
-    reading = structs.replace(READING, seq=seq, observed_ms=float(observed), values=(Value("smoke", smoke), Value("mode", mode)))
+    reading = structs.replace(READING, seq=seq, observed_ms=float(observed), told=(Value("smoke", smoke), Value("mode", mode)))
     measurement, tags, fields, stamp = parsed(line(reading, replace(BINDING, premises=premises)).decode("utf-8"))
     assert measurement == "fire_detector"
     assert tags["device"] == "d1"
@@ -144,6 +144,6 @@ def test_whatever_is_written_reads_back(premises: str, smoke: float, mode: str, 
     st.booleans(),
 )
 def test_clean_numbers_are_written_as_any_others(values: dict[str, float], test: bool) -> None:  # noqa: FBT001 - from hypothesis
-    reading = structs.replace(READING, values=tuple(Value(name, value) for name, value in values.items()), test=test)
+    reading = structs.replace(READING, told=tuple(Value(name, value) for name, value in values.items()), test=test)
     clean = line(structs.replace(reading, clean=values), BINDING).decode()
     assert parsed(clean) == parsed(line(reading, BINDING).decode())
