@@ -22,7 +22,7 @@ BESIDE := tests/unit $(patsubst %,tests/integration/test_%.py, \
   ingest_more_filters journal metrics_http missed_readings modbus_content_faults modbus_independent modbus_lines modbus_poller \
   modbus_round_trip modbus_simulator modbus_write password_listener quarantine_retry query registry registry_cancelled \
   registry_credentials rollups_influx spool_disk_full store_init supervisor telemetry_db telemetry_export telemetry_lane \
-  telemetry_query two_writers upkeep uplink uplink_change vendor_devices vendor_lanes web web_browser wire_time)
+  telemetry_query two_writers upkeep uplink vendor_devices vendor_lanes web web_browser wire_time)
 
 .PHONY: setup demo test check soak pythons lock clean
 
