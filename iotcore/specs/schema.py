@@ -5,6 +5,7 @@ It says what the types say; rules between fields (overlaps, a range outside its 
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,19 @@ def path() -> Path:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of a spec file."""
-    return {"$schema": DIALECT, "title": "iotcore device spec", **msgspec.json.schema(DeviceSpec)}
+    return {"$schema": DIALECT, "title": "iotcore device spec", **_tidied(msgspec.json.schema(DeviceSpec))}
+
+
+def _tidied(part: Any) -> Any:
+    """Descriptions without the indentation of the docstrings that they are: Python 3.13 takes it away, 3.11 does not."""
+    if isinstance(part, list):
+        return [_tidied(one) for one in part]
+    if isinstance(part, dict):
+        return {
+            key: inspect.cleandoc(one) if key == "description" and isinstance(one, str) else _tidied(one)
+            for key, one in part.items()
+        }
+    return part
 
 
 def text() -> str:
