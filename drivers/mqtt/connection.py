@@ -245,6 +245,10 @@ class Connection:
                 log.warning("the broker does not let %s hear %s", self._terms.client_id, ", ".join(refused))
         else:
             self._first_granted(codes)
+            if self._terms.given_up:  # only now: what two filters match may come twice, but never falls between them
+                self._asked = tuple(self._terms.given_up)
+                self._stream.write(packets.unsubscribe(SUBSCRIBE_MID, self._asked, five=self._five))
+                return  # one question at a time: they share a packet identifier
         self._ask()
 
     def _first_granted(self, codes: bytes) -> None:
@@ -258,8 +262,6 @@ class Connection:
         self._subscribed = True
         self._beats = len(codes) > wanted and codes[wanted] < packets.FAILURE_CODES
         self._note_up()
-        if self._terms.given_up:  # only now: what two filters match may come twice, but never falls between them
-            self._stream.write(packets.unsubscribe(SUBSCRIBE_MID, self._terms.given_up, five=self._five))
 
     def _published(self, mid: int, code: int) -> None:
         """The broker's answer to a publication."""

@@ -86,6 +86,21 @@ async def test_the_difference_is_followed_without_a_new_connection(broker: Mosqu
         assert ingest.connections == 1
 
 
+async def test_what_an_earlier_process_heard_is_given_up_before_more_is_asked_for(broker: Mosquitto) -> None:
+    endpoint = Endpoint("127.0.0.1", broker.port, Path(), Path(), Path())
+    both = ["iot/v1/air/+/up/#", "iot/v1/water/+/up/#"]
+    before = Ingest(endpoint, "svc.telemetry.1.field", both, SystemClock(), tls=False)
+    async with before:
+        await until(lambda: before.connected)
+    after = Ingest(endpoint, "svc.telemetry.1.field", both[:1], SystemClock(), tls=False, given_up=both[1:])
+    after.subscribe(["zigbee2mqtt/+"])
+    async with after:
+        await hears(after, broker.port, "zigbee2mqtt/a", wanted=True)
+        assert await heard(after, broker.port, "iot/v1/water/w1/up/reading/w1", "zigbee2mqtt/a") == ["zigbee2mqtt/a"]
+        after.subscribe([])
+        await hears(after, broker.port, "zigbee2mqtt/a", wanted=False)
+
+
 async def test_they_stand_again_after_the_broker_forgot_everything(broker: Mosquitto) -> None:
     async with ingest_on(broker.port) as ingest:
         await until(lambda: ingest.connected)
