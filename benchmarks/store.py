@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import json
 import os
+import sqlite3
 import sys
 import tempfile
 import time
@@ -94,9 +95,12 @@ def rows_of(first: int, count: int) -> list[tuple[int, int, float, int, bool]]:
 async def compare(store: EmbeddedStore, bare_path: Path, batches: int) -> tuple[Spent, Spent]:
     """Write the same batches into the store and into a bare table, turn about; the store's go on from the first reading."""
     ours, bare = Spent(), Spent()
-    with contextlib.closing(connect(bare_path)) as connection:
+
+    def prepare(connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         connection.executescript(SCHEMA)
+
+    with contextlib.closing(connect(bare_path, prepare)) as connection:
         for number in range(batches):
             rows = rows_of(number * WRITE_LINES, WRITE_LINES)
             with bare.timed(len(rows)), transaction(connection):

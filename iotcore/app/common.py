@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -13,6 +13,7 @@ from iotcore.clock import Clock
 from iotcore.errors import ConfigError, StartError, StoreError
 from iotcore.process import home
 from iotcore.process.follow import Follower
+from iotcore.process.room import Room
 from iotcore.provision.acl import UP, BrokerName
 from iotcore.provision.broker import choose
 from iotcore.provision.ca import IssuedCertificate
@@ -48,8 +49,17 @@ def rules_of(settings: Settings, specs: Mapping[str, DeviceSpec]) -> tuple[fire_
 
 
 @asynccontextmanager
-async def opened(settings: Settings, clock: Clock) -> AsyncIterator[tuple[Registry, Follower]]:
-    """The registry, open and read once; closed at the end."""
+async def opened(settings: Settings, clock: Clock, room: Room | None = None) -> AsyncIterator[tuple[Registry, Follower]]:
+    """The registry, open and read once; closed at the end. With `room`, as soon as the disk has some; else now or never."""
+    async with AsyncExitStack() as stack:
+        if room is None:
+            yield await stack.enter_async_context(_registry(settings, clock))
+        else:
+            yield await room.enter(stack, lambda: _registry(settings, clock))
+
+
+@asynccontextmanager
+async def _registry(settings: Settings, clock: Clock) -> AsyncIterator[tuple[Registry, Follower]]:
     async with await open_registry(settings.registry_url, clock) as registry:
         follower = Follower(registry, specs_of(settings))
         await follower.refresh()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
-from contextlib import AsyncExitStack, closing
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from pathlib import Path
 
 import msgspec
 
@@ -27,6 +28,7 @@ from iotcore.journal.throttle import Throttle
 from iotcore.process import home
 from iotcore.process.alive import alive, watch
 from iotcore.process.follow import Follower, follow_intents
+from iotcore.process.room import Room
 from iotcore.process.watchdog import Watchdog
 from iotcore.provision.acl import BrokerName
 from iotcore.registry.records import Intent
@@ -54,11 +56,12 @@ async def run(settings: Settings) -> None:
     version = ingest_version(settings, BrokerName.FIRE)
     ingest = Ingest(broker, home.FIRE_IN, EVERYTHING, clock, version=version, retry_most_s=FIRE_RETRY_S)
     async with AsyncExitStack() as stack:
-        registry, follower = await stack.enter_async_context(opened(settings, clock))
+        room = Room(settings, "fire", clock)
+        registry, follower = await stack.enter_async_context(opened(settings, clock, room))
         in_use = {binding.spec.model: binding.spec for binding in follower.directory.devices.values()}
         engine = Engine(rules_of(settings, in_use))
         owner = f"fire-{os.getpid()}"
-        journal = stack.enter_context(closing(Journal(settings.folder / "journal.db", clock, list(channels), owner)))
+        journal = await room.enter(stack, lambda: _journal(settings.folder / "journal.db", clock, list(channels), owner))
         for channel in channels.values():
             stack.push_async_callback(channel.close)
         dispatcher = Dispatcher(SqlOutbox(journal), channels, clock, owner)
@@ -84,6 +87,12 @@ async def run(settings: Settings) -> None:
             group.create_task(Watchdog(settings.folder, {"fire": ingest}).run())
             group.create_task(follow_intents(registry, journal.cursor(INTENT_CURSOR), intents))
             group.create_task(alive(settings, "fire", clock, lambda: {"connected": ingest.connected, **lane.counts()}))
+
+
+@asynccontextmanager
+async def _journal(path: Path, clock: Clock, channels: Sequence[str], owner: str) -> AsyncIterator[Journal]:
+    with closing(Journal(path, clock, channels, owner)) as journal:
+        yield journal
 
 
 class _Intents:

@@ -12,6 +12,7 @@ from iotcore.keeper import Keeper, overdue_notices
 from iotcore.process import home
 from iotcore.process.alive import alive
 from iotcore.process.follow import Follower, forever
+from iotcore.process.room import Room
 from iotcore.provision import vendor_access
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker import refresh_crl
@@ -29,7 +30,8 @@ async def run(settings: Settings) -> None:
         clock=clock,
     )
     metrics.keeper_overdue.ask(lambda: float(len(keeper.state()["overdue"])))
-    async with opened(settings, clock) as (registry, follower), asyncio.TaskGroup() as group:
+    room = Room(settings, "keeper", clock)
+    async with opened(settings, clock, room) as (registry, follower), asyncio.TaskGroup() as group:
         rollups = None
         if settings.store.kind != "embedded":  # telemetry.db is rolled up by the process that writes it
             rollups = InfluxRollups(settings.store, settings.folder, clock, lambda: follower.directory)

@@ -7,6 +7,7 @@ import asyncio
 from iotcore.app.common import opened, recorded, specs_of, version_of
 from iotcore.clock import SystemClock
 from iotcore.gateway import central, site
+from iotcore.process.room import Room
 from iotcore.settings import Settings
 
 
@@ -16,7 +17,8 @@ async def run(settings: Settings) -> None:
     if settings.gateway is not None:
         await site.run(settings, settings.gateway, specs_of(settings), clock)
         return
-    async with opened(settings, clock) as (registry, follower), asyncio.TaskGroup() as group:
+    room = Room(settings, "modbus", clock)
+    async with opened(settings, clock, room) as (registry, follower), asyncio.TaskGroup() as group:
         group.create_task(follower.run())
         await central.run(
             settings,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from drivers.mqtt.decode import Decoder
@@ -14,11 +14,13 @@ from iotcore import metrics
 from iotcore.app.common import activate, heard, ingest_version, opened
 from iotcore.clock import Clock, SystemClock
 from iotcore.errors import StartError, StoreError
+from iotcore.journal.progress import Row
 from iotcore.journal.recent import RecentReadings
 from iotcore.journal.throttle import Throttle
 from iotcore.process import home, memory
 from iotcore.process.alive import alive, watch
 from iotcore.process.follow import follow_intents
+from iotcore.process.room import Room
 from iotcore.process.watchdog import Watchdog
 from iotcore.process.workers import Worker, given_up, workers
 from iotcore.provision.acl import UP, BrokerName
@@ -32,7 +34,7 @@ from iotcore.telemetry.lane import TelemetryLane
 from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.point import PlatformSeries
 from iotcore.telemetry.requests import carried_out
-from iotcore.telemetry.spool import Spool
+from iotcore.telemetry.spool import Spool, reserve_of
 from iotcore.telemetry.stores import TELEMETRY_DB, open_confidential, open_store
 from iotcore.telemetry.strays import Strays
 from iotcore.telemetry.upkeep import Upkeep
@@ -47,20 +49,18 @@ async def run(settings: Settings, number: int = 1) -> None:
     Raises:
         StartError: the settings have no worker of this number.
     """
-    found = [worker for worker in workers(settings) if worker.number == number]
-    if not found:
-        raise StartError(f"There is no telemetry worker {number}", "The settings say how many there are ([[telemetry]]).")
-    worker, clock = found[0], SystemClock()
+    worker, clock = _numbered(settings, number), SystemClock()
     async with AsyncExitStack() as stack:
-        registry, follower = await stack.enter_async_context(opened(settings, clock))
-        file = await stack.enter_async_context(TelemetryFile(settings.folder / TELEMETRY_DB))
-        store = await stack.enter_async_context(open_store(settings, clock, file))
-        confidential = await stack.enter_async_context(open_confidential(settings, clock, file))
         path, limits = worker.spool(settings.folder), settings.spool
-        spool = await stack.enter_async_context(
-            Spool(path, clock, store_format=store.format, max_bytes=limits.max_bytes, max_age_s=limits.max_age_s)
-        )
-        await _take_over(worker, spool, settings, follower.directory)
+        room = Room(settings, worker.name, clock, give=reserve_of(path).spend)
+        registry, follower = await stack.enter_async_context(opened(settings, clock, room))
+        file = await room.enter(stack, lambda: TelemetryFile(settings.folder / TELEMETRY_DB))
+        store = await stack.enter_async_context(open_store(settings, clock, file))
+        confidential = await room.enter(stack, lambda: open_confidential(settings, clock, file))
+        bounds = {"max_bytes": limits.max_bytes, "max_age_s": limits.max_age_s}
+        spool = await room.enter(stack, lambda: Spool(path, clock, store_format=store.format, **bounds))
+        rows = await _known_elsewhere(worker, spool, settings, follower.directory)
+        await room.enter(stack, lambda: _taken_over(spool, rows))
         brokers = _brokers(settings, worker, clock)
         for ingest in brokers.values():
             await stack.enter_async_context(ingest)
@@ -109,6 +109,13 @@ async def _together(*tasks: Coroutine[Any, Any, None]) -> None:
             group.create_task(task)
 
 
+def _numbered(settings: Settings, number: int) -> Worker:
+    for worker in workers(settings):
+        if worker.number == number:
+            return worker
+    raise StartError(f"There is no telemetry worker {number}", "The settings say how many there are ([[telemetry]]).")
+
+
 def _ears(worker: Worker, brokers: Mapping[str, Ingest]) -> list[tuple[Ingest, frozenset[str]]]:
     """Which connection hears the vendors' devices of which domains."""
     ears = [(brokers["field"], worker.domains - {FIRE_DOMAIN})]
@@ -135,14 +142,20 @@ def _brokers(settings: Settings, worker: Worker, clock: Clock) -> dict[str, Inge
     return made
 
 
-async def _take_over(worker: Worker, spool: Spool, settings: Settings, directory: Directory) -> None:
-    """What other workers have stored of devices that are ours now."""
+async def _known_elsewhere(worker: Worker, spool: Spool, settings: Settings, directory: Directory) -> list[Row]:
+    """What other workers have stored of devices that are ours now, and we not."""
     own = {device for device, binding in directory.devices.items() if binding.domain in worker.domains}
     own |= {CURSOR} if worker.owns_fire else set()
     others = await asyncio.to_thread(known_elsewhere, worker.spool(settings.folder), own)
-    rows = more(await spool.progress(), others)
+    return more(await spool.progress(), others)
+
+
+@asynccontextmanager
+async def _taken_over(spool: Spool, rows: Sequence[Row]) -> AsyncIterator[None]:
+    """Nothing may be receipted before these are in our spool."""
     if rows:
-        await spool.commit((), rows)
+        await spool.take_over(rows)
+    yield
 
 
 async def _measure(spool: Spool, clock: Clock) -> None:

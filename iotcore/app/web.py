@@ -9,6 +9,7 @@ from iotcore.clock import Clock, SystemClock
 from iotcore.process import home
 from iotcore.process.alive import alive
 from iotcore.process.follow import Follower
+from iotcore.process.room import Room
 from iotcore.process.serve import beats
 from iotcore.provision.ca import Anchor
 from iotcore.provision.enroll import Enrolment
@@ -25,7 +26,8 @@ from iotcore.web.view import StoredView
 async def run(settings: Settings) -> None:
     """The page and the enrolment listener. It writes intents, and neither the journal nor MQTT."""
     clock = SystemClock()
-    async with opened(settings, clock) as (registry, follower), open_query(settings, clock) as query:
+    room = Room(settings, "web", clock)
+    async with opened(settings, clock, room) as (registry, follower), open_query(settings, clock) as query:
         await _serve_web(settings, registry, follower, query, clock)
 
 

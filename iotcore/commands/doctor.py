@@ -36,6 +36,7 @@ MIN_FREE_BYTES = 1_000_000_000
 MIN_CERTIFICATE_DAYS = 14.0  # an alarm of its own below this
 MIN_CRL_HOURS = 48.0  # an expired list locks out the whole fleet
 EARLIEST_YEAR = 2026  # a clock before this release was never set
+WAITING = "Free some space; it goes on by itself. Until then it acknowledges nothing, and senders keep what they have."
 START_PART = "Start `iotcore up`, or this process by its service."
 
 
@@ -203,6 +204,8 @@ def _process_check(settings: Settings, name: str, clock: Clock) -> Callable[[], 
         said = beats(settings.folder, clock).get(name)
         if said is None:
             return Finding(f"process {name}", well=False, said="not running", remedy=START_PART)
+        if said.get("waits_for"):
+            return Finding(f"process {name}", well=False, said=f"runs, and waits: {said['waits_for']}", remedy=WAITING)
         if said.get("connected") is False:
             return Finding(f"process {name}", well=False, said="runs, without its broker", remedy="See the brokers above.")
         if said.get("metrics_trouble"):

@@ -4,34 +4,52 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from iotcore import disk
 from iotcore.errors import StartError, StoreError, StoreFull
 
 BUSY_TIMEOUT_S = 5.0
 BUSY_RETRY_S = 0.01
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """A writing connection in autocommit mode; begin with `transaction`.
+def connect(path: Path, prepare: Callable[[sqlite3.Connection], None]) -> sqlite3.Connection:
+    """A writing connection in autocommit mode, once `prepare` has made its tables; begin with `transaction`.
 
     Raises:
-        StartError: when the file cannot be made or is not a database.
+        StoreFull: the disk has no room for it; the same call succeeds once there is some.
+        StartError: the file cannot be made or is not a database.
     """
-    remedy = "Check the folder's permissions and disk."
     try:
-        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        try:
+            return _opened(path, prepare)
+        except sqlite3.OperationalError as error:
+            if _perhaps_full(error) and not disk.short_of_room(path):
+                return _opened(path, prepare)  # room came in between, or it is something else
+            raise
     except sqlite3.Error as error:
-        raise StartError(f"{path} cannot be opened as a database: {error}", remedy) from error
+        if _perhaps_full(error) and disk.short_of_room(path):
+            raise StoreFull(f"{path} cannot be opened: no room on the disk ({error})") from error
+        raise StartError(f"{path} cannot be opened as a database: {error}", "Check the folder's permissions and disk.") from error
+
+
+def _opened(path: Path, prepare: Callable[[sqlite3.Connection], None]) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     try:
         _use_wal(connection)
         connection.execute("PRAGMA synchronous = FULL")
-    except sqlite3.Error as error:
+        prepare(connection)
+    except BaseException:
         connection.close()
-        raise StartError(f"{path} cannot be opened as a database: {error}", remedy) from error
+        raise
     return connection
+
+
+def _perhaps_full(error: sqlite3.Error) -> bool:
+    """Whether that may come of a full disk; the disk knows."""
+    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN"))
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:

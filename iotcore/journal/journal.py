@@ -51,16 +51,13 @@ class Journal:
         *,
         name: Callable[[float], str] = incident_id,
     ) -> None:
-        self.connection = connect(path)
+        self.connection = connect(path, _prepare)
         self.lock = threading.Lock()
         self._clock = clock
         self._channels = tuple(channels)
         self._owner = owner
         self._name = name
         self._pruned_ms = clock.wall_ms()
-        schema = resources.files("iotcore.journal").joinpath("schema.sql").read_text(encoding="utf-8")
-        self.connection.executescript(schema + conduct.SCHEMA)
-        quarantine.prepare(self.connection)
 
     def close(self) -> None:
         """Close the file; what was committed stays."""
@@ -301,6 +298,12 @@ class Journal:
 def note_change(connection: sqlite3.Connection, kind: str, key: str, at_ms: float) -> None:
     """Announce a change to whoever follows this file, in the transaction that makes it."""
     connection.execute("INSERT INTO change (kind, key, at_ms) VALUES (?, ?, ?)", (kind, key, at_ms))
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    schema = resources.files("iotcore.journal").joinpath("schema.sql").read_text(encoding="utf-8")
+    connection.executescript(schema + conduct.SCHEMA)
+    quarantine.prepare(connection)
 
 
 def _text(notice: Notice) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from iotcore import disk
 from iotcore.clock import Clock
 from iotcore.process.supervisor import watch_parent
 
@@ -61,23 +62,39 @@ async def end(task: asyncio.Task[None], cancel_again_s: float = CANCEL_AGAIN_S) 
 
 
 async def beat(folder: Path, name: str, clock: Clock, state: Callable[[], dict[str, Any]]) -> None:
-    """Write run/`name`.json once a second: alive, since when, and what it says of itself. A full disk only silences it."""
+    """Write run/`name`.json once a second: alive, since when, what it says of itself. A disk that refuses only silences it."""
     started_ms = clock.wall_ms()
     path = folder / "run" / f"{name}.json"
+    silent = False
     while True:
         said = {"pid": os.getpid(), "started_ms": started_ms, "at_ms": clock.wall_ms(), **state()}
         try:
             await asyncio.to_thread(_replace, path, json.dumps(said))
         except OSError as error:
-            log.warning("%s cannot be written: %s", path, error)
+            if not silent:
+                log.warning("%s cannot be written: %s", path, error)
+            silent = True
+        else:
+            silent = False
         await asyncio.sleep(BEAT_S)
 
 
 def _replace(path: Path, text: str) -> None:
     """Readers see the old text or the new one; no fsync, for a beat is worth nothing after a power cut."""
     fresh = path.with_suffix(".new")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
+    try:
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(path)
+    except OSError as error:
+        if error.errno not in disk.NO_ROOM:
+            raise
+        _write_over(path, text.encode())
+
+
+def _write_over(path: Path, text: bytes) -> None:
+    """Into the page that the file has: a full disk has no other. One short write, and blanks where the old text was longer."""
+    with path.open("r+b", buffering=0) as file:
+        file.write(text.ljust(path.stat().st_size))
 
 
 def beats(folder: Path, clock: Clock) -> dict[str, dict[str, Any]]:

@@ -17,6 +17,7 @@ import functools
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
@@ -29,6 +30,7 @@ from tortoise.expressions import F
 from tortoise.transactions import in_transaction
 from tortoise.utils import get_schema_sql
 
+from iotcore import disk
 from iotcore.clock import Clock
 from iotcore.errors import StartError, StoreError, StoreFull
 from iotcore.registry import audit
@@ -45,6 +47,8 @@ DATABASE_ERRORS = (BaseORMException, sqlite3.Error, asyncpg.PostgresError, async
 P = ParamSpec("P")
 T = TypeVar("T")
 FULL_SIGNS = ("disk is full", "No space left", "could not extend file")
+OPENING_SIGNS = ("disk I/O error", "unable to open database file")  # what SQLite also says of a full disk when it opens a file
+SQLITE_URL = "sqlite://"
 
 
 class Writing:
@@ -143,6 +147,7 @@ async def connect(url: str, clock: Clock) -> Database:
     """Open the database at a tortoise URL and make what is missing; several processes may do so at once.
 
     Raises:
+        StoreFull: the disk has no room for it; the same call succeeds once there is some.
         StartError: the URL is wrong, or the database is not there.
     """
     return await _seen_through(_connect(url, clock), Database.close)
@@ -157,11 +162,24 @@ async def _connect(url: str, clock: Clock) -> Database:
             await _prepare(context.db(), dialect, config["connections"][dialect]["credentials"].get("schema", ""))
         except DATABASE_ERRORS as error:
             await context.close_connections()
+            if await asyncio.to_thread(_for_want_of_room, url, error):
+                raise StoreFull(
+                    f"The registry {_without_password(url)} cannot be opened: no room on the disk ({error})"
+                ) from error
             raise StartError(
                 f"The registry {_without_password(url)} cannot be opened: {error}",
                 "Check registry.url, the folder's permissions, and that the server runs.",
             ) from error
     return Database(context, dialect, clock)
+
+
+def _for_want_of_room(url: str, error: BaseException) -> bool:
+    """Whether a full disk is why the registry cannot be opened; it blocks."""
+    said = str(error)
+    if any(sign in said for sign in FULL_SIGNS):
+        return True
+    beside = url.startswith(SQLITE_URL) and any(sign in said for sign in OPENING_SIGNS)
+    return beside and disk.short_of_room(Path(url.removeprefix(SQLITE_URL).partition("?")[0]))
 
 
 def _configuration(url: str) -> tuple[str, dict[str, Any]]:

@@ -242,6 +242,7 @@ async def open_registry(url: str, clock: Clock | None = None) -> Registry:
     """Open the registry at a tortoise URL (`sqlite:///path/registry.db`, `postgres://…`) and make its tables when missing.
 
     Raises:
+        StoreFull: the disk has no room for it; the same call succeeds once there is some.
         StartError: the database is not there or cannot be written.
     """
     return Registry(await connect(url, clock or SystemClock()))

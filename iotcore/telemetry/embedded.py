@@ -22,6 +22,7 @@ from typing import Self, TypeVar
 
 import msgspec
 
+from iotcore import disk
 from iotcore.errors import StoreFull
 from iotcore.journal import conduct
 from iotcore.journal.database import connect, transaction
@@ -141,7 +142,8 @@ _decode_lines = msgspec.json.Decoder(Row).decode_lines
 class TelemetryFile:
     """The writing side of telemetry.db: `async with TelemetryFile(path) as file`; work runs on its own thread, in order.
 
-    A `private` one can be read by nobody but us; so can the files that SQLite keeps beside it.
+    A `private` one can be read by nobody but us; so can the files that SQLite keeps beside it. Entering raises StoreFull when the
+    disk has no room for those, StartError when the file is broken.
     """
 
     def __init__(self, path: Path, *, private: bool = False) -> None:
@@ -179,12 +181,10 @@ class TelemetryFile:
 
     def _open(self) -> None:
         if self._private:
-            self.path.touch(mode=PRIVATE)
-            self.path.chmod(PRIVATE)
-        self._connection = connect(self.path)
-        self._connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        self._connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
-        self._connection.executescript(SCHEMA + conduct.SCHEMA)
+            with disk.said(self.path):
+                self.path.touch(mode=PRIVATE)
+                self.path.chmod(PRIVATE)
+        self._connection = connect(self.path, _prepare)
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -251,6 +251,12 @@ class EmbeddedStore:
         )
         self.touched.note(connection, values)
         return learned
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
+    connection.executescript(SCHEMA + conduct.SCHEMA)
 
 
 def _storable(value: Value, *, is_text: bool) -> tuple[float | str | None, int]:

@@ -110,7 +110,7 @@ class Spool:
         self._rows = 0
         self._size = 0
         self._next_age_check_ms = 0.0
-        self._reserve = Reserve(path.with_suffix(".reserve"))
+        self._reserve = reserve_of(path)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._connection: sqlite3.Connection | None = None
 
@@ -178,6 +178,10 @@ class Spool:
         for gap in gone:
             self._resized(-gap.batches, -gap.size)
             metrics.spool_evicted.labels(gap.reason).inc(gap.line_count)
+
+    async def take_over(self, rows: Sequence[Row]) -> None:
+        """Keep progress that was made elsewhere. On a full disk at the cost of the reserve: nothing can be drained before it."""
+        await self._run(lambda: self._making_room(lambda connection: quarantine.save_progress(connection, rows)))
 
     def age_s(self, batch: Batch) -> float:
         """How long ago a batch was committed."""
@@ -267,13 +271,13 @@ class Spool:
         return await self._in_transaction(read)
 
     def _open(self) -> None:
-        self._connection = connect(self._path)
-        if self._connection.execute("PRAGMA auto_vacuum").fetchone() != (INCREMENTAL,):
-            self._connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
-            self._connection.execute("VACUUM")  # the mode takes effect with the next VACUUM; a new file is empty
-        self._connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
-        self._connection.executescript(SCHEMA)
-        quarantine.prepare(self._connection)
+        """On a full disk at the cost of the reserve: a spool that is open can be drained, and that gives space back."""
+        try:
+            self._connection = connect(self._path, _prepare)
+        except StoreFull as error:
+            self._reserve.spend()
+            self._connection = connect(self._path, _prepare)
+            log.warning("%s; opened by its reserve, to be drained", error)
         rows, size = self._connection.execute("SELECT count(*), coalesce(sum(size), 0) FROM batch").fetchone()
         self._resized(rows, size)
         self._reserve.take()
@@ -335,6 +339,20 @@ class Spool:
     async def _run(self, work: Callable[[], T]) -> T:
         """Run on the one thread, after everything that was asked for before."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def reserve_of(path: Path) -> Reserve:
+    """The space put aside for a spool, for who must open another file of the same process before it."""
+    return Reserve(path.with_suffix(".reserve"))
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    if connection.execute("PRAGMA auto_vacuum").fetchone() != (INCREMENTAL,):
+        connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
+        connection.execute("VACUUM")  # the mode takes effect with the next VACUUM; a new file is empty
+    connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
+    connection.executescript(SCHEMA)
+    quarantine.prepare(connection)
 
 
 def _give_up(connection: sqlite3.Connection, reason: str, now_ms: float, more: Callable[[int, float], bool]) -> list[Gap]:

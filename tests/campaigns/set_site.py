@@ -135,6 +135,16 @@ class Site:
                 self._signal(fault.victim, signal.SIGCONT)
 
     @property
+    def running(self) -> bool:
+        """Whether there is a telemetry process."""
+        return self._process is not None and self._process.poll() is None
+
+    def give_reserve_away(self) -> None:
+        """What a spool has put aside is gone, to somebody else."""
+        for reserve in self.data.glob("spool-*.reserve"):
+            reserve.unlink()
+
+    @property
     def log(self) -> str:
         """What the telemetry processes said."""
         return (self.folder / "telemetry.log").read_text(encoding="utf-8", errors="replace")

@@ -142,11 +142,13 @@ async def inside(options: argparse.Namespace) -> int:
         **asdict(report),
         "crashes": len(ended),
         "refused_by_the_disk": refused,
+        "started_on_full_disk": said.count("cannot be opened: no room on the disk"),
         "store": options.store,
         "seed": options.seed,
     }
     figures |= {"devices": DEVICES, "rounds": options.rounds, "seconds": round(time.monotonic() - began_s, 1)}
-    kinds = ("sent", "ok", "recovered", "lost", "missing", "duplicated", "unexpected", "crashes", "refused_by_the_disk")
+    kinds = ("sent", "ok", "recovered", "lost", "missing", "duplicated", "unexpected", "crashes", "refused_by_the_disk",
+             "started_on_full_disk")  # fmt: skip
     lines = [f"{kind:>20} {figures[kind]:>8}" for kind in kinds]
     print("\n".join([*lines, *wrong, *([said[-6000:]] if wrong else []), json.dumps(figures)]), flush=True)  # noqa: T201 - the report
     return 1 if wrong else 0

@@ -102,12 +102,24 @@ async def enrolled(platform: Platform, name: str, *, resend_s: float = 3.0) -> M
     return MqttDevice(name, SPECS[model], endpoint, resend_s=resend_s, mqtt=platform.mqtt)
 
 
-def stored_numbers(influx: Influxd, measurement: str, device: str) -> list[int]:
-    """The sequence number of every point of a device in InfluxDB: the digits of its time below the millisecond."""
+def stored_times(influx: Influxd, measurement: str, device: str) -> list[int]:
+    """The time of every point of a device in InfluxDB, ns; no two readings of a device have the same."""
     if not influx.databases():
         return []
     found = influx.query(f"SELECT quality FROM \"{measurement}\" WHERE device = '{device}'")
-    return [time_ns % NS_PER_MS for time_ns, _ in found[0]["values"]] if found else []
+    return [time_ns for time_ns, _ in found[0]["values"]] if found else []
+
+
+def stored_numbers(influx: Influxd, measurement: str, device: str) -> list[int]:
+    """The sequence number of every point of a device in InfluxDB: the digits of its time below the millisecond."""
+    return [time_ns % NS_PER_MS for time_ns in stored_times(influx, measurement, device)]
+
+
+def waiting_times(platform: Platform, device: str) -> list[int]:
+    """The time of every line of a device in the spool, ns; InfluxDB may have some already, when a stop came before `done`."""
+    batches = platform.rows("spool-1.db", "SELECT lines FROM batch")
+    lines = [line for (body,) in batches for line in body.split(b"\n") if b",device=%s," % device.encode() in line]
+    return [int(line.rpartition(b" ")[2]) for line in lines]
 
 
 def last_values(influx: Influxd, measurement: str, device: str, *points: str) -> dict[str, Any]:
