@@ -57,9 +57,10 @@ async def run(settings: Settings, number: int = 1) -> None:
         file = await room.enter(stack, lambda: TelemetryFile(settings.folder / TELEMETRY_DB))
         store = await stack.enter_async_context(open_store(settings, clock, file))
         confidential = await room.enter(stack, lambda: open_confidential(settings, clock, file))
+        elsewhere = await room.enter(stack, lambda: _known_elsewhere(worker, settings, follower.directory))
         bounds = {"max_bytes": limits.max_bytes, "max_age_s": limits.max_age_s}
         spool = await room.enter(stack, lambda: Spool(path, clock, store_format=store.format, **bounds))
-        rows = await _known_elsewhere(worker, spool, settings, follower.directory)
+        rows = more(await spool.progress(), elsewhere)
         await room.enter(stack, lambda: _taken_over(spool, rows))
         brokers = _brokers(settings, worker, clock)
         for ingest in brokers.values():
@@ -142,12 +143,12 @@ def _brokers(settings: Settings, worker: Worker, clock: Clock) -> dict[str, Inge
     return made
 
 
-async def _known_elsewhere(worker: Worker, spool: Spool, settings: Settings, directory: Directory) -> list[Row]:
-    """What other workers have stored of devices that are ours now, and we not."""
+@asynccontextmanager
+async def _known_elsewhere(worker: Worker, settings: Settings, directory: Directory) -> AsyncIterator[list[Row]]:
+    """What other workers have stored of devices that are ours now."""
     own = {device for device, binding in directory.devices.items() if binding.domain in worker.domains}
     own |= {CURSOR} if worker.owns_fire else set()
-    others = await asyncio.to_thread(known_elsewhere, worker.spool(settings.folder), own)
-    return more(await spool.progress(), others)
+    yield await asyncio.to_thread(known_elsewhere, worker.spool(settings.folder), own)
 
 
 @asynccontextmanager

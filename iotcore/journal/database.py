@@ -26,11 +26,11 @@ def connect(path: Path, prepare: Callable[[sqlite3.Connection], None]) -> sqlite
         try:
             return _opened(path, prepare)
         except sqlite3.OperationalError as error:
-            if _perhaps_full(error) and not disk.short_of_room(path):
+            if perhaps_full(error) and not disk.short_of_room(path):
                 return _opened(path, prepare)  # room came in between, or it is something else
             raise
     except sqlite3.Error as error:
-        if _perhaps_full(error) and disk.short_of_room(path):
+        if perhaps_full(error) and (_says_full(error) or disk.short_of_room(path)):
             raise StoreFull(f"{path} cannot be opened: no room on the disk ({error})") from error
         raise StartError(f"{path} cannot be opened as a database: {error}", "Check the folder's permissions and disk.") from error
 
@@ -47,7 +47,12 @@ def _opened(path: Path, prepare: Callable[[sqlite3.Connection], None]) -> sqlite
     return connection
 
 
-def _perhaps_full(error: sqlite3.Error) -> bool:
+def _says_full(error: sqlite3.Error) -> bool:
+    """Whether SQLite itself says so: it wanted more than the little that `disk` asks for."""
+    return getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
+
+
+def perhaps_full(error: sqlite3.Error) -> bool:
     """Whether that may come of a full disk; the disk knows."""
     return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN"))
 

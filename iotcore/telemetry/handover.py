@@ -17,7 +17,9 @@ from collections.abc import Collection, Iterable
 from contextlib import closing
 from pathlib import Path
 
-from iotcore.journal.database import connect_readonly
+from iotcore import disk
+from iotcore.errors import StoreFull
+from iotcore.journal.database import connect_readonly, perhaps_full
 from iotcore.journal.progress import Row
 
 PATTERN = "spool-*.db"
@@ -25,7 +27,11 @@ log = logging.getLogger(__name__)
 
 
 def known_elsewhere(own: Path, devices: Collection[str]) -> list[Row]:
-    """What the other spools in the folder of `own` know of these devices; a file that cannot be read is passed over."""
+    """What the other spools in the folder of `own` know of these devices; a file that cannot be read is passed over.
+
+    Raises:
+        StoreFull: the disk has no room for what SQLite keeps beside one that is read.
+    """
     found: list[Row] = []
     for path in sorted(own.parent.glob(PATTERN)):
         if path.name == own.name:
@@ -35,6 +41,8 @@ def known_elsewhere(own: Path, devices: Collection[str]) -> list[Row]:
                 rows = connection.execute("SELECT device, boot, up_to, above, lost FROM progress ORDER BY rowid")
                 found += [Row(*row) for row in rows if row["device"] in devices]
         except sqlite3.Error as error:
+            if perhaps_full(error) and disk.short_of_room(path):
+                raise StoreFull(f"{path} cannot be opened: no room on the disk ({error})") from error
             log.warning("%s cannot be read (%s): what it knows of devices that moved here is not taken over", path, error)
     return found
 

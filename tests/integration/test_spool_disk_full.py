@@ -11,7 +11,7 @@ from tests.support.services import require
 from tests.support.small_disk import on_small_disk
 
 DISK_MB = 40
-FILES = ("telemetry.db", "confidential.db", "journal.db", "registry.db", "spool", "outbox")
+FILES = ("telemetry.db", "confidential.db", "journal.db", "registry.db", "another's spool", "spool", "outbox")
 ALL_OPEN = dict.fromkeys(FILES, "open")
 IN_MEMORY = {"outbox": "open"}  # locked for one process alone, so SQLite keeps its index of the log in memory, not in a file
 

@@ -15,6 +15,7 @@ from iotcore.errors import IotError
 from iotcore.journal.journal import Journal
 from iotcore.registry.store import open_registry
 from iotcore.telemetry.embedded import TelemetryFile
+from iotcore.telemetry.handover import known_elsewhere
 from iotcore.telemetry.spool import Spool, reserve_of
 from tests.support.full_disk import LINE
 from tests.support.small_disk import Filler
@@ -41,6 +42,12 @@ async def registry(path: Path) -> AsyncIterator[None]:
         yield
 
 
+@asynccontextmanager
+async def elsewhere(own: Path) -> AsyncIterator[None]:
+    await asyncio.to_thread(known_elsewhere, own, ())
+    yield
+
+
 def others(folder: Path) -> dict[str, Opening]:
     """The files that have no reserve of their own."""
     return {
@@ -48,6 +55,7 @@ def others(folder: Path) -> dict[str, Opening]:
         "confidential.db": lambda: TelemetryFile(folder / "confidential.db", private=True),
         "journal.db": lambda: journal(folder / "journal.db"),
         "registry.db": lambda: registry(folder / "registry.db"),
+        "another's spool": lambda: elsewhere(folder / "spool-u.db"),
     }
 
 
