@@ -1,10 +1,10 @@
 """EST (RFC 7030, with the clarifications of RFC 8951): how a device gets its first certificate, over TLS.
 
-GET  /.well-known/est/cacerts            whom to trust: service (brokers, this listener), fire, field; base64 PKCS#7
+GET  /.well-known/est/cacerts            roots and issuing authorities: service (brokers, this listener), fire, field
 POST /.well-known/est/simpleenroll       HTTP basic: user = device, password = one-time token; base64 PKCS#10 in, PKCS#7 out
 POST /.well-known/est/fire/simpleenroll  the same, asking for the `fire` anchor (a gateway with fire children); likewise `field`
 POST /.well-known/est/simplereenroll     the certificate to renew is the one shown in the TLS handshake; with a label likewise
-GET  /crl/<anchor>.crl                   the revocation list, DER
+GET  /crl/<anchor>-<n>.crl               the revocation list of an issuer, DER
 
 aiohttp, because it shows the application the peer's certificate. A certificate is asked for and not required; one that is shown
 must be of our fire or field anchor and in time, else the handshake fails.
@@ -105,7 +105,7 @@ class EstListener:
             application.router.add_get(f"/.well-known/est{label}/cacerts", self._cacerts)
             application.router.add_post(f"/.well-known/est{label}/simpleenroll", self._simpleenroll)
             application.router.add_post(f"/.well-known/est{label}/simplereenroll", self._simplereenroll)
-        application.router.add_get("/crl/{anchor}.crl", self._crl)
+        application.router.add_get("/crl/{name}.crl", self._crl)
         self._runner = web.AppRunner(application, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self.host, self.port, ssl_context=self._tls)
@@ -128,15 +128,14 @@ class EstListener:
     async def _cacerts(self, request: web.Request) -> web.Response:
         label = _label(request)
         issuing = [label] if label else [Anchor.FIRE, Anchor.FIELD]
-        roots = [self._authority.root(anchor) for anchor in (Anchor.SERVICE, *issuing)]
-        return _certificates(roots, "application/pkcs7-mime")
+        chain = [certificate for anchor in (Anchor.SERVICE, *issuing) for certificate in self._authority.chain(anchor)]
+        return _certificates(chain, "application/pkcs7-mime")
 
     async def _crl(self, request: web.Request) -> web.Response:
-        name = request.match_info["anchor"]
-        if name not in {anchor.value for anchor in Anchor}:
+        crl = self._authority.published_crl(request.match_info["name"])
+        if crl is None:
             raise web.HTTPNotFound(text="no such list\n")
-        crl = x509.load_pem_x509_crl(self._authority.crl_pem(Anchor(name)))
-        return web.Response(body=crl.public_bytes(Encoding.DER), content_type="application/pkix-crl")
+        return web.Response(body=crl, content_type="application/pkix-crl")
 
     async def _simpleenroll(self, request: web.Request) -> web.Response:
         async def enrol() -> IssuedCertificate:
@@ -162,6 +161,7 @@ class EstListener:
         except EnrolmentError as error:
             self._refusals.note(address)
             raise _http(error) from error
+        trust(self._tls, self._authority)  # the issuer may be new: what was just given must be good for the next renewal
         issued = x509.load_pem_x509_certificate(certificate.pem)
         return _certificates([issued], "application/pkcs7-mime; smime-type=certs-only")
 
@@ -177,8 +177,13 @@ def server_context(authority: Authority, folder: Path, names: Sequence[str]) -> 
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(cert_file, key_file)
     context.verify_mode = ssl.CERT_OPTIONAL  # a device that renews shows what it has
-    context.load_verify_locations(cadata="".join(authority.root_pem(a).decode() for a in (Anchor.FIRE, Anchor.FIELD)))
+    trust(context, authority)
     return context
+
+
+def trust(context: ssl.SSLContext, authority: Authority) -> None:
+    """Let in the certificates of every issuer that counts now; those from before are let in as well, and judged when they ask."""
+    context.load_verify_locations(cadata="".join(authority.trust_pem(a).decode() for a in (Anchor.FIRE, Anchor.FIELD)))
 
 
 def _label(request: web.Request) -> Anchor | None:
