@@ -18,7 +18,7 @@ test check soak pythons: export PYTHONDONTWRITEBYTECODE = 1
 # tests that bear company: no campaign with time limits, no benchmark. A new file runs alone until somebody has tried it.
 BESIDE := tests/unit $(patsubst %,tests/integration/test_%.py, \
   babbling broker_acl broker_process ca ca_commands ca_rotation cad_webhook confidential dashboards dc09 embedded_broker est \
-  est_renewal feed \
+  est_hostile est_renewal feed \
   fire_lane fire_throttle gateway_priority gateway_upkeep history influx influx_access influx_drain influx_rejects ingest \
   ingest_more_filters journal metrics_http missed_readings modbus_content_faults modbus_independent modbus_lines modbus_poller \
   modbus_round_trip modbus_simulator modbus_write password_listener pkilint quarantine_retry query registry registry_cancelled \

@@ -7,7 +7,7 @@ POST /.well-known/est/simplereenroll     the certificate to renew is the one sho
 GET  /crl/<anchor>-<n>.crl               the revocation list of an issuer, DER
 
 aiohttp, because it shows the application the peer's certificate. A certificate is asked for and not required; one that is shown
-must be of our fire or field anchor and in time, else the handshake fails.
+must be of our fire or field anchor, else the handshake fails; one that has expired is refused in words.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from iotcore.provision.files import SECRET_MODE, make_folder, write_whole
 SERVER_CN = "svc.web.1.est"
 MAX_BODY_BYTES = 16 * 1024
 BODY_LIMIT_S = 10.0
+NO_CHECK_TIME = ssl.VerifyFlags(0x200000)  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL's x509_vfy.h; Python has no name for it
 MAX_REFUSALS = (
     20  # an address that is refused more often within REFUSALS_WINDOW_S waits; bounds the audit, not the odds: 128 bits
 )
@@ -140,15 +141,26 @@ class EstListener:
     async def _simpleenroll(self, request: web.Request) -> web.Response:
         async def enrol() -> IssuedCertificate:
             device, token = _credentials(request)
-            return await self._enrolment.enrol(device, token, await _request_body(request), _label(request))
+            body = await self._body(request, "enrolment_refused", device)
+            return await self._enrolment.enrol(device, token, body, _label(request))
 
         return await self._issued(request, enrol())
 
     async def _simplereenroll(self, request: web.Request) -> web.Response:
         async def renew() -> IssuedCertificate:
-            return await self._enrolment.renew(_shown(request), await _request_body(request), _label(request))
+            shown = _shown(request)
+            body = await self._body(request, "renewal_refused", enroll.name_of(shown))
+            return await self._enrolment.renew(shown, body, _label(request))
 
         return await self._issued(request, renew())
+
+    async def _body(self, request: web.Request, action: str, device: str) -> bytes:
+        """The request in it; one that is none is audited."""
+        try:
+            return await _request_body(request)
+        except EnrolmentError as error:
+            await self._enrolment.audit(action, device, str(error))
+            raise
 
     async def _issued(self, request: web.Request, issuing: Coroutine[Any, Any, IssuedCertificate]) -> web.Response:
         """What comes of a request; an address that is refused again and again has to wait."""
@@ -177,6 +189,7 @@ def server_context(authority: Authority, folder: Path, names: Sequence[str]) -> 
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(cert_file, key_file)
     context.verify_mode = ssl.CERT_OPTIONAL  # a device that renews shows what it has
+    context.verify_flags |= NO_CHECK_TIME  # an expired one is refused by enroll.py, which tells it why and audits it
     trust(context, authority)
     return context
 
@@ -219,6 +232,8 @@ async def _request_body(request: web.Request) -> bytes:
     try:
         async with asyncio.timeout(BODY_LIMIT_S):
             body = await request.read()
+    except web.HTTPRequestEntityTooLarge as error:
+        raise EnrolmentError(policy.Reason.TOO_LARGE.value, f"a body has at most {MAX_BODY_BYTES} bytes") from error
     except TimeoutError as error:
         raise web.HTTPRequestTimeout(text="the request did not arrive in time\n") from error
     try:
@@ -228,9 +243,11 @@ async def _request_body(request: web.Request) -> bytes:
 
 
 def _http(error: EnrolmentError) -> web.HTTPException:
-    """The reason in words: 401 for a token, 403 for an anchor or a certificate, 400 for a request (RFC 7030, 4.2.3)."""
+    """The reason in words: 401 for a token, 403 for an anchor or a certificate, 413 or 400 for a request (RFC 7030, 4.2.3)."""
     if error.reason == enroll.TOKEN:
         return web.HTTPUnauthorized(text=f"{error}\n", headers={"WWW-Authenticate": 'Basic realm="iotcore enrolment"'})
+    if error.reason == policy.Reason.TOO_LARGE.value:
+        return web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, text=f"{error}\n")
     return (web.HTTPForbidden if error.reason in {enroll.ANCHOR, enroll.CERTIFICATE} else web.HTTPBadRequest)(text=f"{error}\n")
 
 

@@ -110,6 +110,17 @@ async def test_a_revoked_certificate_is_not_renewed(est: Est) -> None:
     assert est.book.recorded == []
 
 
+async def test_an_expired_certificate_is_not_renewed_and_is_told_why(est: Est, tmp_path: Path) -> None:
+    past = ManualClock(now_ms=SystemClock().wall_ms() - 91 * DAY_MS)
+    old = device_files(Authority.open(est.authority.folder, PASSPHRASE, past), tmp_path / "old", Anchor.FIRE, "smoke-1")
+    status, body = await est.curl(request("smoke-1"), shown=old[:2])
+    assert (status, body) == (403, b"certificate: it has expired, or is not valid yet; enrol anew with a token\n")
+    ((action, device, why),) = est.book.audited
+    assert (action, device) == ("renewal_refused", "smoke-1")
+    assert why.startswith("certificate: it has expired")
+    assert est.book.recorded == []
+
+
 async def test_a_device_that_the_registry_no_longer_lets_in_is_not_renewed(est: Est) -> None:
     del est.book.anchors["smoke-1"]
     status, body = await est.curl(request("smoke-1"))
@@ -141,15 +152,12 @@ async def test_without_a_certificate_there_is_nothing_to_renew(est: Est) -> None
     assert out == b"certificate: connect with the certificate that is to be renewed\n403"
 
 
-async def test_expired_foreign_and_service_certificates_do_not_pass_the_handshake(est: Est, tmp_path: Path) -> None:
-    past = ManualClock(now_ms=SystemClock().wall_ms() - 91 * DAY_MS)
-    old = Authority.open(est.authority.folder, PASSPHRASE, past)
+async def test_foreign_and_service_certificates_do_not_pass_the_handshake(est: Est, tmp_path: Path) -> None:
     foreign = authority(tmp_path / "foreign")
     pair = est.authority.issue_service("svc.fire.1.in")
     (tmp_path / "svc.pem").write_bytes(pair.certificate.pem)
     (tmp_path / "svc.key").write_bytes(pair.key_pem)
     for shown in (
-        device_files(old, tmp_path / "old", Anchor.FIRE, "smoke-1")[:2],
         device_files(foreign, tmp_path / "f", Anchor.FIRE, "smoke-1")[:2],
         (tmp_path / "svc.pem", tmp_path / "svc.key"),
     ):
