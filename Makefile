@@ -17,10 +17,11 @@ test check soak pythons: export PYTHONDONTWRITEBYTECODE = 1
 
 # tests that bear company: no campaign with time limits, no benchmark. A new file runs alone until somebody has tried it.
 BESIDE := tests/unit $(patsubst %,tests/integration/test_%.py, \
-  babbling broker_acl broker_process ca cad_webhook confidential dashboards dc09 embedded_broker est est_renewal feed \
+  babbling broker_acl broker_process ca ca_commands ca_rotation cad_webhook confidential dashboards dc09 embedded_broker est \
+  est_hostile est_renewal feed \
   fire_lane fire_throttle gateway_priority gateway_upkeep history influx influx_access influx_drain influx_rejects ingest \
   ingest_more_filters journal metrics_http missed_readings modbus_content_faults modbus_independent modbus_lines modbus_poller \
-  modbus_round_trip modbus_simulator modbus_write password_listener quarantine_retry query registry registry_cancelled \
+  modbus_round_trip modbus_simulator modbus_write password_listener pkilint quarantine_retry query registry registry_cancelled \
   registry_credentials rollups_influx spool_disk_full store_init supervisor telemetry_db telemetry_export telemetry_lane \
   telemetry_query two_writers upkeep uplink vendor_devices vendor_lanes web web_browser wire_time)
 

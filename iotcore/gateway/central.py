@@ -53,7 +53,7 @@ def _place(
 
     def upkeep(anchor: Anchor) -> Upkeep:
         source = AtHand(lambda: authority, anchor, gateway, record)
-        return Upkeep(certs, gateway, anchor, source, clock, root=authority.root(anchor))
+        return Upkeep(certs, gateway, anchor, source, clock, ours=lambda certificate: authority.anchor_of(certificate) is anchor)
 
     def endpoint(broker: BrokerName, file: Path) -> Endpoint:
         where = home.broker_settings(settings, broker)

@@ -63,7 +63,7 @@ class BrokerHome:
 
     @property
     def crl(self) -> Path:
-        """The lists of both anchors in one file: OpenSSL wants one for each issuer, or lets nobody of it in."""
+        """The lists of every issuer in one file: OpenSSL wants one for each, or lets nobody of it in."""
         return self.folder / "crl.pem"
 
     @property
@@ -91,14 +91,14 @@ def write_home(authority: Authority, home: BrokerHome) -> None:
     pair = authority.issue_service(SERVER_CN.format(home.name.value), list(names))
     write_whole(home.key, pair.key_pem, SECRET_MODE)
     write_whole(home.certificate, pair.certificate.pem)
-    write_whole(home.trust, b"".join(authority.root_pem(anchor) for anchor in anchors(home.name)))
     vendor_access.write(home.folder, home.name, vendor_access.remembered(home.folder), passwords=bool(home.password_port))
     write_whole(home.configuration, configuration(home, as_root=os.geteuid() == 0).encode())
     refresh_crl(authority, home)
 
 
 def refresh_crl(authority: Authority, home: BrokerHome) -> None:
-    """Hand the broker the current revocation lists; it reads them at its next SIGHUP (`BrokerProcess.reload`)."""
+    """Hand the broker whom to trust and the current lists; it reads them at its next SIGHUP (`BrokerProcess.reload`)."""
+    write_whole(home.trust, b"".join(authority.trust_pem(anchor) for anchor in anchors(home.name)))  # the list is watched
     write_whole(home.crl, b"".join(authority.crl_pem(anchor) for anchor in anchors(home.name)))
 
 

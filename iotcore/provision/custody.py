@@ -35,7 +35,7 @@ def passphrase(folder: Path, environment: Mapping[str, str]) -> bytes:
     path = make_folder(folder) / FILE
     with locked(folder / "lock"):
         if not path.exists():
-            if any(folder.glob("*/root.key")):
+            if any(folder.glob("*/root.key")) or any(folder.glob("*/*/issuing.key")):
                 raise StartError(
                     f"The passphrase of the certificate authority is missing: neither {VARIABLE} nor {path}",
                     "Set the variable, or restore the file from the backup.",

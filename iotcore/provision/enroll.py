@@ -58,13 +58,13 @@ class Enrolment:
     async def renew(self, shown: x509.Certificate | None, csr_der: bytes, anchor: Anchor | None = None) -> IssuedCertificate:
         """Another certificate for the holder of `shown`: same name, same anchor, the key of the request.
 
-        TLS has proven possession and time; here it is checked again, with what TLS does not know: revocation, and the registry.
+        TLS has proven possession; time, revocation and the registry are judged here.
         The old certificate stays good: it is revoked when the new one has connected, or runs out.
 
         Raises:
             EnrolmentError: `certificate`, `anchor`, or a reason of policy.Reason; the refusal is audited.
         """
-        device = _name(shown)
+        device = name_of(shown)
         try:
             chosen = await self._still(shown, device, anchor)
             request = policy.check(csr_der, device)
@@ -101,7 +101,8 @@ class Enrolment:
         return anchor or anchors[0]
 
 
-def _name(certificate: x509.Certificate | None) -> str:
+def name_of(certificate: x509.Certificate | None) -> str:
+    """The one common name of a certificate; "" for none."""
     if certificate is None:
         return ""
     names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Protocol
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 
 from iotcore.clock import Clock
 from iotcore.errors import EnrolmentError, IotError
@@ -39,6 +38,7 @@ TRIES = 3  # of one new certificate; a broker that is down is not a broker that 
 SPARE_MS = 60_000.0  # a certificate with less left than this counts as none
 
 Switch = Callable[[Path], Awaitable[str]]
+Ours = Callable[[x509.Certificate], bool]
 
 
 class Source(Protocol):
@@ -94,10 +94,10 @@ class AtHand:
 
 
 class Upkeep:
-    """Keeps one identity of `gateway` in `folder`, of one anchor. `root` is the anchor's root where it is known, else None."""
+    """Keeps one identity of `gateway` in `folder`, of one anchor. `ours`: whether a certificate counts, where that is known."""
 
     def __init__(
-        self, folder: Path, gateway: str, anchor: Anchor, source: Source, clock: Clock, *, root: x509.Certificate | None = None
+        self, folder: Path, gateway: str, anchor: Anchor, source: Source, clock: Clock, *, ours: Ours = lambda _: True
     ) -> None:
         self.file = folder / f"{gateway}-{anchor.value}.pem"
         self.last_error = ""
@@ -106,7 +106,7 @@ class Upkeep:
         self._anchor = anchor
         self._source = source
         self._clock = clock
-        self._root = root
+        self._ours = ours
         self._current: Identity | None = None
         self._refused = 0
 
@@ -177,7 +177,7 @@ class Upkeep:
         found = load(file, self._gateway)
         if found is None or found.expires_ms - SPARE_MS <= self._clock.wall_ms():
             return None
-        return found if self._root is None or _is_issued_by(found.certificate, self._root) else None
+        return found if self._ours(found.certificate) else None
 
     async def _enrol(self) -> Identity:
         key = await asyncio.to_thread(new_key, self._gateway)
@@ -187,11 +187,3 @@ class Upkeep:
         if str(error) != self.last_error:
             log.warning("%s: %s: %s", self.file.name, what, error)
         self.last_error = str(error)
-
-
-def _is_issued_by(certificate: x509.Certificate, root: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(root)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True

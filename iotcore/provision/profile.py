@@ -1,7 +1,8 @@
 """What our certificates and revocation lists look like (RFC 5280; device names as RFC 9039 URNs). Pure: no clock, no files.
 
-Device    P-256, CN = device, SAN urn:dev, clientAuth, 90 days      Service client   CN = svc.…, clientAuth, 365 days
-Root      P-256, self-signed, path length 0, 20 years               Service server   CN = svc.…, SAN = its names, serverAuth
+Root      P-256, self-signed, path length 1, 20 years               Service client   CN = svc.…, clientAuth, 365 days
+Issuing   P-256, path length 0, 5 years                             Service server   CN = svc.…, SAN = its names, serverAuth
+Device    P-256, CN = device, SAN urn:dev, clientAuth, 90 days
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ DEVICE_LIFETIME = timedelta(days=90)
 # Services are reissued at every start past half life; an expired one silences a lane, so it outlives any sensible uptime.
 SERVICE_LIFETIME = timedelta(days=365)
 ROOT_LIFETIME = timedelta(days=20 * 365)  # twice the service life of a smoke detector (10 years, NFPA 72, 14.4.4)
+ISSUING_LIFETIME = timedelta(days=5 * 365)  # four rotations in a root's life: what is done that seldom is still known how
 CRL_LIFETIME = timedelta(days=7)
 DEVICE_URN = "urn:dev:iotcore:"
 
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """A root: its certificate, its key, and where its revocation list is published."""
+    """Who signs: its certificate, its key, and where its revocation list is published."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
@@ -42,15 +44,27 @@ class _Validity:
     lifetime: timedelta
 
 
-def root(name: str, key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certificate:
-    """A self-signed trust anchor that may sign end certificates only."""
+def root(name: str, key: ec.EllipticCurvePrivateKey, now: datetime, path_length: int = 1) -> x509.Certificate:
+    """A self-signed trust anchor; `path_length` 0 signs end certificates only, as roots of the release before did."""
     subject = _named(name)
     return (
         _builder(subject, subject, key.public_key(), _Validity(now, ROOT_LIFETIME))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
         .add_extension(_usage(signs_certificates=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
+    )
+
+
+def issuing(above: Issuer, name: str, key: ec.EllipticCurvePublicKey, now: datetime) -> x509.Certificate:
+    """An authority under a root: it signs end certificates and lists, and no further authority."""
+    return (
+        _builder(_named(name), above.certificate.subject, key, _Validity(now, ISSUING_LIFETIME))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(_authority(above), critical=False)
+        .sign(above.key, hashes.SHA256())
     )
 
 

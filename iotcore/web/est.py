@@ -1,13 +1,13 @@
 """EST (RFC 7030, with the clarifications of RFC 8951): how a device gets its first certificate, over TLS.
 
-GET  /.well-known/est/cacerts            whom to trust: service (brokers, this listener), fire, field; base64 PKCS#7
+GET  /.well-known/est/cacerts            roots and issuing authorities: service (brokers, this listener), fire, field
 POST /.well-known/est/simpleenroll       HTTP basic: user = device, password = one-time token; base64 PKCS#10 in, PKCS#7 out
 POST /.well-known/est/fire/simpleenroll  the same, asking for the `fire` anchor (a gateway with fire children); likewise `field`
 POST /.well-known/est/simplereenroll     the certificate to renew is the one shown in the TLS handshake; with a label likewise
-GET  /crl/<anchor>.crl                   the revocation list, DER
+GET  /crl/<anchor>-<n>.crl               the revocation list of an issuer, DER
 
 aiohttp, because it shows the application the peer's certificate. A certificate is asked for and not required; one that is shown
-must be of our fire or field anchor and in time, else the handshake fails.
+must be of our fire or field anchor, else the handshake fails; one that has expired is refused in words.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from iotcore.provision.files import SECRET_MODE, make_folder, write_whole
 SERVER_CN = "svc.web.1.est"
 MAX_BODY_BYTES = 16 * 1024
 BODY_LIMIT_S = 10.0
+NO_CHECK_TIME = ssl.VerifyFlags(0x200000)  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL's x509_vfy.h; Python has no name for it
 MAX_REFUSALS = (
     20  # an address that is refused more often within REFUSALS_WINDOW_S waits; bounds the audit, not the odds: 128 bits
 )
@@ -105,7 +106,7 @@ class EstListener:
             application.router.add_get(f"/.well-known/est{label}/cacerts", self._cacerts)
             application.router.add_post(f"/.well-known/est{label}/simpleenroll", self._simpleenroll)
             application.router.add_post(f"/.well-known/est{label}/simplereenroll", self._simplereenroll)
-        application.router.add_get("/crl/{anchor}.crl", self._crl)
+        application.router.add_get("/crl/{name}.crl", self._crl)
         self._runner = web.AppRunner(application, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self.host, self.port, ssl_context=self._tls)
@@ -128,28 +129,38 @@ class EstListener:
     async def _cacerts(self, request: web.Request) -> web.Response:
         label = _label(request)
         issuing = [label] if label else [Anchor.FIRE, Anchor.FIELD]
-        roots = [self._authority.root(anchor) for anchor in (Anchor.SERVICE, *issuing)]
-        return _certificates(roots, "application/pkcs7-mime")
+        chain = [certificate for anchor in (Anchor.SERVICE, *issuing) for certificate in self._authority.chain(anchor)]
+        return _certificates(chain, "application/pkcs7-mime")
 
     async def _crl(self, request: web.Request) -> web.Response:
-        name = request.match_info["anchor"]
-        if name not in {anchor.value for anchor in Anchor}:
+        crl = self._authority.published_crl(request.match_info["name"])
+        if crl is None:
             raise web.HTTPNotFound(text="no such list\n")
-        crl = x509.load_pem_x509_crl(self._authority.crl_pem(Anchor(name)))
-        return web.Response(body=crl.public_bytes(Encoding.DER), content_type="application/pkix-crl")
+        return web.Response(body=crl, content_type="application/pkix-crl")
 
     async def _simpleenroll(self, request: web.Request) -> web.Response:
         async def enrol() -> IssuedCertificate:
             device, token = _credentials(request)
-            return await self._enrolment.enrol(device, token, await _request_body(request), _label(request))
+            body = await self._body(request, "enrolment_refused", device)
+            return await self._enrolment.enrol(device, token, body, _label(request))
 
         return await self._issued(request, enrol())
 
     async def _simplereenroll(self, request: web.Request) -> web.Response:
         async def renew() -> IssuedCertificate:
-            return await self._enrolment.renew(_shown(request), await _request_body(request), _label(request))
+            shown = _shown(request)
+            body = await self._body(request, "renewal_refused", enroll.name_of(shown))
+            return await self._enrolment.renew(shown, body, _label(request))
 
         return await self._issued(request, renew())
+
+    async def _body(self, request: web.Request, action: str, device: str) -> bytes:
+        """The request in it; one that is none is audited."""
+        try:
+            return await _request_body(request)
+        except EnrolmentError as error:
+            await self._enrolment.audit(action, device, str(error))
+            raise
 
     async def _issued(self, request: web.Request, issuing: Coroutine[Any, Any, IssuedCertificate]) -> web.Response:
         """What comes of a request; an address that is refused again and again has to wait."""
@@ -162,6 +173,7 @@ class EstListener:
         except EnrolmentError as error:
             self._refusals.note(address)
             raise _http(error) from error
+        trust(self._tls, self._authority)  # the issuer may be new: what was just given must be good for the next renewal
         issued = x509.load_pem_x509_certificate(certificate.pem)
         return _certificates([issued], "application/pkcs7-mime; smime-type=certs-only")
 
@@ -177,8 +189,14 @@ def server_context(authority: Authority, folder: Path, names: Sequence[str]) -> 
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(cert_file, key_file)
     context.verify_mode = ssl.CERT_OPTIONAL  # a device that renews shows what it has
-    context.load_verify_locations(cadata="".join(authority.root_pem(a).decode() for a in (Anchor.FIRE, Anchor.FIELD)))
+    context.verify_flags |= NO_CHECK_TIME  # an expired one is refused by enroll.py, which tells it why and audits it
+    trust(context, authority)
     return context
+
+
+def trust(context: ssl.SSLContext, authority: Authority) -> None:
+    """Let in the certificates of every issuer that counts now; those from before are let in as well, and judged when they ask."""
+    context.load_verify_locations(cadata="".join(authority.trust_pem(a).decode() for a in (Anchor.FIRE, Anchor.FIELD)))
 
 
 def _label(request: web.Request) -> Anchor | None:
@@ -214,6 +232,8 @@ async def _request_body(request: web.Request) -> bytes:
     try:
         async with asyncio.timeout(BODY_LIMIT_S):
             body = await request.read()
+    except web.HTTPRequestEntityTooLarge as error:
+        raise EnrolmentError(policy.Reason.TOO_LARGE.value, f"a body has at most {MAX_BODY_BYTES} bytes") from error
     except TimeoutError as error:
         raise web.HTTPRequestTimeout(text="the request did not arrive in time\n") from error
     try:
@@ -223,9 +243,11 @@ async def _request_body(request: web.Request) -> bytes:
 
 
 def _http(error: EnrolmentError) -> web.HTTPException:
-    """The reason in words: 401 for a token, 403 for an anchor or a certificate, 400 for a request (RFC 7030, 4.2.3)."""
+    """The reason in words: 401 for a token, 403 for an anchor or a certificate, 413 or 400 for a request (RFC 7030, 4.2.3)."""
     if error.reason == enroll.TOKEN:
         return web.HTTPUnauthorized(text=f"{error}\n", headers={"WWW-Authenticate": 'Basic realm="iotcore enrolment"'})
+    if error.reason == policy.Reason.TOO_LARGE.value:
+        return web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, text=f"{error}\n")
     return (web.HTTPForbidden if error.reason in {enroll.ANCHOR, enroll.CERTIFICATE} else web.HTTPBadRequest)(text=f"{error}\n")
 
 

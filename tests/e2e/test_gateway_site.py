@@ -112,8 +112,8 @@ async def test_it_enrols_itself_for_both_brokers_and_everything_it_reads_is_rece
     for anchor in ("fire", "field"):
         identity = load(site.data / "certs" / f"{GW}-{anchor}.pem", GW)
         assert identity is not None
-        root = x509.load_pem_x509_certificate((city.platform.data / "ca" / anchor / "root.pem").read_bytes())
-        identity.certificate.verify_directly_issued_by(root)
+        issuing = x509.load_pem_x509_certificate((city.platform.data / "ca" / anchor / "1" / "issuing.pem").read_bytes())
+        identity.certificate.verify_directly_issued_by(issuing)
     bulk = "SELECT DISTINCT device FROM progress"
     await city.until(lambda: {("air-7",), (GW,)} <= set(city.platform.rows("spool-1.db", bulk)), 10.0, "the rest has come too")
     assert city.platform.rows("journal.db", "SELECT DISTINCT device FROM reading") == [("panel-1",)]
@@ -189,10 +189,10 @@ async def test_beside_the_core_a_fire_unit_registered_meanwhile_goes_to_the_fire
         20.0,
         "its readings came",
     )
-    root = x509.load_pem_x509_certificate((platform.data / "ca" / "fire" / "root.pem").read_bytes())
+    issuing = x509.load_pem_x509_certificate((platform.data / "ca" / "fire" / "1" / "issuing.pem").read_bytes())
     identity = load(platform.data / "certs" / "modbus-1-fire.pem", "modbus-1")
     assert identity is not None
-    identity.certificate.verify_directly_issued_by(root)
+    identity.certificate.verify_directly_issued_by(issuing)
     issued = platform.rows("registry.db", "SELECT anchor FROM certificate WHERE cn = 'modbus-1' ORDER BY anchor")
     assert issued == [("field",), ("fire",)]
     before = set(told.arc_incidents())

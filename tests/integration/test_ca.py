@@ -24,6 +24,13 @@ from tests.support.pki import PASSPHRASE, authority, device_files, run
 DAY_S = 86_400.0
 
 
+def trust(ours: Authority, folder: Path, anchor: Anchor) -> Path:
+    """What a broker trusts of an anchor."""
+    path = folder / f"{anchor.value}-trust.pem"
+    path.write_bytes(ours.trust_pem(anchor))
+    return path
+
+
 async def openssl(*arguments: str | Path) -> tuple[int, str]:
     code, out, err = await run("openssl", *arguments)
     return code, out.decode() + err
@@ -41,15 +48,23 @@ async def test_openssl_accepts_a_device_as_a_client_of_its_own_anchor_alone(
     certificate, _, _ = device_files(ours, tmp_path, anchor, "d-1")
     for root in Anchor:
         code, said = await openssl(
-            *("verify", "-x509_strict", "-purpose", "sslclient", "-crl_check", "-CRLfile", ours.folder / root.value / "crl.pem"),
-            *("-CAfile", ours.folder / root.value / "root.pem", certificate),
+            *(
+                "verify",
+                "-x509_strict",
+                "-purpose",
+                "sslclient",
+                "-crl_check",
+                "-CRLfile",
+                ours.folder / root.value / "1" / "crl.pem",
+            ),
+            *("-CAfile", trust(ours, tmp_path, root), certificate),
         )
         assert (code == 0) is (root is anchor), said
 
 
 async def test_a_device_certificate_cannot_be_a_server_or_an_authority(ours: Authority, tmp_path: Path) -> None:
     certificate, key, _ = device_files(ours, tmp_path, Anchor.FIELD, "d-1")
-    root = ours.folder / "field" / "root.pem"
+    root = trust(ours, tmp_path, Anchor.FIELD)
     code, said = await openssl("verify", "-purpose", "sslserver", "-CAfile", root, certificate)
     assert code != 0
     assert "unsuitable certificate purpose" in said or "unsupported certificate purpose" in said
@@ -69,7 +84,7 @@ async def test_a_device_certificate_has_the_profile(ours: Authority, tmp_path: P
         "X509v3 Key Usage: critical\n                Digital Signature\n",
         "X509v3 Extended Key Usage: \n                TLS Web Client Authentication\n",
         "URI:urn:dev:iotcore:smoke.7",
-        "URI:https://localhost:8443/crl/fire.crl",
+        "URI:https://localhost:8443/crl/fire-1.crl",
         "X509v3 Authority Key Identifier",
         "X509v3 Subject Key Identifier",
     ):
@@ -88,7 +103,8 @@ async def test_a_revoked_serial_is_refused_and_stays_so_after_a_republish(ours: 
     ours.revoke(Anchor.FIRE, issued.serial, x509.ReasonFlags.key_compromise)
     ours.revoke(Anchor.FIRE, issued.serial)
     ours.republish()
-    verify = ("verify", "-crl_check", "-CRLfile", ours.folder / "fire" / "crl.pem", "-CAfile", ours.folder / "fire" / "root.pem")
+    crl_file = ours.folder / "fire" / "1" / "crl.pem"
+    verify = ("verify", "-crl_check", "-CRLfile", crl_file, "-CAfile", trust(ours, tmp_path, Anchor.FIRE))
     code, said = await openssl(*verify, certificate)
     assert code != 0
     assert "certificate revoked" in said
@@ -131,9 +147,11 @@ async def test_two_processes_that_revoke_at_once_lose_no_entry(ours: Authority) 
 
 def test_keys_are_encrypted_and_their_owners_alone(ours: Authority, tmp_path: Path) -> None:
     ensure_service(ours, tmp_path / "certs", "svc.fire.1.in", (), SystemClock())
-    for path in (*ours.folder.glob("*/root.key"), tmp_path / "certs" / "svc.fire.1.in.key"):
+    keys = list(ours.folder.glob("*/1/*.key"))
+    assert len(keys) == 2 * len(Anchor)
+    for path in (*keys, tmp_path / "certs" / "svc.fire.1.in.key"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    for path in ours.folder.glob("*/root.key"):
+    for path in keys:
         with pytest.raises(TypeError):  # "password was not given but private key is encrypted"
             load_pem_private_key(path.read_bytes(), None)
     leftovers = [path.name for path in tmp_path.rglob(".*")]
@@ -149,20 +167,21 @@ def test_a_creation_cut_in_the_middle_is_continued(tmp_path: Path) -> None:
     ours = authority(tmp_path)
     fire = ours.root_pem(Anchor.FIRE)
     (ours.folder / "complete").unlink()
-    (ours.folder / "service" / "crl.pem").unlink()
+    (ours.folder / "service" / "issuers.json").unlink()
+    (ours.folder / "service" / "1" / "issuing.pem").unlink()
     again = authority(tmp_path)
     assert again.root_pem(Anchor.FIRE) == fire
     assert again.crl_left_s(Anchor.SERVICE) > 6 * DAY_S
 
 
 def test_a_wrong_passphrase_is_one_clear_line(ours: Authority) -> None:
-    with pytest.raises(StartError, match=r"root\.key does not open with this passphrase\. Give the passphrase"):
+    with pytest.raises(StartError, match=r"issuing\.key does not open with this passphrase\. Give the passphrase"):
         Authority.open(ours.folder, b"not the passphrase", SystemClock())
 
 
-@pytest.mark.parametrize("lost", ["root.key", "root.pem", "crl.pem"])
+@pytest.mark.parametrize("lost", ["issuing.key", "issuing.pem", "root.pem", "crl.pem"])
 def test_a_lost_file_is_never_silently_made_anew(ours: Authority, lost: str) -> None:
-    (ours.folder / "fire" / lost).unlink()
+    (ours.folder / "fire" / "1" / lost).unlink()
     with pytest.raises(StartError, match="Restore the folder from the backup"):
         Authority.ensure(ours.folder, PASSPHRASE, SystemClock())
 
@@ -170,11 +189,14 @@ def test_a_lost_file_is_never_silently_made_anew(ours: Authority, lost: str) -> 
 async def test_a_server_certificate_names_its_hosts_and_is_no_client(ours: Authority, tmp_path: Path) -> None:
     path = tmp_path / "server.pem"
     path.write_bytes(ours.issue_service("svc.broker.1.fire", ["broker.example", "127.0.0.1"]).certificate.pem)
-    root = ours.folder / "service" / "root.pem"
+    root = tmp_path / "root.pem"
+    root.write_bytes(ours.root_pem(Anchor.SERVICE))  # the root alone: the authority between comes with the certificate
     for check in (("-verify_hostname", "broker.example"), ("-verify_ip", "127.0.0.1")):
-        code, said = await openssl("verify", "-x509_strict", "-purpose", "sslserver", *check, "-CAfile", root, path)
+        code, said = await openssl(
+            "verify", "-x509_strict", "-purpose", "sslserver", *check, "-untrusted", path, "-CAfile", root, path
+        )
         assert code == 0, said
-    code, _ = await openssl("verify", "-purpose", "sslclient", "-CAfile", root, path)
+    code, _ = await openssl("verify", "-purpose", "sslclient", "-untrusted", path, "-CAfile", root, path)
     assert code != 0
 
 

@@ -103,8 +103,9 @@ async def test_curl_and_openssl_enrol_with_a_token(est: Est, tmp_path: Path) -> 
     code, pem, said = await run("openssl", "pkcs7", "-inform", "DER", "-in", answer, "-print_certs")
     assert code == 0, said
     (tmp_path / "d.pem").write_bytes(pem)
+    (tmp_path / "trust.pem").write_bytes(est.authority.trust_pem(Anchor.FIRE))
     code, out, said = await run(
-        "openssl", "verify", "-purpose", "sslclient", "-CAfile", est.authority.folder / "fire" / "root.pem", tmp_path / "d.pem"
+        "openssl", "verify", "-purpose", "sslclient", "-CAfile", tmp_path / "trust.pem", tmp_path / "d.pem"
     )
     assert code == 0, out.decode() + said
     certificate = x509.load_pem_x509_certificate(pem)
@@ -124,8 +125,8 @@ async def test_strongswan_enrols_with_a_token(est: Est, tmp_path: Path) -> None:
     )
     assert code == 0, said
     written = cas_in(tmp_path)
-    roots = {x509.load_pem_x509_certificate(path.read_bytes()) for path in written}
-    assert roots == {est.authority.root(anchor) for anchor in Anchor}
+    cas_given = {x509.load_pem_x509_certificate(path.read_bytes()) for path in written}
+    assert cas_given == {certificate for anchor in Anchor for certificate in est.authority.chain(anchor)}
     cas = [argument for path in written for argument in ("--cacert", path)]
     code, pem, said = await run(
         "pki", "--est", "--url", est.url(""), *cas, "--in", csr, "--userpass", f"smoke-1:{TOKEN}", "--outform", "pem"
@@ -196,7 +197,7 @@ async def test_a_gateway_gets_the_anchor_that_the_path_names_and_others_do_not(e
     assert (status, body.decode()) == (403, "anchor: smoke-1 gets no certificate of the field anchor\n")
     status, _, body = await est.enrol(request("gw-1"), user="gw-1", token="gateway-token", label="/fire")
     assert status == 200
-    issued_of(body).verify_directly_issued_by(est.authority.root(Anchor.FIRE))
+    assert est.authority.anchor_of(issued_of(body)) is Anchor.FIRE
 
 
 async def test_bodies_that_are_too_large_or_of_another_type_are_refused(est: Est) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import pkcs7
+from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from iotcore.clock import ManualClock, SystemClock
 from iotcore.errors import EnrolmentError
@@ -77,7 +77,7 @@ async def test_curl_renews_with_the_certificate_it_shows_and_a_new_key(est: Est)
     assert status == 200, body
     certificate = issued_of(body)
     assert certificate.public_key() == key.public_key()
-    certificate.verify_directly_issued_by(est.authority.root(Anchor.FIRE))
+    assert est.authority.anchor_of(certificate) is Anchor.FIRE
     assert certificate.subject.rfc4514_string() == "CN=smoke-1"
     assert [recorded.serial for recorded in est.book.recorded] == [f"{certificate.serial_number:x}"]
     assert not est.authority.is_revoked(Anchor.FIRE, est.serial)
@@ -91,9 +91,9 @@ async def test_strongswan_renews(est: Est) -> None:
     assert code == 0, said
     csr.write_bytes(der)
     roots: list[str | Path] = []
-    for anchor in Anchor:
-        (est.folder / f"{anchor.value}.pem").write_bytes(est.authority.root_pem(anchor))
-        roots += ["--cacert", est.folder / f"{anchor.value}.pem"]
+    for number, certificate in enumerate(certificate for anchor in Anchor for certificate in est.authority.chain(anchor)):
+        (est.folder / f"ca-{number}.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+        roots += ["--cacert", est.folder / f"ca-{number}.pem"]
     code, pem, said = await run(
         *("pki", "--est", "--url", f"{est.server.url}/", *roots, "--in", csr),
         *("--cert", est.files[0], "--key", est.files[1], "--outform", "pem"),
@@ -110,6 +110,17 @@ async def test_a_revoked_certificate_is_not_renewed(est: Est) -> None:
     assert est.book.recorded == []
 
 
+async def test_an_expired_certificate_is_not_renewed_and_is_told_why(est: Est, tmp_path: Path) -> None:
+    past = ManualClock(now_ms=SystemClock().wall_ms() - 91 * DAY_MS)
+    old = device_files(Authority.open(est.authority.folder, PASSPHRASE, past), tmp_path / "old", Anchor.FIRE, "smoke-1")
+    status, body = await est.curl(request("smoke-1"), shown=old[:2])
+    assert (status, body) == (403, b"certificate: it has expired, or is not valid yet; enrol anew with a token\n")
+    ((action, device, why),) = est.book.audited
+    assert (action, device) == ("renewal_refused", "smoke-1")
+    assert why.startswith("certificate: it has expired")
+    assert est.book.recorded == []
+
+
 async def test_a_device_that_the_registry_no_longer_lets_in_is_not_renewed(est: Est) -> None:
     del est.book.anchors["smoke-1"]
     status, body = await est.curl(request("smoke-1"))
@@ -123,7 +134,7 @@ async def test_a_certificate_renews_its_own_anchor_only(est: Est) -> None:
     for label in ("", "/field"):
         status, body = await est.curl(request("gw-1"), label=label, shown=(cert, key))
         assert status == 200
-        issued_of(body).verify_directly_issued_by(est.authority.root(Anchor.FIELD))
+        assert est.authority.anchor_of(issued_of(body)) is Anchor.FIELD
 
 
 async def test_a_request_for_another_name_or_with_another_kind_of_key_is_refused(est: Est) -> None:
@@ -141,15 +152,12 @@ async def test_without_a_certificate_there_is_nothing_to_renew(est: Est) -> None
     assert out == b"certificate: connect with the certificate that is to be renewed\n403"
 
 
-async def test_expired_foreign_and_service_certificates_do_not_pass_the_handshake(est: Est, tmp_path: Path) -> None:
-    past = ManualClock(now_ms=SystemClock().wall_ms() - 91 * DAY_MS)
-    old = Authority.open(est.authority.folder, PASSPHRASE, past)
+async def test_foreign_and_service_certificates_do_not_pass_the_handshake(est: Est, tmp_path: Path) -> None:
     foreign = authority(tmp_path / "foreign")
     pair = est.authority.issue_service("svc.fire.1.in")
     (tmp_path / "svc.pem").write_bytes(pair.certificate.pem)
     (tmp_path / "svc.key").write_bytes(pair.key_pem)
     for shown in (
-        device_files(old, tmp_path / "old", Anchor.FIRE, "smoke-1")[:2],
         device_files(foreign, tmp_path / "f", Anchor.FIRE, "smoke-1")[:2],
         (tmp_path / "svc.pem", tmp_path / "svc.key"),
     ):
@@ -178,7 +186,7 @@ async def test_our_own_client_enrols_for_both_anchors_and_renews_each(est: Est) 
         key = await asyncio.to_thread(new_key, "gw-1")
         answer = await asyncio.to_thread(est.server.renew, key.request, anchor, file)
         renewed = own_certificate(answer, key, "gw-1")
-        renewed.verify_directly_issued_by(est.authority.root(anchor))
+        assert est.authority.anchor_of(renewed) is anchor
         with pytest.raises(EnrolmentError, match="not_ours"):
             own_certificate(answer, first, "gw-1")
         store(file, key, renewed)

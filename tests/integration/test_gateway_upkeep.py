@@ -58,7 +58,10 @@ class Bench:
         self.source = Failing(AtHand(lambda: self.authority, Anchor.FIRE, GW, self._record))
 
     def upkeep(self) -> Upkeep:
-        return Upkeep(self.folder, GW, Anchor.FIRE, self.source, self.clock, root=self.authority.root(Anchor.FIRE))
+        return Upkeep(self.folder, GW, Anchor.FIRE, self.source, self.clock, ours=self._ours)
+
+    def _ours(self, certificate: x509.Certificate) -> bool:
+        return self.authority.anchor_of(certificate) is Anchor.FIRE
 
     async def switch(self, file: Path) -> str:
         assert load(file, GW) is not None, "what is tried is whole"

@@ -123,7 +123,7 @@ async def test_it_gets_a_certificate_by_csr_and_meets_a_broker_that_asks_for_one
     async with EstListener(book.enrolment(ours), context, SystemClock(), host="127.0.0.1", port=0) as est:
         identity = await enrol(f"https://127.0.0.1:{est.port}", "one-time", "dev-1", trust, tmp_path / "device")
     anchors = tmp_path / "field.pem"
-    anchors.write_bytes(ours.root_pem(Anchor.FIELD))
+    anchors.write_bytes(ours.trust_pem(Anchor.FIELD))
     certificate, key = ensure_service(ours, tmp_path / "certs", "svc.broker.1.field", ("localhost",), SystemClock())
     tls = TlsFiles(anchors, certificate, key)
     second = Mosquitto(tmp_path / "plain")
