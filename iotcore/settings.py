@@ -106,6 +106,12 @@ class Registry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str = ""
 
 
+class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the signed heads of the audit chain are exported to (docs/audit.md)."""
+
+    folder: str = ""
+
+
 class Web(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The page and the enrolment (EST, TLS) listener. They listen on loopback until told otherwise."""
 
@@ -171,6 +177,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     telemetry: list[Telemetry] = msgspec.field(default_factory=lambda: [Telemetry()])
     metrics: Metrics = Metrics()
     registry: Registry = Registry()
+    audit: Audit = Audit()
     web: Web = Web()
     receivers: list[Dc09Receiver | WebhookReceiver] = []
     outbox: Outbox = Outbox()
@@ -185,6 +192,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def folder(self) -> Path:
         """The data folder: databases, certificates, broker configuration, emergency log."""
         return Path(self.data)
+
+    @property
+    def heads_folder(self) -> Path:
+        """Where the signed heads of the audit chain go."""
+        return Path(self.audit.folder) if self.audit.folder else self.folder / "audit" / "heads"
 
     @property
     def registry_url(self) -> str:

@@ -1,4 +1,4 @@
-"""Keeper: revocation lists, vendors' passwords at the brokers, the watchdog over dispatch, rollups in InfluxDB."""
+"""Keeper: revocation lists, heads of the audit, vendors' passwords at the brokers, the watchdog over dispatch, rollups."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from iotcore import metrics
+from iotcore.app import audit_heads
 from iotcore.app.common import opened
 from iotcore.clock import Clock, SystemClock
 from iotcore.keeper import Keeper, overdue_notices
@@ -37,6 +38,7 @@ async def run(settings: Settings) -> None:
             rollups = InfluxRollups(settings.store, settings.folder, clock, lambda: follower.directory)
             group.create_task(rollups.run())
         group.create_task(keeper.run())
+        group.create_task(audit_heads.run(settings, registry, clock))
         trouble = "the registry cannot be read; vendors' devices stay as the brokers know them"
         group.create_task(forever(_letting_in(settings, registry, follower), trouble))
         state = lambda: {**keeper.state(), **(rollups.state() if rollups else {})}  # noqa: E731 - read at each beat

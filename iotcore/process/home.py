@@ -2,6 +2,7 @@
 
 ca/      three anchors and the passphrase's file         broker/   generated homes of the two brokers
 certs/   our own services' certificates and keys         *.db      registry, journal, spools, telemetry
+audit/   the key that signs the audit, and its heads
 run/     one small file a second from each process       log/      what they said (demo)
 claimed  locked by the supervisor that runs here
 """

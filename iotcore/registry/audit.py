@@ -1,7 +1,7 @@
 """The audit chain: each entry's hash covers the hash before it, so that no past entry can be edited or removed unseen.
 
 hash(n) = sha256(hash(n-1) + canonical JSON of entry n), in hex. Pure. Who can rewrite the whole chain can still forge it:
-compare the head with one that was written down elsewhere.
+compare it with heads that were written down elsewhere (`Walk`, docs/audit.md).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 GENESIS = "0" * 64  # the hash before the first entry
+MAX_SUSPECTS = 500  # entries that do not fit which are kept to say what became of them; further ones are counted
 
 
 class Deed(NamedTuple):
@@ -34,12 +35,23 @@ class Entry:
     hash: str
 
 
+class Head(NamedTuple):
+    """The end of a chain at some moment: the number and hash of its last entry."""
+
+    seq: int
+    hash: str
+
+
 @dataclass(frozen=True, slots=True)
 class Break:
-    """Where the chain does not hold, and why: `edited`, `missing` or `truncated`."""
+    """Where the chain does not hold, and why: `edited`, `missing`, `reordered`, `truncated`, or `rewritten` since a head."""
 
     seq: int
     reason: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.reason} at entry {self.seq}: {self.detail}" if self.detail else f"{self.reason} at entry {self.seq}"
 
 
 def canonical(value: Any) -> str:
@@ -54,14 +66,90 @@ def link(previous: str, deed: Deed) -> Entry:
 
 def verify(entries: Iterable[Entry], head_seq: int, head_hash: str) -> list[Break]:
     """Every place where the chain is broken; none means that it is whole up to its head."""
-    found: list[Break] = []
-    previous, seq = GENESIS, 0
+    walk = Walk()
     for entry in entries:
-        if entry.deed.seq != seq + 1:
-            found.append(Break(seq + 1, "missing"))
-        elif link(previous, entry.deed).hash != entry.hash:
-            found.append(Break(entry.deed.seq, "edited"))
-        previous, seq = entry.hash, entry.deed.seq
-    if (seq, previous) != (head_seq, head_hash):
-        found.append(Break(seq + 1, "truncated") if seq < head_seq else Break(seq, "edited"))
+        walk.take(entry)
+    return walk.end(Head(head_seq, head_hash))
+
+
+class Walk:
+    """Follows a chain entry by entry, in bounded memory, past the heads that were written down of it elsewhere."""
+
+    def __init__(self, heads: Iterable[Head] = ()) -> None:
+        self.seq, self._hash = 0, GENESIS
+        self._ahead = sorted(set(heads), reverse=True)  # the next one is the last
+        self._passed = Head(0, GENESIS)  # the last head that held
+        self._found: list[Break] = []
+        self._suspects: list[_Suspect] = []
+        self._uncounted = 0
+
+    def take(self, entry: Entry) -> None:
+        """The next entry by its number."""
+        seq = entry.deed.seq
+        if seq != self.seq + 1:
+            last = f"up to entry {seq - 1}" if seq - 1 > self.seq + 1 else ""
+            self._found.append(Break(self.seq + 1, "missing", last))
+        elif link(self._hash, entry.deed).hash != entry.hash:
+            if len(self._suspects) < MAX_SUSPECTS:
+                self._suspects.append(_Suspect(self._hash, entry))
+            else:
+                self._uncounted += 1
+        self.seq, self._hash = seq, entry.hash
+        while self._ahead and self._ahead[-1].seq <= seq:
+            self._pass(self._ahead.pop())
+
+    def end(self, head: Head) -> list[Break]:
+        """Everything that was found, by number; `head` is what the database itself says of its chain."""
+        self._found += _judged(self._suspects)
+        if self._uncounted:
+            last = self._suspects[-1].entry.deed.seq
+            self._found.append(Break(last, "edited", f"and {self._uncounted} further entries after it do not fit"))
+        if (self.seq, self._hash) != head:
+            if self.seq < head.seq:
+                self._found.append(Break(self.seq + 1, "truncated", f"the head says {head.seq}"))
+            else:
+                self._found.append(Break(self.seq, "edited", "the head in the database says otherwise"))
+        if self._ahead and self._ahead[0].seq > head.seq:
+            self._found.append(Break(self.seq + 1, "truncated", f"a head was exported at entry {self._ahead[0].seq}"))
+        return sorted(self._found, key=lambda found: found.seq)
+
+    def _pass(self, head: Head) -> None:
+        """Compare with a head; only the first that does not hold is said, the later ones follow from it."""
+        if head.seq == self.seq and head.hash != self._hash and all(found.reason != "rewritten" for found in self._found):
+            since = self._passed.seq + 1
+            self._found.append(Break(head.seq, "rewritten", f"the exported head is another; changed since entry {since}"))
+        elif head.seq == self.seq:
+            self._passed = head
+
+
+class _Suspect(NamedTuple):
+    """An entry that does not follow from the hash that stands before it."""
+
+    previous: str
+    entry: Entry
+
+
+def _judged(suspects: list[_Suspect]) -> list[Break]:
+    """Which of them were edited, which stand in another's place, and which only follow one of those.
+
+    Follows the chain as it was: where the entry that belongs to a number stands at another one, its own hash leads on.
+    """
+    found: list[Break] = []
+    seq, hash_ = 0, GENESIS
+    for suspect in suspects:
+        deed = suspect.entry.deed
+        before = hash_ if seq == deed.seq - 1 else suspect.previous
+        seq, hash_ = deed.seq, suspect.entry.hash
+        if link(before, deed).hash == suspect.entry.hash:
+            continue
+        moved = next((one for one in suspects if _belongs(one.entry, before, seq)), None)
+        if moved is None:
+            found.append(Break(seq, "edited", "or the hash of the one before it"))
+        else:
+            hash_ = moved.entry.hash
+            found.append(Break(seq, "reordered", f"what belongs here stands at entry {moved.entry.deed.seq}"))
     return found
+
+
+def _belongs(entry: Entry, before: str, seq: int) -> bool:
+    return link(before, entry.deed._replace(seq=seq)).hash == entry.hash

@@ -4,6 +4,8 @@ A writing transaction first locks the one row at the head of the audit chain. Th
 its write lock while waiting is still possible (a read first would end in "database is locked"), and on PostgreSQL it lines the
 writers up, so that change ids grow in commit order and a reader that polls by id misses none.
 
+A transaction that changed rows and noted nothing does not commit: the database itself is asked how many rows it wrote.
+
 Tortoise keeps its state in a context variable; each operation enters a copy of this registry's context, so that several
 registries and tasks in one process do not see each other's. (Tortoise binds query classes to models: one process keeps to one
 kind of database.)
@@ -49,15 +51,22 @@ T = TypeVar("T")
 FULL_SIGNS = ("disk is full", "No space left", "could not extend file")
 OPENING_SIGNS = ("disk I/O error", "unable to open database file")  # what SQLite also says of a full disk when it opens a file
 SQLITE_URL = "sqlite://"
+# Rows written so far: by this connection; by this transaction besides the lock on the head.
+WRITTEN = {
+    "sqlite": "SELECT total_changes() AS written",
+    "postgres": "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0) AS written"
+    " FROM pg_stat_xact_user_tables WHERE relname <> 'audit_head'",
+}
 
 
 class Writing:
     """One writing transaction: queries go through `db`; what was done is noted and committed with it."""
 
-    def __init__(self, db: BaseDBAsyncClient, now_ms: int, head: HeadRow) -> None:
+    def __init__(self, db: BaseDBAsyncClient, now_ms: int, head: HeadRow, written: int) -> None:
         self.db = db
         self.now_ms = now_ms
         self._seq, self._hash = head.seq, head.hash
+        self._written = written
         self._audit: list[AuditRow] = []
         self._changes: list[ChangeRow] = []
 
@@ -74,12 +83,24 @@ class Writing:
         self._changes.append(ChangeRow(kind=kind, key=key, at_ms=self.now_ms))
 
     async def finish(self) -> None:
-        """Write the notes; the commit follows."""
+        """Write the notes; the commit follows.
+
+        Raises:
+            StoreError: rows were changed and nothing was noted: nobody would answer for it.
+        """
+        if not self._audit and await written(self.db) != self._written:
+            raise StoreError("the registry refuses a change without an audit entry; report this as a fault of iotcore")
         if self._audit:
             await AuditRow.bulk_create(self._audit, batch_size=BATCH_ROWS, using_db=self.db)
             await HeadRow.filter(id=1).using_db(self.db).update(seq=self._seq, hash=self._hash)
         if self._changes:
             await ChangeRow.bulk_create(self._changes, batch_size=BATCH_ROWS, using_db=self.db)
+
+
+async def written(db: BaseDBAsyncClient) -> int:
+    """How many rows were written, as far as `WRITTEN` counts."""
+    (row,) = await db.execute_query_dict(WRITTEN[db.capabilities.dialect])
+    return int(row["written"])
 
 
 class Database:
@@ -112,7 +133,7 @@ class Database:
             async with in_transaction(self._dialect) as db:
                 await HeadRow.filter(id=1).using_db(db).update(seq=F("seq"))
                 head = await HeadRow.get(id=1, using_db=db)
-                work = Writing(db, int(self._clock.wall_ms()), head)
+                work = Writing(db, int(self._clock.wall_ms()), head, await written(db))
                 yield work
                 await work.finish()
 

@@ -6,24 +6,22 @@ Several processes open the same registry; the lanes read it as a Directory and p
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, cast, get_args
 
 from iotcore.clock import Clock, SystemClock
 from iotcore.errors import ConfigError, Problem, Refused
-from iotcore.registry import audit, bulk, city, credentials, directories, states, tokens
+from iotcore.registry import audit, bulk, city, credentials, directories, states, tokens, trail
 from iotcore.registry.database import Database, connect, whole
 from iotcore.registry.directory import Directory
 from iotcore.registry.records import NEXT_STATES, Certificate, Change, Imported, Intent, IntentKind, State
 from iotcore.registry.tables import (
     KEY_LENGTH,
-    AuditRow,
     CertificateRow,
     ChangeRow,
     CredentialRow,
     DeviceRow,
-    HeadRow,
     IntentRow,
 )
 from iotcore.specs.model import DeviceSpec
@@ -224,18 +222,29 @@ class Registry:
     async def audit_entries(self, after: int = 0, limit: int = POLL_LIMIT) -> list[audit.Entry]:
         """Audit entries with a larger number, oldest first."""
         async with self._database.reading() as db:
-            rows = await AuditRow.filter(seq__gt=after).using_db(db).order_by("seq").limit(limit)
-        deeds = [audit.Deed(row.seq, row.at_ms, row.by, row.action, row.subject, row.detail) for row in rows]
-        return [audit.Entry(deed, row.hash) for deed, row in zip(deeds, rows, strict=True)]
+            return await trail.page(db, after, limit)
 
-    async def verify_audit(self) -> list[audit.Break]:
-        """Check the whole chain; an empty list means that nothing was edited or removed."""
+    async def audit_trail(self, wanted: trail.Wanted, last: int = 0) -> AsyncIterator[audit.Entry]:
+        """The audit entries that are wanted, oldest first: the last so many of them, or all with 0. Bounded memory."""
         async with self._database.reading() as db:
-            head = await HeadRow.get(id=1, using_db=db)
-        entries: list[audit.Entry] = []
-        while more := await self.audit_entries(entries[-1].deed.seq if entries else 0):
-            entries += more
-        return audit.verify([entry for entry in entries if entry.deed.seq <= head.seq], head.seq, head.hash)
+            after = await trail.before_last(db, last, wanted) if last else 0
+            async for entry in trail.pages(db, after, wanted):
+                yield entry
+
+    async def audit_head(self) -> audit.Head:
+        """The end of the audit chain."""
+        async with self._database.reading() as db:
+            return await trail.head(db)
+
+    async def audit_holds(self, known: audit.Head) -> bool:
+        """Whether the chain still holds what was its end once."""
+        async with self._database.reading() as db:
+            return await trail.holds(db, known)
+
+    async def verify_audit(self, heads: Iterable[audit.Head] = ()) -> list[audit.Break]:
+        """Check the whole chain, against heads that were exported of it; an empty list means that nothing was changed."""
+        async with self._database.reading() as db:
+            return await trail.verify(db, heads)
 
 
 async def open_registry(url: str, clock: Clock | None = None) -> Registry:
