@@ -37,6 +37,7 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         use_token=registry.use_token,
         record=lambda issued: registry.record_certificate(recorded(issued), "est"),
         audit=lambda action, device, detail: registry.note("est", action, device, detail),
+        revoked=lambda device, serial: _revoked(registry, device, serial),
     )
     tls = server_context(authority, settings.folder / "certs", settings.web.est_names)
     page = create_page(
@@ -54,6 +55,11 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         group.create_task(follower.run())
         group.create_task(alive(settings, "web", clock, dict))
         group.create_task(serve_page(page, settings.web.host, settings.web.port))
+
+
+async def _revoked(registry: Registry, device: str, serial: str) -> bool:
+    """Whether a certificate is marked as revoked: whoever stole its key must not renew it while the keeper is busy or down."""
+    return any(one.serial == serial and one.revoked_ms is not None for one in await registry.certificates(device))
 
 
 async def _anchors(follower: Follower, device: str) -> tuple[Anchor, ...]:

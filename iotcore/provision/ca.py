@@ -117,7 +117,7 @@ class Authority:
         return ServicePair(_issued(certificate, Anchor.SERVICE), plain)
 
     def revoke(self, anchor: Anchor, serial: str, reason: x509.ReasonFlags = x509.ReasonFlags.unspecified) -> None:
-        """Put `serial` (hex) on the list of `anchor` and sign it anew; a second time changes nothing.
+        """Put `serial` (hex) on the list of `anchor` and sign it anew; a second time changes nothing, but makes a hold final.
 
         The brokers still have to be given the new list (`broker.refresh_crl`) and told to read it (`BrokerProcess.reload`).
         """
@@ -125,6 +125,10 @@ class Authority:
         if reason is not x509.ReasonFlags.unspecified:  # RFC 5280, 5.3.1: absent rather than unspecified
             builder = builder.add_extension(x509.CRLReason(reason), critical=False)
         self._sign_list(anchor, [builder.build()])
+
+    def lift(self, anchor: Anchor, serial: str) -> None:
+        """Take `serial` (hex) off the list of `anchor` where it is on hold; any other revocation is final and stays."""
+        self._sign_list(anchor, [], lifted=int(serial, 16))
 
     def republish(self, anchors: Iterable[Anchor] = Anchor) -> None:
         """Sign the lists anew with the same entries and a later next update: a list that expires locks everybody out."""
@@ -156,11 +160,13 @@ class Authority:
         assert crl.next_update_utc is not None
         return (crl.next_update_utc - self._now()).total_seconds()
 
-    def _sign_list(self, anchor: Anchor, added: list[x509.RevokedCertificate]) -> None:
+    def _sign_list(self, anchor: Anchor, added: list[x509.RevokedCertificate], lifted: int | None = None) -> None:
         with locked(self.folder / "lock"):
             before = x509.load_pem_x509_crl(self.crl_pem(anchor))
-            known = {entry.serial_number for entry in before}
-            entries = [*before, *(entry for entry in added if entry.serial_number not in known)]
+            gone = {lifted, *(entry.serial_number for entry in added if not profile.is_hold(entry))}
+            stays = [entry for entry in before if entry.serial_number not in gone or not profile.is_hold(entry)]
+            known = {entry.serial_number for entry in stays}
+            entries = [*stays, *(entry for entry in added if entry.serial_number not in known)]
             number = before.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number + 1
             crl = profile.revocations(self._issuers[anchor], entries, number, self._now())
             write_whole(self._crl_file(anchor), crl.public_bytes(serialization.Encoding.PEM))
