@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from iotcore.app.common import opened, recorded
 from iotcore.clock import Clock, SystemClock
@@ -10,7 +12,7 @@ from iotcore.process import home
 from iotcore.process.alive import alive
 from iotcore.process.follow import Follower
 from iotcore.process.serve import beats
-from iotcore.provision.ca import Anchor
+from iotcore.provision.ca import Anchor, Authority
 from iotcore.provision.enroll import Enrolment
 from iotcore.registry.store import Registry
 from iotcore.settings import Settings
@@ -18,6 +20,7 @@ from iotcore.telemetry.query import Query, open_query
 from iotcore.web.app import LOOPBACK_NAMES
 from iotcore.web.app import create as create_page
 from iotcore.web.est import EstListener, server_context
+from iotcore.web.revocation import RevocationListener
 from iotcore.web.server import serve as serve_page
 from iotcore.web.view import StoredView
 
@@ -51,10 +54,21 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         query=query,
     )
     listener = EstListener(enrolment, tls, clock, host=settings.web.est_host, port=settings.web.est_port)
-    async with listener, asyncio.TaskGroup() as group:
+    async with listener, _revocation(settings, registry, authority, clock), asyncio.TaskGroup() as group:
         group.create_task(follower.run())
         group.create_task(alive(settings, "web", clock, dict))
         group.create_task(serve_page(page, settings.web.host, settings.web.port))
+
+
+@asynccontextmanager
+async def _revocation(settings: Settings, registry: Registry, authority: Authority, clock: Clock) -> AsyncIterator[None]:
+    """Lists and OCSP over plain HTTP, where the settings give them a port."""
+    if not settings.web.crl_port:
+        yield
+        return
+    host, port = settings.web.est_host, settings.web.crl_port
+    async with RevocationListener(authority, registry.has_certificate, clock, host=host, port=port):
+        yield
 
 
 async def _revoked(registry: Registry, device: str, serial: str) -> bool:

@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509 import ocsp
 
 from iotcore.clock import Clock
 from iotcore.errors import StartError
@@ -149,6 +150,22 @@ class Authority:
                 continue
             return anchor
         return None
+
+    def issuer_hashes(self, anchor: Anchor, algorithm: hashes.HashAlgorithm) -> tuple[bytes, bytes]:
+        """How OCSP names who issues for `anchor`: hashes of the subject, and of the bits of the key (RFC 6960, 4.1.1)."""
+        certificate = self._issuers[anchor].certificate
+        key = certificate.public_key().public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+        digests = []
+        for content in (certificate.subject.public_bytes(), key):
+            digest = hashes.Hash(algorithm)
+            digest.update(content)
+            digests.append(digest.finalize())
+        return digests[0], digests[1]
+
+    def sign_ocsp(self, anchor: Anchor, builder: ocsp.OCSPResponseBuilder) -> ocsp.OCSPResponse:
+        """A response of whoever issues for `anchor`, signed with the same key."""
+        issuer = self._issuers[anchor]
+        return builder.responder_id(ocsp.OCSPResponderEncoding.HASH, issuer.certificate).sign(issuer.key, hashes.SHA256())
 
     def is_current(self, certificate: x509.Certificate) -> bool:
         """Whether `certificate` is valid now by its dates."""

@@ -168,6 +168,11 @@ class Registry:
             for row in rows
         ]
 
+    async def has_certificate(self, serial: str) -> bool:
+        """Whether a certificate of this serial was ever recorded."""
+        async with self._database.reading() as db:
+            return await CertificateRow.filter(serial=serial).using_db(db).exists()
+
     async def standings(self, serials: Collection[str]) -> list[Standing]:
         """Certificates in time that are revoked, or of a suspended or retired device; and those of `serials` in any case."""
         async with self._database.reading() as db:

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -16,6 +17,7 @@ from iotcore.provision.ca import Anchor
 from iotcore.provision.est_client import EstServer
 from simulators.enrol import enrol
 from simulators.mqtt_device import MqttDevice
+from tests.support.pki import run
 from tests.support.platform import Platform
 from tests.support.ports import free_port
 from tests.support.requests import request
@@ -31,6 +33,8 @@ CUT_LIMIT_S = 10.0
 async def platform(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Platform]:
     require("mosquitto")
     made = Platform(tmp_path_factory.mktemp("revocation"), arc_port=free_port())
+    made.settings["web"]["crl_port"] = free_port()
+    made.configure()
     made.import_city(town(3))
     try:
         await made.start()
@@ -106,6 +110,18 @@ async def test_a_lost_key_cannot_be_renewed_while_the_keeper_has_not_yet_put_it_
             await asyncio.to_thread(est.renew, request("sd-1"), Anchor.FIRE, identity)
     finally:
         os.kill(keeper, signal.SIGCONT)
+    async with asyncio.timeout(CUT_LIMIT_S):
+        while "keyCompromise" not in await ocsp(platform, files / "sd-1.pem"):  # noqa: ASYNC110 - another program
+            await asyncio.sleep(0.2)
+
+
+async def ocsp(platform: Platform, certificate: Path) -> str:
+    """What OpenSSL hears of a certificate from the platform's own responder."""
+    issuer = platform.data / "ca" / "fire" / "root.pem"
+    url = f"http://127.0.0.1:{platform.settings['web']['crl_port']}/ocsp"
+    code, out, err = await run("openssl", "ocsp", "-issuer", issuer, "-cert", certificate, "-CAfile", issuer, "-url", url)
+    assert code == 0, err
+    return out.decode()
 
 
 async def test_a_lost_key_is_out_for_good_and_a_new_token_brings_the_device_back(platform: Platform) -> None:

@@ -210,7 +210,6 @@ def test_a_broker_without_the_listener_has_no_file_of_passwords_and_one_way_in_b
     write_home(authority(tmp_path), home)
     vendor_access.write(home.folder, FIELD, vendor_access.made(DIRECTORY, {"st-1": "x"}, FIELD), passwords=False)
     said = home.configuration.read_text()
-    assert said.count("\nlistener ") == 1
     assert said.count("listener ") == 1
     assert not (home.folder / vendor_access.PASSWORDS).exists()
     assert "topic read acme/+/measures" in (home.folder / vendor_access.ACL).read_text()
