@@ -125,6 +125,10 @@ sessions_not_cut = Counter(
     "iotcore_broker_sessions_not_cut_total", "Times that a broker could not be told so; it is tried again", ["broker"]
 )
 
+keeper_left = Asked(
+    "iotcore_keeper_left_seconds", "Until the first of its kind runs out: authority, list (revocations), service", ["what"]
+)
+
 process_started = Gauge("iotcore_process_started_seconds", "When the process started, seconds since 1970", ["process"])
 loop_lag = Histogram(
     "iotcore_process_loop_lag_seconds", "How late the event loop was: half a second was asked for", buckets=QUICK_S

@@ -29,6 +29,7 @@ async def run(settings: Settings) -> None:
         overdue=lambda: overdue_notices(settings.folder / "journal.db", clock),
         clock=clock,
     )
+    revoking.figures()
     metrics.keeper_overdue.ask(lambda: float(len(keeper.state()["overdue"])))
     async with opened(settings, clock) as (registry, follower), asyncio.TaskGroup() as group:
         rollups = None
@@ -37,9 +38,10 @@ async def run(settings: Settings) -> None:
             group.create_task(rollups.run())
         group.create_task(keeper.run())
         group.create_task(revoking.follow(registry))
+        group.create_task(revoking.watch())
         trouble = "the registry cannot be read; vendors' devices stay as the brokers know them"
         group.create_task(forever(_letting_in(settings, registry, follower), trouble))
-        state = lambda: {**keeper.state(), **(rollups.state() if rollups else {})}  # noqa: E731 - read at each beat
+        state = lambda: {**keeper.state(), **revoking.state(), **(rollups.state() if rollups else {})}  # noqa: E731 - read at each beat
         group.create_task(alive(settings, "keeper", clock, state))
 
 

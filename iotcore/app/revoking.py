@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 from collections.abc import Sequence
+from typing import Any
 
+from iotcore import metrics
 from iotcore.clock import Clock
+from iotcore.errors import IotError
 from iotcore.process import home
 from iotcore.process.follow import forever
-from iotcore.provision import revoke
+from iotcore.provision import expiry, revoke
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker import BrokerHome, refresh_crl
 from iotcore.registry.records import Standing
 from iotcore.registry.store import Registry
 from iotcore.settings import Settings
 
+LOOK_S = 60.0
 CONCERNS = frozenset({"device", "certificate"})  # kinds of changes
 TROUBLE = "revocations are not carried out: devices that were suspended or revoked may stay connected"
 log = logging.getLogger(__name__)
@@ -30,6 +35,8 @@ class Revoking:
         self._clock = clock
         self._turn = threading.Lock()
         self._seen = -1
+        self._expiries: list[expiry.Expiry] = []
+        self._running_out: set[tuple[str, str]] = set()
         self._external = [name for name in BrokerName if home.broker_settings(settings, name).run == "external"]
 
     def republish(self) -> None:
@@ -60,6 +67,37 @@ class Revoking:
             held = await asyncio.to_thread(self._held)
             await asyncio.to_thread(self._carry_out, await registry.standings(held))
         self._seen = last
+
+    def state(self) -> dict[str, Any]:
+        """For the keeper's beat: what runs out."""
+        return {"running_out": [str(one) for one in self._expiries if one.alarming]}
+
+    def figures(self) -> None:
+        """Let Prometheus ask how long each kind of thing still holds."""
+        for kind in expiry.LIMITS_S:
+            metrics.keeper_left.ask(lambda kind=kind: self._left_s(kind), kind)  # type: ignore[misc]
+
+    async def watch(self) -> None:
+        """Look now and every minute, until cancelled."""
+        while True:
+            try:
+                await asyncio.to_thread(self.look)
+            except (IotError, OSError):
+                log.exception("what runs out cannot be looked at")
+            await asyncio.sleep(LOOK_S)
+
+    def look(self) -> None:
+        """See what runs out, and say it once for each thing that comes to do so."""
+        certs = self._settings.folder / "certs"
+        services = [certs / f"{cn}.pem" for cn in home.clients(self._settings)]
+        self._expiries = expiry.examined(home.authority(self._settings, self._clock), services, self._clock)
+        alarming = {(one.kind, one.name): one for one in self._expiries if one.alarming}
+        for key in alarming.keys() - self._running_out:
+            log.error("%s. %s", alarming[key], expiry.REMEDIES[alarming[key].kind])
+        self._running_out = set(alarming)
+
+    def _left_s(self, kind: str) -> float:
+        return min((one.left_s for one in self._expiries if one.kind == kind), default=math.nan)
 
     def _held(self) -> set[str]:
         return revoke.held(revoke.listed(home.authority(self._settings, self._clock)))
