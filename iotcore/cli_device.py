@@ -24,13 +24,16 @@ def add(nouns: Nouns, command: Command) -> None:
     credential.add_argument("device")
     credential.add_argument("--revoke", action="store_true", help="only take the password away")
     for verb, state, text in (
-        ("suspend", "suspended", "what it says is refused until it is resumed"),
-        ("resume", "active", "its word counts again"),
-        ("retire", "retired", "a suspended device is gone for good"),
+        ("suspend", "suspended", "it is put out and refused until it is resumed: session cut, certificates on hold"),
+        ("resume", "active", "it may connect again, and its word counts again"),
+        ("retire", "retired", "a suspended device is gone for good: its certificates are revoked"),
     ):
         moving = command(verbs, verb, text, _move)
         moving.add_argument("device")
         moving.set_defaults(state=state)
+    lost = "its key is lost or stolen: all its certificates are revoked for good, its session is cut; it needs a new token"
+    revoking = command(verbs, "revoke", lost, _revoke)
+    revoking.add_argument("device")
     shown = command(verbs, "show", "its values and faults, what it lost, its clock", _show)
     shown.add_argument("device")
     shown.add_argument("-o", "--output", choices=("table", "json"), default="table")
@@ -65,4 +68,13 @@ def _move(options: argparse.Namespace) -> int:
 
     moved = asyncio.run(office.set_state(_settings(options), options.device, options.state))
     print(f"{options.device} is {options.state}" + ("" if moved else " already"))  # noqa: T201 - what the command is for
+    return 0
+
+
+def _revoke(options: argparse.Namespace) -> int:
+    from iotcore.commands import office
+
+    serials = asyncio.run(office.revoke_certificates(_settings(options), options.device))
+    text = f"{len(serials)} certificates of {options.device} are revoked: {', '.join(serials)}"
+    print(text if serials else f"{options.device} has no certificate that could be revoked")  # noqa: T201 - what it is for
     return 0

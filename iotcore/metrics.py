@@ -118,6 +118,17 @@ outbox_evicted = Asked("iotcore_outbox_evicted_total", "Readings of the gateway 
 web_requests = Counter("iotcore_web_requests_total", "Requests to the page, by the hundreds of their answer", ["status"])
 keeper_overdue = Asked("iotcore_keeper_overdue_notices", "Notices of fires that no receiver has acknowledged in time")
 
+sessions_cut = Counter(
+    "iotcore_broker_sessions_cut_total", "Names whose session a broker was told to end for a revoked certificate", ["broker"]
+)
+sessions_not_cut = Counter(
+    "iotcore_broker_sessions_not_cut_total", "Times that a broker could not be told so; it is tried again", ["broker"]
+)
+
+keeper_left = Asked(
+    "iotcore_keeper_left_seconds", "Until the first of its kind runs out: authority, list (revocations), service", ["what"]
+)
+
 process_started = Gauge("iotcore_process_started_seconds", "When the process started, seconds since 1970", ["process"])
 loop_lag = Histogram(
     "iotcore_process_loop_lag_seconds", "How late the event loop was: half a second was asked for", buckets=QUICK_S

@@ -120,6 +120,7 @@ class Web(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     names: list[str] = []  # host names it answers to besides loopback, as a proxy or a public address shows them
     est_host: str = "127.0.0.1"
     est_port: Port = 8443
+    crl_port: Annotated[int, Meta(ge=0, le=65_535)] = 0  # plain HTTP on est_host, for revocation lists and OCSP; 0: neither
     est_names: list[str] = msgspec.field(default_factory=lambda: ["localhost", "127.0.0.1"])
     language: Literal["vi", "en"] = "vi"
 

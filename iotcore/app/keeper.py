@@ -1,4 +1,4 @@
-"""Keeper: revocation lists, heads of the audit, vendors' passwords at the brokers, the watchdog over dispatch, rollups."""
+"""Keeper: revocations, heads of the audit, vendors' passwords at the brokers, the watchdog over dispatch, rollups in InfluxDB."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from iotcore import metrics
 from iotcore.app import audit_heads
 from iotcore.app.common import opened
-from iotcore.clock import Clock, SystemClock
+from iotcore.app.revoking import Revoking
+from iotcore.clock import SystemClock
 from iotcore.keeper import Keeper, overdue_notices
 from iotcore.process import home
 from iotcore.process.alive import alive
@@ -16,7 +17,6 @@ from iotcore.process.follow import Follower, forever
 from iotcore.process.room import Room
 from iotcore.provision import vendor_access
 from iotcore.provision.acl import BrokerName
-from iotcore.provision.broker import refresh_crl
 from iotcore.registry.store import Registry
 from iotcore.settings import Settings
 from iotcore.telemetry.rollups import InfluxRollups
@@ -25,11 +25,13 @@ from iotcore.telemetry.rollups import InfluxRollups
 async def run(settings: Settings) -> None:
     """Periodic work: fresh revocation lists, a watchdog that says aloud what no receiver has taken, downsampling."""
     clock = SystemClock()
+    revoking = Revoking(settings, clock)
     keeper = Keeper(
-        republish=lambda: _republish(settings, clock),
+        republish=revoking.republish,
         overdue=lambda: overdue_notices(settings.folder / "journal.db", clock),
         clock=clock,
     )
+    revoking.figures()
     metrics.keeper_overdue.ask(lambda: float(len(keeper.state()["overdue"])))
     room = Room(settings, "keeper", clock)
     async with opened(settings, clock, room) as (registry, follower), asyncio.TaskGroup() as group:
@@ -39,18 +41,12 @@ async def run(settings: Settings) -> None:
             group.create_task(rollups.run())
         group.create_task(keeper.run())
         group.create_task(audit_heads.run(settings, registry, clock))
+        group.create_task(revoking.follow(registry))
+        group.create_task(revoking.watch())
         trouble = "the registry cannot be read; vendors' devices stay as the brokers know them"
         group.create_task(forever(_letting_in(settings, registry, follower), trouble))
-        state = lambda: {**keeper.state(), **(rollups.state() if rollups else {})}  # noqa: E731 - read at each beat
+        state = lambda: {**keeper.state(), **revoking.state(), **(rollups.state() if rollups else {})}  # noqa: E731 - read at each beat
         group.create_task(alive(settings, "keeper", clock, state))
-
-
-def _republish(settings: Settings, clock: Clock) -> None:
-    authority = home.authority(settings, clock)
-    authority.republish()
-    for name in BrokerName:
-        if home.broker_settings(settings, name).run != "external":
-            refresh_crl(authority, home.broker_home(settings, name))
 
 
 def _letting_in(settings: Settings, registry: Registry, follower: Follower) -> Callable[[], Awaitable[None]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from iotcore.app.common import opened, recorded
 from iotcore.clock import Clock, SystemClock
@@ -11,7 +13,7 @@ from iotcore.process.alive import alive
 from iotcore.process.follow import Follower
 from iotcore.process.room import Room
 from iotcore.process.serve import beats
-from iotcore.provision.ca import Anchor
+from iotcore.provision.ca import Anchor, Authority
 from iotcore.provision.enroll import Enrolment
 from iotcore.registry.store import Registry
 from iotcore.settings import Settings
@@ -19,6 +21,7 @@ from iotcore.telemetry.query import Query, open_query
 from iotcore.web.app import LOOPBACK_NAMES
 from iotcore.web.app import create as create_page
 from iotcore.web.est import EstListener, server_context
+from iotcore.web.revocation import RevocationListener
 from iotcore.web.server import serve as serve_page
 from iotcore.web.view import StoredView
 
@@ -39,6 +42,7 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         use_token=registry.use_token,
         record=lambda issued: registry.record_certificate(recorded(issued), "est"),
         audit=lambda action, device, detail: registry.note("est", action, device, detail),
+        revoked=lambda device, serial: _revoked(registry, device, serial),
     )
     tls = server_context(authority, settings.folder / "certs", settings.web.est_names)
     page = create_page(
@@ -52,10 +56,26 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         query=query,
     )
     listener = EstListener(enrolment, tls, clock, host=settings.web.est_host, port=settings.web.est_port)
-    async with listener, asyncio.TaskGroup() as group:
+    async with listener, _revocation(settings, registry, authority, clock), asyncio.TaskGroup() as group:
         group.create_task(follower.run())
         group.create_task(alive(settings, "web", clock, dict))
         group.create_task(serve_page(page, settings.web.host, settings.web.port))
+
+
+@asynccontextmanager
+async def _revocation(settings: Settings, registry: Registry, authority: Authority, clock: Clock) -> AsyncIterator[None]:
+    """Lists and OCSP over plain HTTP, where the settings give them a port."""
+    if not settings.web.crl_port:
+        yield
+        return
+    host, port = settings.web.est_host, settings.web.crl_port
+    async with RevocationListener(authority, registry.has_certificate, clock, host=host, port=port):
+        yield
+
+
+async def _revoked(registry: Registry, device: str, serial: str) -> bool:
+    """Whether a certificate is marked as revoked: whoever stole its key must not renew it while the keeper is busy or down."""
+    return any(one.serial == serial and one.revoked_ms is not None for one in await registry.certificates(device))
 
 
 async def _anchors(follower: Follower, device: str) -> tuple[Anchor, ...]:

@@ -22,10 +22,9 @@ from iotcore.process import home
 from iotcore.process.credentials import environment
 from iotcore.process.serve import beats
 from iotcore.process.workers import parts
-from iotcore.provision import custody
+from iotcore.provision import custody, expiry
 from iotcore.provision.acl import BrokerName
-from iotcore.provision.ca import Anchor, Authority
-from iotcore.provision.services import days_left
+from iotcore.provision.ca import Authority
 from iotcore.registry.store import open_registry
 from iotcore.settings import Dc09Receiver, Settings, WebhookReceiver
 from iotcore.telemetry.stores import open_store
@@ -33,8 +32,7 @@ from iotcore.wire.arrival import Endpoint
 
 LIMIT_S = 5.0
 MIN_FREE_BYTES = 1_000_000_000
-MIN_CERTIFICATE_DAYS = 14.0  # an alarm of its own below this
-MIN_CRL_HOURS = 48.0  # an expired list locks out the whole fleet
+MIN_CERTIFICATE_DAYS = expiry.LIMITS_S["service"] / expiry.DAY_S
 EARLIEST_YEAR = 2026  # a clock before this release was never set
 WAITING = "Free some space; it goes on by itself. Until then it acknowledges nothing, and senders keep what they have."
 START_PART = "Start `iotcore up`, or this process by its service."
@@ -116,18 +114,22 @@ def _synchronised() -> str:
 
 async def _certificates(settings: Settings, clock: Clock) -> Finding:
     folder = settings.folder / "ca"
-
+    certs = settings.folder / "certs"
     authority = Authority.open(folder, custody.passphrase(folder, environment(os.environ)), clock)
     certs = settings.folder / "certs"
-    days = {cn: days_left(certs / f"{cn}.pem", clock) for cn in home.clients(settings)}
-    cn = min(days, key=lambda name: days[name])
-    hours = min(authority.crl_left_s(anchor) for anchor in Anchor) / 3600.0
-    said = f"first to expire: {cn} in {days[cn]:.0f} days; revocation lists good for {hours:.0f} h"
-    if days[cn] < MIN_CERTIFICATE_DAYS:
-        return Finding("certificates", well=False, said=said, remedy="Restart `iotcore up`: it makes new ones.")
-    if hours < MIN_CRL_HOURS:
-        return Finding("certificates", well=False, said=said, remedy="Start the keeper: it publishes the lists anew every hour.")
-    return Finding("certificates", well=True, said=said)
+    missing = [cn for cn in home.clients(settings) if not (certs / f"{cn}.pem").exists()]
+    if missing:
+        remedy = "Start `iotcore up` once: it makes what is missing."
+        return Finding("certificates", well=False, said=f"there is none of {', '.join(missing)}", remedy=remedy)
+    found = expiry.examined(authority, [certs / f"{cn}.pem" for cn in home.clients(settings)], clock)
+    first = {one.kind: one for one in reversed(found)}
+    days = {kind: one.left_s / expiry.DAY_S for kind, one in first.items()}
+    said = (
+        f"first to expire: {first['service'].name} in {days['service']:.0f} days; revocation lists good for "
+        f"{days['list'] * 24.0:.0f} h, the authority for {days['authority']:.0f} days"
+    )
+    remedy = expiry.REMEDIES[found[0].kind] if found[0].alarming else ""
+    return Finding("certificates", well=not remedy, said=said, remedy=remedy)
 
 
 async def _registry(settings: Settings, clock: Clock) -> Finding:

@@ -86,6 +86,21 @@ async def revoke_credential(settings: Settings, device: str) -> bool:
         return await registry.revoke_credential(device, BY)
 
 
+async def revoke_certificates(settings: Settings, device: str) -> list[str]:
+    """Mark every certificate of a device as revoked, for the keeper to carry out; the serials of those that were not yet.
+
+    Raises:
+        Refused: `unknown_device` for a name that has no certificate and is no device.
+    """
+    now_ms = SystemClock().wall_ms()
+    async with opened(settings) as registry:
+        certificates = await registry.certificates(device)
+        if not certificates and device not in (await registry.directory(common.specs_of(settings))).devices:
+            raise Refused("unknown_device", f"{device!r} is not registered; `iotcore devices` lists all that are")
+        mine = [one for one in certificates if one.not_after_ms > now_ms]
+        return [one.serial for one in mine if await registry.revoke_certificate(one.serial, BY)]
+
+
 async def set_state(settings: Settings, device: str, state: State) -> bool:
     """Move a device along its life; whether it moved."""
     async with opened(settings) as registry:

@@ -43,6 +43,8 @@ def check_ports(settings: Settings) -> None:
         StartError: naming the port that somebody else has, and the setting to change.
     """
     ours = {("web.port", settings.web.host, settings.web.port), ("web.est_port", settings.web.est_host, settings.web.est_port)}
+    if settings.web.crl_port:
+        ours.add(("web.crl_port", settings.web.est_host, settings.web.crl_port))
     for name in BrokerName:
         broker = home.broker_settings(settings, name)
         if broker.run != "external":

@@ -76,6 +76,8 @@ def authority(settings: Settings, clock: Clock) -> Authority:
 
 def crl_url(settings: Settings) -> str:
     """Where certificates say that their revocation list is."""
+    if settings.web.crl_port:
+        return f"http://{settings.web.est_names[0]}:{settings.web.crl_port}/crl"
     return f"https://{settings.web.est_names[0]}:{settings.web.est_port}/crl"
 
 

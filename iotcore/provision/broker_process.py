@@ -1,4 +1,4 @@
-"""Mosquitto as a child of ours: started, watched, told to read its lists anew, stopped; it does not outlive us."""
+"""Mosquitto as a child of ours: started, watched, told what to read anew and whom to put out, stopped; it does not outlive us."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from iotcore import metrics
 from iotcore.errors import StartError
-from iotcore.provision import vendor_access
+from iotcore.provision import session_cut, vendor_access
 from iotcore.provision.broker import INSTALL, BrokerHome, find_mosquitto
 
 START_LIMIT_S = 10.0
@@ -29,6 +31,7 @@ WATCH_S = 0.1
 STEADY_S = 5.0  # a broker that lived so long is started again at once; for one that did not, our own supervisor waits
 LOG_BYTES = 1_000_000  # then the log becomes mosquitto.log.1, replacing the one before
 TAIL_LINES = 20
+CUT_AGAIN_S = 1.0  # a session has to end within 10 s of its revocation
 
 # Runs in the child before it becomes mosquitto: as many open files as allowed; and on Linux the kernel ends the child (SIGTERM:
 # it saves its sessions) when the thread that started it dies: prctl(2), PR_SET_PDEATHSIG = 1. argv: our pid, the command.
@@ -70,13 +73,20 @@ async def run(home: BrokerHome, *, steady_s: float = STEADY_S) -> None:
 
 
 async def _until_it_ends(process: BrokerProcess) -> None:
-    """Hand it new revocation lists, acls and passwords meanwhile."""
-    known = _written(process.home)
+    """Hand it new revocation lists, acls and passwords meanwhile, and have it put out whom the keeper wants out."""
+    known, done = process.began_with
     while process.running:
         await asyncio.sleep(WATCH_S)
+        cuts = session_cut.wanted(process.home.folder)  # first: the keeper writes the list, then whom to cut
         if (now := _written(process.home)) != known:
             known = now
             process.reload()
+        # It is told after the signal: it reads the list before anybody whom it puts out can have come back.
+        names = sorted({cuts[one] for one in cuts.keys() - done})
+        if names and not await process.cut(names):
+            await asyncio.sleep(CUT_AGAIN_S)
+            continue
+        done = cuts.keys()
 
 
 def _written(home: BrokerHome) -> list[int]:
@@ -94,6 +104,11 @@ class BrokerProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._door: session_cut.Door | None = None
+        self.began_with: tuple[list[int], Collection[str]] = (
+            [],
+            (),
+        )  # what it read at its start: files, and who was not to be in
 
     def __enter__(self) -> Self:
         self.start()
@@ -130,6 +145,10 @@ class BrokerProcess:
             raise StartError("The program mosquitto is not installed", INSTALL)
         self._refuse_taken_port()
         self._tail.clear()
+        self._door = session_cut.make_door(self.home.folder)
+        if self._door is None:
+            log.error("the %s broker cannot cut a session: %s is not installed", self.home.name.value, session_cut.PLUGIN)
+        self.began_with = (_written(self.home), session_cut.wanted(self.home.folder).keys())
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and the program we found
             [sys.executable, "-IS", "-c", _BECOME, str(os.getpid()), str(program), "-c", str(self.home.configuration.resolve())],
             stdin=subprocess.DEVNULL,
@@ -150,6 +169,23 @@ class BrokerProcess:
         """Have it read the acl and the revocation lists anew. Who is connected stays so: only new connections are refused."""
         if self._process is not None and self.running:
             self._process.send_signal(signal.SIGHUP)
+
+    async def cut(self, names: Sequence[str]) -> bool:
+        """End the live sessions of these names; False when it is to be tried again. Only the revocation list keeps them out."""
+        broker = self.home.name.value
+        if self._door is None:
+            log.error("the sessions of %s at the %s broker go on: it cannot cut them", ", ".join(names), broker)
+            metrics.sessions_not_cut.labels(broker).inc()
+            return True
+        try:
+            await session_cut.cut(self._door, names)
+        except session_cut.CutError as error:
+            log.error("the sessions of %s at the %s broker are not cut yet: %s", ", ".join(names), broker, error)  # noqa: TRY400
+            metrics.sessions_not_cut.labels(broker).inc()
+            return False
+        log.info("cut at the %s broker, their certificates are revoked: %s", broker, ", ".join(names))
+        metrics.sessions_cut.labels(broker).inc(len(names))
+        return True
 
     def stop(self) -> None:
         """End it so that it saves its sessions; kill it when it takes too long."""

@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509 import ocsp
 
 from iotcore.clock import Clock
 from iotcore.errors import StartError
@@ -168,7 +169,7 @@ class Authority:
         return ServicePair(_issued(certificate, Anchor.SERVICE, above), plain)
 
     def revoke(self, anchor: Anchor, serial: str, reason: x509.ReasonFlags = x509.ReasonFlags.unspecified) -> None:
-        """Put `serial` (hex) on the lists of `anchor` and sign them anew; a second time changes nothing.
+        """Put `serial` (hex) on the lists of `anchor` and sign them anew; a second time changes nothing, but makes a hold final.
 
         The brokers still have to be given the new list (`broker.refresh_crl`) and told to read it (`BrokerProcess.reload`).
         """
@@ -176,6 +177,10 @@ class Authority:
         if reason is not x509.ReasonFlags.unspecified:  # RFC 5280, 5.3.1: absent rather than unspecified
             builder = builder.add_extension(x509.CRLReason(reason), critical=False)
         self._sign_list(anchor, [builder.build()])
+
+    def lift(self, anchor: Anchor, serial: str) -> None:
+        """Take `serial` (hex) off the list of `anchor` where it is on hold; any other revocation is final and stays."""
+        self._sign_list(anchor, [], lifted=int(serial, 16))
 
     def republish(self, anchors: Iterable[Anchor] = Anchor) -> None:
         """Sign the lists anew with the same entries and a later next update: a list that expires locks everybody out."""
@@ -193,6 +198,19 @@ class Authority:
             if any(_signed(certificate, signer.certificate) for signer in self.trusted(anchor)):
                 return anchor
         return None
+
+    def issuer_named(self, algorithm: hashes.HashAlgorithm, name_hash: bytes, key_hash: bytes) -> tuple[Anchor, Signer] | None:
+        """Whom of ours OCSP means by these hashes: of the subject, and of the bits of the key (RFC 6960, 4.1.1)."""
+        for anchor in Anchor:
+            for signer in self.trusted(anchor):
+                if _ocsp_hashes(signer.certificate, algorithm) == (name_hash, key_hash):
+                    return anchor, signer
+        return None
+
+    def sign_ocsp(self, signer: Signer, builder: ocsp.OCSPResponseBuilder) -> ocsp.OCSPResponse:
+        """A response of the issuer that was asked for, signed with its key."""
+        issuer = signer.issuer
+        return builder.responder_id(ocsp.OCSPResponderEncoding.HASH, issuer.certificate).sign(issuer.key, hashes.SHA256())
 
     def is_current(self, certificate: x509.Certificate) -> bool:
         """Whether `certificate` is valid now by its dates."""
@@ -273,14 +291,16 @@ class Authority:
     def _roots(self, anchor: Anchor) -> list[x509.Certificate]:
         return list(dict.fromkeys(signer.root for signer in self.trusted(anchor)))
 
-    def _sign_list(self, anchor: Anchor, added: list[x509.RevokedCertificate]) -> None:
+    def _sign_list(self, anchor: Anchor, added: list[x509.RevokedCertificate], lifted: int | None = None) -> None:
         with locked(self.folder / "lock"):
             for signer in self.trusted(anchor):
-                self._extend(signer, added)
+                self._extend(signer, added, lifted)
 
-    def _extend(self, signer: Signer, added: list[x509.RevokedCertificate]) -> None:
+    def _extend(self, signer: Signer, added: list[x509.RevokedCertificate], lifted: int | None = None) -> None:
         before = signer.crl()
-        entries = {entry.serial_number: entry for entry in [*added, *before]}  # what is there stays as it was
+        gone = {lifted, *(entry.serial_number for entry in added if not profile.is_hold(entry))}
+        stays = [entry for entry in before if entry.serial_number not in gone or not profile.is_hold(entry)]
+        entries = {entry.serial_number: entry for entry in [*added, *stays]}  # what is there stays as it was
         number = before.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number + 1
         crl = profile.revocations(signer.issuer, list(entries.values()), number, self._now())
         write_whole(signer.crl_file, crl.public_bytes(serialization.Encoding.PEM))
@@ -321,3 +341,13 @@ def _left_s(signer: Signer, now: datetime) -> float:
     until = signer.crl().next_update_utc
     assert until is not None
     return (until - now).total_seconds()
+
+
+def _ocsp_hashes(certificate: x509.Certificate, algorithm: hashes.HashAlgorithm) -> tuple[bytes, bytes]:
+    key = certificate.public_key().public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+    digests = []
+    for content in (certificate.subject.public_bytes(), key):
+        digest = hashes.Hash(algorithm)
+        digest.update(content)
+        digests.append(digest.finalize())
+    return digests[0], digests[1]

@@ -31,6 +31,7 @@ from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 from amqtt.session import OutgoingApplicationMessage, Session
 
 from iotcore.errors import StartError
+from iotcore.provision import session_cut
 from iotcore.provision.acl import Access, BrokerName, allowed, may_subscribe
 from iotcore.provision.broker import MAX_PACKET_BYTES, BrokerHome
 
@@ -39,6 +40,7 @@ HANDSHAKE_LIMIT_S = 10.0
 SHUTDOWN_LIMIT_S = 2.0
 CONNECT_LIMIT_S = 10.0
 TAKEOVER_LIMIT_S = 5.0
+NOT_CUT = "NOT CUT: the embedded {} broker cannot end the session of {}; it stays in until it leaves, then is refused"
 CRL_POLL_S = 0.5
 MAX_OFFLINE = 5_000  # messages kept for a session that is away; then the oldest go, and are counted
 MAX_RETAINED = 10_000  # topics
@@ -258,12 +260,16 @@ class EmbeddedBroker:
 
 
 async def run(home: BrokerHome, say: Callable[[str], None]) -> None:
-    """Serve until cancelled, and take up new revocation lists by itself; `say` gets one loud line."""
+    """Serve until cancelled, and take up new revocation lists by itself; `say` gets loud lines."""
     async with EmbeddedBroker(home) as broker:
         say(LOUD.format(home.name.value))
-        known = _changed(home.crl)
+        known, told = _changed(home.crl), session_cut.wanted(home.folder).keys()
         while True:
             await asyncio.sleep(CRL_POLL_S)
+            cuts = session_cut.wanted(home.folder)
+            for name in sorted({cuts[one] for one in cuts.keys() - told}):
+                say(NOT_CUT.format(home.name.value, name))
+            told = cuts.keys()
             if (now := _changed(home.crl)) != known:
                 known = now
                 broker.reload()

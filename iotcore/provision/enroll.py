@@ -24,6 +24,10 @@ ANCHOR = "anchor"
 CERTIFICATE = "certificate"
 
 
+async def _none(_device: str, _serial: str) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Enrolment:
     """The one road to a device certificate.
@@ -31,6 +35,7 @@ class Enrolment:
     `anchors_of(device)`: the anchors it may have a certificate of, its usual one first (a gateway with fire children: field,
     fire); none for a device that is unknown or may not enrol. `use_token(token, device)`: true for exactly one caller.
     `record(certificate)`: keeps it before the device gets it. `audit(action, device, detail)`: notes a refusal.
+    `revoked(device, serial)`: somebody wants this certificate refused, though the lists may not say so yet.
     """
 
     authority: Authority
@@ -38,6 +43,7 @@ class Enrolment:
     use_token: Callable[[str, str], Awaitable[bool]]
     record: Callable[[IssuedCertificate], Awaitable[None]]
     audit: Callable[[str, str, str], Awaitable[None]]
+    revoked: Callable[[str, str], Awaitable[bool]] = _none
 
     async def enrol(self, device: str, token: str, csr_der: bytes, anchor: Anchor | None = None) -> IssuedCertificate:
         """A certificate of `anchor` (None: the device's usual one) for `device`.
@@ -84,7 +90,8 @@ class Enrolment:
             raise EnrolmentError(CERTIFICATE, "it is not a device's certificate of this authority")
         if not self.authority.is_current(shown):
             raise EnrolmentError(CERTIFICATE, "it has expired, or is not valid yet; enrol anew with a token")
-        if self.authority.is_revoked(anchor, f"{shown.serial_number:x}"):
+        serial = f"{shown.serial_number:x}"
+        if self.authority.is_revoked(anchor, serial) or await self.revoked(device, serial):
             raise EnrolmentError(CERTIFICATE, "it is revoked")
         if wanted not in (None, anchor):
             raise EnrolmentError(ANCHOR, f"a certificate of the {anchor.value} anchor is renewed as such")

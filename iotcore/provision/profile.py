@@ -107,6 +107,19 @@ def revocations(
     return builder.sign(issuer.key, hashes.SHA256())
 
 
+def reason_of(entry: x509.RevokedCertificate) -> x509.ReasonFlags:
+    """Why a certificate is on a list."""
+    try:
+        return entry.extensions.get_extension_for_class(x509.CRLReason).value.reason
+    except x509.ExtensionNotFound:
+        return x509.ReasonFlags.unspecified
+
+
+def is_hold(entry: x509.RevokedCertificate) -> bool:
+    """Whether the revocation can be lifted (RFC 5280, 5.3.1)."""
+    return reason_of(entry) is x509.ReasonFlags.certificate_hold
+
+
 def device_urn(name: str) -> str:
     """The device's URN. RFC 9039 keeps "_" for components, so it becomes ".", which no device name holds."""
     return DEVICE_URN + name.replace("_", ".")

@@ -133,9 +133,13 @@ class Database:
             async with in_transaction(self._dialect) as db:
                 await HeadRow.filter(id=1).using_db(db).update(seq=F("seq"))
                 head = await HeadRow.get(id=1, using_db=db)
-                work = Writing(db, int(self._clock.wall_ms()), head, await written(db))
+                work = Writing(db, self.now_ms(), head, await written(db))
                 yield work
                 await work.finish()
+
+    def now_ms(self) -> int:
+        """The wall clock by which its rows are dated."""
+        return int(self._clock.wall_ms())
 
     async def close(self) -> None:
         """Close every connection."""

@@ -32,6 +32,14 @@ class Certificate:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """A certificate, and the state of the device whose it is; "" for a service's."""
+
+    certificate: Certificate
+    state: State | Literal[""]
+
+
+@dataclass(frozen=True, slots=True)
 class Intent:
     """What a person wants of a lane; `key` is the incident's id, or which rows of a quarantine (`journal.quarantine.Wanted`)."""
 

@@ -6,16 +6,16 @@ Several processes open the same registry; the lanes read it as a Directory and p
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, cast, get_args
 
 from iotcore.clock import Clock, SystemClock
 from iotcore.errors import ConfigError, Problem, Refused
-from iotcore.registry import audit, bulk, city, credentials, directories, states, tokens, trail
+from iotcore.registry import audit, bulk, city, credentials, directories, standings, states, tokens, trail
 from iotcore.registry.database import Database, connect, whole
 from iotcore.registry.directory import Directory
-from iotcore.registry.records import NEXT_STATES, Certificate, Change, Imported, Intent, IntentKind, State
+from iotcore.registry.records import NEXT_STATES, Certificate, Change, Imported, Intent, IntentKind, Standing, State
 from iotcore.registry.tables import (
     KEY_LENGTH,
     CertificateRow,
@@ -165,6 +165,16 @@ class Registry:
             Certificate(row.serial, row.cn, row.anchor, row.not_after_ms, row.fingerprint, row.issued_ms, row.revoked_ms)
             for row in rows
         ]
+
+    async def has_certificate(self, serial: str) -> bool:
+        """Whether a certificate of this serial was ever recorded."""
+        async with self._database.reading() as db:
+            return await CertificateRow.filter(serial=serial).using_db(db).exists()
+
+    async def standings(self, serials: Collection[str]) -> list[Standing]:
+        """Certificates in time that are revoked, or of a suspended or retired device; and those of `serials` in any case."""
+        async with self._database.reading() as db:
+            return await standings.read(db, self._database.now_ms(), serials)
 
     @whole
     async def intent(self, kind: IntentKind, key: str, by: str) -> int:

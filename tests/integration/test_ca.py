@@ -115,6 +115,23 @@ async def test_a_revoked_serial_is_refused_and_stays_so_after_a_republish(ours: 
     assert crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number == 4
 
 
+def test_a_hold_is_lifted_or_made_final_and_what_is_final_is_never_lifted(ours: Authority) -> None:
+    hold, final = x509.ReasonFlags.certificate_hold, x509.ReasonFlags.key_compromise
+    ours.revoke(Anchor.FIRE, "a1", hold)
+    ours.revoke(Anchor.FIRE, "a2", final)
+    ours.revoke(Anchor.FIRE, "a2", hold)
+    ours.lift(Anchor.FIRE, "a2")
+    ours.lift(Anchor.FIRE, "a3")
+    assert [ours.is_revoked(Anchor.FIRE, serial) for serial in ("a1", "a2", "a3")] == [True, True, False]
+    ours.lift(Anchor.FIRE, "a1")
+    assert not ours.is_revoked(Anchor.FIRE, "a1")
+    ours.revoke(Anchor.FIRE, "a1", hold)
+    ours.revoke(Anchor.FIRE, "a1", final)
+    ours.lift(Anchor.FIRE, "a1")
+    (entry,) = [e for e in x509.load_pem_x509_crl(ours.crl_pem(Anchor.FIRE)) if e.serial_number == 0xA1]
+    assert entry.extensions.get_extension_for_class(x509.CRLReason).value.reason is final
+
+
 def test_a_republished_list_lives_seven_days_again(tmp_path: Path) -> None:
     clock = ManualClock()
     ours = authority(tmp_path, clock)

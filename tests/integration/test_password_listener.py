@@ -205,12 +205,11 @@ async def test_who_is_added_suspended_or_given_another_password_counts_within_a_
         assert await lane.until(bool) == ["acme/off-1/measures"]
 
 
-def test_a_broker_without_the_listener_has_no_file_of_passwords_and_the_same_configuration_as_ever(tmp_path: Path) -> None:
+def test_a_broker_without_the_listener_has_no_file_of_passwords_and_one_way_in_but_the_admin_s(tmp_path: Path) -> None:
     home = BrokerHome(FIELD, tmp_path / "broker", free_port())
     write_home(authority(tmp_path), home)
     vendor_access.write(home.folder, FIELD, vendor_access.made(DIRECTORY, {"st-1": "x"}, FIELD), passwords=False)
     said = home.configuration.read_text()
-    assert "per_listener_settings" not in said
     assert said.count("listener ") == 1
     assert not (home.folder / vendor_access.PASSWORDS).exists()
     assert "topic read acme/+/measures" in (home.folder / vendor_access.ACL).read_text()

@@ -168,7 +168,7 @@ def test_the_databases_of_compose_are_those_of_the_configuration_and_listen_on_l
 
 def test_no_port_is_taken_twice() -> None:
     loaded = settings()
-    ours_ = [loaded.brokers.fire.port, loaded.brokers.field.port, loaded.web.port, loaded.web.est_port]
+    ours_ = [loaded.brokers.fire.port, loaded.brokers.field.port, loaded.web.port, loaded.web.est_port, loaded.web.crl_port]
     theirs = [int(port.split(":")[1]) for service in compose()["services"].values() for port in service.get("ports", [])]
     assert len(set(ours_ + theirs)) == len(ours_ + theirs)
 

@@ -1,0 +1,116 @@
+"""The keeper's hands on the revocation lists and on the brokers: what the registry wants, carried out within a second."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from iotcore import metrics
+from iotcore.clock import Clock
+from iotcore.errors import IotError
+from iotcore.process import home
+from iotcore.process.follow import forever
+from iotcore.provision import expiry, revoke
+from iotcore.provision.acl import BrokerName
+from iotcore.provision.broker import BrokerHome, refresh_crl
+from iotcore.registry.records import Standing
+from iotcore.registry.store import Registry
+from iotcore.settings import Settings
+
+LOOK_S = 60.0
+CONCERNS = frozenset({"device", "certificate"})  # kinds of changes
+TROUBLE = "revocations are not carried out: devices that were suspended or revoked may stay connected"
+log = logging.getLogger(__name__)
+
+
+class Revoking:
+    """One for a keeper: its two callers take turns, so that no older list is written over a newer one."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._turn = threading.Lock()
+        self._seen = -1
+        self._expiries: list[expiry.Expiry] = []
+        self._running_out: set[tuple[str, str]] = set()
+        self._external = [name for name in BrokerName if home.broker_settings(settings, name).run == "external"]
+
+    def republish(self) -> None:
+        """Sign the lists anew and hand them to the brokers: they must never run out."""
+        with self._turn:
+            authority = home.authority(self._settings, self._clock)
+            authority.republish()
+            for broker in self._homes():
+                refresh_crl(authority, broker)
+
+    async def follow(self, registry: Registry) -> None:
+        """Carry out what the registry says, at the start and after every change; until cancelled."""
+        await forever(lambda: self.once(registry), TROUBLE)
+
+    async def once(self, registry: Registry) -> None:
+        """Carry out what changed since the last time; what fails is tried again the next time.
+
+        Raises:
+            IotError: it could not be done to the end.
+        """
+        if self._seen < 0:
+            last, concerned = await registry.last_change(), True
+        else:
+            changes = await registry.changes_after(self._seen)
+            last = changes[-1].id if changes else self._seen
+            concerned = any(change.kind in CONCERNS for change in changes)
+        if concerned:
+            held = await asyncio.to_thread(self._held)
+            await asyncio.to_thread(self._carry_out, await registry.standings(held))
+        self._seen = last
+
+    def state(self) -> dict[str, Any]:
+        """For the keeper's beat: what runs out."""
+        return {"running_out": [str(one) for one in self._expiries if one.alarming]}
+
+    def figures(self) -> None:
+        """Let Prometheus ask how long each kind of thing still holds."""
+        for kind in expiry.LIMITS_S:
+            metrics.keeper_left.ask(lambda kind=kind: self._left_s(kind), kind)  # type: ignore[misc]
+
+    async def watch(self) -> None:
+        """Look now and every minute, until cancelled."""
+        while True:
+            try:
+                await asyncio.to_thread(self.look)
+            except (IotError, OSError):
+                log.exception("what runs out cannot be looked at")
+            await asyncio.sleep(LOOK_S)
+
+    def look(self) -> None:
+        """See what runs out, and say it once for each thing that comes to do so."""
+        certs = self._settings.folder / "certs"
+        services = [certs / f"{cn}.pem" for cn in home.clients(self._settings)]
+        self._expiries = expiry.examined(home.authority(self._settings, self._clock), services, self._clock)
+        alarming = {(one.kind, one.name): one for one in self._expiries if one.alarming}
+        for key in alarming.keys() - self._running_out:
+            log.error("%s. %s", alarming[key], expiry.REMEDIES[alarming[key].kind])
+        self._running_out = set(alarming)
+
+    def _left_s(self, kind: str) -> float:
+        return min((one.left_s for one in self._expiries if one.kind == kind), default=math.nan)
+
+    def _held(self) -> set[str]:
+        return revoke.held(revoke.listed(home.authority(self._settings, self._clock)))
+
+    def _carry_out(self, standings: Sequence[Standing]) -> None:
+        with self._turn:
+            changes = revoke.carry_out(home.authority(self._settings, self._clock), self._homes(), standings)
+        names = {one.certificate.serial: one.certificate.cn for one in standings}
+        for change in changes:
+            done = f"revoked ({change.reason.value})" if change.reason else "taken off the list again"
+            log.warning("the %s certificate %s of %s is %s", change.anchor.value, change.serial, names[change.serial], done)
+        for broker in self._external if changes else ():
+            log.warning("the %s broker is external: give it the new revocation list, and end these sessions there", broker.value)
+
+    def _homes(self) -> list[BrokerHome]:
+        return [home.broker_home(self._settings, name) for name in BrokerName if name not in self._external]

@@ -1,0 +1,82 @@
+"""OCSP (RFC 6960): whether one certificate still counts, signed by whoever issued it. Bytes in, bytes out.
+
+One certificate to a request, as every client asks. What the registry has never seen is "unknown", not "good".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509 import ocsp
+
+from iotcore.clock import Clock
+from iotcore.provision.ca import Anchor, Authority
+from iotcore.provision.issuers import Signer
+from iotcore.provision.profile import reason_of
+
+GOOD_FOR = timedelta(hours=1)  # the keeper signs the lists anew as often
+NONCE_BYTES = 32  # RFC 9654, 2.1 takes up to 128; a client that asks for more gets an answer without it
+Known = Callable[[str], Awaitable[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    anchor: Anchor
+    signer: Signer
+    serial: int
+    algorithm: hashes.HashAlgorithm
+    name_hash: bytes
+    key_hash: bytes
+    nonce: x509.OCSPNonce | None
+
+
+async def answer(authority: Authority, known: Known, clock: Clock, request: bytes) -> bytes:
+    """The DER of a response, whatever `request` is. `known(serial)`: the registry has a device's certificate of this serial."""
+    try:
+        asked = _read(authority, ocsp.load_der_ocsp_request(request))
+    except (ValueError, NotImplementedError):  # the latter: several certificates in one request
+        return _refusal(ocsp.OCSPResponseStatus.MALFORMED_REQUEST)
+    if asked is None:
+        return _refusal(ocsp.OCSPResponseStatus.UNAUTHORIZED)  # RFC 6960, 2.3: not one of our issuers
+    entry = asked.signer.crl().get_revoked_certificate_by_serial_number(asked.serial)
+    status, now = ocsp.OCSPCertStatus.REVOKED, datetime.fromtimestamp(clock.wall_ms() / 1000.0, UTC).replace(microsecond=0)
+    if entry is None:
+        # Our own services' certificates are not in the registry: of theirs only the list tells.
+        there = asked.anchor is Anchor.SERVICE or await known(f"{asked.serial:x}")
+        status = ocsp.OCSPCertStatus.GOOD if there else ocsp.OCSPCertStatus.UNKNOWN
+    reason = reason_of(entry) if entry is not None else None
+    builder = ocsp.OCSPResponseBuilder().add_response_by_hash(
+        issuer_name_hash=asked.name_hash,
+        issuer_key_hash=asked.key_hash,
+        serial_number=asked.serial,
+        algorithm=asked.algorithm,
+        cert_status=status,
+        this_update=now,
+        next_update=now + GOOD_FOR,
+        revocation_time=entry.revocation_date_utc if entry is not None else None,
+        revocation_reason=None if reason is x509.ReasonFlags.unspecified else reason,
+    )
+    if asked.nonce is not None and len(asked.nonce.nonce) <= NONCE_BYTES:
+        builder = builder.add_extension(asked.nonce, critical=False)
+    return authority.sign_ocsp(asked.signer, builder).public_bytes(serialization.Encoding.DER)
+
+
+def _read(authority: Authority, request: ocsp.OCSPRequest) -> _Asked | None:
+    """What is asked; None for a certificate of somebody else."""
+    algorithm = request.hash_algorithm
+    try:
+        nonce = request.extensions.get_extension_for_class(x509.OCSPNonce).value
+    except x509.ExtensionNotFound:
+        nonce = None
+    found = authority.issuer_named(algorithm, request.issuer_name_hash, request.issuer_key_hash)
+    if found is None:
+        return None
+    return _Asked(*found, request.serial_number, algorithm, request.issuer_name_hash, request.issuer_key_hash, nonce)
+
+
+def _refusal(status: ocsp.OCSPResponseStatus) -> bytes:
+    return ocsp.OCSPResponseBuilder.build_unsuccessful(status).public_bytes(serialization.Encoding.DER)
