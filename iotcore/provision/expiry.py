@@ -19,7 +19,7 @@ LIMITS_S: dict[Kind, float] = {
     "service": 14 * DAY_S,  # made anew at a start past half life: below this nothing was started for months
 }
 REMEDIES: dict[Kind, str] = {
-    "authority": "Plan its replacement: what it has issued is worth nothing after its end.",
+    "authority": "Let another follow it (iotcore ca issue-intermediate): what it has issued is worth nothing after its end.",
     "list": "Start the keeper: it publishes the lists anew every hour; an expired one locks out all devices.",
     "service": "Restart `iotcore up`: it makes new ones.",
 }
@@ -46,9 +46,12 @@ class Expiry:
 def examined(authority: Authority, services: Iterable[Path], clock: Clock) -> list[Expiry]:
     """Everything, the most urgent by its own measure first. `services`: the certificates of our own services."""
     now_s = clock.wall_ms() / 1000.0
-    found = [
-        Expiry("authority", anchor.value, authority.root(anchor).not_valid_after_utc.timestamp() - now_s) for anchor in Anchor
-    ]
+    found: list[Expiry] = []
+    for anchor in Anchor:
+        root, signs = authority.root(anchor), authority.issuers(anchor).signs.certificate
+        found.append(Expiry("authority", anchor.value, root.not_valid_after_utc.timestamp() - now_s))
+        if signs != root:
+            found.append(Expiry("authority", f"{anchor.value} (issuing)", signs.not_valid_after_utc.timestamp() - now_s))
     found += [Expiry("list", anchor.value, authority.crl_left_s(anchor)) for anchor in Anchor]
     found += [Expiry("service", path.stem, days_left(path, clock) * DAY_S) for path in services if path.exists()]
     return sorted(found, key=lambda one: one.left_s / LIMITS_S[one.kind])

@@ -36,6 +36,7 @@ def figures() -> dict[str, float]:
         (5.1, False, "the revocation list fire runs out in 1.9 days"),
         (7.5, False, "the revocation list fire ran out in -0.5 days"),
         (352.0, True, "the certificate of svc.fire.1.in runs out in 13.0 days"),
+        (4.1 * 365, True, "the authority fire (issuing) runs out in"),
         (19.1 * 365, True, "the authority fire runs out in"),
     ],
 )
