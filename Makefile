@@ -17,13 +17,17 @@ test check soak pythons: export PYTHONDONTWRITEBYTECODE = 1
 
 # tests that bear company: no campaign with time limits, no benchmark. A new file runs alone until somebody has tried it.
 BESIDE := tests/unit $(patsubst %,tests/integration/test_%.py, \
-  babbling broker_acl broker_process ca ca_commands ca_rotation cad_webhook confidential dashboards dc09 embedded_broker est \
-  est_hostile est_renewal feed \
-  fire_lane fire_throttle gateway_priority gateway_upkeep history influx influx_access influx_drain influx_rejects ingest \
-  ingest_more_filters journal metrics_http missed_readings modbus_content_faults modbus_independent modbus_lines modbus_poller \
-  modbus_round_trip modbus_simulator modbus_write password_listener pkilint quarantine_retry query registry registry_cancelled \
-  registry_credentials rollups_influx spool_disk_full store_init supervisor telemetry_db telemetry_export telemetry_lane \
-  telemetry_query two_writers upkeep uplink vendor_devices vendor_lanes web web_browser wire_time)
+  audit babbling broker_acl broker_process ca ca_commands ca_rotation cad_webhook confidential dashboards dc09 embedded_broker \
+  est est_hostile est_renewal expiry feed fire_lane fire_throttle gateway_priority gateway_upkeep history influx influx_access \
+  influx_drain influx_rejects ingest ingest_more_filters journal metrics_http missed_readings modbus_content_faults \
+  modbus_independent modbus_lines modbus_poller modbus_round_trip modbus_simulator modbus_write ocsp password_listener pkilint \
+  quarantine_retry query registry registry_cancelled registry_credentials registry_standings rollups_influx spool_disk_full \
+  store_init supervisor telemetry_db telemetry_export telemetry_lane telemetry_query two_writers upkeep uplink vendor_devices \
+  vendor_lanes web web_browser wire_time)
+
+# whole platforms that wait more than they work, two at a time
+BESIDE_E2E := $(patsubst %,tests/e2e/test_%.py, \
+  bad_input demo_refusals doctor gateway_site mqtt_faults pytest_plugin revocation sim_replay sim_run technician technician_page vendor_road)
 
 .PHONY: setup demo test check soak pythons lock clean
 
@@ -40,7 +44,8 @@ test: $(READY)
 	@.ci/services
 	@$(MAKE) --no-print-directory check
 	$(BIN)/pytest -n 2 --dist loadfile $(BESIDE)
-	$(BIN)/pytest $(addprefix --ignore=,$(BESIDE))
+	$(BIN)/pytest -n 2 --dist loadfile $(BESIDE_E2E)
+	$(BIN)/pytest $(addprefix --ignore=,$(BESIDE) $(BESIDE_E2E))
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -100,6 +100,7 @@ class Uplink:
         self._trial: _Trial | None = None
         self._asked = asyncio.Event()  # somebody wants us to go over
         self._left_s: float | None = None  # since when we are between two connections on purpose
+        self._down = f"{topics.ROOT}/+/{publisher}/down/#"
         self._status_topic = topics.up("gateway", publisher, "status", publisher)
 
     async def run(self) -> None:
@@ -150,7 +151,7 @@ class Uplink:
         will = aiomqtt.Will(self._status_topic, offline, qos=1, retain=True)
         endpoint = trial.endpoint if trial else self.endpoint
         async with Link(endpoint, self._publisher, will, self._protocol) as link:
-            await link.listen(f"{topics.ROOT}/+/{self._publisher}/down/#")
+            await link.listen(self._down)
             birth = StatusMessage(state="online", boot=self._outbox.boot, fw=self._firmware)
             await link.offer(self._status_topic, encode(birth), retain=True)
             if trial is not None and self._end_trial(trial, ""):
@@ -192,6 +193,7 @@ class Uplink:
                 task.result()
         if over:
             self._left_s = self._outbox.now_s()
+            await link.stop_listening(self._down)
             await link.settled(DRAIN_S)
 
     def _kept(self, rows: Sequence[Row]) -> None:

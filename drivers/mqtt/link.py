@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -82,14 +83,28 @@ class Link(aiomqtt.Client):
         Raises:
             aiomqtt.MqttError: the link is down.
         """
-        subscribing: asyncio.Future[Any] = asyncio.ensure_future(self.subscribe(topic_filter, qos=1))
+        await self._answered(self.subscribe(topic_filter, qos=1))
+
+    async def stop_listening(self, topic_filter: str) -> None:
+        """Unsubscribe. After this nothing more comes, so that closing is no reset.
+
+        A socket that is closed with something unread is reset, and the broker may then never read our DISCONNECT: it publishes
+        the will of somebody who said goodbye.
+
+        Raises:
+            aiomqtt.MqttError: the link is down.
+        """
+        await self._answered(self.unsubscribe(topic_filter))
+
+    async def _answered(self, asking: Coroutine[Any, Any, Any]) -> None:
+        asked = asyncio.ensure_future(asking)
         try:
-            await asyncio.wait([subscribing, self._disconnected], return_when=asyncio.FIRST_COMPLETED)
-            if not subscribing.done():
+            await asyncio.wait([asked, self._disconnected], return_when=asyncio.FIRST_COMPLETED)
+            if not asked.done():
                 raise aiomqtt.MqttError("disconnected while subscribing")
-            subscribing.result()
+            asked.result()
         finally:
-            subscribing.cancel()
+            asked.cancel()
 
     async def offer(self, topic: str, payload: bytes, *, retain: bool = False) -> asyncio.Future[int]:
         """Publish at QoS 1; returns when it is on its way, with a future of the PUBACK's reason code.

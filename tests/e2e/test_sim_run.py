@@ -143,7 +143,7 @@ def test_a_vendor_s_device_publishes_where_it_is_told_to(tmp_path: Path) -> None
         alone = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert alone.returncode == 1
         assert "Say where they publish: --vendor-broker HOST:PORT." in alone.stderr
-        command += ["--vendor-broker", f"127.0.0.1:{broker.port}", "--speed", "150"]
+        command += ["--vendor-broker", f"127.0.0.1:{broker.port}", "--speed", "60"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert "garden: disconnect begins" in done.stdout
     assert re.search(r"^garden  published=[1-9]\d* lost=[1-9]\d*$", done.stdout, re.MULTILINE)
