@@ -21,7 +21,7 @@ BESIDE := tests/unit $(patsubst %,tests/integration/test_%.py, \
   est est_hostile est_renewal expiry feed fire_lane fire_throttle gateway_priority gateway_upkeep history influx influx_access \
   influx_drain influx_rejects ingest ingest_more_filters journal metrics_http missed_readings modbus_content_faults \
   modbus_independent modbus_lines modbus_poller modbus_round_trip modbus_simulator modbus_write ocsp password_listener pkilint \
-  quarantine_retry query registry registry_cancelled registry_credentials registry_standings rollups_influx spool_disk_full \
+  quarantine_retry query registry registry_credentials registry_standings rollups_influx spool_disk_full \
   store_init supervisor telemetry_db telemetry_export telemetry_lane telemetry_query two_writers upkeep uplink vendor_devices \
   vendor_lanes web web_browser wire_time)
 
