@@ -234,6 +234,24 @@ async def test_the_way_back_loses_nothing_unless_told_to(registry_url: str) -> N
         await go_back(registry_url, 0, lose_data=True)
 
 
+async def test_the_way_back_over_places_says_what_has_no_place_there(registry_url: str, clock: ManualClock) -> None:
+    await made_before_steps(registry_url)
+    before = await rows_of(registry_url)
+    await (await open_registry(registry_url, clock)).close()
+    await sql(
+        registry_url,
+        "INSERT INTO area (id, kind, name) VALUES ('w1', 'ward', 'Phường 1')",
+        "UPDATE premises SET area_id = 'w1', risk_class = 'high'",
+        "UPDATE device SET serial = 'S1'",
+    )
+    with pytest.raises(StartError) as refused:
+        await go_back(registry_url, 1)
+    said = "would lose 1 areas, 1 risk classes or hydrants of premises, 1 serials, locations or labels of devices"
+    assert said in refused.value.thing
+    await go_back(registry_url, 1, lose_data=True)
+    assert {table: rows[:1] for table, rows in (await rows_of(registry_url)).items()} == before
+
+
 async def test_a_step_that_would_break_a_reference_is_not_taken(registry_url: str) -> None:
     await advance(registry_url, STEPS)
     with pytest.raises((StartError, IntegrityError), match=r"refer to nothing|violates foreign key"):

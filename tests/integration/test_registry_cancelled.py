@@ -35,4 +35,6 @@ async def test_an_opening_that_is_cancelled_leaves_no_connection(tmp_path: Path)
         await asyncio.wait({opening}, timeout=5.0)
         if not opening.cancelled():
             await opening.result().close()
-    assert threading.active_count() == before
+    async with asyncio.timeout(5.0):  # a connection's thread ends a little after the connection
+        while threading.active_count() > before:
+            await asyncio.sleep(0.01)
