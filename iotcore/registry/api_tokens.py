@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from iotcore.errors import Refused
 from iotcore.registry import audit, people
 from iotcore.registry.database import Database, whole
-from iotcore.registry.rights import EVERYWHERE, Grant, Role, Visitor
+from iotcore.registry.rights import EVERYWHERE, RIGHTS, Grant, Role, Visitor
 from iotcore.registry.sessions import SECRET_BYTES, hashed
 from iotcore.registry.tables import TEXT_LENGTH
 from iotcore.registry.tables_people import ApiTokenRow, GrantRow, UserRow
@@ -43,6 +43,8 @@ class ApiTokens:
 
         Raises:
             Refused: `unknown_user`, `disabled`, `bad_name`, `known_token`, `no_grant`, or `not_held`: the owner has less.
+
+        Its areas need not be known: at each use it may what both it and its owner may there.
         """
         if not NAME.fullmatch(name):
             raise Refused("bad_name", "a token's name has 1 to 20 of a-z, 0-9, dash and underscore")
@@ -52,10 +54,10 @@ class ApiTokens:
         async with self._database.writing() as work:
             if (await people.known(work.db, user)).disabled_ms is not None:
                 raise Refused("disabled", f"{user!r} is disabled")
-            held = _grants(await GrantRow.filter(user_id=user).using_db(work.db))
-            beyond = [one for one in grants if one not in held and Grant(one.role, EVERYWHERE) not in held]
-            if beyond:
-                raise Refused("not_held", f"{user!r} has no role {beyond[0].role.value} {_where(beyond[0])} to give to a token")
+            owner = Visitor(user, _grants(await GrantRow.filter(user_id=user).using_db(work.db)), by)
+            for role, right in sorted((grant.role, right) for grant in grants for right in RIGHTS[grant.role]):
+                if not owner.may_somewhere(right):
+                    raise Refused("not_held", f"{user!r} may not {right.value}: no {role.value} can be made of what they may")
             if await ApiTokenRow.filter(user_id=user, name=name).using_db(work.db).exists():
                 raise Refused("known_token", f"{user!r} has, or had, a token {name!r}; choose another name")
             secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
@@ -107,7 +109,3 @@ def _own(row: ApiTokenRow) -> frozenset[Grant]:
 
 def _grants(rows: Collection[GrantRow]) -> frozenset[Grant]:
     return frozenset(Grant(Role(row.role), row.area_id or EVERYWHERE) for row in rows)
-
-
-def _where(grant: Grant) -> str:
-    return f"in {grant.area!r}" if grant.area else "everywhere"

@@ -101,11 +101,9 @@ class Sessions:
     async def of(self, user: str) -> list[Session]:
         """A user's open sessions, the last used first."""
         now_ms = self._database.now_ms()
-        alive = SessionRow.filter(
-            user_id=user, ended_ms=None, expires_ms__gt=now_ms, seen_ms__gt=now_ms - self._limits.idle_ms
-        ).order_by("-seen_ms")
         async with self._database.reading() as db:
-            rows = await alive.using_db(db)
+            alive = SessionRow.filter(user_id=user, ended_ms=None, expires_ms__gt=now_ms)
+            rows = await alive.filter(seen_ms__gt=now_ms - self._limits.idle_ms).using_db(db).order_by("-seen_ms")
         return [Session(row.hash[:12], row.hash, row.way, row.address, row.agent, row.made_ms, row.seen_ms) for row in rows]
 
     @whole
