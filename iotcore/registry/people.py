@@ -118,7 +118,8 @@ class People:
             await UserRow.filter(name=name).using_db(work.db).update(disabled_ms=work.now_ms)
             await _end_everything(work, name)
             await ApiTokenRow.filter(user_id=name, revoked_ms=None).using_db(work.db).update(revoked_ms=work.now_ms)
-            await _an_admin_is_left(work)
+            if await GrantRow.filter(user_id=name, role=Role.ADMIN.value, area_id=None).using_db(work.db).exists():
+                await _an_admin_is_left(work)
             work.note(by, "user.disable", name)
             work.changed("person", name)
             return True
@@ -156,7 +157,7 @@ class People:
             )
             if not gone:
                 return False
-            if grant.role is Role.ADMIN:
+            if grant == Grant(Role.ADMIN):
                 await _an_admin_is_left(work)
             work.note(by, "user.revoke", name, role=grant.role.value, area=grant.area)
             work.changed("person", name)
