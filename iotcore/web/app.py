@@ -33,11 +33,13 @@ from iotcore.web.account import Account
 from iotcore.web.door import Door, Scope, visiting
 from iotcore.web.history import History
 from iotcore.web.live import Event, Live
+from iotcore.web.oidc import Provider
 from iotcore.web.passwords import Passwords
 from iotcore.web.problem import problem, wants_problem
 from iotcore.web.render import Pages, blind
 from iotcore.web.screen import LANGUAGE_COOKIE, Screen
 from iotcore.web.sign_in import SignIn
+from iotcore.web.sign_in_oidc import SignInOidc
 from iotcore.web.throttle import Throttle
 from iotcore.web.view import Shown, View
 from iotcore.web.words import LANGUAGES, Language
@@ -118,6 +120,8 @@ def create(
         provider=oidc.title if oidc.issuer else "",
         first_used=first_used,
     ).add(app)
+    if oidc.issuer:
+        SignInOidc(oidc, Provider(oidc, clock), accounts, door, screen, people.session_s, people.passwords).add(app)
     Account(accounts, door, screen, throttle, hasher, clock, people.passwords).add(app)
     app.extensions["iotcore.door"] = door
     return app

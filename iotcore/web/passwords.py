@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+from iotcore.errors import IotError
 from iotcore.registry import passwords
 
 AT_ONCE = 2  # each takes 64 MiB and four cores for tens of ms
 WAITING = 16
 
 
-class Busy(Exception):
+class Busy(IotError):
     """More people sign in at this moment than can be checked."""
 
 

@@ -32,7 +32,7 @@ AREAS = [
 ]
 OPEN = {
     "GET /sign-in", "POST /sign-in", "POST /sign-out", "GET /link/<secret>", "POST /link/<secret>", "GET /first/<secret>",
-    "POST /first/<secret>", "GET /language/<wanted>", "GET /healthz", "static", "GET /sign-in/oidc/back", "POST /sign-in/oidc",
+    "POST /first/<secret>", "GET /language/<wanted>", "GET /healthz", "static",
 }  # fmt: skip
 ARGUMENTS = {"name": "d1", "point": "smoke", "incident": "nobody", "one": "others"}
 

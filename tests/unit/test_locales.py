@@ -44,7 +44,7 @@ FAMILIES: dict[str, Iterable[str]] = {
     "way": ("password", "link", "oidc"),
     "refused_sign_in": (
         "wrong", "wrong_current", "wait_a_little", "busy", "needs_tls", "no_passwords", "bad_link", "weak_password", "bad_name",
-        "known_user",
+        "known_user", "provider_down", "refused", "unknown_person", "no_role", "name_taken", "not_begun", "not_proved",
     ),
     "store": ("unreachable", "no_database", "not_authorised", "no_influxql", "unreadable", "slow"),
 }  # fmt: skip
