@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 from authlib import deprecate
 from joserfc import jwt
-from joserfc.errors import JoseError
+from joserfc.errors import InvalidKeyIdError, JoseError
 from joserfc.jwk import KeySet
 
 from iotcore.clock import Clock
@@ -189,8 +189,7 @@ def claims(token: str, keys: KeySet) -> dict[str, Any]:
     try:
         return dict(jwt.decode(token, keys, algorithms=list(ALGORITHMS)).claims)
     except (JoseError, ValueError, TypeError, KeyError) as error:
-        unknown = "kid" in str(error).lower() or type(error).__name__ == "InvalidKeyIdError"
-        raise Unproven("unknown_key" if unknown else "bad_signature", repr(error)) from error
+        raise Unproven("unknown_key" if isinstance(error, InvalidKeyIdError) else "bad_signature", repr(error)) from error
 
 
 def proved(found: Mapping[str, Any], settings: Oidc, nonce: str, now_s: float) -> Proved:

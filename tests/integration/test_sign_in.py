@@ -34,7 +34,7 @@ OPEN = {
     "GET /sign-in", "POST /sign-in", "POST /sign-out", "GET /link/<secret>", "POST /link/<secret>", "GET /first/<secret>",
     "POST /first/<secret>", "GET /language/<wanted>", "GET /healthz", "static",
 }  # fmt: skip
-ARGUMENTS = {"name": "d1", "point": "smoke", "incident": "nobody", "one": "others"}
+ARGUMENTS = {"name": "d1", "point": "smoke", "incident": "nobody", "one": "others", "number": "1"}
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ async def test_nothing_but_what_is_open_answers_a_stranger(made: Console) -> Non
     for rule in made.app.url_map.iter_rules():
         if rule.endpoint in door.open_to_all:
             continue
-        path = re.sub(r"<(\w+)>", lambda found: ARGUMENTS[found[1]], rule.rule)
+        path = re.sub(r"<(?:int:)?(\w+)>", lambda found: ARGUMENTS[found[1]], rule.rule)
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
             for headers in (PROGRAM, {**PROGRAM, "Authorization": "Bearer iotcore_guessed"}, {**PROGRAM, "Cookie": "session=x"}):
                 call = client.post if method == "POST" else client.get
@@ -424,3 +424,27 @@ async def test_a_registry_that_is_down_signs_nobody_out_nor_in(made: Console, mo
     monkeypatch.setattr(type(made.people.sessions), "visitor", down)
     assert await status(client, "/") == 200
     assert await status(made.app.test_client(), "/", Cookie="session=guessed") == 503
+
+
+async def test_another_admin_approves_on_the_page_and_nobody_else(made: Console) -> None:
+    lan, minh = await made.client("lan-admin", Grant(Role.ADMIN)), await made.client("minh", Grant(Role.ADMIN))
+    asked = await made.people.approvals.ask("ca.rotate", {"anchor": "<b>fire</b>"}, "lan-admin")
+    approve = f"/approvals/{asked.id}/approve"
+    for client, code in (
+        (lan, 409),
+        (await made.client("viewer", Grant(Role.VIEWER)), 403),
+        (await made.client("of-a-ward", Grant(Role.ADMIN, "hac-thanh")), 403),
+        (made.app.test_client(), 401),
+    ):
+        assert (await client.post(approve, headers=BROWSER)).status_code == code
+    own = await (await lan.get("/approvals", headers=BROWSER)).get_data(as_text=True)
+    assert approve not in own
+    page = await (await minh.get("/approvals", headers=BROWSER)).get_data(as_text=True)
+    assert approve in page
+    assert "anchor: &lt;b&gt;fire" in page
+    assert (await minh.post(approve, headers=BROWSER)).status_code == 303
+    assert (await minh.post("/approvals/99/approve", headers=BROWSER)).status_code == 409
+    assert await made.people.approvals.take("ca.rotate", {"anchor": "<b>fire</b>"}, "lan-admin") == asked.id
+    second = await made.people.approvals.ask("ca.rotate", {}, "lan-admin")
+    assert (await lan.post(f"/approvals/{second.id}/reject", headers=BROWSER)).status_code == 303, "one's own may be taken back"
+    assert [one.state for one in await made.people.approvals.all()] == ["rejected", "used"]

@@ -41,6 +41,8 @@ FAMILIES: dict[str, Iterable[str]] = {
     "value": ("yes", "no"),
     "role": [role.value for role in Role],
     "right": [*(right.value for right in Right), "session", "no_right_declared"],
+    "approval": ("asked", "approved", "rejected", "used", "expired"),
+    "refused_approval": ("unknown_approval", "decided", "expired", "same_person", "no_admin"),
     "way": ("password", "link", "oidc"),
     "refused_sign_in": (
         "wrong", "wrong_current", "wait_a_little", "busy", "needs_tls", "no_passwords", "bad_link", "weak_password", "bad_name",
