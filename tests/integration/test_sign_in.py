@@ -11,6 +11,7 @@ import pytest
 
 from iotcore.registry import passwords
 from iotcore.registry.rights import Grant, Role
+from iotcore.settings import People
 from iotcore.web import cookies
 from iotcore.web.passwords import AT_ONCE, WAITING, Busy, Passwords
 from iotcore.web.throttle import BRAKES
@@ -232,3 +233,15 @@ async def test_a_password_is_changed_with_the_old_one_only_and_sessions_are_list
     third = await made.client("lan")
     assert (await client.post("/account/sessions/others/end", headers=BROWSER)).status_code == 303
     assert (await status(third, "/"), await status(client, "/")) == (401, 200)
+
+
+async def test_where_passwords_are_off_the_right_one_lets_nobody_in(tmp_path: Path) -> None:
+    async with console(tmp_path, people=People(passwords=False)) as made, made.app.test_app():
+        await made.people.people.add("lan", [Grant(Role.VIEWER)], "tester")
+        await made.people.people.keep_password("lan", STORED, "tester")
+        response = await signing_in(made.app.test_client())
+        assert response.status_code == 403
+        assert cookies_of(response) == {}
+        client = await made.client("lan")
+        form = {"current": PASSWORD, "new": "năm con chó vàng"}
+        assert (await client.post("/account/password", form=form, headers=BROWSER)).status_code == 401
