@@ -64,6 +64,7 @@ def create(
     clock: Clock,
     people: People = DEFAULTS,
     oidc: Oidc = NO_PROVIDER,
+    throttle: Throttle | None = None,
     first_used: Callable[[], None] = lambda: None,
     language: Language = "vi",
     hosts: Sequence[str] = LOOPBACK_NAMES,
@@ -72,9 +73,9 @@ def create(
 ) -> Quart:
     """The console as an ASGI application.
 
-    `directory()` says who is where; `certificates(cn)` are those issued, newest first; `first_used()` is called when the first
-    admin was made; `hosts` are the names it answers to; `processes()` are those that beat now, or None where nobody counts them;
-    `query` is the telemetry store.
+    `directory()` says who is where; `certificates(cn)` are those issued, newest first; `throttle` brakes guessing; `first_used()`
+    is called when the first admin was made; `hosts` are the names it answers to; `processes()` are those that beat now, or None
+    where nobody counts them; `query` is the telemetry store.
     """
     app = Quart("iotcore.web")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
@@ -95,16 +96,16 @@ def create(
     app.register_error_handler(HTTPException, _problem_of)
     app.register_error_handler(StoreError, _registry_down)
     console.add(app)
-    throttle, hasher = Throttle(clock.monotonic_s), Passwords()
+    brakes, hasher = throttle or Throttle(clock.monotonic_s), Passwords()
     SignIn(
-        *(accounts, door, screen, throttle, hasher, people.session_s, people.passwords),
+        *(accounts, door, screen, brakes, hasher, people.session_s, people.passwords),
         provider=oidc.title if oidc.issuer else "",
         first_used=first_used,
     ).add(app)
     if oidc.issuer:
         SignInOidc(oidc, Provider(oidc, clock), accounts, door, screen, people.session_s, people.passwords).add(app)
     ApprovalPage(accounts, door, screen).add(app)
-    Account(accounts, door, screen, throttle, hasher, clock, people.passwords).add(app)
+    Account(accounts, door, screen, brakes, hasher, clock, people.passwords).add(app)
     app.extensions["iotcore.door"] = door
     return app
 

@@ -66,8 +66,10 @@ class Places:
         """Those of incidents or devices that a visitor may see; the state of the platform itself is for everybody."""
         if visitor.may(Right.SEE):
             return list(items)
-        areas_of = self._directory().areas_of
-        return [item for item in items if "premises" not in item or visitor.may(Right.SEE, areas_of(item["premises"]))]
+        directory, known = self._directory(), {}
+        for premises in {item["premises"] for item in items if "premises" in item}:
+            known[premises] = visitor.may(Right.SEE, directory.areas_of(premises))
+        return [item for item in items if "premises" not in item or known[item["premises"]]]
 
 
 @dataclass(frozen=True, slots=True)

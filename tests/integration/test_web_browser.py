@@ -16,6 +16,7 @@ from iotcore.web.server import serve
 from tests.support.chromium import Chromium
 from tests.support.console import Console, console
 from tests.support.ports import free_port
+from tests.support.visits import PASSWORD, STORED
 
 pytestmark = pytest.mark.timeout(90)
 CALM_SHOWN = "!document.getElementById('calm').hidden"
@@ -120,3 +121,50 @@ async def test_a_page_that_hears_nothing_for_ten_seconds_says_so_and_is_not_calm
     desk.serving.cancel()
     await desk.browser.wait_for("!document.getElementById('stale').hidden")
     assert not await desk.browser.evaluate(CALM_SHOWN)
+
+
+async def test_a_person_signs_in_with_a_phone_changes_the_password_and_signs_out(desk: Desk) -> None:
+    await desk.made.people.people.keep_password("an", STORED, "tester")
+    browser = desk.browser
+    await browser.call("Network.clearBrowserCookies")
+    await browser.open(desk.url + "devices/d1", width=360, height=740)
+    await browser.wait_for("location.pathname == '/sign-in'")
+    assert await browser.evaluate("document.documentElement.scrollWidth") == 360
+    bottom = await browser.evaluate("document.querySelector('button.go').getBoundingClientRect().bottom")
+    assert bottom < 740, "the button is on the first screen"
+    await browser.evaluate("document.querySelector('[name=name]').value = 'an'")
+    await browser.evaluate(f"document.querySelector('[name=password]').value = {PASSWORD!r}")
+    await browser.evaluate("document.querySelector('button.go').click()")
+    await browser.wait_for("location.pathname == '/devices/d1'")
+    assert "session" not in await browser.evaluate("document.cookie"), "no script sees it"
+    await browser.open(desk.url + "account", width=360, height=740)
+    assert await browser.evaluate("document.documentElement.scrollWidth") == 360
+    new = "năm con chó vàng"
+    await browser.evaluate(f"document.querySelector('[name=current]').value = {PASSWORD!r}")
+    await browser.evaluate(f"document.querySelector('[name=new]').value = {new!r}")
+    await browser.evaluate("document.querySelector('button.go').click()")
+    await browser.wait_for("document.querySelector('.done')")
+    await browser.evaluate("document.querySelector('.me button').click()")
+    await browser.wait_for("location.pathname == '/sign-in'")
+    assert browser.complaints == []
+
+
+async def test_a_page_whose_session_has_ended_goes_to_the_sign_in_by_itself(desk: Desk) -> None:
+    await desk.browser.open(desk.url)
+    await desk.browser.wait_for(CALM_SHOWN)
+    await desk.made.people.sessions.end("an", "tester")
+    await desk.browser.wait_for("location.pathname == '/sign-in'")
+
+
+async def test_whoever_may_only_look_sees_no_button(desk: Desk) -> None:
+    browser = desk.browser
+    cookie = await desk.made.sign_in("viewer", Grant(Role.VIEWER))
+    await browser.call(
+        "Network.setCookie", name="session", value=cookie.removeprefix("session="), url=desk.url, sameSite="Strict"
+    )
+    desk.made.fire.burn()
+    await browser.open(desk.url)
+    await browser.wait_for("document.querySelector('.burning')")
+    assert await browser.evaluate("getComputedStyle(document.querySelector('.burning .act')).display") == "none"
+    await browser.open(desk.url + "approvals")
+    assert "Không được phép" in await browser.evaluate("document.body.innerText")
