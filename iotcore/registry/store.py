@@ -36,6 +36,11 @@ class Registry:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @property
+    def database(self) -> Database:
+        """For modules of this package that have functions of their own, such as `places`."""
+        return self._database
+
     async def __aenter__(self) -> Self:
         return self
 
