@@ -65,7 +65,7 @@ def media_type(content: bytes, kind: str) -> str:
     if not content:
         raise Refused("empty", "the file has no content")
     if len(content) > MAX_FILE_BYTES:
-        raise Refused("too_large", f"{len(content) / 1e6:.1f} MB of at most {MAX_FILE_BYTES / 1e6:.1f}; scan it more coarsely")
+        raise Refused("too_large", f"more than {MAX_FILE_BYTES / 1e6:.0f} MB; scan it more coarsely")
     found = next((media for start, media in SIGNATURES if content.startswith(start)), "")
     if not found and b"<svg" in content[:4096].lower():
         raise Refused(

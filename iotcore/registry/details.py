@@ -35,10 +35,20 @@ async def entry(db: BaseDBAsyncClient, kind: Kind, id_: str) -> dict[str, Any]:
     Raises:
         Refused: `unknown_area`, `unknown_premises`, `unknown_contact` or `unknown_device`.
     """
-    table, struct, name = TABLES[kind]
+    table, _, name = TABLES[kind]
     row = await table.get_or_none(id=id_, using_db=db)
     if row is None:
         raise Refused(f"unknown_{name}", f"no {name} {id_!r} is registered")
+    return _said(kind, row)
+
+
+async def entries(db: BaseDBAsyncClient, kind: Kind) -> list[dict[str, Any]]:
+    """Everything of a kind, by id."""
+    return [_said(kind, row) for row in await TABLES[kind][0].all().using_db(db).order_by("id")]
+
+
+def _said(kind: Kind, row: Model) -> dict[str, Any]:
+    struct = TABLES[kind][1]
     found = {}
     for field in struct.__struct_fields__:
         value = getattr(row, f"{field}_id" if field in REFERENCES else field)

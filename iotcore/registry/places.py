@@ -30,7 +30,7 @@ class Known:
 
 
 class Replacement(NamedTuple):
-    """A replaced unit, and the token with which the new one enrols; "" for one behind a gateway."""
+    """A replaced unit, and the token with which the new one enrols; "" for one that needs none."""
 
     done: Replaced
     token: str
@@ -77,6 +77,11 @@ class Places:
         async with self._database.reading() as db:
             return await attachments.contents(db)
 
+    async def entries(self, kind: details.Kind) -> list[dict[str, Any]]:
+        """Everything of a kind, as the city document says it, by id."""
+        async with self._database.reading() as db:
+            return await details.entries(db, kind)
+
     @whole
     async def change(self, kind: details.Kind, id_: str, changes: Mapping[str, Any], *, specs: Specs, by: str) -> bool:
         """Change details of an area, building, contact or device; False when they are so. Raises Refused or ConfigError."""
@@ -115,7 +120,7 @@ class Places:
         """
         async with self._database.writing() as work:
             done = await units.replace(work, device, another, specs, by)
-            token = await tokens.create(work, device, token_s, by) if done.state == "registered" else ""
+            token = await tokens.create(work, device, token_s, by) if done.enrols else ""
             return Replacement(done, token)
 
     async def plan_retirement(self, device: str, specs: Specs) -> retirement.Plan:

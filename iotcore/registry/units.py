@@ -43,11 +43,15 @@ class Another(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """What replacing did: the serial that stood there, the certificates that ended, the state in which the new unit begins."""
+    """What replacing did: the serial that stood there, the certificates that ended, the state in which the new unit begins.
+
+    `enrols`: it needs a token, for a certificate; units behind a gateway and vendors' MQTT devices do not.
+    """
 
     before: str
     revoked: tuple[str, ...]
     state: State
+    enrols: bool
 
 
 async def replace(work: Writing, device: str, another: Another, specs: Mapping[str, DeviceSpec], by: str) -> Replaced:
@@ -74,7 +78,7 @@ async def replace(work: Writing, device: str, another: Another, specs: Mapping[s
     said = {"before": entry["serial"], "after": another.serial, "model": after["model"], "state": begins, "why": another.why}
     work.note(by, "device.replace", device, **said)
     work.changed("device", device)
-    return Replaced(entry["serial"], tuple(revoked), begins)
+    return Replaced(entry["serial"], tuple(revoked), begins, begins == "registered" and specs[after["model"]].mqtt is None)
 
 
 def _may_replace(entry: Mapping[str, str], state: State, another: Another) -> None:

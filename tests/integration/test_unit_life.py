@@ -145,6 +145,14 @@ async def test_a_unit_behind_a_gateway_needs_no_token(registry: Registry, places
     assert (await registry.directory(SPECS)).devices["air-1"].publisher == "gw-1"
 
 
+async def test_a_vendor_s_device_gets_no_token_it_could_not_use(registry: Registry, places: Places) -> None:
+    vendor = next(model for model, spec in SPECS.items() if spec.mqtt is not None and spec.device_class != "gateway")
+    fields = {"premises": "truong-1"} if SPECS[vendor].device_class == "fire_detector" else {}
+    await add(registry, "v-1", vendor, serial="V1", **fields)
+    done, token = await places.replace("v-1", Another("V2", "", "hỏng"), SPECS, "minh", token_s=DAY_S)
+    assert (done.state, done.enrols, token) == ("registered", False, "")
+
+
 async def test_the_password_of_a_replaced_vendor_s_device_is_worth_nothing(registry: Registry, places: Places) -> None:
     await registry.keep_credential("sd-1", "$7$hash", "tester")
     await places.replace("sd-1", Another("SN-0002", "", "vỡ"), SPECS, "minh", token_s=DAY_S)
