@@ -26,6 +26,7 @@ from iotcore.telemetry.query import Query
 from iotcore.web import checklist
 from iotcore.web.history import History
 from iotcore.web.live import Event, Live
+from iotcore.web.records import Records
 from iotcore.web.render import Pages, blind
 from iotcore.web.view import View
 from iotcore.web.words import LANGUAGES, Language
@@ -59,16 +60,18 @@ def create(
     hosts: Sequence[str] = LOOPBACK_NAMES,
     processes: Callable[[], Mapping[str, Any]] | None = None,
     query: Query | None = None,
+    records: Records | None = None,
 ) -> Quart:
     """The console as an ASGI application.
 
     `intend(kind, incident, by)` writes an intent; `certificates(cn)` are those issued, newest first; `hosts` are the names it
-    answers to; `processes()` are those that beat now, or None where nobody counts them; `query` is the telemetry store.
+    answers to; `processes()` are those that beat now, or None where nobody counts them; `query` is the telemetry store;
+    `records` is what the registry knows of a device besides.
     """
     app = Quart("iotcore.web")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     live = Live(view, clock, processes)
-    console = _Console(live, Pages(), intend, certificates, clock, language, History(query, clock))
+    console = _Console(live, Pages(), intend, certificates, clock, language, History(query, clock), records)
     app.while_serving(console.serving)
     app.before_request(_Guard(frozenset(name.lower() for name in hosts)).check)
     app.after_request(_add_headers)
@@ -82,6 +85,8 @@ def create(
     app.add_url_rule("/incidents/<incident>/reset", "reset", console.reset, methods=["POST"])
     app.add_url_rule("/language/<wanted>", "language", console.switch_language)
     app.add_url_rule("/healthz", "healthz", console.healthz)
+    if records is not None:
+        records.add(app)
     return app
 
 
@@ -126,6 +131,7 @@ class _Console:
     _clock: Clock
     _language: Language
     _history: History
+    _records: Records | None
 
     async def serving(self) -> AsyncGenerator[None, None]:
         """While the application serves, one task keeps it up to date."""
@@ -173,6 +179,7 @@ class _Console:
             "device": device,
             "certificate": checklist.current(certificates, now_ms),
             "steps": checklist.steps(device, certificates, now_ms),
+            "known": await self._records.of(name) if self._records is not None else None,
         }
 
     async def acknowledge(self, incident: str) -> Response:

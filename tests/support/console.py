@@ -12,8 +12,10 @@ from typing import Any
 from quart import Quart
 
 from iotcore.clock import ManualClock, SystemClock
+from iotcore.provision.file_folder import FileFolder
 from iotcore.reading import Quality, Reading, Value
 from iotcore.registry.directory import Directory
+from iotcore.registry.places import Places
 from iotcore.registry.records import Certificate
 from iotcore.registry.store import Registry, open_registry
 from iotcore.settings import Settings
@@ -21,6 +23,7 @@ from iotcore.telemetry.embedded import EmbeddedStore, TelemetryFile
 from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.query import open_query
 from iotcore.web.app import create
+from iotcore.web.records import Records
 from iotcore.web.view import StoredView
 from tests.support.fire_journal import FireJournal
 from tests.support.shipped import SPECS
@@ -87,6 +90,7 @@ async def console(folder: Path, processes: Mapping[str, Any] | None = None) -> A
     await registry.record_certificate(Certificate("0a1b", "d1", "fire", int(clock.wall_ms()) + 86_400_000, "ff"), "ca")
     directory = await registry.directory(specs)
     fire = FireJournal(folder / "journal.db", clock)
+    places = Places(registry.database)
     view = StoredView(folder, lambda: made.directory)
     async with (
         TelemetryFile(folder / "telemetry.db") as file,
@@ -99,6 +103,7 @@ async def console(folder: Path, processes: Mapping[str, Any] | None = None) -> A
             clock=SteadyClock(clock),
             processes=None if processes is None else lambda: processes,
             query=query,
+            records=Records(places.known, places.file, FileFolder(folder / "files").read),
         )
         made = Console(app, registry, fire, Panel(file, clock), clock, directory, EmbeddedStore(file))
         try:
