@@ -132,6 +132,13 @@ async def made_before_steps(url: str) -> None:
     await fill(url)
 
 
+def test_steps_are_in_order_and_every_one_has_a_way_back() -> None:
+    numbers = [step.number for step in STEPS]
+    assert numbers == sorted(set(numbers))
+    assert len({step.name for step in STEPS}) == len(STEPS)
+    assert [step.number for step in STEPS if not step.backward] == [1]
+
+
 async def test_the_steps_make_the_schema_that_the_models_describe(
     registry_url: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
