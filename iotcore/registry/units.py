@@ -5,13 +5,14 @@ All functions but the plain reads run inside the caller's transaction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.expressions import Q
 
-from iotcore.errors import Refused
+from iotcore.errors import ConfigError, Problem, Refused
 from iotcore.registry import bulk, city, credentials, details, states
 from iotcore.registry.database import Writing
 from iotcore.registry.records import REPLACEABLE, State, first_state
@@ -102,6 +103,28 @@ def _same_class(before: str, after: str, specs: Mapping[str, DeviceSpec]) -> Non
             f"a {new.device_class} cannot take the place of a {old.device_class}: its rules and history would not fit; "
             "register it as a device of its own",
         )
+
+
+async def insist(db: BaseDBAsyncClient, devices: Sequence[city.DeviceEntry], name: str = "city") -> None:
+    """Whether a document leaves units where they are: an old one must not bring back a unit that was replaced or taken down.
+
+    Raises:
+        ConfigError: with each device whose unit it would change, or that is retired and would get a place again.
+    """
+    rows = await DeviceRow.filter(Q(state="retired") | ~Q(serial="")).using_db(db).values_list("id", "state", "serial")
+    there = {id_: (state, serial) for id_, state, serial in rows}
+    found = []
+    for i, entry in enumerate(devices):
+        state, serial = there.get(entry.id, ("", ""))
+        if state == "retired" and (entry.serial or entry.premises or entry.zone):
+            found.append(
+                Problem(name, f"devices[{i}].id", f"{entry.id!r} is retired: take it out, or give a new device an id of its own")
+            )
+        elif serial and entry.serial != serial:
+            reason = f"unit {serial} stands there; `iotcore device replace {entry.id} --serial …` puts another in"
+            found.append(Problem(name, f"devices[{i}].serial", reason))
+    if found:
+        raise ConfigError(found)
 
 
 async def out(work: Writing, device: str, by: str) -> list[str]:

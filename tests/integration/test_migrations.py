@@ -17,6 +17,7 @@ from tortoise.utils import get_schema_sql
 from iotcore import cli
 from iotcore.clock import ManualClock
 from iotcore.errors import StartError
+from iotcore.process import home
 from iotcore.registry import audit, migrations
 from iotcore.registry.database import bare
 from iotcore.registry.migrations import STEPS, shape
@@ -372,6 +373,10 @@ def test_the_commands_say_where_it_is_and_go_back_and_on(tmp_path: Path, capsys:
     assert run("migrate") == (0, "nothing to do\n")
     code, said = run("status", "-o", "json")
     assert [step["number"] for step in json.loads(said) if step["at_ms"]] == [step.number for step in STEPS]
+    with home.claimed(tmp_path):
+        code, _ = run("migrate", "--to", "1")
+        assert "Another iotcore runs in" in str(code)
+        assert run("migrate") == (0, "nothing to do\n")
     code, said = run("migrate", "--to", "1")
     assert len(said.splitlines()) == max(len(STEPS) - 1, 1)
     code, said = run("migrate", "--to", "0")

@@ -203,6 +203,20 @@ async def test_the_place_and_the_unit_are_free_for_others(registry: Registry, pl
     await places.remove("zone", "truong-1-z1", "minh")
 
 
+async def test_an_old_document_brings_back_no_unit_that_is_gone(registry: Registry, places: Places) -> None:
+    await add(registry, "sd-2", serial="SN-0002")
+    await places.replace("sd-1", Another("SN-0009", "", "vỡ"), SPECS, "minh", token_s=DAY_S)
+    with pytest.raises(ConfigError, match=r"devices\[0\].serial: unit SN-0009 stands there; `iotcore device replace sd-1"):
+        await registry.import_city(copy.deepcopy(PLACES), SPECS, "tester")
+    corrected = copy.deepcopy(PLACES)
+    corrected["devices"][0]["serial"] = "SN-0009"
+    await registry.import_city(corrected, SPECS, "tester")
+    await places.retire("sd-1", "tháo dỡ", SPECS, "minh", anyway=True)
+    with pytest.raises(ConfigError, match=r"devices\[0\].id: 'sd-1' is retired"):
+        await registry.import_city(corrected, SPECS, "tester")
+    assert await state(registry) == "retired"
+
+
 async def test_a_detector_that_another_one_stands_in_for_goes_without_a_question(registry: Registry, places: Places) -> None:
     await add(registry, "sd-2")
     assert (await places.plan_retirement("sd-1", SPECS)).unwatched  # the other one does not work yet
