@@ -15,7 +15,9 @@ from quart import Quart, Response, abort
 from iotcore.errors import Refused, StoreError
 from iotcore.registry.attachments import Attachment
 from iotcore.registry.places import Known
+from iotcore.registry.rights import Right
 from iotcore.registry.subjects import Subject
+from iotcore.web.door import Door
 
 SUFFIX = {"image/png": ".png", "image/jpeg": ".jpg", "application/pdf": ".pdf"}
 DAY_S = 86_400
@@ -29,9 +31,9 @@ class Records:
     file: Callable[[str], Awaitable[Attachment]]
     read: Callable[[str], bytes]
 
-    def add(self, app: Quart) -> None:
-        """Its route."""
-        app.add_url_rule("/files/<name>", "file", self.shown)
+    def add(self, app: Quart, door: Door) -> None:
+        """Declare its route: who may see a device may see its files."""
+        door.route(app, "/devices/<name>/files/<file>", self.shown, right=Right.SEE, of=door.device("name"))
 
     async def of(self, device: str) -> Known | None:
         """What is known of a device; None when it is gone."""
@@ -40,10 +42,12 @@ class Records:
         except Refused:
             return None
 
-    async def shown(self, name: str) -> Response:
-        """The content of a file."""
+    async def shown(self, name: str, file: str) -> Response:
+        """The content of a file of a device."""
         try:
-            found = await self.file(name)
+            found = await self.file(file)
+            if found.subject != Subject("device", name):
+                abort(404, "no such file of this device")
             content = await asyncio.to_thread(self.read, found.sha256)
         except Refused:
             abort(404, "no such file")

@@ -12,8 +12,10 @@ import pytest
 from iotcore.clock import ManualClock
 from iotcore.errors import ConfigError, Refused
 from iotcore.registry import attachments, configurations
+from iotcore.registry.accounts import accounts
 from iotcore.registry.attachments import Content
 from iotcore.registry.places import Places
+from iotcore.registry.rights import Grant, Role
 from iotcore.registry.store import Registry, open_registry
 from iotcore.registry.subjects import Subject
 from tests.integration.test_registry_places import PLACES
@@ -210,6 +212,10 @@ async def test_only_what_nothing_refers_to_is_removed(registry: Registry, places
     ):
         with pytest.raises(Refused, match=f"in_use.*{user}"):
             await places.remove(kind, one, "minh")  # type: ignore[arg-type]
+    await registry.import_city({"areas": [{"id": "phuong-9", "kind": "ward", "name": "Phường 9"}]}, SPECS, "tester")
+    await accounts(registry.database, 60.0, 60.0).people.add("binh", [Grant(Role.VIEWER, "phuong-9")], "tester")
+    with pytest.raises(Refused, match=r"in_use.*a role of user 'binh'"):
+        await places.remove("area", "phuong-9", "minh")
     await places.retire("sd-1", "nhà bị dỡ", SPECS, "minh", anyway=True)
     await places.note(PREMISES, "dỡ bỏ", "minh")
     for kind, one in (("zone", "truong-1-z1"), ("contact", "truong-1-bv"), ("premises", "truong-1"), ("area", "phuong-1")):

@@ -14,6 +14,7 @@ from iotcore.provision.file_folder import FileFolder
 from iotcore.registry import attachments
 from iotcore.registry.attachments import Content
 from iotcore.registry.places import Places
+from iotcore.registry.rights import Grant, Role
 from iotcore.registry.subjects import Subject
 from iotcore.registry.units import Another
 from tests.support.console import Console, console
@@ -32,7 +33,9 @@ async def made(tmp_path: Path) -> AsyncIterator[Console]:
 
 
 async def shown(made: Console, path: str, language: str = "en") -> str:
-    response = await made.app.test_client().get(path, headers={**HOST, "Cookie": f"language={language}"})
+    client = await made.client()
+    client.set_cookie("localhost", "language", language)
+    response = await client.get(path, headers=HOST)
     assert response.status_code == 200
     return await response.get_data(as_text=True)
 
@@ -64,8 +67,8 @@ async def test_the_page_of_a_device_shows_what_is_known_of_it(made: Console, tmp
         "version 1 wanted",
         "has not reported its own yet",
         "&lt;script&gt;alert(1)&lt;/script&gt; ẩm",
-        f'<img src="/files/{photo}" alt="Cửa &lt;b&gt;"',
-        f'<a href="/files/{plan}">Tầng 1</a>',
+        f'<img src="/devices/d1/files/{photo}" alt="Cửa &lt;b&gt;"',
+        f'<a href="/devices/d1/files/{plan}">Tầng 1</a>',
     ):
         assert text in page, text
     assert "<script>alert" not in page
@@ -76,23 +79,39 @@ async def test_a_file_is_given_as_what_it_is_and_never_as_a_page(made: Console, 
     places = Places(made.registry.database)
     photo = await filed(places, tmp_path, PNG, "photo", "Cửa")
     plan = await filed(places, tmp_path, PDF, "floor_plan", 'x"\r\nSet-Cookie: a=b')
-    client = made.app.test_client()
-    picture = await client.get(f"/files/{photo}", headers=HOST)
+    client = await made.client()
+    picture = await client.get(f"/devices/d1/files/{photo}", headers=HOST)
     assert (picture.status_code, picture.content_type, await picture.get_data(as_text=False)) == (200, "image/png", PNG)
     assert picture.headers["X-Content-Type-Options"] == "nosniff"
     assert picture.headers["Content-Security-Policy"].startswith("default-src 'none'")
-    document = await client.get(f"/files/{plan}", headers=HOST)
+    document = await client.get(f"/devices/d1/files/{plan}", headers=HOST)
     assert document.content_type == "application/pdf"
     assert document.headers["Content-Disposition"] == "attachment; filename*=UTF-8''x%22%0D%0ASet-Cookie%3A%20a%3Db.pdf"
     assert "Set-Cookie" not in document.headers
 
 
+async def test_a_file_is_for_those_who_may_see_its_device(made: Console, tmp_path: Path) -> None:
+    photo = await filed(Places(made.registry.database), tmp_path, PNG, "photo", "Cửa")
+    stranger = await made.app.test_client().get(f"/devices/d1/files/{photo}", headers=HOST)
+    assert stranger.status_code == 401
+    await made.registry.import_city({"areas": [{"id": "phuong-9", "kind": "ward", "name": "Phường 9"}]}, SPECS, "tester")
+    elsewhere = await made.client("binh", Grant(Role.TECHNICIAN, "phuong-9"))
+    assert (await elsewhere.get(f"/devices/d1/files/{photo}", headers=HOST)).status_code == 404
+    viewer = await made.client("chi", Grant(Role.VIEWER))
+    assert (await viewer.get(f"/devices/d1/files/{photo}", headers=HOST)).status_code == 200
+
+
 async def test_a_file_that_is_unknown_or_damaged_is_not_given(made: Console, tmp_path: Path) -> None:
     photo = await filed(Places(made.registry.database), tmp_path, PNG, "photo", "Cửa")
-    client = made.app.test_client()
-    for path in ("/files/unknown", f"/files/{hashlib.sha256(PNG).hexdigest()}", "/files/..%2fregistry.db"):
-        assert (await client.get(path, headers=HOST)).status_code == 404, path
+    client = await made.client()
+    for path in (
+        "d1/files/unknown",
+        f"d2/files/{photo}",
+        f"d1/files/{hashlib.sha256(PNG).hexdigest()}",
+        "d1/files/..%2fregistry.db",
+    ):
+        assert (await client.get(f"/devices/{path}", headers=HOST)).status_code == 404, path
     (tmp_path / "files" / hashlib.sha256(PNG).hexdigest()).write_bytes(PNG + b"x")
-    damaged = await client.get(f"/files/{photo}", headers=HOST)
+    damaged = await client.get(f"/devices/d1/files/{photo}", headers=HOST)
     assert damaged.status_code == 410
     assert str(tmp_path) not in await damaged.get_data(as_text=True)
