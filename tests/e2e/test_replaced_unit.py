@@ -55,6 +55,16 @@ async def temperatures(platform: Platform, wanted: float) -> list[float]:
         await asyncio.sleep(0.3)
 
 
+async def burns(platform: Platform, listening: Receivers, device: MqttDevice) -> None:
+    """Smoke that lasts is one incident at the receiver: a single reading may have quiet ones beside it in the rule's mean."""
+    deadline = time.monotonic() + 30.0
+    while not listening.arc_incidents():
+        assert time.monotonic() < deadline, platform.log()
+        await device.report(SMOKE)
+        await asyncio.sleep(0.5)
+    assert len(set(listening.arc_incidents())) == 1
+
+
 async def test_a_unit_is_replaced_and_later_taken_down(road: tuple[Platform, Receivers]) -> None:
     platform, listening = road
     async with await enrolled(platform, "sd-1") as old:
@@ -70,8 +80,7 @@ async def test_a_unit_is_replaced_and_later_taken_down(road: tuple[Platform, Rec
             await heard(platform, new, NEW)
             print(f"the new unit is heard {time.monotonic() - began_s:.2f} s after the command began")  # noqa: T201
             assert [value for value in await temperatures(platform, NEW) if value in {OLD, NEW}] == [OLD, NEW]
-            await new.report(SMOKE)
-            await platform.until(lambda: len(set(listening.arc_incidents())) == 1, 20.0, "its fire is told at the same address")
+            await burns(platform, listening, new)
             assert not old.connected
             shown = await platform.said("device", "show", "sd-1")
             assert (shown["state"], shown["premises_name"]) == ("active", "Nhà 1")
