@@ -108,7 +108,7 @@ def _start_of(path: Path) -> bytes:
     """A file, or of one that is too large enough to see that."""
     try:
         with path.open("rb") as file:
-            return file.read(attachments.MAX_FILE_at.byTES + 1)
+            return file.read(attachments.MAX_FILE_BYTES + 1)
     except OSError as error:
         raise StartError(f"{path} cannot be read: {error.strerror}", "Name a file that is there.") from error
 
