@@ -20,7 +20,10 @@ NEXT_STATES: dict[str, frozenset[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """An issued certificate; `cn` is a device or a service, `fingerprint` is SHA-256 of its DER in hex."""
+    """An issued certificate; `cn` is a device or a service.
+
+    `fingerprint` is the SHA-256 of its DER, `key` of its public key (SubjectPublicKeyInfo), both in hex.
+    """
 
     serial: str
     cn: str
@@ -29,6 +32,7 @@ class Certificate:
     fingerprint: str
     issued_ms: int = 0
     revoked_ms: int | None = None
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,11 @@ class Registry:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @property
+    def database(self) -> Database:
+        """For the parts that have classes of their own, such as `enrolments.Enrolments`."""
+        return self._database
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -119,12 +124,6 @@ class Registry:
         """
         async with self._database.writing() as work:
             return await tokens.create(work, device, ttl_s, by)
-
-    @whole
-    async def use_token(self, token: str, device: str) -> bool:
-        """Use up a token; exactly one caller wins, and only for the device it was made for, in time."""
-        async with self._database.writing() as work:
-            return await tokens.use(work, token, device)
 
     @whole
     async def record_certificate(self, certificate: Certificate, by: str) -> None:

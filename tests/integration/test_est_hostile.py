@@ -12,11 +12,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from iotcore.clock import ManualClock
-from iotcore.provision.ca import Anchor
+from iotcore.clock import ManualClock, SystemClock
 from iotcore.provision.policy import Reason
-from iotcore.web.est import EstListener, server_context
-from tests.support.pki import TokenBook, authority, run, trust_file
+from tests.support.enrolling import Book, book, device, listening
+from tests.support.pki import authority, run, trust_file
 from tests.support.requests import key_usage, request
 
 DEVICE = "smoke-1"
@@ -29,7 +28,7 @@ class Est:
 
     url: str
     trust: Path
-    book: TokenBook
+    book: Book
 
     async def enrol(self, body: bytes) -> tuple[int, str]:
         """POST a body as it is: status and answer."""
@@ -45,20 +44,21 @@ class Est:
     async def refuses(self, body: bytes, reason: Reason, status: int = 400) -> None:
         got, answer = await self.enrol(body)
         assert (got, answer.partition(":")[0]) == (status, reason.value)
-        ((action, device, why),) = self.book.audited
-        assert (action, device, why.partition(":")[0]) == ("enrolment_refused", DEVICE, reason.value)
-        assert self.book.recorded == []
+        ((action, subject, why),) = await self.book.refused()
+        assert (action, subject, why.partition(":")[0]) == ("enrolment_refused", DEVICE, reason.value)
+        assert await self.book.recorded() == []
         got, answer = await self.enrol(base64.b64encode(request(DEVICE)))
         assert got == 200, answer
-        assert [issued.cn for issued in self.book.recorded] == [DEVICE]
+        assert [issued.cn for issued in await self.book.recorded()] == [DEVICE]
 
 
 @pytest.fixture
 async def est(tmp_path: Path) -> AsyncIterator[Est]:
-    ours, book = authority(tmp_path), TokenBook({TOKEN: DEVICE}, {DEVICE: [Anchor.FIRE]})
-    tls = server_context(ours, tmp_path / "certs", ["localhost"])
-    async with EstListener(book.enrolment(ours), tls, ManualClock(), host="127.0.0.1", port=0) as listener:
-        yield Est(f"https://localhost:{listener.port}", trust_file(ours, tmp_path), book)
+    ours, clock = authority(tmp_path), ManualClock(now_ms=SystemClock().wall_ms())
+    devices = [device(DEVICE, "smoke-heat")]
+    async with book(tmp_path, devices, clock) as kept, listening(kept, ours, tmp_path, clock) as listener:
+        await kept.give(TOKEN, DEVICE)
+        yield Est(f"https://localhost:{listener.port}", trust_file(ours, tmp_path), kept)
 
 
 def asking(extension: x509.ExtensionType) -> bytes:
