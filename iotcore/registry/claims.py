@@ -85,7 +85,8 @@ async def bind(work: Writing, serial: str, device: str, by: str) -> bool:
     """Give a unit its place; False when it has this one already.
 
     Raises:
-        Refused: `unknown_device`, `not_enrollable`, `unknown_unit`, `bound`, `taken`, `expired`, `revoked`, or `other_device`.
+        Refused: `unknown_device`, `not_enrollable`, `unknown_unit`, `bound`, `taken`, `expired`, `revoked`, `other_unit`, or
+            `other_device`.
     """
     place = await DeviceRow.get_or_none(id=device, using_db=work.db)
     if place is None:
@@ -104,15 +105,23 @@ async def bind(work: Writing, serial: str, device: str, by: str) -> bool:
     other = await ClaimRow.get_or_none(device_id=device, using_db=work.db)
     if other is not None:
         raise Refused("taken", f"{device!r} is unit {other.serial}; first: iotcore token release {other.serial}")
+    if place.serial not in ("", serial):
+        raise Refused(
+            "other_unit", f"{device!r} is registered with the serial {place.serial!r}: correct that, or replace the unit"
+        )
     if serial != device and await DeviceRow.filter(id=serial).using_db(work.db).exists():
         raise Refused("other_device", f"the serial {serial!r} is the name of another device")
     await ClaimRow.filter(id=unit.id).using_db(work.db).update(device_id=device, bound_ms=work.now_ms)
+    await DeviceRow.filter(id=device).using_db(work.db).update(serial=serial)
     work.note(by, "unit.bind", device, serial=serial, model=place.model)
+    work.changed("device", device)
     return True
 
 
 async def release(work: Writing, serial: str, by: str, model: str = "") -> str:
     """Take a unit from its place; the device that is free now. Certificates that the unit got are revoked.
+
+    Where another unit was registered there meanwhile (`iotcore device replace`), the certificates are that one's, and stay.
 
     Raises:
         Refused: `unknown_unit`, `ambiguous`, or `not_bound`.
@@ -121,12 +130,14 @@ async def release(work: Writing, serial: str, by: str, model: str = "") -> str:
     if unit.device_id is None:
         raise Refused("not_bound", f"unit {serial} stands nowhere")
     device = str(unit.device_id)
-    if unit.spent_ms is not None:
+    stands = await DeviceRow.filter(id=device, serial=serial).using_db(work.db).update(serial="")
+    if unit.spent_ms is not None and stands:
         valid = CertificateRow.filter(cn=device, revoked_ms=None, not_after_ms__gt=work.now_ms)
         for number in await valid.using_db(work.db).values_list("serial", flat=True):
             await states.revoke(work, str(number), by)
     await ClaimRow.filter(id=unit.id).using_db(work.db).update(device_id=None, bound_ms=None, spent_ms=None)
     work.note(by, "unit.release", device, serial=serial)
+    work.changed("device", device)
     return device
 
 
