@@ -21,7 +21,7 @@ from tortoise.exceptions import IntegrityError
 
 from iotcore.errors import EnrolmentError, IotError, StoreError
 from iotcore.registry import certified, facts, requests
-from iotcore.registry.asked import BUSY, BUSY_S, Admitted, Asked, ByCertificate, RefusedRequest, Verdict, Waiting
+from iotcore.registry.asked import BUSY, BUSY_S, POLL_S, Admitted, Asked, ByCertificate, RefusedRequest, Verdict, Waiting
 from iotcore.registry.database import Database, Writing, whole
 from iotcore.registry.judge import Judge
 from iotcore.registry.records import Certificate
@@ -74,13 +74,15 @@ class Admissions:
     """An async context manager: within it requests are judged.
 
     `anchors_of(model)`: the anchors that a device of this model may have, its usual one first.
-    `approval`: a person has to approve every request that comes with a secret.
+    `approval`: a person has to approve every request that comes with a secret. `poll_s`: when who waits may ask again.
     """
 
-    def __init__(self, database: Database, anchors_of: Callable[[str], Sequence[str]], *, approval: bool = False) -> None:
+    def __init__(
+        self, database: Database, anchors_of: Callable[[str], Sequence[str]], *, approval: bool = False, poll_s: float = POLL_S
+    ) -> None:
         self._database = database
         self._anchors_of = anchors_of
-        self._approval = approval
+        self._approval, self._poll_s = approval, poll_s
         self._queue: asyncio.Queue[_Waits] = asyncio.Queue(QUEUE)
         self._writer: asyncio.Task[None] | None = None
         self.busy = 0  # requests turned away because the queue was full
@@ -165,7 +167,7 @@ class Admissions:
         async with self._database.writing() as work:
             asked = [waits.what for waits in wanted if isinstance(waits.what, Asked)]
             known = await facts.read(work.db, work.now_ms, asked)
-            judge = Judge(known, self._anchors_of, self._approval)
+            judge = Judge(known, self._anchors_of, self._approval, self._poll_s)
             if to_ask := [one for one in asked if judge.asks_a_person(one)]:
                 await facts.read_requests(work.db, known, to_ask)
             opened: list[tuple[Asked, Waiting]] = []

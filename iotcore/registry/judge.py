@@ -40,6 +40,7 @@ class Judge:
     facts: Facts
     anchors_of: Callable[[str], Sequence[str]]
     approval: bool = False
+    poll_s: float = words.POLL_S
 
     def verdict(self, asked: Asked) -> Verdict:
         """Judge one request; what an admitted one uses up is gone for the next."""
@@ -98,7 +99,7 @@ class Judge:
             if late:
                 return replace(NO_RIGHT, why="expired")
             told = f"unit {unit.serial} is known, and stands nowhere yet; ask again when it was bound to its place"
-            return Waiting(words.UNBOUND, told, words.POLL_S)
+            return Waiting(words.UNBOUND, told, self.poll_s)
         by = unit.device
         spends = Admitted(unit.device, "", by, registered=False, claim=unit.id, batch_token=batch.hash if batch else "")
         approval = self.approval or (batch is not None and batch.approval)
@@ -151,18 +152,18 @@ class Judge:
             return RefusedRequest(words.REJECTED, request.reason or "a person has looked at it and said no")
         if request.state == ISSUED:
             return replace(NO_RIGHT, why="used")
-        return Waiting(words.PENDING, "a person has to approve it", words.POLL_S)
+        return Waiting(words.PENDING, "a person has to approve it", self.poll_s)
 
     def _opened(self, asked: Asked, right: _Right, admitted: Admitted) -> Waiting:
         mine = self.facts.waiting.get(admitted.device, 0)
         if self.facts.all_waiting >= MAX_WAITING or mine >= MAX_WAITING_OF_DEVICE:
-            return Waiting(words.BUSY, "too many requests wait for a person", words.POLL_S)
+            return Waiting(words.BUSY, "too many requests wait for a person", self.poll_s)
         self.facts.waiting[admitted.device] = mine + 1
         self.facts.all_waiting += 1
         key = (admitted.device, asked.key, admitted.anchor)
         self.facts.requests[key] = Request(0, *key, right.secret, WAITS, self.facts.now_ms + 1, "")
         told = "a person has to approve it"
-        return Waiting(words.PENDING, told, words.POLL_S, admitted.device, admitted.anchor, right.secret)
+        return Waiting(words.PENDING, told, self.poll_s, admitted.device, admitted.anchor, right.secret)
 
     def _use_up(self, asked: Asked, admitted: Admitted) -> None:
         now_ms = self.facts.now_ms

@@ -15,6 +15,7 @@ from iotcore.provision.ca import Authority
 from iotcore.provision.enroll import Enrolment
 from iotcore.provision.refusals import PER_ADDRESS
 from iotcore.registry.admissions import Admissions
+from iotcore.registry.asked import POLL_S
 from iotcore.registry.enrolments import Enrolments
 from iotcore.registry.records import Certificate, State
 from iotcore.registry.store import Registry, open_registry
@@ -102,14 +103,21 @@ def city(*devices: Mapping[str, Any]) -> dict[str, Any]:
 
 @asynccontextmanager
 async def book(
-    url: str | Path, devices: Sequence[Mapping[str, Any]] = (), clock: Clock | None = None, *, approval: bool = False
+    url: str | Path,
+    devices: Sequence[Mapping[str, Any]] = (),
+    clock: Clock | None = None,
+    *,
+    approval: bool = False,
+    poll_s: float = POLL_S,
 ) -> AsyncIterator[Book]:
     """A registry at a URL (or in a folder) with devices in it."""
     where = f"sqlite://{url / 'registry.db'}" if isinstance(url, Path) else url
     async with await open_registry(where, clock or ManualClock(now_ms=SystemClock().wall_ms())) as registry:
         if devices:
             await registry.import_city(city(*devices), SPECS, BY)
-        async with Admissions(registry.database, lambda model: anchors_of(SPECS, model), approval=approval) as admissions:
+        async with Admissions(
+            registry.database, lambda model: anchors_of(SPECS, model), approval=approval, poll_s=poll_s
+        ) as admissions:
             yield Book(registry, admissions)
 
 
