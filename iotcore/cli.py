@@ -109,6 +109,16 @@ def _simulator_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParse
     enrol.add_argument("device")
     enrol.add_argument("--token", required=True)
     enrol.add_argument("--folder", type=Path, default=Path("device"), help="where its key and certificate go")
+    claim = _command(sim, "claim", "enrol a unit out of its box: it knows its serial and its secret", _sim_claim)
+    claim.add_argument("serial")
+    claim.add_argument("--secret", required=True)
+    claim.add_argument("--folder", type=Path, default=Path("device"), help="where its key and certificate go")
+    claim.add_argument("--wait", type=float, default=0.0, metavar="S", help="to be bound or approved, s (default: %(default)s)")
+    page = _command(sim, "page", "a device's own page, on which a technician enters the enrolment token", _sim_page)
+    page.add_argument("device")
+    page.add_argument("--folder", type=Path, default=Path("device"), help="where its key and certificate go")
+    page.add_argument("--host", default="127.0.0.1", help="where it listens (default: %(default)s)")
+    page.add_argument("--port", type=int, default=8088, help="(default: %(default)s)")
     replay = _command(sim, "replay", "play a measured fire through a simulated detector", _sim_replay)
     _replay_options(replay, "file")
     replay.add_argument("--device", default="sd-replay", help="made and enrolled when it does not exist (default: %(default)s)")
@@ -249,6 +259,22 @@ def _sim_enrol(options: argparse.Namespace) -> int:
     from iotcore.commands import playground
 
     _say(asyncio.run(playground.enrol_device(_settings(options), options.device, options.token, options.folder)))
+    return 0
+
+
+def _sim_claim(options: argparse.Namespace) -> int:
+    from iotcore.commands import playground
+
+    claiming = playground.claim_unit(_settings(options), options.serial, options.secret, options.folder, options.wait)
+    _say(asyncio.run(claiming))
+    return 0
+
+
+def _sim_page(options: argparse.Namespace) -> int:
+    from iotcore.commands import playground
+    from iotcore.process.serve import serve
+
+    serve(playground.local_page(_settings(options), options.device, options.folder, options.host, options.port))
     return 0
 
 

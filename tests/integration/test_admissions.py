@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import pytest
 
@@ -14,16 +13,18 @@ from iotcore.app.common import anchors_of
 from iotcore.clock import ManualClock
 from iotcore.errors import EnrolmentError, Refused, StartError
 from iotcore.registry import asked as words
+from iotcore.registry import migrations
 from iotcore.registry.admissions import BATCH, QUEUE, Admissions, Refusal
 from iotcore.registry.asked import Asked, ByCertificate, BySecret
 from iotcore.registry.claims import UnitEntry
+from iotcore.registry.database import bare
 from iotcore.registry.judge import MAX_WAITING_OF_DEVICE
+from iotcore.registry.migrations import STEPS
 from iotcore.registry.records import Certificate
 from iotcore.registry.requests import LIFETIME_MS
 from iotcore.registry.store import open_registry
 from iotcore.registry.tokens import hash_of
 from tests.support.enrolling import BY, Book, book, device
-from tests.support.postgres import Postgres
 from tests.support.registered import SPECS
 
 pytestmark = pytest.mark.timeout(60)
@@ -38,28 +39,14 @@ DAY_S = 86_400.0
 UNTIL_MS = 9_000_000_000_000
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with Postgres() as server:
-        yield server
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite://{tmp_path / 'registry.db'}"
-    server: Postgres = request.getfixturevalue("postgres")
-    return server.url(server.fresh())
-
-
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
 
 
 @pytest.fixture
-async def kept(url: str, clock: ManualClock) -> AsyncIterator[Book]:
-    async with book(url, CITY, clock) as opened:
+async def kept(registry_url: str, clock: ManualClock) -> AsyncIterator[Book]:
+    async with book(registry_url, CITY, clock) as opened:
         yield opened
 
 
@@ -124,11 +111,11 @@ async def test_a_token_is_kept_hashed_and_good_for_its_own_device_once_and_in_ti
 
 
 async def test_fifty_uses_of_a_token_at_once_in_two_processes_make_one_certificate(
-    kept: Book, url: str, clock: ManualClock
+    kept: Book, registry_url: str, clock: ManualClock
 ) -> None:
     token = await kept.registry.create_token("d1", 60)
     async with AsyncExitStack() as stack:
-        other = await stack.enter_async_context(await open_registry(url, clock))
+        other = await stack.enter_async_context(await open_registry(registry_url, clock))
         beside = await stack.enter_async_context(Admissions(other.database, lambda model: anchors_of(SPECS, model)))
         asks = [(kept.admissions, beside)[i % 2].admit(asking("d1", token, f"k{i}")) for i in range(50)]
         outcomes = await asyncio.gather(*asks, return_exceptions=True)
@@ -193,8 +180,8 @@ async def test_a_full_queue_says_so_and_counts(kept: Book) -> None:
     assert await kept.registry.verify_audit() == []
 
 
-async def test_whoever_waits_hears_that_the_listener_stops(url: str, clock: ManualClock) -> None:
-    async with book(url, CITY, clock) as opened:
+async def test_whoever_waits_hears_that_the_listener_stops(registry_url: str, clock: ManualClock) -> None:
+    async with book(registry_url, CITY, clock) as opened:
         async with Admissions(opened.registry.database, lambda _: ()) as ending:
             ask = asyncio.ensure_future(ending.refuse(Refusal("enrolment_refused", "d1", "x", "")))
             others = [asyncio.ensure_future(ending.admit(asking("d1", f"x{i}"))) for i in range(40)]
@@ -387,8 +374,8 @@ async def test_requests_that_wait_are_few_and_not_for_ever(kept: Book, clock: Ma
     assert len(await kept.enrolments.requests()) == 1
 
 
-async def test_everybody_is_approved_where_the_settings_say_so(url: str, clock: ManualClock) -> None:
-    async with book(url, CITY, clock, approval=True) as strict:
+async def test_everybody_is_approved_where_the_settings_say_so(registry_url: str, clock: ManualClock) -> None:
+    async with book(registry_url, CITY, clock, approval=True) as strict:
         await strict.give("t1", "d1")
         await strict.enrolments.tell("lot", LOT, DAY_S, "maker")
         await strict.enrolments.bind("SN1", "d2", BY)
@@ -397,3 +384,17 @@ async def test_everybody_is_approved_where_the_settings_say_so(url: str, clock: 
             await strict.enrolments.decide(one.id, "an", approve=True)
         assert [await said(strict, asking("d1", "t1")), await said(strict, asking("SN1", "secret 1"))] == ["fire", "fire"]
         assert await said(strict, shown("gw-1", "gw-1")) == "field"  # a renewal needs nobody
+
+
+async def test_a_token_that_was_taken_back_stays_so_on_the_way_to_the_schema_before_and_back(
+    registry_url: str, clock: ManualClock
+) -> None:
+    async with book(registry_url, CITY, clock) as first:
+        taken, waiting, good = [await first.enrolments.create_token("d1", DAY_S, BY, approval=n == 1) for n in range(3)]
+        (one,) = [shown_ for shown_ in await first.enrolments.tokens() if shown_.id == hash_of(taken)[:12]]
+        await first.enrolments.revoke_token(one.id, BY)
+    async with bare(registry_url) as (db, schema):
+        await migrations.revert(db, schema, int(clock.wall_ms()), STEPS, 2, lose_data=True)
+    async with book(registry_url, (), clock) as second:
+        outcomes = [await said(second, asking("d1", token, f"k{token}")) for token in (taken, waiting, good)]
+    assert outcomes == [words.TOKEN, words.TOKEN, "fire"]

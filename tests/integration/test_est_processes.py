@@ -1,0 +1,116 @@
+"""Two web processes on one PostgreSQL, as they run: a token is good once whichever is asked; a burst of guesses is told of."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import ssl
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession, TCPConnector, encode_basic_auth
+
+from iotcore.clock import SystemClock
+from iotcore.process import home
+from iotcore.provision.refusals import PER_ADDRESS
+from iotcore.registry.store import open_registry
+from iotcore.settings import check
+from iotcore.specs.load import load_folder, shipped_folder
+from tests.support.ports import free_port
+from tests.support.postgres import Postgres
+from tests.support.requests import request
+
+pytestmark = pytest.mark.timeout(120)
+START_LIMIT_S = 40.0
+
+
+@dataclass
+class Web:
+    """One process: where it enrols, and where its metrics are."""
+
+    est_port: int
+    metrics_port: int
+    config: Path
+
+
+@asynccontextmanager
+async def web(folder: Path, name: str, registry: str) -> AsyncIterator[Web]:
+    """`iotcore run web`, listening."""
+    one = Web(free_port(), free_port(), folder / f"{name}.toml")
+    one.config.write_text(
+        f'data = "{folder / "data"}"\n[registry]\nurl = "{registry}"\n[metrics]\nport = {one.metrics_port - 2}\n'
+        f"[web]\nport = {free_port()}\nest_port = {one.est_port}\n"
+    )
+    log = (folder / f"{name}.log").open("wb")
+    command = (sys.executable, "-m", "iotcore", "run", "web", "--config", str(one.config))
+    process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)
+    try:
+        async with asyncio.timeout(START_LIMIT_S):
+            while not await listens(one.est_port):
+                assert process.returncode is None, (folder / f"{name}.log").read_text()
+                await asyncio.sleep(0.1)
+        yield one
+    finally:
+        process.terminate()
+        await process.wait()
+        log.close()
+
+
+async def listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+async def test_fifty_uses_at_two_processes_make_one_certificate_and_guesses_are_told_of(
+    postgres_server: Postgres, tmp_path: Path
+) -> None:
+    url = postgres_server.url(postgres_server.fresh())
+    settings = check({"data": str(tmp_path / "data"), "registry": {"url": url}}, "test")
+    home.prepare(settings, SystemClock())
+    async with AsyncExitStack() as stack:
+        registry = await stack.enter_async_context(await open_registry(url))
+        document = {"devices": [{"id": "ts-1", "title": "1", "model": "iotcore-mqtt-signal"}]}
+        await registry.import_city(document, load_folder(shipped_folder()), "tester")
+        token = await registry.create_token("ts-1", 600.0)
+        webs = [await stack.enter_async_context(web(tmp_path, f"web-{n}", url)) for n in (1, 2)]
+        tls = ssl.create_default_context(cafile=str(settings.folder / "certs" / "service-root.pem"))
+        session = await stack.enter_async_context(ClientSession(connector=TCPConnector(ssl=tls, limit=0)))
+
+        async def ask(at: Web, secret: str) -> int:
+            headers = {"Authorization": encode_basic_auth("ts-1", secret), "Content-Type": "application/pkcs10"}
+            address = f"https://localhost:{at.est_port}/.well-known/est/simpleenroll"
+            async with session.post(address, data=base64.b64encode(request("ts-1")), headers=headers) as response:
+                return response.status
+
+        statuses = await asyncio.gather(*(ask(webs[n % 2], token) for n in range(50)))
+        assert statuses.count(200) == 1
+        assert set(statuses) <= {200, 401, 429}
+        assert [one.cn for one in await registry.certificates()] == ["ts-1"]
+        for _ in range(PER_ADDRESS):
+            await ask(webs[0], "guess")
+        assert await ask(webs[0], "guess") == 429
+        assert await registry.verify_audit() == []
+        async with session.get(f"http://127.0.0.1:{webs[0].metrics_port}/metrics") as response:
+            told = await response.text()
+        assert "\niotcore_enrolment_burst 1.0\n" in told
+        assert '\niotcore_enrolment_requests_total{outcome="limited"}' in told
+        assert "ts-1" not in told
+        await asyncio.sleep(1.2)  # a beat
+        doctor = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "iotcore", "doctor", "-o", "json", "--config", str(webs[0].config)),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        out, _ = await doctor.communicate()
+    (found,) = [one for one in json.loads(out) if one["name"] == "process web"]
+    assert not found["well"]
+    assert "enrolments were refused in this minute" in found["said"]
