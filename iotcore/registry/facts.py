@@ -28,6 +28,7 @@ class Device:
     model: str
     state: str
     parent: str | None
+    serial: str  # of the unit that stands there; "" if nobody said
 
 
 @dataclass(slots=True)
@@ -117,7 +118,7 @@ async def read(db: BaseDBAsyncClient, now_ms: int, asked: Sequence[Asked]) -> Fa
     facts.tokens = {row[0]: Token(*row) for row in await _rows(db, TokenRow, "hash", hashes, columns)}
     names = {one.name for one in asked} | {one.right.holder for one in asked if isinstance(one.right, ByCertificate)}
     names |= await _units(db, facts, asked, hashes - set(facts.tokens))
-    rows = await _rows(db, DeviceRow, "id", names, ("id", "model", "state", "parent_id"))
+    rows = await _rows(db, DeviceRow, "id", names, ("id", "model", "state", "parent_id", "serial"))
     facts.devices = {row[0]: Device(*row) for row in rows}
     keys = {one.key for one in asked}
     for row in await _rows(db, CertificateRow, "key", keys, ("key", "cn", "issued_ms", "revoked_ms")):

@@ -95,6 +95,9 @@ class Judge:
         if why:
             return replace(NO_RIGHT, why=why)
         late = batch is not None and batch.expires_ms <= now_ms
+        place = self.facts.devices.get(unit.device or "")
+        if place is not None and place.serial not in ("", unit.serial):
+            return replace(NO_RIGHT, why="another unit stands there now")
         if unit.device is None:
             if late:
                 return replace(NO_RIGHT, why="expired")

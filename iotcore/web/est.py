@@ -215,6 +215,7 @@ def server_context(authority: Authority, folder: Path, names: Sequence[str]) -> 
     write_whole(cert_file, pair.certificate.pem)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.num_tickets = 0  # each connection proves anew that it holds the key; a device comes once and resumes nothing
     context.load_cert_chain(cert_file, key_file)
     context.verify_mode = ssl.CERT_OPTIONAL  # a device that renews shows what it has
     context.verify_flags |= NO_CHECK_TIME  # an expired one is refused by enroll.py, which tells it why and audits it

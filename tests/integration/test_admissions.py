@@ -23,6 +23,7 @@ from iotcore.registry.migrations import STEPS
 from iotcore.registry.records import Certificate
 from iotcore.registry.requests import LIFETIME_MS
 from iotcore.registry.store import open_registry
+from iotcore.registry.tables import DeviceRow
 from iotcore.registry.tokens import hash_of
 from tests.support.enrolling import BY, Book, book, device
 from tests.support.registered import SPECS
@@ -295,6 +296,22 @@ async def test_a_unit_that_is_enrolled_again_keeps_its_place_and_never_makes_a_s
     await kept.give("new", "child-1")  # and the same by a token
     assert (await kept.admissions.admit(asking("child-1", "new", "k3"))).cn == "child-1"
     assert set((await kept.registry.directory(SPECS)).devices) == set(before)
+
+
+async def test_a_unit_in_whose_place_another_was_registered_does_not_enrol_and_its_release_revokes_nothing(kept: Book) -> None:
+    await kept.enrolments.tell("lot", LOT, DAY_S, "maker")
+    await kept.enrolments.bind("SN1", "d1", BY)
+    await kept.give("t1", "d1")
+    async with kept.registry.database.writing() as work:
+        await DeviceRow.filter(id="d1").using_db(work.db).update(serial="SN7")
+        work.note(BY, "device.replace", "d1")
+    assert await said(kept, asking("SN1", "secret 1")) == words.TOKEN
+    assert await whys(kept) == ["another unit stands there now"]
+    assert await said(kept, asking("d1", "t1")) == "fire"
+    await kept.enrolments.release("SN1", BY)
+    assert [one.revoked_ms for one in await kept.recorded()] == [None]
+    with pytest.raises(Refused, match="other_unit"):
+        await kept.enrolments.bind("SN2", "d1", BY)
 
 
 async def test_a_unit_may_be_named_like_its_device_but_not_like_another(kept: Book) -> None:
