@@ -7,17 +7,18 @@ import base64
 import json
 import ssl
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from aiohttp import ClientSession, TCPConnector, encode_basic_auth
+from aiohttp import ClientError, ClientSession, TCPConnector, encode_basic_auth
 
 from iotcore.clock import SystemClock
 from iotcore.process import home
 from iotcore.provision.refusals import PER_ADDRESS
+from iotcore.registry.enrolments import Enrolments
 from iotcore.registry.store import open_registry
 from iotcore.settings import check
 from iotcore.specs.load import load_folder, shipped_folder
@@ -27,6 +28,7 @@ from tests.support.requests import request
 
 pytestmark = pytest.mark.timeout(120)
 START_LIMIT_S = 40.0
+CROWD = 160
 
 
 @dataclass
@@ -36,6 +38,7 @@ class Web:
     est_port: int
     metrics_port: int
     config: Path
+    kill: Callable[[], None] = lambda: None
 
 
 @asynccontextmanager
@@ -49,6 +52,7 @@ async def web(folder: Path, name: str, registry: str) -> AsyncIterator[Web]:
     log = (folder / f"{name}.log").open("wb")
     command = (sys.executable, "-m", "iotcore", "run", "web", "--config", str(one.config))
     process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)
+    one.kill = process.kill
     try:
         async with asyncio.timeout(START_LIMIT_S):
             while not await listens(one.est_port):
@@ -56,8 +60,9 @@ async def web(folder: Path, name: str, registry: str) -> AsyncIterator[Web]:
                 await asyncio.sleep(0.1)
         yield one
     finally:
-        process.terminate()
-        await process.wait()
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
         log.close()
 
 
@@ -68,6 +73,66 @@ async def listens(port: int) -> bool:
         return False
     writer.close()
     return True
+
+
+class Devices:
+    """A crowd that enrols, one connection each; who is cut off notes that and goes on with the next."""
+
+    def __init__(self, trust: Path, tokens: dict[str, str]) -> None:
+        self._tls = ssl.create_default_context(cafile=str(trust))
+        self._tokens = tokens
+        self.got: set[str] = set()
+        self.lost: set[str] = set()
+
+    async def enrol(self, at: Web, names: list[str], one: Callable[[], None] = lambda: None) -> None:
+        """`one` is called after each certificate."""
+        waiting = iter(names)
+
+        async def each() -> None:
+            for name in waiting:
+                headers = {"Authorization": encode_basic_auth(name, self._tokens[name]), "Content-Type": "application/pkcs10"}
+                address = f"https://localhost:{at.est_port}/.well-known/est/simpleenroll"
+                try:
+                    async with (
+                        ClientSession(connector=TCPConnector(ssl=self._tls)) as session,
+                        session.post(address, data=base64.b64encode(request(name)), headers=headers) as response,
+                    ):
+                        assert response.status == 200, await response.text()
+                except ClientError:
+                    self.lost.add(name)
+                else:
+                    self.got.add(name)
+                    one()
+
+        await asyncio.gather(*(each() for _ in range(16)))
+
+
+async def test_kill_9_in_the_middle_leaves_no_token_without_its_certificate_and_no_certificate_without_its_entry(
+    tmp_path: Path,
+) -> None:
+    settings = check({"data": str(tmp_path / "data")}, "test")
+    home.prepare(settings, SystemClock())
+    names = [f"ts-{number}" for number in range(CROWD)]
+    async with AsyncExitStack() as stack:
+        registry = await stack.enter_async_context(await open_registry(settings.registry_url))
+        document = {"devices": [{"id": name, "title": name, "model": "iotcore-mqtt-signal"} for name in names]}
+        await registry.import_city(document, load_folder(shipped_folder()), "tester")
+        tokens = {name: await registry.create_token(name, 600.0) for name in names}
+        devices = Devices(settings.folder / "certs" / "service-root.pem", tokens)
+        async with web(tmp_path, "first", settings.registry_url) as first:
+            await devices.enrol(first, names, lambda: first.kill() if len(devices.got) == CROWD // 4 else None)
+        assert devices.lost
+        certified = {one.cn for one in await registry.certificates()}
+        assert devices.got <= certified
+        used = {token.device for token in await Enrolments(registry.database).tokens() if token.used}
+        deeds = [entry.deed for entry in await registry.audit_entries(limit=10_000)]
+        noted = [{deed.subject for deed in deeds if deed.action == action} for action in ("token.use", "certificate.issue")]
+        assert [used, *noted] == [certified] * 3
+        left = [name for name in names if name not in certified]
+        async with web(tmp_path, "second", settings.registry_url) as second:
+            await devices.enrol(second, left)
+        assert {one.cn for one in await registry.certificates()} == set(names)
+        assert await registry.verify_audit() == []
 
 
 async def test_fifty_uses_at_two_processes_make_one_certificate_and_guesses_are_told_of(

@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.serialization import pkcs7
 from iotcore.clock import ManualClock, SystemClock
 from iotcore.provision.ca import Anchor, Authority
 from iotcore.provision.refusals import AUDITED, OVERALL, PER_ADDRESS, Refusals
+from iotcore.registry.admissions import BATCH, QUEUE, Refusal
+from iotcore.registry.asked import BUSY_S
 from iotcore.registry.claims import UnitEntry
 from iotcore.registry.tokens import hash_of
 from iotcore.web.est import EstListener
@@ -211,6 +213,21 @@ async def test_an_unreachable_registry_is_503_and_spends_nothing(est: Est) -> No
     status, head, body = await est.curl(request("smoke-1"), "smoke-1:t1")
     assert (status, retry_after(head)) == (503, 10)
     assert b"nothing was used up" in body
+
+
+async def test_when_too_many_wait_one_more_is_told_to_come_again(est: Est) -> None:
+    await est.book.give("t1", "smoke-1")
+    refusal = Refusal("enrolment_refused", "somebody", "no_such_thing", "192.0.2.1")
+    async with est.book.registry.database.writing() as work:  # nobody else can write now
+        waiting = [asyncio.ensure_future(est.book.admissions.refuse(refusal)) for _ in range(QUEUE + BATCH)]
+        await asyncio.sleep(0.1)
+        filling = [asyncio.ensure_future(est.book.admissions.refuse(refusal)) for _ in range(BATCH)]
+        await asyncio.sleep(0)
+        status, head, body = await est.curl(request("smoke-1"), "smoke-1:t1")
+        work.note(BY, "test", "queue")
+    assert (status, retry_after(head), body) == (503, BUSY_S, b"busy: too many requests at once; ask again\n")
+    await asyncio.gather(*waiting, *filling, return_exceptions=True)
+    assert (await est.curl(request("smoke-1"), "smoke-1:t1"))[0] == 200
 
 
 def test_an_address_waits_and_the_others_do_not() -> None:
