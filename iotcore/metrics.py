@@ -121,6 +121,7 @@ enrolment_burst = Asked("iotcore_enrolment_burst", "1 while an address, or all t
 enrolment_waiting = Asked("iotcore_enrolment_queue", "Requests that wait to be judged; a thousand at most")
 
 web_requests = Counter("iotcore_web_requests_total", "Requests to the page, by the hundreds of their answer", ["status"])
+sign_ins = Counter("iotcore_web_sign_ins_total", "Attempts to sign in: let in, wrong, throttled or refused", ["what", "outcome"])
 keeper_overdue = Asked("iotcore_keeper_overdue_notices", "Notices of fires that no receiver has acknowledged in time")
 
 sessions_cut = Counter(

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from iotcore import metrics
+from iotcore.app import first
 from iotcore.app.common import anchors_of, opened, specs_of
 from iotcore.clock import Clock, SystemClock
 from iotcore.process import home
@@ -16,6 +17,7 @@ from iotcore.process.room import Room
 from iotcore.process.serve import beats
 from iotcore.provision.ca import Authority
 from iotcore.provision.enroll import Enrolment
+from iotcore.registry.accounts import accounts
 from iotcore.registry.admissions import Admissions
 from iotcore.registry.store import Registry
 from iotcore.settings import Settings
@@ -39,8 +41,15 @@ async def run(settings: Settings) -> None:
 async def _serve_web(settings: Settings, registry: Registry, follower: Follower, query: Query, clock: Clock) -> None:
     authority = home.authority(settings, clock)
     tls = server_context(authority, settings.folder / "certs", settings.web.est_names)
+    people = accounts(registry.database, settings.people.session_idle_s, settings.people.session_s)
+    await first.keep_link(settings, people)
     page = create_page(
         view=StoredView(settings.folder, lambda: follower.directory),
+        directory=lambda: follower.directory,
+        accounts=people,
+        people=settings.people,
+        oidc=settings.oidc,
+        first_used=lambda: first.forget(settings),
         intend=registry.intent,
         certificates=registry.certificates,
         clock=clock,

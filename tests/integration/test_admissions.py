@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
@@ -16,28 +15,17 @@ from iotcore.registry import asked as words
 from iotcore.registry import migrations
 from iotcore.registry.admissions import BATCH, QUEUE, Admissions, Refusal
 from iotcore.registry.asked import Asked, ByCertificate, BySecret
-from iotcore.registry.claims import UnitEntry
 from iotcore.registry.database import bare
 from iotcore.registry.judge import MAX_WAITING_OF_DEVICE
 from iotcore.registry.migrations import STEPS
 from iotcore.registry.records import Certificate
 from iotcore.registry.requests import LIFETIME_MS
 from iotcore.registry.store import open_registry
-from iotcore.registry.tables import DeviceRow
 from iotcore.registry.tokens import hash_of
-from tests.support.enrolling import BY, Book, book, device
+from tests.support.enrolling import BY, CITY, DAY_S, LOT, UNTIL_MS, Book, asking, book, said, signs, whys
 from tests.support.registered import SPECS
 
 pytestmark = pytest.mark.timeout(60)
-CITY = [
-    device("d1", "smoke-heat"),
-    device("d2", "smoke-heat"),
-    device("s1"),
-    device("gw-1", "gateway"),
-    device("child-1", "smoke-heat", parent="gw-1"),
-]
-DAY_S = 86_400.0
-UNTIL_MS = 9_000_000_000_000
 
 
 @pytest.fixture
@@ -49,34 +37,6 @@ def clock() -> ManualClock:
 async def kept(registry_url: str, clock: ManualClock) -> AsyncIterator[Book]:
     async with book(registry_url, CITY, clock) as opened:
         yield opened
-
-
-def signs(key: str) -> Callable[[str, str], Certificate]:
-    """A certificate without an authority: what the registry keeps of one."""
-
-    def issue(name: str, anchor: str) -> Certificate:
-        return Certificate(hash_of(f"{key}{name}")[:32], name, anchor, UNTIL_MS, hash_of(key), key=key)
-
-    return issue
-
-
-def asking(name: str, secret: str, key: str = "", *, anchor: str = "") -> Asked:
-    key = hash_of(key or f"key of {name} and {secret}")
-    return Asked(name, key, BySecret(hash_of(secret)), signs(key), anchor, "192.0.2.7")
-
-
-async def said(kept: Book, asked: Asked) -> str:
-    """The anchor of the certificate, or why there is none."""
-    try:
-        return (await kept.admissions.admit(asked)).anchor
-    except EnrolmentError as error:
-        return error.reason
-
-
-async def whys(kept: Book) -> list[str]:
-    """What the audit says of refusals, and the device does not hear."""
-    entries = await kept.registry.audit_entries(limit=10_000)
-    return [json.loads(e.deed.detail).get("why", "") for e in entries if e.deed.action == "enrolment_refused"]
 
 
 async def test_right_certificate_state_and_audit_are_one_commit(kept: Book) -> None:
@@ -244,109 +204,6 @@ async def test_a_gateway_enrols_its_own_children_and_nobody_else(kept: Book) -> 
     assert await said(kept, shown("child-1", "gw-1")) == words.CERTIFICATE
     await kept.put_out("gw-1")
     assert await said(kept, shown("child-1", "gw-1", "bb")) == words.CERTIFICATE
-
-
-LOT = [UnitEntry("smoke-heat", "SN1", hash_of("secret 1")), UnitEntry("smoke-heat", "SN2", "")]
-
-
-async def test_a_unit_waits_for_its_place_and_then_enrols_once(kept: Book) -> None:
-    assert await kept.enrolments.tell("lot", LOT, DAY_S, "maker") == (2, 0)
-    assert await kept.enrolments.tell("lot", LOT, DAY_S, "maker") == (0, 2)
-    with pytest.raises(EnrolmentError) as waits:
-        await kept.admissions.admit(asking("SN1", "secret 1"))
-    assert (waits.value.reason, waits.value.retry_s) == (words.UNBOUND, words.POLL_S)
-    assert await said(kept, asking("SN1", "secret 2")) == words.TOKEN
-    assert await kept.enrolments.bind("SN1", "d1", "technician")
-    assert not await kept.enrolments.bind("SN1", "d1", "technician")
-    assert (await kept.admissions.admit(asking("SN1", "secret 1"))).cn == "d1"
-    assert await said(kept, asking("SN1", "secret 1", "another key")) == words.TOKEN
-    assert [(unit.serial, unit.state, unit.device) for unit in await kept.enrolments.units("lot")] == [
-        ("SN1", "enrolled", "d1"),
-        ("SN2", "known", ""),
-    ]
-    assert (await kept.states())["d1"] == "provisioned"
-
-
-@pytest.mark.parametrize(
-    ("serial", "place", "reason"),
-    [("SN1", "d2", "bound"), ("SN2", "d1", "taken"), ("SN9", "d2", "unknown_unit"), ("SN2", "s1", "unknown_unit"),
-     ("SN2", "nowhere", "unknown_device")],
-)  # fmt: skip
-async def test_one_unit_has_one_place(kept: Book, serial: str, place: str, reason: str) -> None:
-    await kept.enrolments.tell("lot", LOT, DAY_S, "maker")
-    await kept.enrolments.bind("SN1", "d1", BY)
-    with pytest.raises(Refused, match=reason):
-        await kept.enrolments.bind(serial, place, BY)
-
-
-async def test_a_unit_that_is_enrolled_again_keeps_its_place_and_never_makes_a_second_device(kept: Book) -> None:
-    await kept.enrolments.tell("lot", [UnitEntry("smoke-heat", "SN1", hash_of("secret 1"))], DAY_S, "maker")
-    await kept.enrolments.bind("SN1", "child-1", BY)
-    before = (await kept.registry.directory(SPECS)).devices
-    first = await kept.admissions.admit(asking("SN1", "secret 1", "k1"))
-    assert await kept.enrolments.release("SN1", BY) == "child-1"
-    assert {one.serial: one.revoked_ms is not None for one in await kept.recorded()} == {first.serial: True}
-    assert await said(kept, asking("SN1", "secret 1", "k2")) == words.UNBOUND
-    await kept.enrolments.bind("SN1", "child-1", BY)
-    assert (await kept.admissions.admit(asking("SN1", "secret 1", "k2"))).cn == "child-1"
-    after = (await kept.registry.directory(SPECS)).devices
-    assert set(after) == set(before)
-    assert [unit.device for unit in await kept.enrolments.units()] == ["child-1"]
-    assert (after["child-1"].publisher, after["child-1"].premises, after["child-1"].zone) == ("gw-1", "p1", "p1-z1")
-    await kept.give("new", "child-1")  # and the same by a token
-    assert (await kept.admissions.admit(asking("child-1", "new", "k3"))).cn == "child-1"
-    assert set((await kept.registry.directory(SPECS)).devices) == set(before)
-
-
-async def test_a_unit_in_whose_place_another_was_registered_does_not_enrol_and_its_release_revokes_nothing(kept: Book) -> None:
-    await kept.enrolments.tell("lot", LOT, DAY_S, "maker")
-    await kept.enrolments.bind("SN1", "d1", BY)
-    await kept.give("t1", "d1")
-    async with kept.registry.database.writing() as work:
-        await DeviceRow.filter(id="d1").using_db(work.db).update(serial="SN7")
-        work.note(BY, "device.replace", "d1")
-    assert await said(kept, asking("SN1", "secret 1")) == words.TOKEN
-    assert await whys(kept) == ["another unit stands there now"]
-    assert await said(kept, asking("d1", "t1")) == "fire"
-    await kept.enrolments.release("SN1", BY)
-    assert [one.revoked_ms for one in await kept.recorded()] == [None]
-    with pytest.raises(Refused, match="other_unit"):
-        await kept.enrolments.bind("SN2", "d1", BY)
-
-
-async def test_a_unit_may_be_named_like_its_device_but_not_like_another(kept: Book) -> None:
-    await kept.enrolments.tell("lot", [UnitEntry("smoke-heat", n, hash_of(f"secret {n}")) for n in ("d1", "d2")], DAY_S, "maker")
-    await kept.enrolments.bind("d1", "d1", BY)
-    assert (await kept.admissions.admit(asking("d1", "secret d1"))).cn == "d1"
-    with pytest.raises(Refused, match="other_device"):
-        await kept.enrolments.bind("d2", "child-1", BY)
-
-
-async def test_a_unit_that_is_lost_or_too_old_never_enrols(kept: Book, clock: ManualClock) -> None:
-    await kept.enrolments.tell("lot", [UnitEntry("smoke-heat", f"SN{n}", hash_of(f"s{n}")) for n in (1, 2)], DAY_S, "maker")
-    for serial, place in (("SN1", "d1"), ("SN2", "d2")):
-        await kept.enrolments.bind(serial, place, BY)
-    await kept.enrolments.revoke_unit("SN1", BY)
-    assert await said(kept, asking("SN1", "s1")) == words.TOKEN
-    clock.advance(DAY_S + 1)
-    assert await said(kept, asking("SN2", "s2")) == words.TOKEN
-    assert await whys(kept) == ["revoked", "expired"]
-
-
-async def test_a_token_of_a_batch_is_good_for_so_many_of_its_units_each_once(kept: Book) -> None:
-    units = [UnitEntry("smoke-heat", f"SN{n}", "") for n in range(1, 4)]
-    await kept.enrolments.tell("lot", units, DAY_S, "maker")
-    await kept.enrolments.tell("other", [UnitEntry("smoke-heat", "SN9", "")], DAY_S, "maker")
-    for serial, place in (("SN1", "d1"), ("SN2", "d2"), ("SN3", "child-1")):
-        await kept.enrolments.bind(serial, place, BY)
-    token = await kept.enrolments.create_batch_token("lot", 2, DAY_S, BY)
-    with pytest.raises(Refused, match="unknown_batch"):
-        await kept.enrolments.create_batch_token("nothing", 2, DAY_S, BY)
-    assert await said(kept, asking("SN9", token)) == words.TOKEN
-    outcomes = await asyncio.gather(*(said(kept, asking(f"SN{n}", token, f"k{n}{i}")) for n in (1, 2, 3) for i in range(3)))
-    assert sorted(outcomes) == ["fire", "fire", *[words.TOKEN] * 7]
-    (shown_,) = [one for one in await kept.enrolments.tokens() if one.batch]
-    assert (shown_.used, shown_.uses, shown_.is_open(0.0)) == (2, 2, False)
 
 
 async def test_a_token_that_was_taken_back_is_worth_nothing(kept: Book) -> None:

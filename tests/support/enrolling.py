@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +11,13 @@ from typing import Any
 
 from iotcore.app.common import anchors_of
 from iotcore.clock import Clock, ManualClock, SystemClock
+from iotcore.errors import EnrolmentError
 from iotcore.provision.ca import Authority
 from iotcore.provision.enroll import Enrolment
 from iotcore.provision.refusals import PER_ADDRESS
 from iotcore.registry.admissions import Admissions
-from iotcore.registry.asked import POLL_S
+from iotcore.registry.asked import POLL_S, Asked, BySecret
+from iotcore.registry.claims import UnitEntry
 from iotcore.registry.enrolments import Enrolments
 from iotcore.registry.records import Certificate, State
 from iotcore.registry.store import Registry, open_registry
@@ -99,6 +101,45 @@ def city(*devices: Mapping[str, Any]) -> dict[str, Any]:
     place = {"id": "p1", "name": "Trường", "address": "1 Lê Lợi", "latitude": 19.8, "longitude": 105.77, "account": "a001"}
     zone = {"id": "p1-z1", "premises": "p1", "number": 1, "floor": "2", "name": "Bếp"}
     return {"premises": [place], "zones": [zone], "devices": list(devices)}
+
+
+CITY = [
+    device("d1", "smoke-heat"),
+    device("d2", "smoke-heat"),
+    device("s1"),
+    device("gw-1", "gateway"),
+    device("child-1", "smoke-heat", parent="gw-1"),
+]
+UNTIL_MS = 9_000_000_000_000
+LOT = [UnitEntry("smoke-heat", "SN1", hash_of("secret 1")), UnitEntry("smoke-heat", "SN2", "")]
+
+
+def signs(key: str) -> Callable[[str, str], Certificate]:
+    """A certificate without an authority: what the registry keeps of one."""
+
+    def issue(name: str, anchor: str) -> Certificate:
+        return Certificate(hash_of(f"{key}{name}")[:32], name, anchor, UNTIL_MS, hash_of(key), key=key)
+
+    return issue
+
+
+def asking(name: str, secret: str, key: str = "", *, anchor: str = "") -> Asked:
+    key = hash_of(key or f"key of {name} and {secret}")
+    return Asked(name, key, BySecret(hash_of(secret)), signs(key), anchor, "192.0.2.7")
+
+
+async def said(kept: Book, asked: Asked) -> str:
+    """The anchor of the certificate, or why there is none."""
+    try:
+        return (await kept.admissions.admit(asked)).anchor
+    except EnrolmentError as error:
+        return error.reason
+
+
+async def whys(kept: Book) -> list[str]:
+    """What the audit says of refusals, and the device does not hear."""
+    entries = await kept.registry.audit_entries(limit=10_000)
+    return [json.loads(e.deed.detail).get("why", "") for e in entries if e.deed.action == "enrolment_refused"]
 
 
 @asynccontextmanager
