@@ -27,7 +27,6 @@ def add(nouns: Nouns, command: Command) -> None:
     for verb, text in (("approve", "it gets its certificate when it asks again"), ("reject", "it is told no, with the reason")):
         deciding = command(verbs, verb, text, _decide)
         deciding.add_argument("id", type=int)
-        deciding.add_argument("--by", default=os.environ.get("USER", "operator"))
         deciding.add_argument("--reason", default="", required=verb == "reject", help="told to the device, and kept")
         deciding.set_defaults(approve=verb == "approve")
 
@@ -129,7 +128,7 @@ def _requests(options: argparse.Namespace) -> int:
 def _decide(options: argparse.Namespace) -> int:
     from iotcore.commands import enrolling
 
-    deciding = enrolling.decide(_settings(options), options.id, options.by, options.reason, approve=options.approve)
+    deciding = enrolling.decide(_settings(options), options.id, options.reason, approve=options.approve)
     return _say(asyncio.run(deciding))
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from iotcore.app import common
 from iotcore.clock import SystemClock
-from iotcore.commands import units
-from iotcore.commands.office import BY, moment, opened
+from iotcore.commands import units, who
+from iotcore.commands.office import moment, opened
 from iotcore.errors import Refused
 from iotcore.registry.enrolments import Enrolments
 from iotcore.settings import Settings
@@ -19,10 +19,10 @@ HOUR_S, DAY_S = 3_600.0, 86_400.0
 
 
 @asynccontextmanager
-async def enrolments(settings: Settings) -> AsyncIterator[Enrolments]:
-    """The registry's part that has to do with getting in, closed at the end."""
+async def enrolments(settings: Settings) -> AsyncIterator[tuple[Enrolments, str]]:
+    """The registry's part that has to do with getting in, and who acts; closed at the end."""
     async with opened(settings) as registry:
-        yield Enrolments(registry.database)
+        yield Enrolments(registry.database), await who.asks(settings, registry.database)
 
 
 async def make_tokens(
@@ -35,16 +35,16 @@ async def make_tokens(
     """
     if bool(devices) == bool(batch):
         raise Refused("whom", "name devices, or --batch NAME with --uses N")
-    async with enrolments(settings) as made:
+    async with enrolments(settings) as (made, by):
         if batch:
-            return [await made.create_batch_token(batch, uses, hours * HOUR_S, BY, approval=approval)]
-        return [await made.create_token(device, hours * HOUR_S, BY, approval=approval) for device in devices]
+            return [await made.create_batch_token(batch, uses, hours * HOUR_S, by, approval=approval)]
+        return [await made.create_token(device, hours * HOUR_S, by, approval=approval) for device in devices]
 
 
 async def tokens(settings: Settings, device: str, batch: str, *, all_: bool) -> list[dict[str, object]]:
     """Tokens that could still be used, or all of them."""
     now_ms = SystemClock().wall_ms()
-    async with enrolments(settings) as made:
+    async with enrolments(settings) as (made, _):
         found = await made.tokens(device, batch)
     return [
         {
@@ -67,11 +67,11 @@ async def revoke(settings: Settings, id_: str, serial: str, model: str) -> str:
     Raises:
         Refused: it is unknown, or used up.
     """
-    async with enrolments(settings) as made:
+    async with enrolments(settings) as (made, by):
         if serial:
-            await made.revoke_unit(serial, BY, model)
+            await made.revoke_unit(serial, by, model)
             return f"unit {serial} may not enrol any more"
-        return f"the token of {await made.revoke_token(id_, BY)} is worth nothing any more"
+        return f"the token of {await made.revoke_token(id_, by)} is worth nothing any more"
 
 
 async def tell(settings: Settings, file: Path, batch: str, days: float, *, dry_run: bool) -> str:
@@ -81,14 +81,14 @@ async def tell(settings: Settings, file: Path, batch: str, days: float, *, dry_r
         ConfigError: with all that is wrong in it; nothing is kept.
     """
     entries = await asyncio.to_thread(units.read, file, common.specs_of(settings))
-    async with enrolments(settings) as made:
-        new, known = await made.tell(batch or file.stem, entries, days * DAY_S, BY, dry_run=dry_run)
+    async with enrolments(settings) as (made, by):
+        new, known = await made.tell(batch or file.stem, entries, days * DAY_S, by, dry_run=dry_run)
     return f"batch {batch or file.stem}: {new} {'would be new' if dry_run else 'new'}, {known} known before"
 
 
 async def list_units(settings: Settings, batch: str) -> list[dict[str, object]]:
     """Units that makers told us of."""
-    async with enrolments(settings) as made:
+    async with enrolments(settings) as (made, _):
         found = await made.units(batch)
     return [
         {"serial": one.serial, "model": one.model, "batch": one.batch, "state": one.state, "device": one.device,
@@ -99,21 +99,21 @@ async def list_units(settings: Settings, batch: str) -> list[dict[str, object]]:
 
 async def bind(settings: Settings, serial: str, device: str) -> str:
     """Give a unit its place; what was done. Raises Refused."""
-    async with enrolments(settings) as made:
-        done = await made.bind(serial, device, BY)
+    async with enrolments(settings) as (made, by):
+        done = await made.bind(serial, device, by)
     return f"unit {serial} is {device}: it may enrol now" if done else f"unit {serial} was {device} before"
 
 
 async def release(settings: Settings, serial: str, model: str) -> str:
     """Take a unit from its place; what was done. Raises Refused."""
-    async with enrolments(settings) as made:
-        device = await made.release(serial, BY, model)
+    async with enrolments(settings) as (made, by):
+        device = await made.release(serial, by, model)
     return f"unit {serial} is free, and {device} waits for another; the unit's certificates are revoked"
 
 
 async def requests(settings: Settings) -> list[dict[str, object]]:
     """Requests that wait for a person, and those lately decided."""
-    async with enrolments(settings) as made:
+    async with enrolments(settings) as (made, _):
         found = await made.requests()
     return [
         {
@@ -132,9 +132,9 @@ async def requests(settings: Settings) -> list[dict[str, object]]:
     ]
 
 
-async def decide(settings: Settings, number: int, by: str, reason: str, *, approve: bool) -> str:
+async def decide(settings: Settings, number: int, reason: str, *, approve: bool) -> str:
     """Approve or reject a request; what was done. Raises Refused."""
-    async with enrolments(settings) as made:
+    async with enrolments(settings) as (made, by):
         device = await made.decide(number, by, approve=approve, reason=reason)
     return f"{device}: {'it gets its certificate when it asks again' if approve else 'rejected'}"
 
