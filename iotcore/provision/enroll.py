@@ -114,7 +114,7 @@ class Enrolment:
         caller, gateway = caller or Caller(), name_of(shown)
         try:
             right, _ = self._holder(shown, gateway)
-            request = policy.check(csr_der)
+            request = _of_another(policy.check(csr_der), gateway)
         except EnrolmentError as error:
             await self.refused("enrolment_refused", gateway, error, caller)
             raise
@@ -149,6 +149,13 @@ class Enrolment:
         if wanted not in (None, anchor):
             raise EnrolmentError(ANCHOR, f"a certificate of the {anchor.value} anchor is renewed as such")
         return ByCertificate(device, serial), anchor
+
+
+def _of_another(request: policy.Request, holder: str) -> policy.Request:
+    """A request for oneself is a renewal, of the same anchor: another anchor takes a token."""
+    if request.name == holder:
+        raise EnrolmentError(CERTIFICATE, "who has a certificate renews it with simplereenroll; another anchor takes a token")
+    return request
 
 
 def name_of(certificate: x509.Certificate | None) -> str:

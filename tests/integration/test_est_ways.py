@@ -185,6 +185,9 @@ async def test_a_gateway_enrols_its_child_and_nobody_else(est: Est) -> None:
     assert est.authority.anchor_of(issued_of(body)) is Anchor.FIRE
     status, _, body = await est.curl(request("smoke-1"), cert=gateway[:2])
     assert (status, body) == (403, b"not_a_child: smoke-1 is not registered as a child of gw-1\n")
+    for label in ("", "/fire"):  # not for itself: that would be a way to the other anchor without a token
+        status, _, body = await est.curl(request("gw-1"), cert=gateway[:2], label=label)
+        assert (status, body.partition(b":")[0]) == (403, b"certificate")
     detector = device_files(est.authority, est.folder / "d", Anchor.FIRE, "smoke-2")
     assert (await est.curl(request("child-1"), cert=detector[:2]))[0] == 403
     assert (await est.curl(request("child/1"), cert=gateway[:2]))[2].startswith(b"bad_name: ")
