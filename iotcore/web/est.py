@@ -15,6 +15,7 @@ must be of our fire or field anchor, else the handshake fails; one that has expi
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -180,10 +181,13 @@ class EstListener:
 
     def _follow_issuers(self) -> None:
         """The issuer may be new: what was just given must be good for the next renewal."""
-        now = [self._authority.issuers(anchor) for anchor in (Anchor.FIRE, Anchor.FIELD)]
-        if any(one is not known for one, known in zip(now, self._trusted or [None, None], strict=True)):
-            trust(self._tls, self._authority)
-            self._trusted = now
+        try:
+            now = [self._authority.issuers(anchor) for anchor in (Anchor.FIRE, Anchor.FIELD)]
+            if any(one is not known for one, known in zip(now, self._trusted or [None, None], strict=True)):
+                trust(self._tls, self._authority)
+                self._trusted = now
+        except IotError as error:  # the certificate is committed, and its holder gets it in any case
+            log.error("the issuers cannot be read anew: %s", error)  # noqa: TRY400 - an expected outage needs no stack
 
 
 class _Counting:
@@ -203,7 +207,8 @@ class _Counting:
         self.audited()
         if self._said == "burst":
             told = f"{self._refusals.lately} in {WINDOW_S:.0f} s; further ones of this minute are only counted"
-            await self._enrolment.refuse(Refusal("enrolment_burst", "est", told, self._address))
+            with contextlib.suppress(IotError):  # the metrics tell of it, too
+                await self._enrolment.refuse(Refusal("enrolment_burst", "est", told, self._address))
 
 
 def server_context(authority: Authority, folder: Path, names: Sequence[str]) -> ssl.SSLContext:
