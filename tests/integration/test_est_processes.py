@@ -20,6 +20,7 @@ from iotcore.process import home
 from iotcore.provision.refusals import PER_ADDRESS
 from iotcore.registry.enrolments import Enrolments
 from iotcore.registry.store import open_registry
+from iotcore.registry.tokens import hash_of
 from iotcore.settings import check
 from iotcore.specs.load import load_folder, shipped_folder
 from tests.support.ports import free_port
@@ -179,3 +180,51 @@ async def test_fifty_uses_at_two_processes_make_one_certificate_and_guesses_are_
     (found,) = [one for one in json.loads(out) if one["name"] == "process web"]
     assert not found["well"]
     assert "enrolments were refused in this minute" in found["said"]
+
+
+async def iotcore(config: Path, *arguments: str) -> str:
+    """Run a command to its good end; what it said."""
+    command = (sys.executable, "-m", "iotcore", *arguments, "--config", str(config))
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
+    out, said = await process.communicate()
+    assert process.returncode == 0, said.decode()
+    return out.decode().strip()
+
+
+async def test_from_the_maker_s_list_to_a_certificate_by_commands_alone(tmp_path: Path) -> None:
+    settings = check({"data": str(tmp_path / "data")}, "test")
+    home.prepare(settings, SystemClock())
+    model = "iotcore-mqtt-signal"
+    (tmp_path / "city.json").write_text(
+        json.dumps({"devices": [{"id": f"ts-{n}", "title": "1", "model": model} for n in (1, 2)]})
+    )
+    (tmp_path / "lot7.csv").write_text(f"model,serial,secret\n{model},SN1,{hash_of('from the factory')}\n")
+    async with web(tmp_path, "web", settings.registry_url) as one:
+        await iotcore(one.config, "import", str(tmp_path / "city.json"))
+        await iotcore(one.config, "token", "batch", str(tmp_path / "lot7.csv"))
+        await iotcore(one.config, "token", "bind", "SN1", "ts-1")
+        folder = str(tmp_path / "unit")
+        said = await iotcore(one.config, "sim", "claim", "SN1", "--secret", "from the factory", "--folder", folder)
+        assert said.startswith("SN1 is ts-1: ")
+        token = await iotcore(one.config, "token", "create", "ts-2")
+        port = free_port()
+        page = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "iotcore", "sim", "page", "ts-2", "--port", str(port), "--config", str(one.config)),
+            *("--folder", str(tmp_path / "page")),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            assert page.stdout is not None
+            async with asyncio.timeout(START_LIMIT_S):
+                assert f"http://127.0.0.1:{port}/" in (await page.stdout.readline()).decode()
+            async with (
+                ClientSession() as phone,
+                phone.post(f"http://127.0.0.1:{port}/token", data={"token": token}) as response,
+            ):
+                assert (response.status, "enrolled" in await response.text()) == (200, True)
+        finally:
+            page.terminate()
+            await page.communicate()
+    rows = json.loads(await iotcore(one.config, "devices", "-o", "json"))
+    assert {row["device"]: row["state"] for row in rows} == {"ts-1": "provisioned", "ts-2": "provisioned"}
+    assert "state=enrolled" in await iotcore(one.config, "token", "units")
