@@ -17,10 +17,12 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 
 from iotcore.errors import Problem, Refused
 from iotcore.registry import states
-from iotcore.registry.database import BATCH_ROWS, Writing
+from iotcore.registry.database import Writing
 from iotcore.registry.tables import CertificateRow, DeviceRow
 from iotcore.registry.tables_enrolment import ClaimRow
 from iotcore.registry.tokens import ENROLLABLE
+
+BATCH_ROWS = 500  # in one statement: SQLite takes 999 values everywhere
 
 
 @dataclass(frozen=True, slots=True)
