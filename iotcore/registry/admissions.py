@@ -186,7 +186,8 @@ class Admissions:
                 elif isinstance(verdict, RefusedRequest):
                     _note(work, waits.what, verdict)
             await requests.opened(work, opened)
-            await asyncio.to_thread(_sign, batch.signed)
+            if batch.signed:
+                await asyncio.to_thread(_sign, batch.signed)
             granted = [(one.asked, one.admitted, one.certificate) for one in batch.signed if one.certificate is not None]
             await certified.write(work, granted)
         return batch

@@ -152,13 +152,17 @@ class EstListener:
             raise
 
     async def _answered(self, request: web.Request, asking: Asking) -> web.Response:
-        """What comes of a request; an address that is refused again and again has to wait."""
-        address = request.remote or ""
-        wait_s = self.refusals.must_wait(address)
+        """What comes of a request; who is refused again and again has to wait.
+
+        Who shows a certificate of ours is known by that, and not by an address: hundreds of devices may share one.
+        """
+        address, shown = request.remote or "", est_http.shown(request)
+        subscriber = address if shown is None else f"certificate of {enroll.name_of(shown)}"
+        wait_s = self.refusals.must_wait(subscriber)
         if wait_s:
             metrics.enrolments.labels("limited").inc()
             return est_http.too_often(wait_s)
-        caller = _Counting(self.refusals, self._enrolment, address)
+        caller = _Counting(self.refusals, self._enrolment, subscriber)
         try:
             issued = await asking(request, Caller(address, caller.audited))
         except EnrolmentError as error:
@@ -193,13 +197,13 @@ class EstListener:
 class _Counting:
     """The refusal of one request: counted once, with an entry of its own in the audit, one for many, or none."""
 
-    def __init__(self, refusals: Refusals, enrolment: Enrolment, address: str) -> None:
-        self._refusals, self._enrolment, self._address = refusals, enrolment, address
+    def __init__(self, refusals: Refusals, enrolment: Enrolment, subscriber: str) -> None:
+        self._refusals, self._enrolment, self._subscriber = refusals, enrolment, subscriber
         self._said: str | None = None
 
     def audited(self) -> bool:
         if self._said is None:
-            self._said = self._refusals.note(self._address)
+            self._said = self._refusals.note(self._subscriber)
         return self._said == "each"
 
     async def count(self) -> None:
@@ -208,7 +212,7 @@ class _Counting:
         if self._said == "burst":
             told = f"{self._refusals.lately} in {WINDOW_S:.0f} s; further ones of this minute are only counted"
             with contextlib.suppress(IotError):  # the metrics tell of it, too
-                await self._enrolment.refuse(Refusal("enrolment_burst", "est", told, self._address))
+                await self._enrolment.refuse(Refusal("enrolment_burst", "est", told, self._subscriber))
 
 
 def server_context(authority: Authority, folder: Path, names: Sequence[str]) -> ssl.SSLContext:

@@ -170,6 +170,17 @@ async def test_an_address_that_is_refused_again_and_again_has_to_wait(est: Est) 
     for _ in range(PER_ADDRESS):
         assert (await est.curl(request("smoke-2")))[0] == 400
     assert (await est.curl(request("smoke-1")))[0] == 429
+    gateway = device_files(est.authority, est.folder / "gw", Anchor.FIELD, "gw-1")
+    assert (await est.curl(request("gw-1"), shown=gateway[:2]))[0] == 200  # from the same address
+
+
+async def test_a_device_renews_while_its_address_is_refused_for_another_s_guesses(est: Est) -> None:
+    for _ in range(PER_ADDRESS):
+        with pytest.raises(EnrolmentError, match="http_401"):
+            await _as_a_gateway(est, est.folder / "x.pem", Anchor.FIRE, "wrong")
+    with pytest.raises(EnrolmentError, match="http_429"):
+        await _as_a_gateway(est, est.folder / "x.pem", Anchor.FIRE, "t1")
+    assert (await est.curl(request("smoke-1")))[0] == 200
 
 
 async def _as_a_gateway(est: Est, file: Path, anchor: Anchor, token: str) -> NewKey:

@@ -89,6 +89,15 @@ def test_a_hostile_request_is_refused_by_name(case: str) -> None:
     assert refusal.value.reason == reason.value
 
 
+@pytest.mark.parametrize("case", [case for case, (_, reason) in HOSTILE.items() if reason is not Reason.WRONG_NAME])
+def test_a_request_for_whichever_device_is_judged_likewise(case: str) -> None:
+    csr, reason = HOSTILE[case]
+    with pytest.raises(EnrolmentError) as refusal:
+        policy.check(csr)
+    assert refusal.value.reason == reason.value
+    assert policy.check(GOOD).name == DEVICE
+
+
 def test_every_reason_has_a_case() -> None:
     assert {reason for _, reason in HOSTILE.values()} == set(Reason)
 
