@@ -60,6 +60,7 @@ class EstListener:
         self._enrolment = enrolment
         self._authority: Authority = enrolment.authority
         self._tls = tls
+        self._trouble = ""  # said once, not for each request
         self._trusted: list[Any] = []  # the issuers that `tls` was told of
         self.refusals = Refusals(clock, max_refusals)
         self._runner: web.AppRunner | None = None
@@ -168,9 +169,12 @@ class EstListener:
         except EnrolmentError as error:
             return await self._refused(error, caller)
         except IotError as error:
-            log.error("nobody can enrol: %s", error)  # noqa: TRY400 - an expected outage needs no stack
+            if str(error) != self._trouble:
+                log.error("nobody can enrol: %s", error)  # noqa: TRY400 - an expected outage needs no stack
+            self._trouble = str(error)
             metrics.enrolments.labels("failed").inc()
             return est_http.down("the registry or the signing key does not answer; nothing was used up")
+        self._trouble = ""
         metrics.enrolments.labels("issued").inc()
         self._follow_issuers()
         return est_http.certificates([x509.load_pem_x509_certificate(issued.pem)], ISSUED_TYPE)

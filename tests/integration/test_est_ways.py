@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -210,12 +212,22 @@ async def test_a_key_of_another_device_is_refused_and_ones_own_may_stay(est: Est
     assert [told.partition(":")[0] for _, _, told in await est.book.refused()] == ["key_elsewhere"]
 
 
-async def test_an_unreachable_registry_is_503_and_spends_nothing(est: Est) -> None:
+async def test_a_registry_that_cannot_write_is_503_said_once_and_spends_nothing(
+    est: Est, caplog: pytest.LogCaptureFixture
+) -> None:
     await est.book.give("t1", "smoke-1")
-    await est.book.registry.close()
-    status, head, body = await est.curl(request("smoke-1"), "smoke-1:t1")
-    assert (status, retry_after(head)) == (503, 10)
-    assert b"nothing was used up" in body
+    with closing(sqlite3.connect(est.folder / "registry.db")) as locked:
+        locked.execute("CREATE TRIGGER full BEFORE INSERT ON certificate BEGIN SELECT RAISE(ABORT, 'no room'); END")
+        locked.commit()
+        for _ in range(2):
+            status, head, body = await est.curl(request("smoke-1"), "smoke-1:t1")
+            assert (status, retry_after(head)) == (503, 10)
+            assert b"nothing was used up" in body
+        assert [record.levelname for record in caplog.records if "nobody can enrol" in record.message] == ["ERROR"]
+        assert await est.book.open_tokens() == ["smoke-1"]
+        locked.execute("DROP TRIGGER full")
+        locked.commit()
+    assert (await est.curl(request("smoke-1"), "smoke-1:t1"))[0] == 200
 
 
 async def test_when_too_many_wait_one_more_is_told_to_come_again(est: Est) -> None:
