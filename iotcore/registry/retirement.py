@@ -13,12 +13,12 @@ from typing import cast
 from tortoise.backends.base.client import BaseDBAsyncClient
 
 from iotcore.errors import Refused
-from iotcore.registry import credentials, notes, units
+from iotcore.registry import notes, units
 from iotcore.registry.city import FIRE_CLASSES
 from iotcore.registry.database import Writing
 from iotcore.registry.records import RETIRABLE, State
 from iotcore.registry.subjects import Subject
-from iotcore.registry.tables import CertificateRow, CredentialRow, DeviceRow, PremisesRow, TokenRow, ZoneRow
+from iotcore.registry.tables import CertificateRow, CredentialRow, DeviceRow, PremisesRow, ZoneRow
 from iotcore.specs.model import DeviceSpec
 
 IN_SERVICE = ("registered", "provisioned", "active", "suspended")
@@ -59,7 +59,7 @@ async def plan(db: BaseDBAsyncClient, device: str, now_ms: int, specs: Mapping[s
         cast("State", row.state),
         tuple(one.serial for one in await good.using_db(db).order_by("issued_ms", "serial")),
         await CredentialRow.filter(device_id=device).using_db(db).exists(),
-        await TokenRow.filter(device_id=device, used_ms=None, expires_ms__gt=now_ms).using_db(db).count(),
+        await units.open_tokens(device, now_ms).using_db(db).count(),
         tuple(one.id for one in await children.using_db(db).order_by("id").only("id")),
         await _unwatched(db, row, specs),
         await _place(db, row),
@@ -86,9 +86,8 @@ async def retire(
         raise Refused(
             "last_detector", f"no working fire device would be left in {' and in '.join(found.unwatched)}; --anyway does it"
         )
-    await credentials.remove(work, device, by)
-    await units.close_tokens(work, device, by)
     await units.history_begins(work, device, by)
+    await units.let_go(work, device, by)
     await units.ends(work, device, f"retired: {why}"[: units.MAX_WHY], by)
     await notes.add(work, Subject("device", device), f"Retired: {why}. It stood at: {found.stood}", by)
     await DeviceRow.filter(id=device).using_db(work.db).update(state="retired", serial="", premises_id=None, zone_id=None)
