@@ -6,6 +6,7 @@ are read as plain columns, for objects of the ORM cost several times the time an
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -14,26 +15,29 @@ from typing import Any, TypeVar
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.models import Model
 
-from iotcore.registry.directory import Binding, Directory, Premises, Zone
+from iotcore.registry.directory import NO_LABELS, Area, Binding, Directory, Premises, Zone
 from iotcore.registry.records import Change
-from iotcore.registry.tables import DeviceRow, PremisesRow, ZoneRow
+from iotcore.registry.tables import AreaRow, DeviceRow, PremisesRow, ZoneRow
 from iotcore.specs.model import DeviceSpec
 from iotcore.wire.topics import DOMAIN_OF_CLASS
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-DEVICE = ("id", "title", "model", "state", "parent_id", "premises_id", "zone_id", "connection")
-PREMISES = ("id", "name", "address", "latitude", "longitude", "account", "key_site")
+DEVICE = ("id", "title", "model", "state", "parent_id", "premises_id", "zone_id", "connection", "labels")
+PREMISES = ("id", "name", "address", "latitude", "longitude", "account", "key_site", "area_id")
 ZONE = ("id", "premises_id", "number", "floor", "name")
+AREA = ("id", "kind", "name", "parent_id")
+WITHOUT_LABELS = "{}"
 
 
 async def whole(db: BaseDBAsyncClient, specs: Mapping[str, DeviceSpec]) -> Directory:
     """Everything the lanes need. A device without a spec is left out and logged: it must not stop the others."""
     return Directory(
         _bindings(await _rows(db, DeviceRow, DEVICE), specs),
-        {row[0]: Premises(*row) for row in await _rows(db, PremisesRow, PREMISES)},
+        _premises(await _rows(db, PremisesRow, PREMISES)),
         {row[0]: Zone(*row) for row in await _rows(db, ZoneRow, ZONE)},
+        _areas(await _rows(db, AreaRow, AREA)),
     )
 
 
@@ -44,13 +48,15 @@ async def patched(
     devices = {change.key for change in changes if change.kind == "device"}
     premises = {change.key for change in changes if change.kind == "premises"}
     zones = {change.key for change in changes if change.kind == "zone"}
-    if not (devices or premises or zones):
+    areas = {change.key for change in changes if change.kind == "area"}
+    if not (devices or premises or zones or areas):
         return known
     return replace(
         known,
         devices=_with(known.devices, devices, _bindings(await _rows(db, DeviceRow, DEVICE, devices), specs)),
-        premises=_with(known.premises, premises, {r[0]: Premises(*r) for r in await _rows(db, PremisesRow, PREMISES, premises)}),
+        premises=_with(known.premises, premises, _premises(await _rows(db, PremisesRow, PREMISES, premises))),
         zones=_with(known.zones, zones, {row[0]: Zone(*row) for row in await _rows(db, ZoneRow, ZONE, zones)}),
+        areas=_with(known.areas, areas, _areas(await _rows(db, AreaRow, AREA, areas))),
         routes={},
     )
 
@@ -75,17 +81,39 @@ def _with(known: Mapping[str, T], changed: Collection[str], found: Mapping[str, 
     return kept
 
 
+def _premises(rows: Iterable[tuple[Any, ...]]) -> dict[str, Premises]:
+    return {row[0]: Premises(*row[:-1], row[-1] or "") for row in rows}
+
+
+def _areas(rows: Iterable[tuple[Any, ...]]) -> dict[str, Area]:
+    return {row[0]: Area(*row[:-1], row[-1] or "") for row in rows}
+
+
 def _bindings(rows: Iterable[tuple[Any, ...]], specs: Mapping[str, DeviceSpec]) -> dict[str, Binding]:
-    """The devices of known models."""
+    """The devices of known models. Equal texts are one object: a hundred thousand devices name few places and states."""
     found: dict[str, Binding] = {}
     unknown: set[str] = set()
-    for device, title, model, state, parent, premises, zone, connection in rows:
+    shared: dict[str, str] = {"": ""}
+    labels: dict[str, Mapping[str, str]] = {WITHOUT_LABELS: NO_LABELS}
+    for device, title, model, state, parent, premises, zone, connection, labelled in rows:
         if model not in specs:
             unknown.add(model)
             continue
+        if labelled not in labels:
+            labels[labelled] = json.loads(labelled)
         spec = specs[model]
-        domain = DOMAIN_OF_CLASS[spec.device_class]
-        found[device] = Binding(device, title, spec, domain, parent or device, state, premises or "", zone or "", connection)
+        found[device] = Binding(
+            device,
+            title,
+            spec,
+            DOMAIN_OF_CLASS[spec.device_class],
+            shared.setdefault(parent, parent) if parent else device,
+            shared.setdefault(state, state),
+            shared.setdefault(premises or "", premises),
+            shared.setdefault(zone or "", zone),
+            connection,
+            labels[labelled],
+        )
     if unknown:
         log.warning("no spec for %s: devices of these models are not known to this process", ", ".join(sorted(unknown)))
     return found

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from iotcore.specs.model import DeviceSpec
@@ -11,6 +12,17 @@ from iotcore.specs.model import DeviceSpec
 # Who speaks has shown a certificate to the broker: one that is only "registered" here was enrolled since the last poll, and a
 # fire in its first moments must not be refused.
 ACCEPTED_STATES = frozenset({"registered", "provisioned", "active"})
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """A province, a city or a ward; `parent` is the area that it lies in."""
+
+    id: str
+    kind: str
+    name: str
+    parent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +36,7 @@ class Premises:
     longitude: float
     account: str
     key_site: bool = False
+    area: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +63,8 @@ class Binding:
     premises: str = ""
     zone: str = ""
     connection: str = ""  # Modbus devices: "tcp://host:port?device_id=1"
+    labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS, hash=False)
+    tested_ms: int | None = None  # when a test alarm of it last came through, ms UTC
 
     @property
     def accepted(self) -> bool:
@@ -64,4 +79,13 @@ class Directory:
     devices: Mapping[str, Binding] = field(default_factory=dict)
     premises: Mapping[str, Premises] = field(default_factory=dict)
     zones: Mapping[str, Zone] = field(default_factory=dict)
+    areas: Mapping[str, Area] = field(default_factory=dict)
     routes: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # a driver's own: what it made of a topic
+
+    def upwards(self, area: str) -> Iterator[str]:
+        """An area and all that it lies in, from the inside out."""
+        seen: set[str] = set()
+        while area in self.areas and area not in seen:
+            seen.add(area)
+            yield area
+            area = self.areas[area].parent
