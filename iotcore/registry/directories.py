@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.models import Model
 
+from iotcore.registry import commissioning
 from iotcore.registry.directory import Binding, Directory, Premises, Zone
 from iotcore.registry.records import Change
 from iotcore.registry.tables import DeviceRow, PremisesRow, ZoneRow
@@ -34,6 +35,7 @@ async def whole(db: BaseDBAsyncClient, specs: Mapping[str, DeviceSpec]) -> Direc
         _bindings(await _rows(db, DeviceRow, DEVICE), specs),
         {row[0]: Premises(*row) for row in await _rows(db, PremisesRow, PREMISES)},
         {row[0]: Zone(*row) for row in await _rows(db, ZoneRow, ZONE)},
+        await commissioning.in_test(db),
     )
 
 
@@ -44,13 +46,15 @@ async def patched(
     devices = {change.key for change in changes if change.kind == "device"}
     premises = {change.key for change in changes if change.kind == "premises"}
     zones = {change.key for change in changes if change.kind == "zone"}
-    if not (devices or premises or zones):
+    tests = {change.key for change in changes if change.kind == "test_mode"}
+    if not (devices or premises or zones or tests):
         return known
     return replace(
         known,
         devices=_with(known.devices, devices, _bindings(await _rows(db, DeviceRow, DEVICE, devices), specs)),
         premises=_with(known.premises, premises, {r[0]: Premises(*r) for r in await _rows(db, PremisesRow, PREMISES, premises)}),
         zones=_with(known.zones, zones, {row[0]: Zone(*row) for row in await _rows(db, ZoneRow, ZONE, zones)}),
+        in_test=_with(known.in_test, tests, await commissioning.in_test(db, sorted(tests)) if tests else {}),
         routes={},
     )
 
