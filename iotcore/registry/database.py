@@ -43,7 +43,12 @@ OPEN_LIMIT_S = 10.0
 OPEN_PAUSE_S = 0.05
 POOL_CONNECTIONS = 4
 SCHEMA_LOCK = 7_308_904  # pg_advisory_xact_lock key of whoever makes the tables
-MODELS = ("iotcore.registry.tables", "iotcore.registry.tables_places")
+MODELS = (
+    "iotcore.registry.tables",
+    "iotcore.registry.tables_places",
+    "iotcore.registry.tables_commissioning",
+    "iotcore.registry.tables_coverage",
+)
 DEFAULT_SCHEMA = "registry"  # PostgreSQL: one schema of the platform's database
 BATCH_ROWS = 500
 DATABASE_ERRORS = (BaseORMException, sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)

@@ -15,9 +15,11 @@ from typing import Any, TypeVar
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.models import Model
 
+from iotcore.registry import commissioning
 from iotcore.registry.directory import NO_LABELS, Area, Binding, Directory, Premises, Zone
 from iotcore.registry.records import Change
 from iotcore.registry.tables import AreaRow, DeviceRow, PremisesRow, ZoneRow
+from iotcore.registry.tables_commissioning import DeviceTestRow
 from iotcore.specs.model import DeviceSpec
 from iotcore.wire.topics import DOMAIN_OF_CLASS
 
@@ -34,10 +36,11 @@ WITHOUT_LABELS = "{}"
 async def whole(db: BaseDBAsyncClient, specs: Mapping[str, DeviceSpec]) -> Directory:
     """Everything the lanes need. A device without a spec is left out and logged: it must not stop the others."""
     return Directory(
-        _bindings(await _rows(db, DeviceRow, DEVICE), specs),
+        _bindings(await _rows(db, DeviceRow, DEVICE), specs, await _tested(db)),
         _premises(await _rows(db, PremisesRow, PREMISES)),
         {row[0]: Zone(*row) for row in await _rows(db, ZoneRow, ZONE)},
         _areas(await _rows(db, AreaRow, AREA)),
+        await commissioning.in_test(db),
     )
 
 
@@ -45,18 +48,20 @@ async def patched(
     db: BaseDBAsyncClient, known: Directory, changes: Sequence[Change], specs: Mapping[str, DeviceSpec]
 ) -> Directory:
     """`known` with what `changes` name read anew; the very same when they concern nothing in it."""
-    devices = {change.key for change in changes if change.kind == "device"}
+    devices = {change.key for change in changes if change.kind in {"device", "device_test"}}
     premises = {change.key for change in changes if change.kind == "premises"}
     zones = {change.key for change in changes if change.kind == "zone"}
     areas = {change.key for change in changes if change.kind == "area"}
-    if not (devices or premises or zones or areas):
+    tests = {change.key for change in changes if change.kind == "test_mode"}
+    if not (devices or premises or zones or areas or tests):
         return known
     return replace(
         known,
-        devices=_with(known.devices, devices, _bindings(await _rows(db, DeviceRow, DEVICE, devices), specs)),
+        devices=_with(known.devices, devices, await _devices(db, specs, devices)),
         premises=_with(known.premises, premises, _premises(await _rows(db, PremisesRow, PREMISES, premises))),
         zones=_with(known.zones, zones, {row[0]: Zone(*row) for row in await _rows(db, ZoneRow, ZONE, zones)}),
         areas=_with(known.areas, areas, _areas(await _rows(db, AreaRow, AREA, areas))),
+        in_test=_with(known.in_test, tests, await commissioning.in_test(db, sorted(tests)) if tests else {}),
         routes={},
     )
 
@@ -68,6 +73,16 @@ async def _rows(
     if ids is None:
         return await table.all().using_db(db).values_list(*columns)
     return await table.filter(id__in=sorted(ids)).using_db(db).values_list(*columns) if ids else ()
+
+
+async def _devices(db: BaseDBAsyncClient, specs: Mapping[str, DeviceSpec], ids: Collection[str]) -> dict[str, Binding]:
+    return _bindings(await _rows(db, DeviceRow, DEVICE, ids), specs, await _tested(db, ids)) if ids else {}
+
+
+async def _tested(db: BaseDBAsyncClient, ids: Collection[str] | None = None) -> dict[str, int]:
+    """When a test alarm of each device last came through, ms UTC; of those that ever had one."""
+    rows = DeviceTestRow.all() if ids is None else DeviceTestRow.filter(device_id__in=sorted(ids))
+    return dict(await rows.using_db(db).values_list("device_id", "at_ms"))
 
 
 def _with(known: Mapping[str, T], changed: Collection[str], found: Mapping[str, T]) -> Mapping[str, T]:
@@ -82,14 +97,19 @@ def _with(known: Mapping[str, T], changed: Collection[str], found: Mapping[str, 
 
 
 def _premises(rows: Iterable[tuple[Any, ...]]) -> dict[str, Premises]:
-    return {row[0]: Premises(*row[:-1], row[-1] or "") for row in rows}
+    return {row[0]: Premises(*_without_null(row)) for row in rows}
 
 
 def _areas(rows: Iterable[tuple[Any, ...]]) -> dict[str, Area]:
-    return {row[0]: Area(*row[:-1], row[-1] or "") for row in rows}
+    return {row[0]: Area(*_without_null(row)) for row in rows}
 
 
-def _bindings(rows: Iterable[tuple[Any, ...]], specs: Mapping[str, DeviceSpec]) -> dict[str, Binding]:
+def _without_null(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A row whose last column refers to something, or to nothing."""
+    return (*row[:-1], row[-1] or "")
+
+
+def _bindings(rows: Iterable[tuple[Any, ...]], specs: Mapping[str, DeviceSpec], tested: Mapping[str, int]) -> dict[str, Binding]:
     """The devices of known models. Equal texts are one object: a hundred thousand devices name few places and states."""
     found: dict[str, Binding] = {}
     unknown: set[str] = set()
@@ -113,6 +133,7 @@ def _bindings(rows: Iterable[tuple[Any, ...]], specs: Mapping[str, DeviceSpec]) 
             shared.setdefault(zone or "", zone),
             connection,
             labels[labelled],
+            tested.get(device),
         )
     if unknown:
         log.warning("no spec for %s: devices of these models are not known to this process", ", ".join(sorted(unknown)))

@@ -73,6 +73,19 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
+class InTest:
+    """The test mode of one device: a reading that says it is a test is proof, and goes to nobody (ms UTC; who began it)."""
+
+    started_ms: int
+    until_ms: int
+    by: str
+
+    def covers(self, at_ms: float) -> bool:
+        """Whether it lasts at this moment: it ends by itself."""
+        return self.started_ms <= at_ms < self.until_ms
+
+
+@dataclass(frozen=True, slots=True)
 class Directory:
     """Everything the lanes need to know about who is where."""
 
@@ -80,6 +93,7 @@ class Directory:
     premises: Mapping[str, Premises] = field(default_factory=dict)
     zones: Mapping[str, Zone] = field(default_factory=dict)
     areas: Mapping[str, Area] = field(default_factory=dict)
+    in_test: Mapping[str, InTest] = field(default_factory=dict)  # nobody has ended them; their time may be up
     routes: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # a driver's own: what it made of a topic
 
     def upwards(self, area: str) -> Iterator[str]:

@@ -36,6 +36,11 @@ class Registry:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @property
+    def database(self) -> Database:
+        """For what has a module of its own, such as commissioning."""
+        return self._database
+
     async def __aenter__(self) -> Self:
         return self
 
