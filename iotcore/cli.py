@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from iotcore import cli_audit, cli_ca, cli_device, cli_field, cli_quarantine, cli_store, cli_telemetry
-from iotcore.errors import ConfigError, IotError
+from iotcore import cli_audit, cli_ca, cli_coverage, cli_device, cli_field, cli_group, cli_quarantine, cli_store, cli_telemetry
+from iotcore.errors import ConfigError, IotError, StartError
 from iotcore.process.credentials import environment
 from iotcore.settings import Settings, load
 
@@ -53,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     cli_audit.add(nouns, _command)
     cli_device.add(nouns, _command)
     cli_ca.add(nouns, _command)
+    cli_coverage.add(nouns, _command)
+    cli_group.add(nouns, _command)
     cli_telemetry.add(nouns, _command)
     return parser
 
@@ -81,9 +83,11 @@ def _registry_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParser
     importing = _command(nouns, "import", "add premises, zones and devices from a JSON document", _import)
     importing.add_argument("file", type=Path)
     token = _command(nouns, "token", "make a one-time enrolment token for each device named, one a line", _token)
-    token.add_argument("device", nargs="+")
+    token.add_argument("device", nargs="*")
+    token.add_argument("--group", default="", help="for each device of a group that enrols itself: `DEVICE TOKEN` a line")
     token.add_argument("--hours", type=float, default=24.0, help="how long it may be used (default: %(default)s)")
     listing = _command(nouns, "devices", "list the devices", _devices)
+    listing.add_argument("--group", default="", help="only the devices of a group")
     listing.add_argument("-o", "--output", choices=("table", "json"), default="table")
     incidents = _command(nouns, "incidents", "list incidents with their timelines", _incidents)
     incidents.add_argument("-o", "--output", choices=("table", "json"), default="table")
@@ -215,17 +219,28 @@ def _import(options: argparse.Namespace) -> int:
 
 
 def _token(options: argparse.Namespace) -> int:
-    from iotcore.commands import office
+    from iotcore.commands import groups, office
 
+    if not options.device and not options.group:
+        raise StartError("Nobody is named", "Name devices, or a group with --group.")
+    if options.group:
+        made, others = asyncio.run(groups.tokens(_settings(options), options.group, options.hours * 3600.0))
+        for device, token in made:
+            _say(f"{device} {token}")
+        if others:
+            sys.stderr.write(f"no token for those that do not enrol themselves now: {', '.join(others)}\n")
     for device in options.device:
         _say(asyncio.run(office.make_token(_settings(options), device, options.hours * 3600.0)))
     return 0
 
 
 def _devices(options: argparse.Namespace) -> int:
-    from iotcore.commands import office
+    from iotcore.commands import groups, office
 
     rows = asyncio.run(office.devices(_settings(options)))
+    if options.group:
+        members = set(asyncio.run(groups.names(_settings(options), options.group)))
+        rows = [row for row in rows if row["device"] in members]
     _table(rows, options.output)
     return 0
 

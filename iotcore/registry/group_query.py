@@ -33,31 +33,33 @@ Version = Annotated[str, Meta(min_length=1, max_length=64)]
 Title = Annotated[str, Meta(min_length=1, max_length=200)]
 
 
-class OfClass(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="class", tag_field="kind"):
+class OfClass(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="class", tag_field="kind"):
     """Its model is of one of these classes."""
 
     is_: Annotated[tuple[DeviceClass, ...], Meta(min_length=1)] = msgspec.field(name="is")
 
 
-class OfModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="model", tag_field="kind"):
+class OfModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="model", tag_field="kind"):
     """It is one of these models."""
 
     is_: Names = msgspec.field(name="is")
 
 
-class InArea(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="area", tag_field="kind"):
+class InArea(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="area", tag_field="kind"):
     """It stands in one of these areas, or in one that lies in them."""
 
     is_: Names = msgspec.field(name="is")
 
 
-class AtPremises(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="premises", tag_field="kind"):
+class AtPremises(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="premises", tag_field="kind"):
     """It stands at one of these premises."""
 
     is_: Names = msgspec.field(name="is")
 
 
-class OnFirmware(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="firmware", tag_field="kind"):
+class OnFirmware(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, tag="firmware", tag_field="kind"
+):
     """The firmware it last reported is one of `is`, before `below`, and `at_least` that one or later (`version_key`)."""
 
     is_: Annotated[tuple[Version, ...], Meta(max_length=100)] = msgspec.field(name="is", default=())
@@ -65,44 +67,46 @@ class OnFirmware(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     at_least: Version | None = None
 
 
-class InState(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="state", tag_field="kind"):
+class InState(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="state", tag_field="kind"):
     """It is in one of these states of its life."""
 
     is_: Annotated[tuple[State, ...], Meta(min_length=1)] = msgspec.field(name="is")
 
 
-class Labelled(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="label", tag_field="kind"):
+class Labelled(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, tag="label", tag_field="kind"
+):
     """It has this label, with one of these values; without `is` with any."""
 
     name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
     is_: Annotated[tuple[Annotated[str, Meta(max_length=64)], ...], Meta(max_length=100)] = msgspec.field(name="is", default=())
 
 
-class Behind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="parent", tag_field="kind"):
+class Behind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="parent", tag_field="kind"):
     """One of these gateways speaks for it."""
 
     is_: Names = msgspec.field(name="is")
 
 
-class AtKeySite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="key_site", tag_field="kind"):
+class AtKeySite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="key_site", tag_field="kind"):
     """It stands at premises that are a key site, or, with `is: false`, at others."""
 
     is_: bool = msgspec.field(name="is", default=True)
 
 
-class All(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="all", tag_field="kind"):
+class All(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="all", tag_field="kind"):
     """Every part holds."""
 
     of: tuple[Query, ...]
 
 
-class AnyOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="any", tag_field="kind"):
+class AnyOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="any", tag_field="kind"):
     """At least one part holds."""
 
     of: tuple[Query, ...]
 
 
-class Not(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="not", tag_field="kind"):
+class Not(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="not", tag_field="kind"):
     """The part does not hold. Of a device whose firmware nobody knows, `not below 2.1` holds."""
 
     of: Query
@@ -112,7 +116,7 @@ Leaf = OfClass | OfModel | InArea | AtPremises | OnFirmware | InState | Labelled
 Query = OfClass | OfModel | InArea | AtPremises | OnFirmware | InState | Labelled | Behind | AtKeySite | All | AnyOf | Not
 
 
-class GroupDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class GroupDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A group as it is written down."""
 
     title: Title
