@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from iotcore.app import coverage_history
 from iotcore.app.common import opened, recorded
 from iotcore.clock import Clock, SystemClock
 from iotcore.process import home
@@ -15,11 +16,14 @@ from iotcore.process.room import Room
 from iotcore.process.serve import beats
 from iotcore.provision.ca import Anchor, Authority
 from iotcore.provision.enroll import Enrolment
+from iotcore.registry.coverage_days import CoverageDays
 from iotcore.registry.store import Registry
 from iotcore.settings import Settings
+from iotcore.telemetry.coverage import signs_of_life
 from iotcore.telemetry.query import Query, open_query
 from iotcore.web.app import LOOPBACK_NAMES
 from iotcore.web.app import create as create_page
+from iotcore.web.coverage import CoveragePages
 from iotcore.web.est import EstListener, server_context
 from iotcore.web.revocation import RevocationListener
 from iotcore.web.server import serve as serve_page
@@ -54,6 +58,14 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         hosts=[*LOOPBACK_NAMES, settings.web.host, *settings.web.names],
         processes=lambda: beats(settings.folder, clock),
         query=query,
+        coverage=CoveragePages(
+            directory=lambda: follower.directory,
+            signs=lambda: signs_of_life(coverage_history.files(settings)),
+            days=CoverageDays(registry.database),
+            clock=clock,
+            tested_within_days=settings.coverage.tested_within_days,
+            goal_year=settings.coverage.goal_year,
+        ),
     )
     listener = EstListener(enrolment, tls, clock, host=settings.web.est_host, port=settings.web.est_port)
     async with listener, _revocation(settings, registry, authority, clock), asyncio.TaskGroup() as group:

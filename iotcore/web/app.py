@@ -24,6 +24,7 @@ from iotcore.registry.records import Certificate, IntentKind
 from iotcore.specs.model import DeviceClass
 from iotcore.telemetry.query import Query
 from iotcore.web import checklist
+from iotcore.web.coverage import CoveragePages
 from iotcore.web.history import History
 from iotcore.web.live import Event, Live
 from iotcore.web.render import Pages, blind
@@ -59,11 +60,13 @@ def create(
     hosts: Sequence[str] = LOOPBACK_NAMES,
     processes: Callable[[], Mapping[str, Any]] | None = None,
     query: Query | None = None,
+    coverage: CoveragePages | None = None,
 ) -> Quart:
     """The console as an ASGI application.
 
     `intend(kind, incident, by)` writes an intent; `certificates(cn)` are those issued, newest first; `hosts` are the names it
-    answers to; `processes()` are those that beat now, or None where nobody counts them; `query` is the telemetry store.
+    answers to; `processes()` are those that beat now, or None where nobody counts them; `query` is the telemetry store;
+    `coverage` has pages of its own.
     """
     app = Quart("iotcore.web")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
@@ -82,6 +85,8 @@ def create(
     app.add_url_rule("/incidents/<incident>/reset", "reset", console.reset, methods=["POST"])
     app.add_url_rule("/language/<wanted>", "language", console.switch_language)
     app.add_url_rule("/healthz", "healthz", console.healthz)
+    if coverage is not None:
+        coverage.register(app, console.page)
     return app
 
 
@@ -142,7 +147,7 @@ class _Console:
         """Everything on one page."""
         live = self._live
         devices = list(live.devices.values())
-        return self._page(
+        return self.page(
             "index.html",
             incidents=list(live.incidents.values()),
             devices=devices,
@@ -153,11 +158,11 @@ class _Console:
     async def device(self, name: str) -> Response:
         """One device, for whoever stands in front of it."""
         details = await self._details(name)
-        return self._page("device.html", **details, **await self._history.charts(details["device"]))
+        return self.page("device.html", **details, **await self._history.charts(details["device"]))
 
     async def details(self, name: str) -> Response:
         """What changes on a device's page."""
-        return self._page("device_details.html", **await self._details(name))
+        return self.page("device_details.html", **await self._details(name))
 
     async def samples(self, name: str, point: str) -> Response:
         """The history of one point, for programs."""
@@ -243,7 +248,8 @@ class _Console:
         wanted = request.cookies.get(LANGUAGE_COOKIE)
         return next((language for language in LANGUAGES if language == wanted), self._language)
 
-    def _page(self, template: str, **values: Any) -> Response:
+    def page(self, template: str, **values: Any) -> Response:
+        """A page in the language of whoever asks."""
         now_ms = self._clock.wall_ms()
         text = self._pages.draw(template, self._chosen(), cursor=self._live.cursor, now_ms=now_ms, path=request.path, **values)
         return Response(text, content_type="text/html; charset=utf-8")

@@ -13,14 +13,17 @@ from quart import Quart
 
 from iotcore.clock import ManualClock, SystemClock
 from iotcore.reading import Quality, Reading, Value
+from iotcore.registry.coverage_days import CoverageDays
 from iotcore.registry.directory import Directory
 from iotcore.registry.records import Certificate
 from iotcore.registry.store import Registry, open_registry
 from iotcore.settings import Settings
+from iotcore.telemetry.coverage import Files, signs_of_life
 from iotcore.telemetry.embedded import EmbeddedStore, TelemetryFile
 from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.query import open_query
 from iotcore.web.app import create
+from iotcore.web.coverage import CoveragePages
 from iotcore.web.view import StoredView
 from tests.support.fire_journal import FireJournal
 from tests.support.shipped import SPECS
@@ -99,6 +102,12 @@ async def console(folder: Path, processes: Mapping[str, Any] | None = None) -> A
             clock=SteadyClock(clock),
             processes=None if processes is None else lambda: processes,
             query=query,
+            coverage=CoveragePages(
+                directory=lambda: made.directory,
+                signs=lambda: signs_of_life(Files(folder / "telemetry.db", folder / "journal.db")),
+                days=CoverageDays(registry.database),
+                clock=SteadyClock(clock),
+            ),
         )
         made = Console(app, registry, fire, Panel(file, clock), clock, directory, EmbeddedStore(file))
         try:

@@ -13,6 +13,8 @@ import iotcore.web
 from iotcore.alarms.engine import Reason
 from iotcore.alarms.rules import Hazard
 from iotcore.reading import Quality
+from iotcore.registry.city import AreaKind
+from iotcore.registry.coverage import REASONS
 from iotcore.registry.records import State
 from iotcore.specs.model import DeviceClass
 from iotcore.web.checklist import StepName
@@ -38,6 +40,8 @@ FAMILIES: dict[str, Iterable[str]] = {
         "unknown_point", "retained", "topic", "wrong_broker", "unknown_topic", "ambiguous", "encoding", "length", "checksum",
     ),
     "value": ("yes", "no"),
+    "area": (*get_args(AreaKind), "whole", "none"),
+    "lack": REASONS,
     "store": ("unreachable", "no_database", "not_authorised", "no_influxql", "unreadable", "slow"),
 }  # fmt: skip
 
