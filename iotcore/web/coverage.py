@@ -45,7 +45,7 @@ class Days(Protocol):
 
 @dataclass(slots=True)
 class CoveragePages:
-    """For each look `directory` and `signs` are asked anew (`signs` reads files, on a thread). The goal is the end of `goal_year`."""
+    """`directory` and `signs` are asked anew for each look (`signs` reads files, on a thread)."""
 
     directory: Callable[[], Directory]
     signs: Callable[[], Signs]
