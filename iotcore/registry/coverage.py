@@ -7,7 +7,7 @@ present go in; times are ms UTC.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -108,6 +108,13 @@ def assess(directory: Directory, signs: Signs, now_ms: float, tested_within_days
     moment = _Moment(signs, now_ms, now_ms - tested_within_days * DAY_MS)
     sites = {name: _site(directory.premises[name], found, moment) for name, found in detectors.items()}
     return Coverage(now_ms, sites, _figures(directory, sites.values()))
+
+
+def within(coverage: Coverage, directory: Directory, areas: Collection[str]) -> Coverage:
+    """The same as if there were nothing outside these areas; a city is given with its wards."""
+    sites = {name: site for name, site in coverage.sites.items() if site.area in areas}
+    figures = _figures(directory, sites.values())
+    return Coverage(coverage.at_ms, sites, {area: one for area, one in figures.items() if area == EVERYWHERE or area in areas})
 
 
 @dataclass(frozen=True, slots=True)

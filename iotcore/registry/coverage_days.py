@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import date, timedelta
 
 from tortoise.expressions import Q
@@ -95,6 +95,16 @@ def _summed(rows: Iterable[CoverageRow]) -> list[Day]:
             covered = min(key_sites, known.figure.covered + figure.covered)
             figure, at_ms = Figure(key_sites, watched, covered), max(known.at_ms, at_ms)
         found[row.day, row.area] = Day(date.fromisoformat(row.day), row.area, figure, at_ms)
+    return list(found.values())
+
+
+def joined(days: Iterable[Day]) -> list[Day]:
+    """The days of several areas, none of which lies in another, as those of one without a name."""
+    found: dict[date, Day] = {}
+    for one in days:
+        known = found.get(one.day, Day(one.day, EVERYWHERE, Figure(), one.at_ms))
+        pairs = zip(astuple(known.figure), astuple(one.figure), strict=True)
+        found[one.day] = Day(one.day, EVERYWHERE, Figure(*(a + b for a, b in pairs)), max(known.at_ms, one.at_ms))
     return list(found.values())
 
 

@@ -25,8 +25,8 @@ def areas(coverage: Coverage, directory: Directory, within: str = EVERYWHERE) ->
     """A row for each area that has a key site, each before those that lie in it; at first the whole, or the area `within`."""
     below: dict[str, list[str]] = {}
     for area in directory.areas.values():
-        if coverage.figures[area.id].key_sites:
-            below.setdefault(area.parent if area.parent in directory.areas else EVERYWHERE, []).append(area.id)
+        if area.id in coverage.figures and coverage.figures[area.id].key_sites:
+            below.setdefault(area.parent if area.parent in coverage.figures else EVERYWHERE, []).append(area.id)
     rows = list(_tree(coverage, directory, below, within, 0))
     if within == EVERYWHERE and (placeless := _nowhere(coverage, directory)).key_sites and len(rows) > 1:
         rows.append({"area": NOWHERE, "name": "", "kind": "none", "depth": 1, **figures(placeless)})

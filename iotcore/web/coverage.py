@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Protocol
@@ -22,8 +22,8 @@ from quart import Quart, Response, request
 from iotcore.clock import Clock
 from iotcore.errors import StoreError
 from iotcore.registry import coverage_report as report
-from iotcore.registry.coverage import EVERYWHERE, REASONS, TESTED_WITHIN_DAYS, Coverage, Signs, assess
-from iotcore.registry.coverage_days import TREND_DAYS, Day, trend
+from iotcore.registry.coverage import EVERYWHERE, REASONS, TESTED_WITHIN_DAYS, Coverage, Signs, assess, within
+from iotcore.registry.coverage_days import TREND_DAYS, Day, joined, trend
 from iotcore.registry.directory import Directory
 from iotcore.telemetry.query import Interval
 from iotcore.web import chart
@@ -45,7 +45,11 @@ class Days(Protocol):
 
 @dataclass(slots=True)
 class CoveragePages:
-    """`directory` and `signs` are asked anew for each look (`signs` reads files, on a thread)."""
+    """`directory` and `signs` are asked anew for each look (`signs` reads files, on a thread).
+
+    `may(place)` is whether whoever makes the request may see what stands in these areas, from the smallest up; of nothing else
+    they are told. `may(())`: whether they may see what stands anywhere.
+    """
 
     directory: Callable[[], Directory]
     signs: Callable[[], Signs]
@@ -53,6 +57,7 @@ class CoveragePages:
     clock: Clock
     tested_within_days: float = TESTED_WITHIN_DAYS
     goal_year: int = 2030
+    may: Callable[[Collection[str]], bool] = lambda place: True  # noqa: ARG005 - whoever asks may see everything
     _looked: tuple[float, Coverage, Directory] | None = None
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -86,9 +91,14 @@ class CoveragePages:
         area = request.args.get("area", EVERYWHERE)
         try:
             coverage, directory = await self._look()
-            if area != EVERYWHERE and area not in directory.areas:
-                return problem(NOT_FOUND, "unknown_area", "no such area is registered")
-            response: Response = await tell(_Look(coverage, directory, area))
+            tops = [EVERYWHERE]
+            if not self.may(()):
+                seen = {one for one in directory.areas if self.may(tuple(directory.upwards(one)))}
+                coverage = within(coverage, directory, seen)
+                tops = [one for one in seen if directory.areas[one].parent not in seen]
+            if area not in coverage.figures:
+                return problem(NOT_FOUND, "unknown_area", "no such area is registered, or you may not see it")
+            response: Response = await tell(_Look(coverage, directory, area, [area] if area else tops))
         except ValueError as error:
             return problem(BAD_REQUEST, "bad_parameter", str(error))
         except (StoreError, sqlite3.Error) as error:
@@ -106,7 +116,7 @@ class CoveragePages:
 
     async def _areas(self, look: _Look) -> tuple[str, Sequence[str], list[report.Row], Any]:
         rows = report.areas(look.coverage, look.directory, look.area)
-        line = trend(await self._year(look.area), date(self.goal_year, 12, 31))
+        line = trend(await self._year(look), date(self.goal_year, 12, 31))
         return "areas", report.AREA_COLUMNS, rows, {"at_ms": look.coverage.at_ms, "areas": rows, "trend": report.trend(line)}
 
     async def _missing(self, look: _Look) -> tuple[str, Sequence[str], list[report.Row], Any]:
@@ -116,11 +126,11 @@ class CoveragePages:
     async def _history(self, look: _Look) -> tuple[str, Sequence[str], list[report.Row], Any]:
         end = _day("to", self._today())
         start = _day("from", end - timedelta(days=HISTORY_DAYS))
-        rows = report.days(await self.days.between(start, end, [look.area]))
+        rows = report.days(await self._between(look, start, end))
         return "history", report.DAY_COLUMNS, rows, {"area": look.area, "days": rows}
 
     async def _page(self, look: _Look, draw: Callable[..., Response]) -> Response:
-        days = await self._year(look.area)
+        days = await self._year(look)
         missing = [site for site in look.coverage.missing() if report.lies_in(site, look.directory, look.area)]
         told = [lack.reason for site in missing for lack in site.lacks]
         line = trend(days, date(self.goal_year, 12, 31))
@@ -141,9 +151,13 @@ class CoveragePages:
             chart=self._chart(days),
         )
 
-    async def _year(self, area: str) -> list[Day]:
+    async def _year(self, look: _Look) -> list[Day]:
         today = self._today()
-        return await self.days.between(today - timedelta(days=TREND_DAYS), today, [area])
+        return await self._between(look, today - timedelta(days=TREND_DAYS), today)
+
+    async def _between(self, look: _Look, start: date, end: date) -> list[Day]:
+        found = await self.days.between(start, end, look.tops)
+        return found if len(look.tops) == 1 else joined(found)
 
     def _chart(self, days: Sequence[Day]) -> chart.Chart | None:
         """The last year, from 0 to 100 per cent."""
@@ -166,6 +180,7 @@ class _Look:
     coverage: Coverage
     directory: Directory
     area: str
+    tops: list[str]  # whose history is that of `area`
 
 
 def _day(name: str, otherwise: date) -> date:

@@ -29,20 +29,24 @@ TODAY = date(2026, 11, 22)  # of the console's clock, in Vietnam
 EN = {"Cookie": "language=en"}
 
 
+async def _fill(one: Console, folder: Path) -> None:
+    await one.registry.import_city(CITY, SPECS, "tester")
+    await activate(one.registry, "s1", "s2", "s3")
+    await pass_test(one.registry, "s1", one.clock.wall_ms())
+    with closing(sqlite3.connect(folder / "telemetry.db")) as file, file:
+        for name, ago_ms in (("s1", 1000.0), ("s2", 3_600_000.0), ("s3", 1000.0)):
+            file.execute("INSERT INTO presence VALUES (?, 'online', 0, ?, '')", (name, one.clock.wall_ms() - ago_ms))
+    days = CoverageDays(one.registry.database)
+    for back in (40, 20, 0):
+        figures = {"": Figure(100, 60, 50 - back), "w1": Figure(1, 1, 1), "w2": Figure(2, 1, 0)}
+        await days.keep(TODAY - timedelta(days=back), Coverage(0.0, {}, figures), "keeper")
+    one.directory = await one.registry.directory(SPECS)
+
+
 @pytest.fixture
 async def made(tmp_path: Path) -> AsyncIterator[Console]:
     async with console(tmp_path, {"fire": {}}) as one:
-        await one.registry.import_city(CITY, SPECS, "tester")
-        await activate(one.registry, "s1", "s2", "s3")
-        await pass_test(one.registry, "s1", one.clock.wall_ms())
-        with closing(sqlite3.connect(tmp_path / "telemetry.db")) as file, file:
-            for name, ago_ms in (("s1", 1000.0), ("s2", 3_600_000.0), ("s3", 1000.0)):
-                file.execute("INSERT INTO presence VALUES (?, 'online', 0, ?, '')", (name, one.clock.wall_ms() - ago_ms))
-        days = CoverageDays(one.registry.database)
-        for back in (40, 20, 0):
-            figures = {"": Figure(100, 60, 50 - back), "w2": Figure(2, 1, 0)}
-            await days.keep(TODAY - timedelta(days=back), Coverage(0.0, {}, figures), "keeper")
-        one.directory = await one.registry.directory(SPECS)
+        await _fill(one, tmp_path)
         yield one
 
 
@@ -117,6 +121,38 @@ async def test_a_page_that_cannot_see_who_is_there_says_so_and_no_figure(client:
     with closing(sqlite3.connect(tmp_path / "telemetry.db")) as file, file:
         file.execute("DROP TABLE presence")
     assert json.loads(await text_of(client, "/coverage", 503))["title"] == "unreadable"
+
+
+async def test_whoever_may_see_some_areas_is_told_of_nothing_else(tmp_path: Path) -> None:
+    async with console(tmp_path, may=lambda place: not {"w1", "w2"}.isdisjoint(place)) as one:
+        await _fill(one, tmp_path)
+        async with one.app.test_app() as running:
+            client = running.test_client()
+            found = json.loads(await text_of(client, "/api/v1/coverage"))
+            assert [(row["area"], row["covered"], row["key_sites"]) for row in found["areas"]] == [
+                ("", 1, 3),
+                ("w1", 1, 1),
+                ("w2", 0, 2),
+            ]
+            missing = json.loads(await text_of(client, "/api/v1/coverage/missing"))["missing"]
+            assert [row["premises"] for row in missing] == ["hospital", "market"]
+            days = json.loads(await text_of(client, "/api/v1/coverage/history?from=2026-11-22"))["days"]
+            assert [(day["covered"], day["key_sites"]) for day in days] == [(1, 3)]
+            for path in ("/coverage?area=tp", "/coverage/history.csv?area=tp", "/coverage?area=th"):
+                assert json.loads(await text_of(client, path, 404))["title"] == "unknown area"
+            shown = await text_of(client, "/coverage")
+            assert "Kho xăng" not in shown
+            assert "Chợ Vườn Hoa" in shown
+
+
+async def test_whoever_may_see_no_area_is_told_of_none(tmp_path: Path) -> None:
+    async with console(tmp_path, may=lambda _: False) as one:
+        await _fill(one, tmp_path)
+        async with one.app.test_app() as running:
+            client = running.test_client()
+            found = json.loads(await text_of(client, "/api/v1/coverage"))
+            assert [(row["area"], row["key_sites"]) for row in found["areas"]] == [("", 0)]
+            assert json.loads(await text_of(client, "/api/v1/coverage/history"))["days"] == []
 
 
 async def test_a_phone_of_360_pixels_shows_it_without_scrolling_sideways(made: Console, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +81,9 @@ class Console:
 
 
 @asynccontextmanager
-async def console(folder: Path, processes: Mapping[str, Any] | None = None) -> AsyncIterator[Console]:
+async def console(
+    folder: Path, processes: Mapping[str, Any] | None = None, may: Callable[[Collection[str]], bool] = lambda _: True
+) -> AsyncIterator[Console]:
     """A console whose time stands still at ManualClock's, with a city, one certificate, and readings of three devices."""
     clock = ManualClock()
     specs = SPECS
@@ -107,6 +109,7 @@ async def console(folder: Path, processes: Mapping[str, Any] | None = None) -> A
                 signs=lambda: signs_of_life(Files(folder / "telemetry.db", folder / "journal.db")),
                 days=CoverageDays(registry.database),
                 clock=SteadyClock(clock),
+                may=may,
             ),
         )
         made = Console(app, registry, fire, Panel(file, clock), clock, directory, EmbeddedStore(file))
