@@ -1,4 +1,4 @@
-"""How long it takes to judge the coverage of a large city: 10,000 key sites, 100,000 devices.
+"""How long it takes to judge the coverage of a large city, and to know who is in ten groups: 10,000 key sites, 100,000 devices.
 
 Pure work in memory, as the page and the telemetry worker do it.
 `python -m benchmarks.coverage`; its last line is one JSON object.
@@ -6,12 +6,16 @@ Pure work in memory, as the page and the telemetry worker do it.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
+from iotcore.registry import group_query
 from iotcore.registry.coverage import DAY_MS, Signs, assess
 from iotcore.registry.directory import Area, Binding, Directory, Premises
+from iotcore.registry.groups import Group, Groups
 from iotcore.specs.load import load_folder, shipped_folder
 from iotcore.telemetry.coverage import device_points, key_site_points
 
@@ -42,14 +46,40 @@ def city() -> tuple[Directory, Signs]:
     return Directory(devices, premises, {}, areas), Signs(seen)
 
 
+def ten_groups() -> dict[str, Group]:
+    """Old firmware of some wards, each with another version."""
+    found = {}
+    for i in range(10):
+        of = [
+            {"kind": "area", "is": [f"w{j}" for j in range(i, WARDS, 10)]},
+            {"kind": "not", "of": {"kind": "state", "is": ["suspended"]}},
+            {"kind": "firmware", "below": f"2.{i}"},
+        ]
+        document = group_query.read({"title": f"Group {i}", "query": {"kind": "all", "of": of}})
+        found[f"g{i}"] = Group(f"g{i}", document, 1, "benchmark", NOW_MS)
+    return found
+
+
+def one_moved(directory: Directory) -> Directory:
+    """The directory after a change of one device."""
+    moved = replace(directory.devices["d7"], premises="p9")
+    return replace(directory, devices={**directory.devices, "d7": moved})
+
+
 def measure() -> dict[str, float]:
     """Milliseconds of the best of five runs each."""
     directory, signs = city()
     found = assess(directory, signs, float(NOW_MS))
+    groups, firmware = ten_groups(), {name: f"2.{i % 20}.{i % 7}" for i, name in enumerate(directory.devices)}
+    following = Groups()
+    following.follow(groups, directory, firmware)
+    directories = itertools.cycle((one_moved(directory), directory))
     work: dict[str, Callable[[], object]] = {
         "assess_ms": lambda: assess(directory, signs, float(NOW_MS)),
         "key_site_points_ms": lambda: key_site_points(found, NOW_MS),
         "device_points_ms": lambda: list(device_points(directory, signs, float(NOW_MS), NOW_MS)),
+        "ten_groups_ms": lambda: Groups().follow(groups, directory, firmware),
+        "ten_groups_after_one_change_ms": lambda: following.follow(groups, next(directories), firmware),
     }
     return {"key_sites": SITES, "devices": DEVICES, **{name: _best_ms(run) for name, run in work.items()}}
 

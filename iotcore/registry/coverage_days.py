@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from datetime import date, timedelta
@@ -129,4 +130,4 @@ def _reached(last: date, left: float, per_day: float) -> date | None:
         return last
     if per_day <= 0.0 or left / per_day > HORIZON_DAYS:
         return None
-    return last + timedelta(days=round(left / per_day + 0.5))
+    return last + timedelta(days=math.ceil(left / per_day))
