@@ -12,19 +12,24 @@ from iotcore.clock import Clock, SystemClock
 from iotcore.process import home
 from iotcore.process.alive import alive
 from iotcore.process.follow import Follower
+from iotcore.process.grouped import Grouped
 from iotcore.process.room import Room
 from iotcore.process.serve import beats
 from iotcore.provision.ca import Anchor, Authority
 from iotcore.provision.enroll import Enrolment
 from iotcore.registry.coverage_days import CoverageDays
+from iotcore.registry.groups import GroupStore
 from iotcore.registry.store import Registry
 from iotcore.settings import Settings
+from iotcore.telemetry import reported
 from iotcore.telemetry.coverage import signs_of_life
 from iotcore.telemetry.query import Query, open_query
+from iotcore.telemetry.stores import TELEMETRY_DB
 from iotcore.web.app import LOOPBACK_NAMES
 from iotcore.web.app import create as create_page
 from iotcore.web.coverage import CoveragePages
 from iotcore.web.est import EstListener, server_context
+from iotcore.web.groups import GroupPages
 from iotcore.web.revocation import RevocationListener
 from iotcore.web.server import serve as serve_page
 from iotcore.web.view import StoredView
@@ -49,6 +54,12 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         revoked=lambda device, serial: _revoked(registry, device, serial),
     )
     tls = server_context(authority, settings.folder / "certs", settings.web.est_names)
+    grouped = Grouped(
+        GroupStore(registry.database),
+        lambda: follower.directory,
+        lambda: reported.firmware(settings.folder / TELEMETRY_DB),
+        clock,
+    )
     page = create_page(
         view=StoredView(settings.folder, lambda: follower.directory),
         intend=registry.intent,
@@ -66,10 +77,12 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
             tested_within_days=settings.coverage.tested_within_days,
             goal_year=settings.coverage.goal_year,
         ),
+        groups=GroupPages(grouped, lambda: follower.directory),
     )
     listener = EstListener(enrolment, tls, clock, host=settings.web.est_host, port=settings.web.est_port)
     async with listener, _revocation(settings, registry, authority, clock), asyncio.TaskGroup() as group:
         group.create_task(follower.run())
+        group.create_task(grouped.run())
         group.create_task(alive(settings, "web", clock, dict))
         group.create_task(serve_page(page, settings.web.host, settings.web.port))
 

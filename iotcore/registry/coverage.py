@@ -93,10 +93,10 @@ class Coverage:
     figures: Mapping[str, Figure]
 
     def missing(self) -> list[Site]:
-        """The sites that are not covered, those first that lack most, then by name."""
+        """The sites that are not covered: those that nothing watches first, then by what they lack, then by name."""
         order = {reason: i for i, reason in enumerate(REASONS)}
         found = [site for site in self.sites.values() if not site.covered]
-        return sorted(found, key=lambda site: (min(order[lack.reason] for lack in site.lacks), site.premises))
+        return sorted(found, key=lambda site: (site.live > 0, min(order[lack.reason] for lack in site.lacks), site.premises))
 
 
 def assess(directory: Directory, signs: Signs, now_ms: float, tested_within_days: float = TESTED_WITHIN_DAYS) -> Coverage:

@@ -139,9 +139,10 @@ class Groups:
         Raises:
             Refused: `unknown_group`.
         """
-        if group not in self._members:
+        found = self._members.get(group)
+        if found is None:
             raise Refused("unknown_group", f"there is no group {group!r}; there are: {', '.join(self._members) or 'none'}")
-        return frozenset(self._members[group])
+        return frozenset(found)
 
     def of(self, device: str) -> frozenset[str]:
         """The groups that a device is in."""

@@ -25,6 +25,7 @@ from iotcore.specs.model import DeviceClass
 from iotcore.telemetry.query import Query
 from iotcore.web import checklist
 from iotcore.web.coverage import CoveragePages
+from iotcore.web.groups import GroupPages
 from iotcore.web.history import History
 from iotcore.web.live import Event, Live
 from iotcore.web.render import Pages, blind
@@ -61,12 +62,13 @@ def create(
     processes: Callable[[], Mapping[str, Any]] | None = None,
     query: Query | None = None,
     coverage: CoveragePages | None = None,
+    groups: GroupPages | None = None,
 ) -> Quart:
     """The console as an ASGI application.
 
     `intend(kind, incident, by)` writes an intent; `certificates(cn)` are those issued, newest first; `hosts` are the names it
     answers to; `processes()` are those that beat now, or None where nobody counts them; `query` is the telemetry store;
-    `coverage` has pages of its own.
+    `coverage` and `groups` have pages of their own.
     """
     app = Quart("iotcore.web")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
@@ -85,8 +87,9 @@ def create(
     app.add_url_rule("/incidents/<incident>/reset", "reset", console.reset, methods=["POST"])
     app.add_url_rule("/language/<wanted>", "language", console.switch_language)
     app.add_url_rule("/healthz", "healthz", console.healthz)
-    if coverage is not None:
-        coverage.register(app, console.page)
+    for pages in (coverage, groups):
+        if pages is not None:
+            pages.register(app, console.page)
     return app
 
 

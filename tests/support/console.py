@@ -12,18 +12,22 @@ from typing import Any
 from quart import Quart
 
 from iotcore.clock import ManualClock, SystemClock
+from iotcore.process.grouped import Grouped
 from iotcore.reading import Quality, Reading, Value
 from iotcore.registry.coverage_days import CoverageDays
 from iotcore.registry.directory import Directory
+from iotcore.registry.groups import GroupStore
 from iotcore.registry.records import Certificate
 from iotcore.registry.store import Registry, open_registry
 from iotcore.settings import Settings
+from iotcore.telemetry import reported
 from iotcore.telemetry.coverage import Files, signs_of_life
 from iotcore.telemetry.embedded import EmbeddedStore, TelemetryFile
 from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.query import open_query
 from iotcore.web.app import create
 from iotcore.web.coverage import CoveragePages
+from iotcore.web.groups import GroupPages
 from iotcore.web.view import StoredView
 from tests.support.fire_journal import FireJournal
 from tests.support.shipped import SPECS
@@ -70,6 +74,7 @@ class Console:
     clock: ManualClock
     directory: Directory
     store: EmbeddedStore
+    grouped: Grouped
 
     async def report(self, device: str, *values: Value) -> None:
         """A reading has come through the telemetry lane."""
@@ -97,6 +102,8 @@ async def console(
         TelemetryFile(folder / "telemetry.db") as file,
         open_query(Settings(data=str(folder)), clock) as query,
     ):
+        telemetry = folder / "telemetry.db"
+        grouped = Grouped(GroupStore(registry.database), lambda: made.directory, lambda: reported.firmware(telemetry), clock)
         app = create(
             view=view,
             intend=registry.intent,
@@ -111,8 +118,9 @@ async def console(
                 clock=SteadyClock(clock),
                 may=may,
             ),
+            groups=GroupPages(grouped, lambda: made.directory, may),
         )
-        made = Console(app, registry, fire, Panel(file, clock), clock, directory, EmbeddedStore(file))
+        made = Console(app, registry, fire, Panel(file, clock), clock, directory, EmbeddedStore(file), grouped)
         try:
             await made.report("d1", Value("smoke", 0.02), Value("temperature", 24.1), Value("alarm", value=False))
             await made.report("air-1", Value("pm25", 18.4), Value("no2", None, Quality.BAD, "timeout"))
