@@ -10,8 +10,8 @@ from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 from iotcore.clock import Clock
-from iotcore.errors import StoreError
-from iotcore.registry.coverage import LIVE_LEAST_S, assess
+from iotcore.errors import StartError, StoreError
+from iotcore.registry.coverage import LIVE_LEAST_S, Signs, assess
 from iotcore.registry.coverage_days import CoverageDays
 from iotcore.registry.directory import Directory
 from iotcore.registry.store import Registry
@@ -36,8 +36,29 @@ def day_of(at_ms: float) -> date:
     return datetime.fromtimestamp(at_ms / 1000.0, UTC).astimezone(ZONE).date()
 
 
+def signs_now(settings: Settings) -> Signs:
+    """Who is there, for a command: nobody where no telemetry worker has ever run.
+
+    Raises:
+        StartError: the files are there and cannot be read.
+    """
+    known = files(settings)
+    try:
+        return signs_of_life(known) if known.telemetry.exists() else Signs()
+    except sqlite3.Error as error:
+        raise StartError(
+            f"Who is there cannot be read from {known.telemetry}: {error}", "Is the telemetry worker running?"
+        ) from error
+
+
 async def run(
-    settings: Settings, registry: Registry, directory: Callable[[], Directory], clock: Clock, settle_s: float = SETTLE_S
+    settings: Settings,
+    registry: Registry,
+    directory: Callable[[], Directory],
+    clock: Clock,
+    *,
+    settle_s: float = SETTLE_S,
+    look_s: float = LOOK_S,
 ) -> None:
     """Keep the coverage of each day until cancelled; what fails is said once and tried again a minute later."""
     days = CoverageDays(registry.database)
@@ -58,4 +79,4 @@ async def run(
             if not failing:
                 log.warning("the coverage of the day could not be kept: %s", error)
             failing = True
-        await asyncio.sleep(min(LOOK_S, max(settle_s, 0.01)))
+        await asyncio.sleep(look_s)

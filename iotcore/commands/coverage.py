@@ -15,10 +15,9 @@ from iotcore.commands.moments import moment_ms
 from iotcore.commands.near import near
 from iotcore.errors import StartError
 from iotcore.registry import coverage_report as report
-from iotcore.registry.coverage import EVERYWHERE, REASONS, Signs, assess
+from iotcore.registry.coverage import EVERYWHERE, REASONS, assess
 from iotcore.registry.coverage_days import TREND_DAYS, CoverageDays, Trend, trend
 from iotcore.settings import Settings
-from iotcore.telemetry.coverage import signs_of_life
 
 Form = Literal["table", "json", "csv"]
 BAR_SIGNS = 20
@@ -51,18 +50,13 @@ async def run(settings: Settings, clock: Clock, asked: Asked) -> str:
             return await _history(days, clock, asked)
         today = coverage_history.day_of(clock.wall_ms())
         known = await days.between(today - timedelta(days=TREND_DAYS), today, [asked.area])
-    signs = await asyncio.to_thread(_signs, settings)
+    signs = await asyncio.to_thread(coverage_history.signs_now, settings)
     found = assess(directory, signs, clock.wall_ms(), settings.coverage.tested_within_days)
     missing = report.missing(found, directory, asked.area)
     if asked.missing:
         return _missing(missing, asked.form)
     line = trend(known, date(settings.coverage.goal_year, 12, 31))
     return _areas(report.areas(found, directory, asked.area), missing, line, asked.form)
-
-
-def _signs(settings: Settings) -> Signs:
-    files = coverage_history.files(settings)
-    return signs_of_life(files) if files.telemetry.exists() else Signs()
 
 
 async def _history(days: CoverageDays, clock: Clock, asked: Asked) -> str:

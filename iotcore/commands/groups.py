@@ -18,7 +18,7 @@ from iotcore.commands import office
 from iotcore.commands.near import near
 from iotcore.errors import ConfigError, Problem, Refused, StartError
 from iotcore.registry import group_query, groups, vendors
-from iotcore.registry.coverage import Signs, assess
+from iotcore.registry.coverage import assess
 from iotcore.registry.directory import Binding, Directory
 from iotcore.registry.groups import Group, Groups, GroupStore
 from iotcore.registry.records import NEXT_STATES, State
@@ -26,7 +26,6 @@ from iotcore.registry.store import Registry
 from iotcore.settings import Settings
 from iotcore.specs.load import Specs
 from iotcore.telemetry import reported
-from iotcore.telemetry.coverage import signs_of_life
 from iotcore.telemetry.stores import TELEMETRY_DB
 
 MAX_BYTES = 1_000_000  # of a group document
@@ -212,8 +211,7 @@ def _movable(bindings: Iterable[Binding], state: State) -> list[Binding]:
 def _plan(settings: Settings, clock: Clock, here: Known, name: str, state: State) -> Plan:
     bindings = here.bindings(name)
     moving = {one.device: one for one in _movable(bindings, state)}
-    files = coverage_history.files(settings)
-    signs = signs_of_life(files) if files.telemetry.exists() else Signs()
+    signs = coverage_history.signs_now(settings)
     devices = {**here.directory.devices, **{device: replace(one, state=state) for device, one in moving.items()}}
     now_ms = clock.wall_ms()
     before = assess(here.directory, signs, now_ms)

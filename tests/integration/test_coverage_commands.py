@@ -7,8 +7,9 @@ import csv
 import io
 import json
 import logging
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,21 @@ def test_a_spreadsheet_opens_the_csv_and_runs_nothing_of_it(iotcore: Run) -> Non
     assert [row["percent"] for row in areas] == ["25.0", "33.3", "33.3", "100.0", "0.0", "0.0"]
 
 
+def test_before_any_device_was_heard_all_are_silent_and_a_file_that_cannot_be_read_is_one_clear_line(
+    iotcore: Run, folder: Path
+) -> None:
+    telemetry = folder / "telemetry.db"
+    with closing(sqlite3.connect(telemetry)) as file, file:
+        file.execute("DROP TABLE presence")
+    iotcore("coverage", code="Who is there cannot be read from ")
+    iotcore("group", "add", "fire", "--class", "fire_detector")
+    for path in folder.glob("telemetry.db*"):
+        path.unlink()
+    found = json.loads(iotcore("coverage", "-o", "json"))
+    assert (found["areas"][0]["watched"], found["missing"]["silent"]) == (0, 2)
+    assert "4 devices" in iotcore("group", "list")
+
+
 async def _history(folder: Path, last: date) -> None:
     async with registry_of(folder) as registry:
         days = CoverageDays(registry.database)
@@ -227,7 +243,7 @@ async def test_the_keeper_keeps_each_day_once_by_the_citys_calendar(tmp_path: Pa
         await heard(tmp_path / "telemetry.db", {"s1": clock.wall_ms()})
         directory = await registry.directory(SPECS)
         days = CoverageDays(registry.database)
-        task = asyncio.create_task(coverage_history.run(settings, registry, lambda: directory, clock, 0.01))
+        task = asyncio.create_task(coverage_history.run(settings, registry, lambda: directory, clock, settle_s=0.0, look_s=0.01))
         try:
 
             async def kept(*wanted: tuple[str, int]) -> bool:
