@@ -23,6 +23,7 @@ from iotcore import (
     cli_registry,
     cli_store,
     cli_telemetry,
+    cli_user,
 )
 from iotcore.errors import ConfigError, IotError, StartError
 from iotcore.process.credentials import environment
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_coverage.add(nouns, _command)
     cli_group.add(nouns, _command)
     cli_telemetry.add(nouns, _command)
+    cli_user.add(nouns, _command)
     return parser
 
 

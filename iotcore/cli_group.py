@@ -43,7 +43,8 @@ def add(nouns: Nouns, command: Command) -> None:
     ):
         moving = command(verbs, verb, text, _move)
         moving.add_argument("group")
-        moving.add_argument("--apply", action="store_true", help="do it")
+        moving.add_argument("--apply", action="store_true", help="do it; it takes two admins (docs/people.md)")
+        moving.add_argument("--alone", default="", metavar="REASON", help="without a second admin: the audit tells it aloud")
         moving.set_defaults(state=state)
 
 
@@ -136,7 +137,7 @@ def _remove(options: argparse.Namespace) -> int:
 
 def _move(options: argparse.Namespace) -> int:
     from iotcore.clock import SystemClock
-    from iotcore.commands import groups, office
+    from iotcore.commands import groups
 
     settings = _settings(options)
     planned = asyncio.run(groups.plan(settings, SystemClock(), options.group, options.state))
@@ -148,7 +149,7 @@ def _move(options: argparse.Namespace) -> int:
             _say(f"{len(planned.unwatched)} key sites would no longer be watched{_named(planned.unwatched)}")
         _say("nothing was done; --apply does it")
         return 0
-    done, failed = asyncio.run(groups.move(settings, options.group, options.state, office.BY))
+    done, failed = asyncio.run(groups.move(settings, options.group, options.state, options.alone))
     _say(f"{len(done)} devices are {options.state}{_named(done)}")
     for reason in failed:
         _say(f"not moved: {reason}")

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from iotcore.app import coverage_history
+from iotcore.app import coverage_history, first
 from iotcore.app.common import opened, recorded
 from iotcore.clock import Clock, SystemClock
 from iotcore.process import home
@@ -17,6 +17,7 @@ from iotcore.process.room import Room
 from iotcore.process.serve import beats
 from iotcore.provision.ca import Anchor, Authority
 from iotcore.provision.enroll import Enrolment
+from iotcore.registry.accounts import accounts
 from iotcore.registry.coverage_days import CoverageDays
 from iotcore.registry.groups import GroupStore
 from iotcore.registry.store import Registry
@@ -54,6 +55,8 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         revoked=lambda device, serial: _revoked(registry, device, serial),
     )
     tls = server_context(authority, settings.folder / "certs", settings.web.est_names)
+    people = accounts(registry.database, settings.people.session_idle_s, settings.people.session_s)
+    await first.keep_link(settings, people)
     grouped = Grouped(
         GroupStore(registry.database),
         lambda: follower.directory,
@@ -62,6 +65,11 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
     )
     page = create_page(
         view=StoredView(settings.folder, lambda: follower.directory),
+        directory=lambda: follower.directory,
+        accounts=people,
+        people=settings.people,
+        oidc=settings.oidc,
+        first_used=lambda: first.forget(settings),
         intend=registry.intent,
         certificates=registry.certificates,
         clock=clock,
@@ -69,15 +77,7 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         hosts=[*LOOPBACK_NAMES, settings.web.host, *settings.web.names],
         processes=lambda: beats(settings.folder, clock),
         query=query,
-        coverage=CoveragePages(
-            directory=lambda: follower.directory,
-            signs=lambda: signs_of_life(coverage_history.files(settings)),
-            days=CoverageDays(registry.database),
-            clock=clock,
-            tested_within_days=settings.coverage.tested_within_days,
-            goal_year=settings.coverage.goal_year,
-        ),
-        groups=GroupPages(grouped, lambda: follower.directory),
+        parts=[_coverage(settings, registry, follower, clock), GroupPages(grouped, lambda: follower.directory)],
     )
     listener = EstListener(enrolment, tls, clock, host=settings.web.est_host, port=settings.web.est_port)
     async with listener, _revocation(settings, registry, authority, clock), asyncio.TaskGroup() as group:
@@ -85,6 +85,17 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         group.create_task(grouped.run())
         group.create_task(alive(settings, "web", clock, dict))
         group.create_task(serve_page(page, settings.web.host, settings.web.port))
+
+
+def _coverage(settings: Settings, registry: Registry, follower: Follower, clock: Clock) -> CoveragePages:
+    return CoveragePages(
+        directory=lambda: follower.directory,
+        signs=lambda: signs_of_life(coverage_history.files(settings)),
+        days=CoverageDays(registry.database),
+        clock=clock,
+        tested_within_days=settings.coverage.tested_within_days,
+        goal_year=settings.coverage.goal_year,
+    )
 
 
 @asynccontextmanager

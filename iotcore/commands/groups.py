@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ import msgspec
 
 from iotcore.app import common, coverage_history
 from iotcore.clock import Clock
-from iotcore.commands import office
+from iotcore.commands import office, who
 from iotcore.commands.near import near
 from iotcore.errors import ConfigError, Problem, Refused, StartError
 from iotcore.registry import group_query, groups, vendors
@@ -191,11 +192,23 @@ async def plan(settings: Settings, clock: Clock, name: str, state: State) -> Pla
         return await asyncio.to_thread(_plan, settings, clock, here, name, state)
 
 
-async def move(settings: Settings, name: str, state: State, by: str) -> tuple[list[str], list[str]]:
-    """Move every member that can into a state, each with its own audit entry; who moved, and who could not and why."""
+async def move(settings: Settings, name: str, state: State, alone: str = "") -> tuple[list[str], list[str]]:
+    """Move every member that can into a state, each with its own audit entry; who moved, and who could not and why.
+
+    It takes two admins: the second one has said yes to the very devices that would move now. `alone`: why without.
+
+    Raises:
+        Refused: `second_person`, or another reason of the two-person rule.
+    """
     done, failed = [], []
-    async with known(settings) as here:
-        for one in _movable(here.bindings(name), state):
+    async with known(settings) as here, who.opened(settings) as desk:
+        moving = _movable(here.bindings(name), state)
+        if moving:
+            named = hashlib.sha256("\n".join(one.device for one in moving).encode()).hexdigest()
+            asked: dict[str, object] = {"group": name, "state": state, "count": len(moving), "devices_sha256": named}
+            await desk.second_person("group.move", asked, alone)
+        by = desk.by if desk.user else office.BY
+        for one in moving:
             try:
                 if await here.registry.set_state(one.device, state, by):
                     done.append(one.device)

@@ -40,7 +40,7 @@ async def whole(db: BaseDBAsyncClient, specs: Mapping[str, DeviceSpec]) -> Direc
         _premises(await _rows(db, PremisesRow, PREMISES)),
         {row[0]: Zone(*row) for row in await _rows(db, ZoneRow, ZONE)},
         _areas(await _rows(db, AreaRow, AREA)),
-        await commissioning.in_test(db),
+        in_test=await commissioning.in_test(db),
     )
 
 

@@ -17,7 +17,7 @@ NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """A province, a city or a ward; `parent` is the area that it lies in."""
+    """A province, a city or a ward; `parent` is the one it lies in, "" for none."""
 
     id: str
     kind: str
@@ -36,7 +36,7 @@ class Premises:
     longitude: float
     account: str
     key_site: bool = False
-    area: str = ""
+    area: str = ""  # the smallest one known; "" for none
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +103,8 @@ class Directory:
             seen.add(area)
             yield area
             area = self.areas[area].parent
+
+    def areas_of(self, premises: str) -> frozenset[str]:
+        """The areas that a building lies in, from its ward up; none for an unknown one, or one without an area."""
+        known = self.premises.get(premises)
+        return frozenset(self.upwards(known.area)) if known is not None else frozenset()

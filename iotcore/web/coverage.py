@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Protocol
@@ -25,9 +25,13 @@ from iotcore.registry import coverage_report as report
 from iotcore.registry.coverage import EVERYWHERE, REASONS, TESTED_WITHIN_DAYS, Coverage, Signs, assess, within
 from iotcore.registry.coverage_days import TREND_DAYS, Day, joined, trend
 from iotcore.registry.directory import Directory
+from iotcore.registry.rights import Right
 from iotcore.telemetry.query import Interval
 from iotcore.web import chart
-from iotcore.web.history import BAD_REQUEST, NOT_FOUND, UNAVAILABLE, answer, problem
+from iotcore.web.door import Door, Scope, visiting
+from iotcore.web.history import BAD_REQUEST, NOT_FOUND, UNAVAILABLE, answer
+from iotcore.web.problem import problem
+from iotcore.web.screen import Screen
 from iotcore.web.words import ZONE
 
 FRESH_S = 10.0
@@ -45,11 +49,7 @@ class Days(Protocol):
 
 @dataclass(slots=True)
 class CoveragePages:
-    """`directory` and `signs` are asked anew for each look (`signs` reads files, on a thread).
-
-    `may(place)` is whether whoever makes the request may see what stands in these areas, from the smallest up; of nothing else
-    they are told. `may(())`: whether they may see what stands anywhere.
-    """
+    """`directory` and `signs` are asked anew for each look (`signs` reads files, on a thread)."""
 
     directory: Callable[[], Directory]
     signs: Callable[[], Signs]
@@ -57,21 +57,20 @@ class CoveragePages:
     clock: Clock
     tested_within_days: float = TESTED_WITHIN_DAYS
     goal_year: int = 2030
-    may: Callable[[Collection[str]], bool] = lambda place: True  # noqa: ARG005 - whoever asks may see everything
     _looked: tuple[float, Coverage, Directory] | None = None
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def register(self, app: Quart, draw: Callable[..., Response]) -> None:
-        """Add the routes; `draw(template, **values)` is a page in the reader's language."""
+    def add(self, app: Quart, door: Door, screen: Screen) -> None:
+        """Declare the routes: whoever sees anything sees of it what stands in their areas."""
 
         async def page() -> Response:
-            return await self._told(lambda look: self._page(look, draw))
+            return await self._told(lambda look: self._page(look, screen))
 
-        app.add_url_rule("/coverage", "coverage", page)
+        door.route(app, "/coverage", page, right=Right.SEE, of=Scope.FILTERED)
         for name, make in (("areas", self._areas), ("missing", self._missing), ("history", self._history)):
-            app.add_url_rule(f"/coverage/{name}.csv", f"coverage_{name}_csv", self._route(make, as_csv=True))
-            path = "/api/v1/coverage" if name == "areas" else f"/api/v1/coverage/{name}"
-            app.add_url_rule(path, f"coverage_{name}", self._route(make, as_csv=False))
+            table, path = f"/coverage/{name}.csv", "/api/v1/coverage" if name == "areas" else f"/api/v1/coverage/{name}"
+            door.route(app, table, self._route(make, as_csv=True), right=Right.SEE, of=Scope.FILTERED)
+            door.route(app, path, self._route(make, as_csv=False), right=Right.SEE, of=Scope.FILTERED)
 
     def _route(self, make: Callable[[_Look], Any], *, as_csv: bool) -> Callable[[], Any]:
         async def route() -> Response:
@@ -92,8 +91,9 @@ class CoveragePages:
         try:
             coverage, directory = await self._look()
             tops = [EVERYWHERE]
-            if not self.may(()):
-                seen = {one for one in directory.areas if self.may(tuple(directory.upwards(one)))}
+            visitor = visiting()
+            if not visitor.may(Right.SEE):
+                seen = {one for one in directory.areas if visitor.may(Right.SEE, tuple(directory.upwards(one)))}
                 coverage = within(coverage, directory, seen)
                 tops = [one for one in seen if directory.areas[one].parent not in seen]
             if area not in coverage.figures:
@@ -129,12 +129,12 @@ class CoveragePages:
         rows = report.days(await self._between(look, start, end))
         return "history", report.DAY_COLUMNS, rows, {"area": look.area, "days": rows}
 
-    async def _page(self, look: _Look, draw: Callable[..., Response]) -> Response:
+    async def _page(self, look: _Look, screen: Screen) -> Response:
         days = await self._year(look)
         missing = [site for site in look.coverage.missing() if report.lies_in(site, look.directory, look.area)]
         told = [lack.reason for site in missing for lack in site.lacks]
         line = trend(days, date(self.goal_year, 12, 31))
-        return draw(
+        return screen.page(
             "coverage.html",
             at_ms=look.coverage.at_ms,
             area=look.directory.areas.get(look.area),

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,7 +18,11 @@ from iotcore.registry import groups
 from iotcore.registry.coverage_report import as_csv
 from iotcore.registry.directory import Binding, Directory
 from iotcore.registry.groups import Group, Groups
-from iotcore.web.history import NOT_FOUND, answer, problem
+from iotcore.registry.rights import Right
+from iotcore.web.door import Door, Scope, visiting
+from iotcore.web.history import NOT_FOUND, answer
+from iotcore.web.problem import problem
+from iotcore.web.screen import Screen
 
 SHOWN = 500  # members on the page; JSON and CSV have all
 COLUMNS = ("device", "title", "model", "state", "premises", "firmware")
@@ -37,17 +41,16 @@ class Known(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GroupPages:
-    """`may(place)`: whether whoever makes the request may see what stands in these areas; members elsewhere are left out."""
+    """Of the members of a group everybody sees those that stand in their areas."""
 
     known: Known
     directory: Callable[[], Directory]
-    may: Callable[[Collection[str]], bool] = lambda place: True  # noqa: ARG005 - whoever asks may see everything
 
-    def register(self, app: Quart, draw: Callable[..., Response]) -> None:
-        """Add the routes; `draw(template, **values)` is a page in the reader's language."""
+    def add(self, app: Quart, door: Door, screen: Screen) -> None:
+        """Declare the routes."""
 
         async def page() -> Response:
-            return draw("groups.html", groups=self._all())
+            return screen.page("groups.html", groups=self._all())
 
         async def one(name: str) -> Response:
             group = self.known.groups.get(name)
@@ -55,7 +58,7 @@ class GroupPages:
                 abort(NOT_FOUND, "no such group")
             rows = self._members(name)
             query = json.dumps(msgspec.to_builtins(group.document.query), ensure_ascii=False, indent=1)
-            return draw("group.html", group=group, members=rows[:SHOWN], count=len(rows), query=query)
+            return screen.page("group.html", group=group, members=rows[:SHOWN], count=len(rows), query=query)
 
         async def table(name: str) -> Response:
             if name not in self.known.groups:
@@ -73,11 +76,15 @@ class GroupPages:
             document = msgspec.to_builtins(group.document)
             return answer({"group": name, **document, "version": group.version, "members": self._members(name)})
 
-        app.add_url_rule("/groups", "groups", page)
-        app.add_url_rule("/groups/<name>", "group", one)
-        app.add_url_rule("/groups/<name>.csv", "group_csv", table)
-        app.add_url_rule("/api/v1/groups", "groups_api", api)
-        app.add_url_rule("/api/v1/groups/<name>", "group_api", api_one)
+        routes: dict[str, Callable[..., Awaitable[Response]]] = {
+            "/groups": page,
+            "/groups/<name>": one,
+            "/groups/<name>.csv": table,
+            "/api/v1/groups": api,
+            "/api/v1/groups/<name>": api_one,
+        }
+        for path, handler in routes.items():
+            door.route(app, path, handler, right=Right.SEE, of=Scope.FILTERED)
 
     def _all(self) -> list[Row]:
         return [
@@ -99,11 +106,7 @@ class GroupPages:
         ]
 
     def _bindings(self, name: str) -> list[Binding]:
-        directory, everything = self.directory(), self.may(())
+        directory, visitor = self.directory(), visiting()
         found = [directory.devices[device] for device in self.known.members.members(name) if device in directory.devices]
-        return [one for one in found if everything or self.may(_place(directory, one))]
-
-
-def _place(directory: Directory, binding: Binding) -> tuple[str, ...]:
-    premises = directory.premises.get(binding.premises)
-    return tuple(directory.upwards(premises.area)) if premises is not None else ()
+        everything = visitor.may(Right.SEE)
+        return [one for one in found if everything or visitor.may(Right.SEE, directory.areas_of(one.premises))]

@@ -7,6 +7,8 @@ import csv
 import io
 import json
 import logging
+import os
+import pwd
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
@@ -19,8 +21,10 @@ import pytest
 from iotcore import cli
 from iotcore.app import coverage_history
 from iotcore.clock import ManualClock, SystemClock
+from iotcore.registry.accounts import accounts
 from iotcore.registry.coverage import DAY_MS, Coverage, Figure
 from iotcore.registry.coverage_days import CoverageDays
+from iotcore.registry.rights import Grant, Role
 from iotcore.registry.store import Registry, open_registry
 from iotcore.settings import Settings
 from tests.support.covered import CITY, activate, heard, pass_test
@@ -259,3 +263,35 @@ async def test_the_keeper_keeps_each_day_once_by_the_citys_calendar(tmp_path: Pa
         finally:
             task.cancel()
             await asyncio.wait({task})
+
+
+async def _two_admins(folder: Path) -> None:
+    async with registry_of(folder) as registry:
+        people = accounts(registry.database, 3_600, 3_600).people
+        for name in ("lan", "minh"):
+            await people.add(name, [Grant(Role.ADMIN)], "tester")
+
+
+async def _approve(folder: Path, number: int) -> None:
+    async with registry_of(folder) as registry:
+        await accounts(registry.database, 3_600, 3_600).approvals.decide(number, "minh", approve=True)
+
+
+def test_a_whole_group_is_moved_by_two_admins_and_only_the_devices_that_both_have_seen(
+    iotcore: Run, folder: Path, tmp_path: Path
+) -> None:
+    asyncio.run(_two_admins(folder))
+    login = pwd.getpwuid(os.getuid()).pw_name
+    (tmp_path / "iotcore.toml").write_text(f'data = "{folder}"\n[people.operators]\n{login} = "lan"\n')
+    iotcore("group", "add", "fire", "--class", "fire_detector")
+    iotcore("group", "suspend", "fire", "--apply", code="iotcore approval approve 1")
+    assert "state=suspended" not in iotcore("devices")
+    asyncio.run(_approve(folder, 1))
+    iotcore("device", "suspend", "s2")
+    iotcore("group", "suspend", "fire", "--apply", code="second_person")  # the devices are others now
+    iotcore("device", "resume", "s2")
+    assert iotcore("group", "suspend", "fire", "--apply").startswith("3 devices are suspended")
+    assert "  lan  device.state  s1" in iotcore("audit", "show", "--subject", "s1", "--last", "1")
+    iotcore("group", "resume", "fire", "--apply", code="second_person")
+    assert iotcore("group", "resume", "fire", "--apply", "--alone", "false alarm").startswith("3 devices are active")
+    assert "false alarm" in iotcore("audit", "show", "--action", "approval.ALONE")

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import closing, suppress
 from datetime import date, timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ from quart.typing import TestClientProtocol as Client
 
 from iotcore.registry.coverage import Coverage, Figure
 from iotcore.registry.coverage_days import CoverageDays
+from iotcore.registry.rights import Grant, Role
 from iotcore.web.server import serve
 from tests.support.chromium import Chromium
 from tests.support.console import Console, console
@@ -26,7 +27,6 @@ from tests.support.shipped import SPECS
 
 pytestmark = pytest.mark.timeout(90)
 TODAY = date(2026, 11, 22)  # of the console's clock, in Vietnam
-EN = {"Cookie": "language=en"}
 
 
 async def _fill(one: Console, folder: Path) -> None:
@@ -52,12 +52,12 @@ async def made(tmp_path: Path) -> AsyncIterator[Console]:
 
 @pytest.fixture
 async def client(made: Console) -> AsyncIterator[Client]:
-    async with made.app.test_app() as running:
-        yield running.test_client()
+    async with made.app.test_app():
+        yield await made.client()
 
 
-async def text_of(client: Client, path: str, status: int = 200, headers: Mapping[str, str] | None = None) -> str:
-    response = await client.get(path, headers={"Host": "localhost", **(headers or {})})
+async def text_of(client: Client, path: str, status: int = 200) -> str:
+    response = await client.get(path, headers={"Host": "localhost"})
     assert response.status_code == status
     return await response.get_data(as_text=True)
 
@@ -77,14 +77,16 @@ async def test_the_page_says_how_much_is_covered_where_and_what_is_missing(clien
     ):
         assert text in shown, text
     assert "Phường Đông Tiến" not in shown
-    english = await text_of(client, "/coverage", headers=EN)
+    client.set_cookie("localhost", "language", "en")
+    english = await text_of(client, "/coverage")
     assert "1 of 4 key sites are covered" in english
     assert "It reaches 100 % on 11/01/2027." in english
     assert 'href="/coverage"' in await text_of(client, "/")
 
 
 async def test_one_area_shows_only_what_lies_in_it(client: Client) -> None:
-    shown = await text_of(client, "/coverage?area=w2", headers=EN)
+    client.set_cookie("localhost", "language", "en")
+    shown = await text_of(client, "/coverage?area=w2")
     assert "0 of 2 key sites are covered" in shown
     assert "Chợ Vườn Hoa" in shown
     assert "Trường Tiểu học" not in shown
@@ -124,10 +126,10 @@ async def test_a_page_that_cannot_see_who_is_there_says_so_and_no_figure(client:
 
 
 async def test_whoever_may_see_some_areas_is_told_of_nothing_else(tmp_path: Path) -> None:
-    async with console(tmp_path, may=lambda place: not {"w1", "w2"}.isdisjoint(place)) as one:
+    async with console(tmp_path) as one:
         await _fill(one, tmp_path)
-        async with one.app.test_app() as running:
-            client = running.test_client()
+        async with one.app.test_app():
+            client = await one.client("lan", Grant(Role.VIEWER, "w1"), Grant(Role.TECHNICIAN, "w2"))
             found = json.loads(await text_of(client, "/api/v1/coverage"))
             assert [(row["area"], row["covered"], row["key_sites"]) for row in found["areas"]] == [
                 ("", 1, 3),
@@ -145,14 +147,17 @@ async def test_whoever_may_see_some_areas_is_told_of_nothing_else(tmp_path: Path
             assert "Chợ Vườn Hoa" in shown
 
 
-async def test_whoever_may_see_no_area_is_told_of_none(tmp_path: Path) -> None:
-    async with console(tmp_path, may=lambda _: False) as one:
+async def test_whoever_may_see_no_key_site_is_told_of_none_and_a_stranger_of_nothing(tmp_path: Path) -> None:
+    async with console(tmp_path) as one:
         await _fill(one, tmp_path)
-        async with one.app.test_app() as running:
-            client = running.test_client()
+        async with one.app.test_app():
+            client = await one.client("lan", Grant(Role.VIEWER, "w3"))
             found = json.loads(await text_of(client, "/api/v1/coverage"))
             assert [(row["area"], row["key_sites"]) for row in found["areas"]] == [("", 0)]
             assert json.loads(await text_of(client, "/api/v1/coverage/history"))["days"] == []
+            for path in ("/coverage", "/coverage/missing.csv", "/api/v1/coverage"):
+                response = await one.app.test_client().get(path, headers={"Host": "localhost", "Accept": "application/json"})
+                assert response.status_code == 401
 
 
 async def test_a_phone_of_360_pixels_shows_it_without_scrolling_sideways(made: Console, tmp_path: Path) -> None:
@@ -166,6 +171,8 @@ async def test_a_phone_of_360_pixels_shows_it_without_scrolling_sideways(made: C
                         (await asyncio.open_connection("127.0.0.1", port))[1].close()
                         break
                     await asyncio.sleep(0.02)
+            name, _, value = (await made.sign_in("an", Grant(Role.VIEWER))).partition("=")
+            await browser.call("Network.setCookie", name=name, value=value, url=f"http://127.0.0.1:{port}/", sameSite="Strict")
             await browser.open(f"http://127.0.0.1:{port}/coverage", width=360, height=740)
             await browser.wait_for("document.querySelectorAll('.areas meter').length == 6")
             assert await browser.evaluate("document.documentElement.scrollWidth") == 360

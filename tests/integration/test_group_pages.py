@@ -17,6 +17,7 @@ from quart.typing import TestClientProtocol as Client
 from iotcore.process.grouped import FIRMWARE_S
 from iotcore.registry import groups
 from iotcore.registry.groups import GroupStore
+from iotcore.registry.rights import Grant, Role
 from tests.support.console import Console, console
 from tests.support.covered import CITY, activate
 from tests.support.shipped import SPECS
@@ -52,8 +53,8 @@ async def made(tmp_path: Path) -> AsyncIterator[Console]:
 
 @pytest.fixture
 async def client(made: Console) -> AsyncIterator[Client]:
-    async with made.app.test_app() as running:
-        yield running.test_client()
+    async with made.app.test_app():
+        yield await made.client()
 
 
 async def text_of(client: Client, path: str, status: int = 200) -> str:
@@ -100,10 +101,10 @@ async def test_a_device_leaves_when_it_reports_another_firmware(made: Console, c
 
 
 async def test_whoever_may_see_one_area_sees_its_members_only(tmp_path: Path) -> None:
-    async with console(tmp_path, may=lambda place: "w1" in place) as one:
+    async with console(tmp_path) as one:
         await _fill(one, tmp_path)
-        async with one.app.test_app() as running:
-            client = running.test_client()
+        async with one.app.test_app():
+            client = await one.client("lan", Grant(Role.VIEWER, "w1"))
             assert json.loads(await text_of(client, "/api/v1/groups"))["groups"][0]["devices"] == 1
             assert "Khói 2" not in await text_of(client, "/groups/update")
             assert "Khói 2" not in await text_of(client, "/groups/update.csv")
