@@ -29,7 +29,7 @@ from iotcore.telemetry.coverage import Files, signs_of_life
 from iotcore.telemetry.embedded import EmbeddedStore, TelemetryFile
 from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.query import open_query
-from iotcore.web.app import DEFAULTS, LOOPBACK_NAMES, NO_PROVIDER, create
+from iotcore.web.app import DEFAULTS, LOOPBACK_NAMES, NO_PROVIDER, Part, create
 from iotcore.web.coverage import CoveragePages
 from iotcore.web.groups import GroupPages
 from iotcore.web.view import StoredView
@@ -149,15 +149,7 @@ async def console(
             clock=SteadyClock(clock),
             processes=None if processes is None else lambda: processes,
             query=query,
-            parts=[
-                CoveragePages(
-                    directory=lambda: made.directory,
-                    signs=lambda: signs_of_life(Files(telemetry, folder / "journal.db")),
-                    days=CoverageDays(registry.database),
-                    clock=SteadyClock(clock),
-                ),
-                GroupPages(grouped, lambda: made.directory),
-            ],
+            parts=_parts(folder, registry, clock, grouped, lambda: made.directory),
         )
         made = Console(app, registry, fire, Panel(file, clock), clock, directory, EmbeddedStore(file), known, grouped)
         try:
@@ -168,6 +160,17 @@ async def console(
             view.close()
             fire.close()
             await registry.close()
+
+
+def _parts(
+    folder: Path, registry: Registry, clock: ManualClock, grouped: Grouped, directory: Callable[[], Directory]
+) -> list[Part]:
+    files = Files(folder / "telemetry.db", folder / "journal.db")
+    days, steady = CoverageDays(registry.database), SteadyClock(clock)
+    return [
+        CoveragePages(directory=directory, signs=lambda: signs_of_life(files), days=days, clock=steady),
+        GroupPages(grouped, directory),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
