@@ -73,7 +73,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _save(options: argparse.Namespace) -> int:
-    from iotcore.commands import groups, office
+    from iotcore.commands import groups
 
     if options.query is not None:
         document = groups.document_of(options.query)
@@ -89,7 +89,7 @@ def _save(options: argparse.Namespace) -> int:
         firmware = {"is": options.firmware, "below": options.firmware_below, "at_least": options.firmware_at_least}
         query = groups.query_of(conditions, options.label, firmware, key_site=options.key_site)
         document = {"title": options.title or options.group, "query": query}
-    _say(asyncio.run(groups.save(_settings(options), options.group, document, office.BY, options.version)))
+    _say(asyncio.run(groups.save(_settings(options), options.group, document, options.version)))
     return 0
 
 
@@ -128,9 +128,9 @@ def _members(options: argparse.Namespace) -> int:
 
 
 def _remove(options: argparse.Namespace) -> int:
-    from iotcore.commands import groups, office
+    from iotcore.commands import groups
 
-    asyncio.run(groups.remove(_settings(options), options.group, office.BY))
+    asyncio.run(groups.remove(_settings(options), options.group))
     _say(f"there is no group {options.group} any more")
     return 0
 

@@ -85,16 +85,16 @@ def document_of(file: Path) -> Any:
         raise ConfigError([Problem(str(file), "", f"is not JSON: {error}")]) from error
 
 
-async def save(settings: Settings, name: str, document: Any, by: str, expected: int | None) -> str:
+async def save(settings: Settings, name: str, document: Any, expected: int | None) -> str:
     """Check a group and keep it; what was done.
 
     Raises:
         ConfigError: with everything that is wrong with it.
         Refused: `conflict`, `too_many`.
     """
-    async with known(settings) as here:
+    async with known(settings) as here, who.opened(settings) as desk:
         checked = groups.check(name, document, here.directory, here.specs)
-        kept = await GroupStore(here.registry.database).save(name, checked, by, expected)
+        kept = await GroupStore(here.registry.database).save(name, checked, desk.by, expected)
         found = Groups()
         found.follow({name: kept}, here.directory, here.firmware)
         before = here.groups.get(name)
@@ -105,14 +105,14 @@ async def save(settings: Settings, name: str, document: Any, by: str, expected: 
         return f"group {name} {said}; {len(found.members(name))} devices are in it"
 
 
-async def remove(settings: Settings, name: str, by: str) -> None:
+async def remove(settings: Settings, name: str) -> None:
     """Forget a group.
 
     Raises:
         StartError: there is none of this name.
     """
-    async with known(settings) as here:
-        if not await GroupStore(here.registry.database).remove(name, by):
+    async with known(settings) as here, who.opened(settings) as desk:
+        if not await GroupStore(here.registry.database).remove(name, desk.by):
             raise StartError(f"There is no group {name}", near(name, here.groups))
 
 
@@ -207,10 +207,9 @@ async def move(settings: Settings, name: str, state: State, alone: str = "") -> 
             named = hashlib.sha256("\n".join(one.device for one in moving).encode()).hexdigest()
             asked: dict[str, object] = {"group": name, "state": state, "count": len(moving), "devices_sha256": named}
             await desk.second_person("group.move", asked, alone)
-        by = desk.by if desk.user else office.BY
         for one in moving:
             try:
-                if await here.registry.set_state(one.device, state, by):
+                if await here.registry.set_state(one.device, state, desk.by):
                     done.append(one.device)
             except Refused as error:  # it was moved meanwhile
                 failed.append(str(error))

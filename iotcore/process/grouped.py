@@ -45,7 +45,7 @@ class Grouped:
         await asyncio.to_thread(self.members.follow, groups, self._directory(), self._firmware)
         self.groups = groups
 
-    async def run(self) -> None:
+    async def run(self, look_s: float = LOOK_S) -> None:
         """Refresh every few seconds until cancelled; when the registry fails, the last groups stay in use."""
         failing = False
         while True:
@@ -56,4 +56,4 @@ class Grouped:
                 if not failing:
                     log.warning("groups cannot be read; the last ones stay in use: %s", error)
                 failing = True
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(look_s)

@@ -291,6 +291,7 @@ def test_a_whole_group_is_moved_by_two_admins_and_only_the_devices_that_both_hav
     iotcore("group", "suspend", "fire", "--apply", code="second_person")  # the devices are others now
     iotcore("device", "resume", "s2")
     assert iotcore("group", "suspend", "fire", "--apply").startswith("3 devices are suspended")
+    assert "  lan  group.save  fire" in iotcore("audit", "show", "--action", "group.")
     assert "  lan  device.state  s1" in iotcore("audit", "show", "--subject", "s1", "--last", "1")
     iotcore("group", "resume", "fire", "--apply", code="second_person")
     assert iotcore("group", "resume", "fire", "--apply", "--alone", "false alarm").startswith("3 devices are active")

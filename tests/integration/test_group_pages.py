@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -14,13 +15,15 @@ from typing import Any
 import pytest
 from quart.typing import TestClientProtocol as Client
 
-from iotcore.process.grouped import FIRMWARE_S
+from iotcore.errors import StoreError
+from iotcore.process.grouped import FIRMWARE_S, Grouped
 from iotcore.registry import groups
-from iotcore.registry.groups import GroupStore
+from iotcore.registry.groups import Group, GroupStore
 from iotcore.registry.rights import Grant, Role
 from tests.support.console import Console, console
 from tests.support.covered import CITY, activate
 from tests.support.shipped import SPECS
+from tests.support.until import until
 
 QUERY: dict[str, Any] = {
     "kind": "all",
@@ -108,3 +111,31 @@ async def test_whoever_may_see_one_area_sees_its_members_only(tmp_path: Path) ->
             assert json.loads(await text_of(client, "/api/v1/groups"))["groups"][0]["devices"] == 1
             assert "Khói 2" not in await text_of(client, "/groups/update")
             assert "Khói 2" not in await text_of(client, "/groups/update.csv")
+
+
+class Unsteady(GroupStore):
+    """A registry that answers now and then."""
+
+    answers = True
+
+    async def all(self) -> dict[str, Group]:
+        if not self.answers:
+            raise StoreError("the registry cannot do that")
+        return await super().all()
+
+
+async def test_while_the_registry_does_not_answer_the_last_groups_stay_in_use(made: Console) -> None:
+    store = Unsteady(made.registry.database)
+    grouped = Grouped(store, lambda: made.directory, lambda: {"s1": "1.0"}, made.clock)
+    following = asyncio.create_task(grouped.run(0.01))
+    try:
+        await until(lambda: grouped.members.of("s1") == {"update"})
+        store.answers = False
+        await asyncio.sleep(0.1)
+        assert grouped.members.members("update") == {"s1"}
+        await GroupStore(made.registry.database).remove("update", "lan")
+        store.answers = True
+        await until(lambda: not grouped.groups)
+    finally:
+        following.cancel()
+        await asyncio.wait({following})
