@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import struct
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,12 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from iotcore.provision.file_folder import FileFolder
+from iotcore.registry.attachments import Content
+from iotcore.registry.places import Places
 from iotcore.registry.records import Intent
 from iotcore.registry.rights import Grant, Role
+from iotcore.registry.subjects import Subject
 from iotcore.web.server import serve
 from tests.support.chromium import Chromium
 from tests.support.console import Console, console
 from tests.support.ports import free_port
+from tests.support.shipped import SPECS
 from tests.support.visits import PASSWORD, STORED
 
 pytestmark = pytest.mark.timeout(90)
@@ -103,6 +110,29 @@ async def test_a_phone_of_360_pixels_shows_it_without_scrolling_sideways(desk: D
     if not path:
         bottom = await desk.browser.evaluate("document.querySelector('.burning button').getBoundingClientRect().bottom")
         assert bottom < 740, "the button is on the first screen"
+
+
+def png(side: int) -> bytes:
+    """A white picture."""
+    rows = zlib.compress((b"\0" + b"\xff" * side * 3) * side)
+    size = struct.pack(">II", side, side) + b"\x08\x02\0\0\0"
+    parts = [(b"IHDR", size), (b"IDAT", rows), (b"IEND", b"")]
+    chunks = [struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+async def test_a_phone_shows_what_is_known_of_a_device_and_its_photo(desk: Desk, tmp_path: Path) -> None:
+    places, subject, photo = Places(desk.made.registry.database), Subject("device", "d1"), png(400)
+    details = {"serial": "S" * 64, "location": "L" * 200, "labels": {"n" * 32: "v" * 64}}
+    await places.change("devices", "d1", details, specs=SPECS, by="minh")
+    await places.note(subject, "ẩ" * 500, "minh")
+    name = await asyncio.to_thread(FileFolder(tmp_path / "files").keep, photo)
+    await places.attach(subject, Content("photo", "T" * 200, "image/png", len(photo), name), "minh")
+    await desk.browser.open(desk.url + "devices/d1", width=360, height=740)
+    await desk.browser.wait_for("document.querySelector('.photos img')")
+    await desk.browser.evaluate("document.querySelector('.photos img').scrollIntoView()")
+    await desk.browser.wait_for("document.querySelector('.photos img').naturalWidth == 400")
+    assert await desk.browser.evaluate("document.documentElement.scrollWidth") == 360
 
 
 async def test_the_class_filter_leaves_only_that_class(desk: Desk) -> None:

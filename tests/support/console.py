@@ -13,9 +13,11 @@ from quart import Quart
 from quart.typing import TestClientProtocol
 
 from iotcore.clock import ManualClock, SystemClock
+from iotcore.provision.file_folder import FileFolder
 from iotcore.reading import Quality, Reading, Value
 from iotcore.registry.accounts import Accounts, accounts
 from iotcore.registry.directory import Directory
+from iotcore.registry.places import Places
 from iotcore.registry.records import Certificate
 from iotcore.registry.rights import Grant, Role
 from iotcore.registry.sessions import From
@@ -25,6 +27,7 @@ from iotcore.telemetry.embedded import EmbeddedStore, TelemetryFile
 from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.query import open_query
 from iotcore.web.app import DEFAULTS, LOOPBACK_NAMES, NO_PROVIDER, create
+from iotcore.web.records import Records
 from iotcore.web.throttle import Throttle
 from iotcore.web.view import StoredView
 from tests.support.fire_journal import FireJournal
@@ -123,6 +126,7 @@ async def console(
     directory = await registry.directory(specs)
     fire = FireJournal(folder / "journal.db", clock)
     throttle = Throttle(clock.monotonic_s)
+    places = Places(registry.database)
     known = accounts(registry.database, people.session_idle_s, people.session_s)
     view = StoredView(folder, lambda: made.directory)
     async with (
@@ -143,6 +147,7 @@ async def console(
             clock=SteadyClock(clock),
             processes=None if processes is None else lambda: processes,
             query=query,
+            records=Records(places.known, places.file, FileFolder(folder / "files").read),
         )
         made = Console(app, registry, fire, Panel(file, clock), clock, directory, EmbeddedStore(file), known, throttle)
         try:
