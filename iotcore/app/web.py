@@ -17,14 +17,17 @@ from iotcore.process.room import Room
 from iotcore.process.serve import beats
 from iotcore.provision.ca import Authority
 from iotcore.provision.enroll import Enrolment
+from iotcore.provision.file_folder import FileFolder
 from iotcore.registry.accounts import accounts
 from iotcore.registry.admissions import Admissions
+from iotcore.registry.places import Places
 from iotcore.registry.store import Registry
 from iotcore.settings import Settings
 from iotcore.telemetry.query import Query, open_query
 from iotcore.web.app import LOOPBACK_NAMES
 from iotcore.web.app import create as create_page
 from iotcore.web.est import EstListener, server_context
+from iotcore.web.records import Records
 from iotcore.web.revocation import RevocationListener
 from iotcore.web.server import serve as serve_page
 from iotcore.web.view import StoredView
@@ -57,6 +60,7 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         hosts=[*LOOPBACK_NAMES, settings.web.host, *settings.web.names],
         processes=lambda: beats(settings.folder, clock),
         query=query,
+        records=_records(settings, registry),
     )
     specs = specs_of(settings)
     admissions = Admissions(registry.database, lambda model: anchors_of(specs, model), approval=settings.web.approval)
@@ -69,6 +73,11 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         group.create_task(follower.run())
         group.create_task(alive(settings, "web", clock, listener.refusals.state))
         group.create_task(serve_page(page, settings.web.host, settings.web.port))
+
+
+def _records(settings: Settings, registry: Registry) -> Records:
+    places = Places(registry.database)
+    return Records(places.known, places.file, FileFolder(settings.folder / "files").read)
 
 
 @asynccontextmanager
