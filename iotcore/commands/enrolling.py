@@ -22,7 +22,7 @@ HOUR_S, DAY_S = 3_600.0, 86_400.0
 async def enrolments(settings: Settings) -> AsyncIterator[tuple[Enrolments, str]]:
     """The registry's part that has to do with getting in, and who acts; closed at the end."""
     async with opened(settings) as registry:
-        yield Enrolments(registry.database), await who.by(settings, registry)
+        yield Enrolments(registry.database), await who.by(settings, registry.database)
 
 
 async def make_tokens(
