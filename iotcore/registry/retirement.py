@@ -18,7 +18,7 @@ from iotcore.registry.city import FIRE_CLASSES
 from iotcore.registry.database import Writing
 from iotcore.registry.records import RETIRABLE, State
 from iotcore.registry.subjects import Subject
-from iotcore.registry.tables import CertificateRow, CredentialRow, DeviceRow, PremisesRow, ZoneRow
+from iotcore.registry.tables import CertificateRow, CredentialRow, DeviceRow, PremisesRow, TokenRow, ZoneRow
 from iotcore.specs.model import DeviceSpec
 
 IN_SERVICE = ("registered", "provisioned", "active", "suspended")
@@ -59,7 +59,7 @@ async def plan(db: BaseDBAsyncClient, device: str, now_ms: int, specs: Mapping[s
         cast("State", row.state),
         tuple(one.serial for one in await good.using_db(db).order_by("issued_ms", "serial")),
         await CredentialRow.filter(device_id=device).using_db(db).exists(),
-        await units.open_tokens(device, now_ms).using_db(db).count(),
+        await TokenRow.filter(device_id=device, used_ms=None, revoked_ms=None, expires_ms__gt=now_ms).using_db(db).count(),
         tuple(one.id for one in await children.using_db(db).order_by("id").only("id")),
         await _unwatched(db, row, specs),
         await _place(db, row),

@@ -11,7 +11,6 @@ from typing import NamedTuple, cast
 
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.expressions import Q
-from tortoise.queryset import QuerySet
 
 from iotcore.errors import ConfigError, Problem, Refused
 from iotcore.registry import bulk, city, credentials, details, states
@@ -91,7 +90,7 @@ def _may_replace(entry: Mapping[str, str], state: State, another: Another) -> No
         raise Refused("no_serial", "say which unit stands there now: the serial that its maker printed on it")
     if another.serial == entry["serial"]:
         raise Refused(
-            "same_unit", f"unit {another.serial} stands there; a new token is enough for it: `iotcore token {entry['id']}`"
+            "same_unit", f"unit {another.serial} stands there; a new token is enough for it: `iotcore token create {entry['id']}`"
         )
     if not another.why.strip() or len(another.why) > MAX_WHY:
         raise Refused("no_reason", f"say in 1 to {MAX_WHY} characters why the old unit went")
@@ -142,7 +141,8 @@ async def out(work: Writing, device: str, by: str) -> list[str]:
 async def let_go(work: Writing, device: str, by: str) -> None:
     """End what the unit at a device could enrol or sign in with: password, tokens, requests, the place that its claim has."""
     await credentials.remove(work, device, by)
-    tokens = await open_tokens(device, work.now_ms).using_db(work.db).update(revoked_ms=work.now_ms)
+    still = TokenRow.filter(device_id=device, used_ms=None, revoked_ms=None)  # also one whose time is over may be approved
+    tokens = await still.using_db(work.db).update(revoked_ms=work.now_ms)
     asked = await RequestRow.filter(device_id=device).using_db(work.db).delete()
     claimed = ClaimRow.filter(device_id=device).using_db(work.db)
     released = await claimed.update(device_id=None, bound_ms=None, spent_ms=None)
@@ -150,24 +150,20 @@ async def let_go(work: Writing, device: str, by: str) -> None:
         work.note(by, "unit.let_go", device, tokens=tokens, requests=asked, claims=released)
 
 
-def open_tokens(device: str, now_ms: int) -> QuerySet[TokenRow]:
-    """The tokens of a device that could still be used."""
-    return TokenRow.filter(device_id=device, used_ms=None, revoked_ms=None, expires_ms__gt=now_ms)
-
-
 async def history_begins(work: Writing, device: str, by: str) -> None:
     """Write down the unit that stands there, unless it is, and since when: as far as that is known, of the device otherwise."""
     row = await DeviceRow.get(id=device, using_db=work.db)
-    last = await UnitRow.filter(device_id=device).using_db(work.db).order_by("-id").first()
-    if last is not None and (last.to_ms is None or not row.serial):
-        return
-    unit = {"serial": row.serial, "model": row.model}
-    await _begins(work, device, unit, await _since(work, device, last), by)
-
-
-async def _since(work: Writing, device: str, last: UnitRow | None) -> int:
-    """Since when the unit stands there: bound to the place, after the one before it, or as long as the device is registered."""
     claim = await ClaimRow.get_or_none(device_id=device, using_db=work.db)
+    last = await UnitRow.filter(device_id=device).using_db(work.db).order_by("-id").first()
+    serial = str(claim.serial if claim is not None and not row.serial else row.serial)
+    gone = last is not None and claim is None and last.serial == serial  # released: nothing hangs there
+    if last is not None and (last.to_ms is None or gone or not serial):
+        return
+    await _begins(work, device, {"serial": serial, "model": row.model}, await _since(work, device, claim, last), by)
+
+
+async def _since(work: Writing, device: str, claim: ClaimRow | None, last: UnitRow | None) -> int:
+    """Since when the unit stands there: bound to the place, after the one before it, or as long as the device is registered."""
     if claim is not None and claim.bound_ms is not None:
         return int(claim.bound_ms)
     if last is not None and last.to_ms is not None:

@@ -192,21 +192,22 @@ async def test_what_a_replaced_unit_had_asked_for_is_not_given_to_it_any_more(re
 
 async def test_a_released_unit_is_history_too(registry: Registry, places: Places, clock: ManualClock) -> None:
     enrolments = Enrolments(registry.database)
-    lot = [UnitEntry("iotcore-smoke-heat", serial, hash_of(f"secret {serial}")) for serial in ("SN-0001", "SN-0002")]
+    lot = [UnitEntry("iotcore-smoke-heat", serial, hash_of(f"secret {serial}")) for serial in ("SN-0002", "SN-0003")]
     await enrolments.tell("lot", lot, DAY_S, "maker")
-    await enrolments.bind("SN-0001", "sd-1", "minh")
-    await enrolments.release("SN-0001", "minh")
+    await add(registry, "sd-2")
+    await enrolments.bind("SN-0003", "sd-2", "minh")
+    await enrolments.release("SN-0003", "minh")
     clock.advance(5.0)
-    await enrolments.bind("SN-0002", "sd-1", "minh")
+    await enrolments.bind("SN-0002", "sd-2", "minh")
     clock.advance(5.0)
-    await places.retire("sd-1", "tháo dỡ", SPECS, "minh", anyway=True)
-    units = (await places.known(Subject("device", "sd-1"))).units
+    await places.retire("sd-2", "tháo dỡ", SPECS, "minh", anyway=True)
+    units = (await places.known(Subject("device", "sd-2"))).units
     assert [(unit.serial, unit.why, unit.to_ms is None) for unit in units] == [
         ("SN-0002", "retired: tháo dỡ", False),
-        ("SN-0001", "released", False),
+        ("SN-0003", "released", False),
     ]
     assert units[0].to_ms == units[0].from_ms + 5000
-    assert [(unit.serial, unit.state) for unit in await enrolments.units("lot")] == [("SN-0001", "known"), ("SN-0002", "known")]
+    assert [(unit.serial, unit.state) for unit in await enrolments.units("lot")] == [("SN-0002", "known"), ("SN-0003", "known")]
 
 
 async def test_the_password_of_a_replaced_vendor_s_device_is_worth_nothing(registry: Registry, places: Places) -> None:
