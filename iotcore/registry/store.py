@@ -12,7 +12,8 @@ from typing import Any, Self, cast, get_args
 
 from iotcore.clock import Clock, SystemClock
 from iotcore.errors import ConfigError, Problem, Refused
-from iotcore.registry import audit, bulk, city, credentials, directories, standings, states, tokens, trail
+from iotcore.registry import audit, bulk, city, credentials, directories, judging, standings, states, tokens, trail
+from iotcore.registry import draft as drafts
 from iotcore.registry.database import Database, connect, whole
 from iotcore.registry.directory import Directory
 from iotcore.registry.records import NEXT_STATES, Certificate, Change, Imported, Intent, IntentKind, Standing, State
@@ -45,16 +46,26 @@ class Registry:
     async def close(self) -> None:
         await self._database.close()
 
+    @property
+    def database(self) -> Database:
+        """For modules of this package that have functions of their own."""
+        return self._database
+
     @whole
     async def import_city(self, document: Any, specs: Mapping[str, DeviceSpec], by: str) -> Imported:
         """Add or change what the document names, in one transaction; the same document again changes nothing.
 
+        What it does not say of an entry that is there stays. For more than a few thousand entries: `intake.run`.
+
         Raises:
             ConfigError: with every problem of the document; nothing is stored.
         """
-        entries = city.read(document)
+        draft = drafts.from_document(document, "city")
         async with self._database.writing() as work:
-            return await bulk.merge(work, entries, specs, by)
+            judged = await judging.judge(work.db, draft, specs)
+            judged.insist("city")
+            outcome = await bulk.store(work, judged.wanted, by)
+            return Imported(outcome.added, outcome.changed, sum(kind.same for kind in judged.outcome.values()))
 
     async def add_premises(self, entry: city.PremisesEntry, by: str) -> None:
         """Register a building; raises ConfigError."""
