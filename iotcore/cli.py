@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from iotcore import cli_audit, cli_ca, cli_device, cli_field, cli_quarantine, cli_store, cli_telemetry
+from iotcore import cli_audit, cli_ca, cli_device, cli_field, cli_import, cli_quarantine, cli_store, cli_telemetry
 from iotcore.errors import ConfigError, IotError
 from iotcore.process.credentials import environment
 from iotcore.settings import Settings, load
@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_device.add(nouns, _command)
     cli_ca.add(nouns, _command)
     cli_telemetry.add(nouns, _command)
+    cli_import.add(nouns, _command, _settings)
     return parser
 
 
@@ -78,8 +79,6 @@ def _platform_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParser
 
 
 def _registry_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    importing = _command(nouns, "import", "add premises, zones and devices from a JSON document", _import)
-    importing.add_argument("file", type=Path)
     token = _command(nouns, "token", "make a one-time enrolment token for each device named, one a line", _token)
     token.add_argument("device", nargs="+")
     token.add_argument("--hours", type=float, default=24.0, help="how long it may be used (default: %(default)s)")
@@ -205,13 +204,6 @@ def _demo(options: argparse.Namespace) -> int:
     from iotcore.commands.demo import Demo
 
     return Demo.from_options(options).run()
-
-
-def _import(options: argparse.Namespace) -> int:
-    from iotcore.commands import office
-
-    _say(asyncio.run(office.import_city(_settings(options), options.file)))
-    return 0
 
 
 def _token(options: argparse.Namespace) -> int:

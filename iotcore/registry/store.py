@@ -12,7 +12,7 @@ from typing import Any, Self, cast, get_args
 
 from iotcore.clock import Clock, SystemClock
 from iotcore.errors import ConfigError, Problem, Refused
-from iotcore.registry import audit, bulk, city, credentials, directories, judging, standings, states, tokens, trail
+from iotcore.registry import audit, bulk, city, credentials, directories, judging, kinds, standings, states, tokens, trail
 from iotcore.registry import draft as drafts
 from iotcore.registry.database import Database, connect, whole
 from iotcore.registry.directory import Directory
@@ -229,6 +229,11 @@ class Registry:
         async with self._database.reading() as db:
             row = await ChangeRow.all().using_db(db).order_by("-id").first()
         return row.id if row is not None else 0
+
+    async def document(self, of: Iterable[str] = kinds.KINDS) -> dict[str, list[kinds.Fields]]:
+        """The city document that would make these kinds as they are, each by id."""
+        async with self._database.reading() as db:
+            return await kinds.document(db, of)
 
     async def directory(self, specs: Mapping[str, DeviceSpec]) -> Directory:
         """Everything the lanes need, in memory. A device without a spec is left out and logged: it must not stop the others."""

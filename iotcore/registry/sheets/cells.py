@@ -94,14 +94,19 @@ def value(cell: Cell, of: Any) -> Any:
 
 
 def shown(given: Any) -> str:
-    """A value as the text of a cell; `value` reads it back."""
+    """A cell as text; `value` reads it back."""
+    if isinstance(given, str):
+        return given
     if given is None:
         return ""
     if isinstance(given, bool):
         return "true" if given else "false"
-    if isinstance(given, dict):
-        return _said(given)
     return repr(given) if isinstance(given, float) else str(given)
+
+
+def cell_of(given: Any) -> Any:
+    """A value as a cell: text, number, bool or None."""
+    return _said(given) if isinstance(given, dict) else given
 
 
 def unseen(text: str) -> str:

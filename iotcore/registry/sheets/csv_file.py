@@ -12,9 +12,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from iotcore.registry.sheets.cells import Cell, Formula
+from iotcore.registry.sheets.cells import Cell, Formula, shown
 from iotcore.registry.sheets.table import Row, Table, check_size, limited, refused
 
 DELIMITERS = (",", ";", "\t")
@@ -80,10 +80,13 @@ def _cell(text: str) -> Cell:
     return text[1:] if UNGUARDED.match(text) else text
 
 
-def write(file: BinaryIO, header: Sequence[str], rows: Iterable[Sequence[str]], numbers: frozenset[int] = frozenset()) -> None:
-    """A CSV file for spreadsheets: UTF-8 with its mark, commas, CRLF. `numbers` are the columns that hold numbers."""
-    text = codecs.getwriter("utf-8-sig")(file)
-    writer = csv.writer(text, lineterminator="\r\n")
+def write(file: BinaryIO, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A CSV file for spreadsheets: UTF-8 with its mark, commas, CRLF. A formula stays one: it was read from such a file."""
+    file.write(codecs.BOM_UTF8)
+    writer = csv.writer(codecs.getwriter("utf-8")(file), lineterminator="\r\n")
     writer.writerow(header)
-    for row in rows:
-        writer.writerow([cell if i in numbers or not GUARDED.match(cell) else f"'{cell}" for i, cell in enumerate(row)])
+    writer.writerows([_guarded(cell) for cell in row] for row in rows)
+
+
+def _guarded(cell: Any) -> str:
+    return f"'{cell}" if isinstance(cell, str) and GUARDED.match(cell) else shown(cell)

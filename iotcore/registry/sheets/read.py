@@ -186,6 +186,8 @@ def _row(draft: Draft, table: Table, head: _Head, row: int, cells: Sequence[Cell
         if cell is not None and place not in head.columns and place not in head.skipped:
             found.append(("", cell, f"cell {place + 1} stands under no name; a separator too many?"))
     for place, column in head.columns.items():
+        if place >= len(cells) and table.padded:
+            break
         cell = cells[place] if place < len(cells) else None
         try:
             entry[column.key] = _given(column, cell)

@@ -21,6 +21,7 @@ from xml.etree.ElementTree import ParseError
 import openpyxl
 from openpyxl.cell import WriteOnlyCell
 from openpyxl.styles import Font
+from openpyxl.utils import get_column_letter
 from openpyxl.utils.exceptions import IllegalCharacterError, InvalidFileException
 
 from iotcore.errors import ConfigError, Problem
@@ -135,10 +136,8 @@ def _cell(cell: Any) -> Cell:
     return found
 
 
-def write(
-    file: BinaryIO, sheets: Iterable[tuple[str, Sequence[str], Iterable[Sequence[Any]]]], numbers: frozenset[str] = frozenset()
-) -> None:
-    """Sheets as a workbook: name, header, rows of str, number, bool or None. All columns but `numbers` are text.
+def write(file: BinaryIO, sheets: Iterable[tuple[str, Sequence[str], Iterable[Sequence[Any]]]]) -> None:
+    """Sheets as a workbook: name, header, rows of cells. A text stays text, whatever it looks like.
 
     Raises:
         ConfigError: a text that no workbook can hold.
@@ -147,22 +146,22 @@ def write(
     for name, header, rows in sheets:
         sheet = book.create_sheet(name)
         sheet.freeze_panes = "A2"
-        for number, _ in enumerate(header):
-            sheet.column_dimensions[openpyxl.utils.get_column_letter(number + 1)].width = COLUMN_WIDTH
+        for number, _ in enumerate(header, 1):
+            sheet.column_dimensions[get_column_letter(number)].width = COLUMN_WIDTH
         sheet.append([_styled(sheet, column, bold=True) for column in header])
         for row in rows:
             try:
-                sheet.append([_written(sheet, column, one, numbers) for column, one in zip(header, row, strict=True)])
+                sheet.append([_written(sheet, cell) for cell in row])
             except IllegalCharacterError as error:
                 reason = "holds a character that no workbook can; export as CSV or JSON"
                 raise ConfigError([Problem(name, str(row[0]), reason)]) from error
     _save(book, file)
 
 
-def _written(sheet: Any, column: str, given: Any, numbers: frozenset[str]) -> Any:
-    if given is None or given == "":
-        return None
-    return given if column in numbers or isinstance(given, bool) else _styled(sheet, given)
+def _written(sheet: Any, given: Any) -> Any:
+    if isinstance(given, Formula | Broken):  # it was read from a workbook, and goes back to be mended
+        return given.text
+    return _styled(sheet, given) if isinstance(given, str) and given else given or (given if given == 0 else None)
 
 
 def _styled(sheet: Any, text: str, *, bold: bool = False) -> Any:
