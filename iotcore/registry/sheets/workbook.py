@@ -59,8 +59,7 @@ def tables(path: Path) -> list[Table]:
             if (kind or len(book.worksheets) == 1) and part in merged:
                 reason = f"merged cells ({', '.join(merged[part])}): only the first holds anything; unmerge them and fill each"
                 raise refused(path, reason, sheet.title)
-            found.append(Table(sheet.title, kind, partial(_rows, path, sheet.title)))
-        book.close()
+            found.append(Table(sheet.title, kind, partial(_rows, path, sheet)))
     return found
 
 
@@ -112,13 +111,10 @@ def _readable(path: Path) -> Iterator[None]:
         raise refused(path, f"cannot be read: {error.strerror or error}") from error
 
 
-def _rows(path: Path, title: str) -> Iterator[Row]:
+def _rows(path: Path, sheet: Any) -> Iterator[Row]:
     with _readable(path):
-        book = _opened(path)
-        sheet = book[title]
         sheet.reset_dimensions()  # what it says of its own size may be anything
-        yield from limited(path, title, ((n, [_cell(one) for one in row]) for n, row in enumerate(sheet.iter_rows(), 1)))
-        book.close()
+        yield from limited(path, sheet.title, ((n, [_cell(one) for one in row]) for n, row in enumerate(sheet.iter_rows(), 1)))
 
 
 def _cell(cell: Any) -> Cell:
