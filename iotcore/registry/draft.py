@@ -5,6 +5,7 @@ file ─► Draft (entries as they stand, faults of their cells) ─► judging 
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -70,6 +71,13 @@ class Draft:
         return sum(len(part) for part in self.entries.values()) + sum(len(part) for part in self.refused.values())
 
 
+def tidy(value: Any) -> Any:
+    """A text as it is compared and shown: composed (NFC), without space at its ends; the same from every kind of file."""
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", value).strip()
+    return {key: tidy(one) for key, one in value.items()} if isinstance(value, dict) else value
+
+
 def from_document(document: Any, name: str) -> Draft:
     """A JSON city document as a draft.
 
@@ -87,7 +95,7 @@ def from_document(document: Any, name: str) -> Draft:
         else:
             for row, entry in enumerate(entries):
                 if isinstance(entry, dict):
-                    draft.add(kind, row, entry)
+                    draft.add(kind, row, {key: tidy(value) for key, value in entry.items()})
                 else:
                     draft.blame(kind, row, "", entry, f"expected a table, got {type(entry).__name__}")
                     draft.refuse(kind, row, {})

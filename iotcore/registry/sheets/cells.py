@@ -22,7 +22,7 @@ from iotcore.registry.sheets import words
 
 EXACT = 10**15  # whole numbers of a spreadsheet are exact below: it keeps 15 digits
 AS_TEXT = "format the column as text and type it again"
-NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
 COMMA = re.compile(r"([+-]?\d+),(\d+)")
 WHOLE = re.compile(r"([+-]?\d+)(\.0+)?")
 SCIENTIFIC = re.compile(r"\d(?:[.,]\d+)?E\+\d{1,3}")
@@ -88,8 +88,8 @@ def value(cell: Cell, of: Any) -> Any:
         return _one_of(text, tuple(str(one) for one in info.values))
     if isinstance(info, inspect.DictType):
         return _pairs(text)
-    if getattr(info, "pattern", None) and re.fullmatch(r"\d+\.0+", text):
-        raise Unfit(f"a spreadsheet has made a number of it; {AS_TEXT}")
+    if getattr(info, "pattern", None):
+        _as_typed(text)
     return text
 
 
@@ -133,11 +133,17 @@ def _text(cell: str | float) -> str:
             raise Unfit(f"a number too long for a spreadsheet to keep its last digits; {AS_TEXT}")
         return str(int(cell)) if cell == int(cell) else repr(cell)
     text = unicodedata.normalize("NFC", cell).strip()
-    if SCIENTIFIC.fullmatch(text):
-        raise Unfit(f"a spreadsheet has shortened a long number; {AS_TEXT}")
     if reason := unseen(text):
         raise Unfit(reason)
     return text
+
+
+def _as_typed(text: str) -> None:
+    """Refuse what a spreadsheet makes of a number that is a name."""
+    if SCIENTIFIC.fullmatch(text):
+        raise Unfit(f"a spreadsheet has shortened a long number; {AS_TEXT}")
+    if re.fullmatch(r"\d+\.0+", text):
+        raise Unfit(f"a spreadsheet has made a number of it; {AS_TEXT}")
 
 
 def _truth(cell: str | float) -> bool:

@@ -64,11 +64,21 @@ def _parsed(path: Path, encoding: str, delimiter: str) -> Iterator[Row]:
                 if number > 1 or not (len(cells) in (1, 2) and SAID_DELIMITER.fullmatch(delimiter.join(cells))):
                     yield number, [_cell(text) for text in cells]
         except UnicodeDecodeError as error:
-            reason = "is not UTF-8; in Excel: Save as, CSV UTF-8 (comma delimited)"
-            raise refused(path, reason, f"after row {number}") from error
+            raise refused(path, "is not UTF-8; in Excel: Save as, CSV UTF-8 (comma delimited)", _undecoded(path)) from error
         except csv.Error as error:
             reason = f"{error}: a quotation mark that does not close, or that stands alone within a cell"
             raise refused(path, reason, f"after row {number}") from error
+
+
+def _undecoded(path: Path) -> str:
+    """The first line that is not UTF-8; the decoder reads ahead and only knows the block."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return f"line {number}"
+    return ""
 
 
 def _cell(text: str) -> Cell:

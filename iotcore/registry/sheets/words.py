@@ -100,10 +100,11 @@ def kinds() -> Mapping[str, str]:
 
 def kind_of(name: str) -> str:
     """The kind that a sheet is called after, or a file such as `devices-2026.rejected.csv`; "" for none or for several."""
-    folded = fold(name)
-    if folded in kinds():
-        return kinds()[folded]
-    found = {kind for part in folded.split() if (kind := kinds().get(part))}
+    rest, found = f" {fold(name)} ", set()
+    for word in sorted(kinds(), key=len, reverse=True):  # khu vực before khu
+        if f" {word} " in rest:
+            found.add(kinds()[word])
+            rest = rest.replace(f" {word} ", " ")
     return found.pop() if len(found) == 1 else ""
 
 

@@ -157,7 +157,13 @@ def write(file: BinaryIO, sheets: Iterable[tuple[str, Sequence[str], Iterable[Se
 def _written(sheet: Any, given: Any) -> Any:
     if isinstance(given, Formula | Broken):  # it was read from a workbook, and goes back to be mended
         return given.text
-    return _styled(sheet, given) if isinstance(given, str) and given else given or (given if given == 0 else None)
+    if isinstance(given, str):
+        return _styled(sheet, given) if given else None
+    if isinstance(given, float) and float(f"{given:.16g}") != given:  # what openpyxl writes of a number
+        cell = WriteOnlyCell(sheet, repr(given))
+        cell.data_type = "n"
+        return cell
+    return given
 
 
 def _styled(sheet: Any, text: str, *, bold: bool = False) -> Any:
