@@ -123,6 +123,9 @@ class Web(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     crl_port: Annotated[int, Meta(ge=0, le=65_535)] = 0  # plain HTTP on est_host, for revocation lists and OCSP; 0: neither
     est_names: list[str] = msgspec.field(default_factory=lambda: ["localhost", "127.0.0.1"])
     language: Literal["vi", "en"] = "vi"
+    public_url: Annotated[str, Meta(pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*)?)?$")] = (
+        ""  # where people reach the page, for labels
+    )
 
 
 class Outbox(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -68,6 +68,8 @@ WORDS = {
     "Web.est_names": "Names and addresses in its certificate; the first stands in device certificates as the place of the "
     "revocation lists.",
     "Web.language": "Language of the page until its reader chooses another.",
+    "Web.public_url": "The address under which people reach the page, such as `https://iot.example`: the labels of devices lead "
+    "there ([import.md](import.md#labels)).",
     "Outbox.max_bytes": "How much of everything but fire may wait on disk for the core.",
     "Outbox.fire_max_bytes": "How much of fire may wait, in a file of its own.",
     "Outbox.max_age_s": "How long either may wait, in seconds.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 from iotcore.app.common import opened, recorded
 from iotcore.clock import Clock, SystemClock
@@ -51,15 +52,27 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         certificates=registry.certificates,
         clock=clock,
         language=settings.web.language,
-        hosts=[*LOOPBACK_NAMES, settings.web.host, *settings.web.names],
+        hosts=[
+            *LOOPBACK_NAMES,
+            settings.web.host,
+            *settings.web.names,
+            urlsplit(settings.web.public_url).hostname or "localhost",
+        ],
         processes=lambda: beats(settings.folder, clock),
         query=query,
+        of_serial=registry.devices_of_serial,
     )
     listener = EstListener(enrolment, tls, clock, host=settings.web.est_host, port=settings.web.est_port)
     async with listener, _revocation(settings, registry, authority, clock), asyncio.TaskGroup() as group:
         group.create_task(follower.run())
         group.create_task(alive(settings, "web", clock, dict))
         group.create_task(serve_page(page, settings.web.host, settings.web.port))
+
+
+def _labelled(settings: Settings) -> list[str]:
+    """The name that labels lead to."""
+    name = urlsplit(settings.web.public_url).hostname
+    return [name] if name else []
 
 
 @asynccontextmanager

@@ -52,14 +52,15 @@ class Draft:
     def blame(self, kind: str, row: int, column: str, value: Any, reason: str, *, follows: bool = False) -> None:
         """Something is wrong at `column`: a field, or what the file calls a column; "" for the whole row."""
         shown = "" if value is None or isinstance(value, dict | list) else str(value)
-        self.faults.append(Fault(kind, row, column, shown, reason, self._where(kind, row, column), follows))
+        self.faults.append(Fault(kind, row, column, shown, reason, self.where(kind, row, column), follows))
 
     def refuse(self, kind: str, row: int, entry: Fields) -> None:
         """A row that can be no entry; what names it cannot be stored either."""
         one = entry.get("id")
         self.refused[kind][row] = one if isinstance(one, str) else ""
 
-    def _where(self, kind: str, row: int, column: str) -> str:
+    def where(self, kind: str, row: int, column: str = "") -> str:
+        """A place as people find it."""
         if not self.tabular:
             return f"{kind}[{row}].{column}" if column else f"{kind}[{row}]"
         name = self.named.get(kind, {}).get(column, column)

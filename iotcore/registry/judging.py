@@ -90,9 +90,8 @@ class _Judging:
             entry = getattr(self.good, kind)[number]
             target = KINDS[kind].references.get(key, "")
             row = lost.get(target, {}).get(getattr(entry, key))
-            follows = row is not None and reason.startswith("no ")
-            why = f"row {row} of {target}, where it stands, is refused" if follows else reason
-            draft.blame(kind, self._rows[kind][number], key, getattr(entry, key), why, follows=follows)
+            why = reason if row is None or not reason.startswith("no ") else f"{draft.where(target, row)} is refused itself"
+            draft.blame(kind, self._rows[kind][number], key, getattr(entry, key), why, follows=why != reason)
             bad[kind].add(number)
         for kind, numbers in bad.items():
             for number in numbers:

@@ -235,6 +235,11 @@ class Registry:
         async with self._database.reading() as db:
             return await kinds.document(db, of)
 
+    async def devices_of_serial(self, serial: str) -> list[str]:
+        """The devices whose unit has this serial number: one of each model at most."""
+        async with self._database.reading() as db:
+            return sorted(row[0] for row in await kinds.rows(db, kinds.DEVICES, ("id",), [serial], "serial")) if serial else []
+
     async def directory(self, specs: Mapping[str, DeviceSpec]) -> Directory:
         """Everything the lanes need, in memory. A device without a spec is left out and logged: it must not stop the others."""
         async with self._database.reading() as db:

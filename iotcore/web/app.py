@@ -24,6 +24,7 @@ from iotcore.registry.records import Certificate, IntentKind
 from iotcore.specs.model import DeviceClass
 from iotcore.telemetry.query import Query
 from iotcore.web import checklist
+from iotcore.web.enrol import labelled
 from iotcore.web.history import History
 from iotcore.web.live import Event, Live
 from iotcore.web.render import Pages, blind
@@ -59,16 +60,18 @@ def create(
     hosts: Sequence[str] = LOOPBACK_NAMES,
     processes: Callable[[], Mapping[str, Any]] | None = None,
     query: Query | None = None,
+    of_serial: Callable[[str], Awaitable[Sequence[str]]] | None = None,
 ) -> Quart:
     """The console as an ASGI application.
 
     `intend(kind, incident, by)` writes an intent; `certificates(cn)` are those issued, newest first; `hosts` are the names it
-    answers to; `processes()` are those that beat now, or None where nobody counts them; `query` is the telemetry store.
+    answers to; `processes()` are those that beat now, or None where nobody counts them; `query` is the telemetry store;
+    `of_serial` are the devices with a serial number.
     """
     app = Quart("iotcore.web")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     live = Live(view, clock, processes)
-    console = _Console(live, Pages(), intend, certificates, clock, language, History(query, clock))
+    console = _Console(live, Pages(), intend, certificates, clock, language, History(query, clock), of_serial or _nobody)
     app.while_serving(console.serving)
     app.before_request(_Guard(frozenset(name.lower() for name in hosts)).check)
     app.after_request(_add_headers)
@@ -77,6 +80,7 @@ def create(
     app.add_url_rule("/events", "events", console.events)
     app.add_url_rule("/devices/<name>", "device", console.device)
     app.add_url_rule("/devices/<name>/details", "details", console.details)
+    app.add_url_rule("/enrol/<name>", "enrol", console.enrol)
     app.add_url_rule("/api/v1/devices/<name>/points/<point>/samples", "samples", console.samples)
     app.add_url_rule("/incidents/<incident>/acknowledge", "acknowledge", console.acknowledge, methods=["POST"])
     app.add_url_rule("/incidents/<incident>/reset", "reset", console.reset, methods=["POST"])
@@ -126,6 +130,7 @@ class _Console:
     _clock: Clock
     _language: Language
     _history: History
+    _of_serial: Callable[[str], Awaitable[Sequence[str]]]
 
     async def serving(self) -> AsyncGenerator[None, None]:
         """While the application serves, one task keeps it up to date."""
@@ -154,6 +159,15 @@ class _Console:
         """One device, for whoever stands in front of it."""
         details = await self._details(name)
         return self._page("device.html", **details, **await self._history.charts(details["device"]))
+
+    async def enrol(self, name: str) -> Response:
+        """Where a label leads: to its device, or to how it is registered."""
+        devices = await labelled(name, self._live.device, self._of_serial)
+        if len(devices) == 1:
+            return redirect(url_for("device", name=devices[0]["id"]), 303)  # type: ignore[return-value]  # quart's own wrapper
+        page = self._page("enrol.html", name=name, devices=devices)
+        page.status_code = 300 if devices else 404
+        return page
 
     async def details(self, name: str) -> Response:
         """What changes on a device's page."""
@@ -265,6 +279,10 @@ class _Console:
         draw = {"incidents": self._pages.incident, "devices": self._pages.device, "status": self._pages.status}[kind]
         piece = {"id": item["id"], "html": draw(item, language)}
         return {**piece, "blind": blind(item)} if kind == "status" else piece
+
+
+async def _nobody(_: str) -> Sequence[str]:
+    return ()
 
 
 def _tell_of_its_end(following: asyncio.Task[None]) -> None:

@@ -99,6 +99,7 @@ async def console(folder: Path, processes: Mapping[str, Any] | None = None) -> A
             clock=SteadyClock(clock),
             processes=None if processes is None else lambda: processes,
             query=query,
+            of_serial=registry.devices_of_serial,
         )
         made = Console(app, registry, fire, Panel(file, clock), clock, directory, EmbeddedStore(file))
         try:

@@ -38,6 +38,7 @@ FAMILIES: dict[str, Iterable[str]] = {
         "unknown_point", "retained", "topic", "wrong_broker", "unknown_topic", "ambiguous", "encoding", "length", "checksum",
     ),
     "value": ("yes", "no"),
+    "labels": ("title",),
     "store": ("unreachable", "no_database", "not_authorised", "no_influxql", "unreadable", "slow"),
 }  # fmt: skip
 

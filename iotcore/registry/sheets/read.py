@@ -7,6 +7,7 @@ is not said, and an empty cell says that there is none.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,9 @@ def read(path: Path, kind: str = "") -> Draft:
     if path.suffix.lower() == ".json":
         return drafts.from_document(_document(path), str(path))
     draft = Draft()
-    for table in tables(path, kind):
-        _take(draft, path, table)
+    with tables(path, kind) as found:
+        for table in found:
+            _take(draft, path, table)
     return draft
 
 
@@ -49,7 +51,8 @@ def _document(path: Path) -> Any:
         raise refused(path, f"is not JSON: {error}") from error
 
 
-def tables(path: Path, kind: str = "") -> list[Table]:
+@contextmanager
+def tables(path: Path, kind: str = "") -> Iterator[list[Table]]:
     """The tables of a file that are to be read, each with its kind.
 
     Raises:
@@ -59,16 +62,20 @@ def tables(path: Path, kind: str = "") -> list[Table]:
     if suffix not in FORMATS:
         raise refused(path, f"neither of {', '.join(FORMATS)}, by its name")
     if suffix == ".csv":
-        kind = kind or words.kind_of(path.stem)
-        if not kind:
+        held = kind or words.kind_of(path.stem)
+        if not held:
             raise refused(path, f"does not say what it holds; add --kind {'|'.join(KINDS)}")
-        return [csv_file.table(path, kind, lambda header: _known(kind, header))]
-    found = workbook.tables(path)
-    if kind:
-        found = [table for table in found if table.kind == kind] or [
-            Table(table.name, kind, table.rows) for table in found if len(found) == 1
-        ]
-    named = [table for table in found if table.kind]
+        yield [csv_file.table(path, held, lambda header: _known(held, header))]
+        return
+    with workbook.opened(path) as found:
+        yield _wanted(path, found, kind)
+
+
+def _wanted(path: Path, found: Sequence[Table], kind: str) -> list[Table]:
+    """The sheets that hold a kind, or this kind; what others refer to comes first."""
+    if kind and not any(table.kind == kind for table in found) and len(found) == 1:
+        found = [Table(found[0].name, kind, found[0].rows)]
+    named = [table for table in found if table.kind and kind in ("", table.kind)]
     if not named:
         raise refused(path, f"has no sheet called {' or '.join([kind] if kind else KINDS)}; it has: {_names(found)}")
     order = list(KINDS)

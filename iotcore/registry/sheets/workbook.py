@@ -11,7 +11,7 @@ import re
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -42,8 +42,9 @@ COLUMN_WIDTH = 18  # characters
 TEXT = "@"  # the number format of text: digits that are typed there stay text
 
 
-def tables(path: Path) -> list[Table]:
-    """The sheets of a workbook that hold something to read, with the kind that their name says.
+@contextmanager
+def opened(path: Path) -> Iterator[list[Table]]:
+    """The sheets of a workbook, as long as it is open, each with the kind that its name says.
 
     Raises:
         ConfigError: it cannot be read, is too large, or hides something; its rows raise it too.
@@ -52,15 +53,19 @@ def tables(path: Path) -> list[Table]:
     with _readable(path):
         merged = _inspected(path)
         book = _opened(path)
-        found = []
-        for sheet in book.worksheets:
-            part = str(getattr(sheet, "_worksheet_path", "")).lstrip("/")
-            kind = words.kind_of(sheet.title)
-            if (kind or len(book.worksheets) == 1) and part in merged:
-                reason = f"merged cells ({', '.join(merged[part])}): only the first holds anything; unmerge them and fill each"
-                raise refused(path, reason, sheet.title)
-            found.append(Table(sheet.title, kind, partial(_rows, path, sheet)))
-    return found
+    try:
+        yield [_table(path, sheet, merged, alone=len(book.worksheets) == 1) for sheet in book.worksheets]
+    finally:
+        book.close()
+
+
+def _table(path: Path, sheet: Any, merged: Mapping[str, Sequence[str]], *, alone: bool) -> Table:
+    part = str(getattr(sheet, "_worksheet_path", "")).lstrip("/")
+    kind = words.kind_of(sheet.title)
+    if (kind or alone) and part in merged:
+        reason = f"merged cells ({', '.join(merged[part])}): only the first holds anything; unmerge them and fill each"
+        raise refused(path, reason, sheet.title)
+    return Table(sheet.title, kind, partial(_rows, path, sheet))
 
 
 def _inspected(path: Path) -> dict[str, list[str]]:

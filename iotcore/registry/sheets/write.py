@@ -71,16 +71,13 @@ def rejected(
     for fault in faults:
         column = fault.where.partition(", ")[2]
         why.setdefault((fault.kind, fault.row), []).append(f"{column}: {fault.reason}" if column else fault.reason)
-    parts = []
-    for table in tables(path, kind):
-        if refused_rows[table.kind]:
-            header, rows = _kept(table, refused_rows[table.kind], why)
-            parts.append((table.name, header, rows))
-    if path.suffix.lower() == ".csv":
-        for _, header, rows in parts:
-            csv_file.write(file, header, rows)
-    else:
-        workbook.write(file, parts)
+    with tables(path, kind) as found:
+        parts = [(table.name, *_kept(table, refused_rows[table.kind], why)) for table in found if refused_rows[table.kind]]
+        if path.suffix.lower() == ".csv":
+            for _, header, rows in parts:
+                csv_file.write(file, header, rows)
+        else:
+            workbook.write(file, parts)
 
 
 def _kept(
