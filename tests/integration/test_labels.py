@@ -93,16 +93,16 @@ async def test_every_code_leads_to_its_device_and_every_label_says_which(setting
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_label_of_any_size_is_read_and_stays_within_its_edges(name: str, tmp_path: Path) -> None:
     layout = LAYOUTS[name]
-    made = [Label(f"https://iot.thanhhoa.example/enrol/{'d' * 58}-{n:04d}", "d" * 64, [LONG] * 3) for n in range(layout.count)]
-    (image,) = pages(draw(made, layout, MADE, "vi", title="Nhãn"), tmp_path)
-    assert codes(image, layout) == [label.url for label in made]
-    page = pypdf.PdfReader(tmp_path / "labels.pdf").pages[0]
-    spots: list[tuple[float, float]] = []
-    page.extract_text(visitor_text=lambda text, _, tm, *__: spots.append((tm[4], tm[5])) if text.strip() else None)
-    assert spots
-    for x, y in ((x / POINTS_PER_MM, A4_HEIGHT_MM - y / POINTS_PER_MM) for x, y in spots):
-        assert 0 < x < A4_WIDTH_MM
-        assert any(top <= y <= top + layout.height_mm for _, top in map(layout.corner, range(layout.count)))
+    made = [Label(f"https://iot.thanhhoa.example/enrol/{'d' * 58}-{n:04d}", "d" * 64, [LONG] * 3) for n in range(2)]
+    images = pages(draw(made, layout, MADE, "vi", title="Nhãn", skip=layout.count - 1), tmp_path)
+    assert [codes(image, layout) for image in images] == [[label.url] for label in made]
+    for page, place in zip(pypdf.PdfReader(tmp_path / "labels.pdf").pages, (layout.count - 1, 0), strict=True):
+        spots: list[tuple[float, float]] = []
+        page.extract_text(visitor_text=lambda text, _, tm, *__: spots.append((tm[4], tm[5])) if text.strip() else None)  # noqa: B023
+        left, top = layout.corner(place)
+        assert spots
+        assert all(left < x / POINTS_PER_MM < left + layout.width_mm for x, _ in spots)
+        assert all(top < A4_HEIGHT_MM - y / POINTS_PER_MM < top + layout.height_mm for _, y in spots)
     left, top = layout.corner(0)
     right, bottom = layout.corner(layout.count - 1)
     assert left >= 0
