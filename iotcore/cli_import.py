@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,9 +28,6 @@ def add(nouns: Nouns[argparse.ArgumentParser], command: Command, settings: Calla
     skip = "store the good rows; the others go to FILE.rejected.csv with the reasons"
     importing.add_argument("--skip-bad", action="store_true", help=skip)
     importing.add_argument("--progress", action="store_true", help="JSON lines on standard error where it is no terminal")
-    importing.add_argument(
-        "--by", default=os.environ.get("USER", "operator"), help="who stands in the audit (default: %(default)s)"
-    )
     importing.add_argument("-o", "--output", choices=("table", "json"), default="table")
     text = "write the registry's entries to a file that `iotcore import` reads"
     exporting = command(nouns, "export", text, lambda options: _export(settings(options), options))
@@ -61,7 +57,7 @@ def _import(settings: Settings, options: argparse.Namespace) -> int:
     from iotcore.commands.progress import Progress
 
     logging.getLogger().setLevel(logging.WARNING)
-    wanted = importing.Wanted(options.file, options.kind, options.dry_run, options.skip_bad, options.by)
+    wanted = importing.Wanted(options.file, options.kind, options.dry_run, options.skip_bad)
     progress = Progress(sys.stderr, SystemClock(), lines=options.progress)
     report = asyncio.run(importing.run(settings, wanted, SystemClock(), progress))
     if options.output == "json":

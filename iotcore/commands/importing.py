@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from iotcore.app import common
 from iotcore.clock import Clock
-from iotcore.commands import office
+from iotcore.commands import office, who
 from iotcore.commands.progress import Progress
 from iotcore.commands.whole_file import written_whole
 from iotcore.errors import ConfigError, Problem, StartError
@@ -40,7 +40,6 @@ class Wanted:
     kind: str = ""
     dry_run: bool = False
     skip_bad: bool = False
-    by: str = office.BY
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +105,8 @@ async def run(settings: Settings, wanted: Wanted, clock: Clock, progress: Progre
     progress.phase("reading")
     draft = await asyncio.to_thread(read, wanted.file, wanted.kind)
     specs = common.specs_of(settings)
+    async with who.opened(settings) as desk:
+        by = desk.by
     async with office.opened(settings) as registry:
         progress.phase("checking", draft.count)
         async with registry.database.reading() as db:
@@ -115,7 +116,7 @@ async def run(settings: Settings, wanted: Wanted, clock: Clock, progress: Progre
         outcome, longest_s = _expected(judged), 0.0
         if not wanted.dry_run:
             progress.phase("storing")
-            stored = await intake.run(registry.database, judged, specs, wanted.by, clock=clock, told=progress.told)
+            stored = await intake.run(registry.database, judged, specs, by, clock=clock, told=progress.told)
             done = stored.outcome
             outcome, longest_s = Imported(done.added, done.changed, outcome.same + done.same), stored.longest_s
     progress.end()
