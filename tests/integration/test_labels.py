@@ -174,7 +174,7 @@ async def test_a_code_leads_to_the_device_of_the_id_or_serial_or_says_how_to_reg
             answer = await client.get(f"/enrol/{hostile}", headers=HOST)
             assert answer.status_code == 404
             assert "<script>" not in await answer.get_data(as_text=True)
-        stranger = await made.app.test_client().get("/enrol/SN-1", headers=HOST)
+        stranger = await made.app.test_client().get("/enrol/SN-1", headers={**HOST, "Accept": "text/html"})
         assert (stranger.status_code, stranger.headers["Location"]) == (303, "/sign-in?to=/enrol/SN-1")
 
 
