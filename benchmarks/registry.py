@@ -3,9 +3,9 @@
     devices.csv ─► iotcore import (a process of its own) ─► registry ◄─ acknowledge, every 50 ms (this process)
                    again, unchanged · export · import of the export as a workbook · reading the directory
 
-The import is the command that people use: reading the file, judging all of it, storing it in chunks, each row with its entry in the
-audit. Its memory is the largest that the operating system counted as resident. An acknowledgement is an intent in the same registry, by
-another process: it must get in between two chunks. The chain of the audit is verified at the end.
+The import is the command that people use: reading the file, judging all of it, storing it in chunks, each row with its entry in
+the audit. Its memory is the largest that the operating system counted as resident. An acknowledgement is an intent in the same
+registry, by another process: it must get in between two chunks. The chain of the audit is verified at the end.
 
 `python -m benchmarks.registry [COUNT] [--postgres]` takes about two minutes; its last line is one JSON object.
 """

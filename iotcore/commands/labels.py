@@ -15,8 +15,8 @@ from iotcore.commands.whole_file import written_whole
 from iotcore.errors import ConfigError, Problem, StartError
 from iotcore.paper import labels as paper
 from iotcore.registry.kinds import DEVICES, PREMISES, ZONES, Fields, rows
-from iotcore.registry.sheets.cells import unseen
 from iotcore.registry.store import Registry
+from iotcore.registry.text import unseen
 from iotcore.settings import Settings
 from iotcore.web.words import load
 

@@ -5,12 +5,12 @@ file ─► Draft (entries as they stand, faults of their cells) ─► judging 
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from iotcore.errors import ConfigError, Problem
 from iotcore.registry.kinds import KINDS, Fields
+from iotcore.registry.text import tidy, unseen
 
 
 class Fault(NamedTuple):
@@ -72,13 +72,6 @@ class Draft:
         return sum(len(part) for part in self.entries.values()) + sum(len(part) for part in self.refused.values())
 
 
-def tidy(value: Any) -> Any:
-    """A text as it is compared and shown: composed (NFC), without space at its ends; the same from every kind of file."""
-    if isinstance(value, str):
-        return unicodedata.normalize("NFC", value).strip()
-    return {key: tidy(one) for key, one in value.items()} if isinstance(value, dict) else value
-
-
 def from_document(document: Any, name: str) -> Draft:
     """A JSON city document as a draft.
 
@@ -95,9 +88,19 @@ def from_document(document: Any, name: str) -> Draft:
             draft.faults.append(Fault(kind, 0, "", "", f"expected a list, got {type(entries).__name__}", kind))
         else:
             for row, entry in enumerate(entries):
-                if isinstance(entry, dict):
-                    draft.add(kind, row, {key: tidy(value) for key, value in entry.items()})
-                else:
-                    draft.blame(kind, row, "", entry, f"expected a table, got {type(entry).__name__}")
-                    draft.refuse(kind, row, {})
+                _entry(draft, kind, row, entry)
     return draft
+
+
+def _entry(draft: Draft, kind: str, row: int, entry: Any) -> None:
+    if not isinstance(entry, dict):
+        draft.blame(kind, row, "", entry, f"expected a table, got {type(entry).__name__}")
+        draft.refuse(kind, row, {})
+        return
+    hidden = {key: reason for key, value in entry.items() if (reason := unseen(value))}
+    for key, reason in hidden.items():
+        draft.blame(kind, row, key, None, reason)
+    if hidden:
+        draft.refuse(kind, row, entry)
+    else:
+        draft.add(kind, row, {key: tidy(value) for key, value in entry.items()})

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
+import json
+import re
 import tempfile
 import unicodedata
 import zipfile
@@ -17,6 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iotcore.cli_import import KINDS as CLI_KINDS
+from iotcore.clock import ManualClock
+from iotcore.commands.progress import Progress
 from iotcore.errors import ConfigError
 from iotcore.registry.city import DeviceEntry
 from iotcore.registry.draft import Draft
@@ -24,6 +29,7 @@ from iotcore.registry.kinds import KINDS
 from iotcore.registry.sheets import table, words, workbook, write
 from iotcore.registry.sheets.cells import Cell, Formula, Unfit, value
 from iotcore.registry.sheets.read import read
+from tests.unit.test_house import ROOT
 
 HEADER = "id,title,model,premises,zone,serial,latitude,longitude,labels"
 DEVICE = {
@@ -320,6 +326,65 @@ def test_the_words_of_people_name_one_field_each() -> None:
         ]
         assert len({word for word, _ in said}) == len(set(said)), kind
         assert dict(said).items() == words.columns(kind).items()
+
+
+def test_the_page_says_the_columns_of_each_kind_and_the_limits() -> None:
+    page = (ROOT / "docs" / "import.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| (\w+) \| (.*) \|$", page, re.MULTILINE))
+    for kind, described in KINDS.items():
+        fields = msgspec.structs.fields(described.entry)
+        needed, optional = ([one.name for one in fields if one.required == wanted] for wanted in (True, False))
+        said = re.sub(r" \(.*?\)", "", rows[kind]).split(" |")
+        assert [part.replace(",", "").split() for part in said] == [needed, optional]
+    sizes = f"{table.MAX_FILE_BYTES // 10**6} MB a file, {table.MAX_UNPACKED_BYTES // 10**9} GB unpacked"
+    assert f"{sizes}, {table.MAX_ROWS:,} rows and {table.MAX_COLUMNS} columns" in page
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"devices": [{"id": "d1", "latitude": NaN}]}', "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ("[1]", "expected a table, got list"),
+    ],
+)
+def test_a_document_that_is_none_is_refused(tmp_path: Path, content: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        drafted(tmp_path, content, "city.json")
+
+
+def test_a_document_is_tidied_as_a_table_is(tmp_path: Path) -> None:
+    entries = [{"id": " d1 ", "title": "Đa\u0302\u0300u"}, {"id": "d2", "labels": {"a": "x\u0000"}}, 7]
+    draft = drafted(tmp_path, json.dumps({"devices": entries}), "city.json")
+    assert draft.entries["devices"] == [{"id": "d1", "title": "Đầu"}]
+    assert [str(fault) for fault in draft.faults] == [
+        "devices[1].labels: holds the invisible character U+0000; remove it",
+        "devices[2] is '7': expected a table, got int",
+    ]
+
+
+class Terminal(io.StringIO):
+    """A stream that says that it is one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_one_line_on_a_terminal_and_not_said_at_each_step() -> None:
+    clock, stream = ManualClock(), Terminal()
+    progress = Progress(stream, clock)
+    progress.phase("storing")
+    for done in range(1, 101):
+        clock.advance(0.01)
+        progress.told(done, 100)
+    progress.end()
+    said = stream.getvalue().split("\r\x1b[K")[1:]
+    assert said[0] == "storing"
+    assert said[-1] == "storing 100 %, 100 of 100 rows, 100 rows/s\n"
+    assert len(said) <= 7  # five times a second
+    silent = io.StringIO()
+    Progress(silent, clock).told(1, 1)
+    assert silent.getvalue() == ""
 
 
 def test_an_export_guards_against_computing_and_a_workbook_keeps_text_text(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import datetime as dt
 import json
 import math
 import re
-import unicodedata
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -19,6 +18,7 @@ import msgspec
 from msgspec import inspect
 
 from iotcore.registry.sheets import words
+from iotcore.registry.text import tidy, unseen
 
 EXACT = 10**15  # whole numbers of a spreadsheet are exact below: it keeps 15 digits
 AS_TEXT = "format the column as text and type it again"
@@ -109,12 +109,6 @@ def cell_of(given: Any) -> Any:
     return _said(given) if isinstance(given, dict) else given
 
 
-def unseen(text: str) -> str:
-    """What is wrong with a text that holds control characters; "" when nothing is."""
-    found = next((sign for sign in text if unicodedata.category(sign) == "Cc" and sign not in "\t\n\r"), "")
-    return f"holds the invisible character U+{ord(found):04X}; remove it" if found else ""
-
-
 def _spoilt(cell: Formula | Broken | dt.date | dt.time | dt.timedelta | None) -> str:
     if cell is None:
         return "empty; it must be given"
@@ -132,7 +126,7 @@ def _text(cell: str | float) -> str:
         if not math.isfinite(cell) or abs(cell) >= EXACT:
             raise Unfit(f"a number too long for a spreadsheet to keep its last digits; {AS_TEXT}")
         return str(int(cell)) if cell == int(cell) else repr(cell)
-    text = unicodedata.normalize("NFC", cell).strip()
+    text: str = tidy(cell)
     if reason := unseen(text):
         raise Unfit(reason)
     return text
