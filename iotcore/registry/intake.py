@@ -25,7 +25,7 @@ from iotcore.specs.model import DeviceSpec
 AIM_S = 0.06  # a transaction; SQLite's waiters have tried again within 25 ms by then
 PAUSE_S = 0.03  # between two transactions: longer than a waiter of SQLite sleeps
 FIRST_ENTRIES = 50
-MAX_ENTRIES = 1_000  # a transaction
+MAX_ENTRIES = 500  # a transaction
 GROWTH = 2.0  # of a chunk, at most, from one to the next
 
 Step = tuple[Kind, Any]
