@@ -17,13 +17,16 @@ from iotcore.process.room import Room
 from iotcore.process.serve import beats
 from iotcore.provision.ca import Anchor, Authority
 from iotcore.provision.enroll import Enrolment
+from iotcore.provision.file_folder import FileFolder
 from iotcore.registry.accounts import accounts
+from iotcore.registry.places import Places
 from iotcore.registry.store import Registry
 from iotcore.settings import Settings
 from iotcore.telemetry.query import Query, open_query
 from iotcore.web.app import LOOPBACK_NAMES
 from iotcore.web.app import create as create_page
 from iotcore.web.est import EstListener, server_context
+from iotcore.web.records import Records
 from iotcore.web.revocation import RevocationListener
 from iotcore.web.server import serve as serve_page
 from iotcore.web.view import StoredView
@@ -65,6 +68,7 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         processes=lambda: beats(settings.folder, clock),
         query=query,
         of_serial=registry.devices_of_serial,
+        records=_records(settings, registry),
     )
     listener = EstListener(enrolment, tls, clock, host=settings.web.est_host, port=settings.web.est_port)
     async with listener, _revocation(settings, registry, authority, clock), asyncio.TaskGroup() as group:
@@ -77,6 +81,11 @@ def _labelled(settings: Settings) -> list[str]:
     """The name that labels lead to."""
     name = urlsplit(settings.web.public_url).hostname
     return [name] if name else []
+
+
+def _records(settings: Settings, registry: Registry) -> Records:
+    places = Places(registry.database)
+    return Records(places.known, places.file, FileFolder(settings.folder / "files").read)
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from iotcore.registry import city
 from iotcore.registry.database import Writing, insertion, mark
 from iotcore.registry.kinds import AREAS, DEVICES, KINDS, PREMISES, ZONES, Fields, Kind, rows
-from iotcore.registry.records import Imported
+from iotcore.registry.records import Imported, first_state
 from iotcore.specs.model import DeviceSpec
 
 ALL_FROM = 2_000  # entries; for so many, reading everything is quicker than asking for each
@@ -140,4 +140,4 @@ def _birth(kind: Kind, fields: Fields) -> Fields:
     """A new device waits for its certificate; one behind a gateway needs none of its own: the gateway's speaks for it."""
     if kind is not DEVICES:
         return kind.birth
-    return {**kind.birth, "state": "provisioned" if fields["parent_id"] else "registered"}
+    return {**kind.birth, "state": first_state(behind_a_gateway=bool(fields["parent_id"]))}

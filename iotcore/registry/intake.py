@@ -15,7 +15,7 @@ from typing import Any
 
 from iotcore.clock import Clock
 from iotcore.errors import ConfigError, Problem, StoreError
-from iotcore.registry import bulk, city
+from iotcore.registry import bulk, city, units
 from iotcore.registry.database import Database, whole
 from iotcore.registry.judging import Judged
 from iotcore.registry.kinds import KINDS, Kind
@@ -81,6 +81,7 @@ async def _chunk(database: Database, part: Sequence[Step], specs: Mapping[str, D
     entries = city.City(**{name: [entry for kind, entry in part if kind.plural == name] for name in KINDS})
     async with database.writing() as work:
         found = city.faults(entries, specs, await bulk.known(work.db, entries))
+        found += units.moved(entries.devices, await units.standing(work.db, [entry.id for entry in entries.devices]))
         if found:
             raise ConfigError([_overtaken(entries, fault) for fault in found])
         return await bulk.store(work, entries, by)

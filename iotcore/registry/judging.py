@@ -14,7 +14,7 @@ import msgspec
 from tortoise.backends.base.client import BaseDBAsyncClient
 
 from iotcore.errors import ConfigError, Problem
-from iotcore.registry import bulk, city
+from iotcore.registry import bulk, city, units
 from iotcore.registry.draft import Draft, Fault
 from iotcore.registry.kinds import KINDS, Fields, Kind
 from iotcore.registry.records import Imported
@@ -51,7 +51,8 @@ async def judge(db: BaseDBAsyncClient, draft: Draft, specs: Mapping[str, DeviceS
         before[name] = await bulk.there(db, kind, ids if len(ids) <= bulk.ALL_FROM else None)
         judging.shape(kind, before[name])
     known = await bulk.known(db, judging.good)
-    while judging.relations(specs, known):  # who names a refused entry is refused in the next round
+    standing = await units.standing(db, before["devices"] if len(before["devices"]) <= bulk.ALL_FROM else None)
+    while judging.relations(specs, known, standing):  # who names a refused entry is refused in the next round
         pass
     wanted, outcome = _differing(judging.good, before)
     order = list(KINDS)
@@ -82,11 +83,11 @@ class _Judging:
             else:
                 self._rows[name].append(row)
 
-    def relations(self, specs: Mapping[str, DeviceSpec], known: city.Known) -> bool:
-        """Refuse what refers to nothing, clashes, or does not fit; whether there was any."""
+    def relations(self, specs: Mapping[str, DeviceSpec], known: city.Known, standing: Mapping[str, tuple[str, str]]) -> bool:
+        """Refuse what refers to nothing, clashes, does not fit, or would change a unit; whether there was any."""
         draft, bad = self._draft, {kind: set[int]() for kind in KINDS}
         lost = {kind: {one: row for row, one in rows.items() if one} for kind, rows in draft.refused.items()}
-        for kind, number, key, reason in city.faults(self.good, specs, known):
+        for kind, number, key, reason in [*city.faults(self.good, specs, known), *units.moved(self.good.devices, standing)]:
             entry = getattr(self.good, kind)[number]
             target = KINDS[kind].references.get(key, "")
             row = lost.get(target, {}).get(getattr(entry, key))

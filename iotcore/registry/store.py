@@ -45,7 +45,7 @@ class Registry:
 
     @property
     def database(self) -> Database:
-        """For what has functions or a class of its own over it: people, sessions, approvals, imports."""
+        """For what has functions or a class of its own over it: people, sessions, approvals, places, imports."""
         return self._database
 
     async def close(self) -> None:

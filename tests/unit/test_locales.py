@@ -40,6 +40,7 @@ FAMILIES: dict[str, Iterable[str]] = {
     ),
     "value": ("yes", "no"),
     "labels": ("title",),
+    "config": ("unreported", "behind", "differs", "applied"),
     "role": [role.value for role in Role],
     "right": [*(right.value for right in Right), "session", "no_right_declared"],
     "approval": ("asked", "approved", "rejected", "used", "expired"),
