@@ -19,6 +19,11 @@ SEVERAL, NOT_FOUND = 300, 404
 MAX_NAME = 64  # characters of an id or a serial number
 
 
+async def nobody(_: str) -> Sequence[str]:
+    """No device has any serial number."""
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class EnrolPage:
     """The route. `of_serial` are the devices whose unit has a serial number, one of each model at most."""

@@ -26,8 +26,10 @@ from iotcore.registry import draft as drafts
 from iotcore.registry import intake
 from iotcore.registry.judging import Judged, judge
 from iotcore.registry.kinds import KINDS
+from iotcore.registry.places import Places
 from iotcore.registry.records import Certificate, Imported
 from iotcore.registry.store import Registry, open_registry
+from iotcore.registry.units import Another
 from iotcore.settings import load
 from tests.integration.test_registry_places import PLACES
 from tests.support.postgres import Postgres
@@ -345,6 +347,20 @@ async def test_an_account_that_moves_on_is_given_in_two_documents(registry_url: 
             await registry.import_city(moved, SPECS, "tester")
         for one in moved["premises"]:
             assert (await registry.import_city({"premises": [one]}, SPECS, "tester")).changed == 1
+
+
+async def test_an_old_file_brings_back_no_unit_that_is_gone(folder: Path, registry_url: str) -> None:
+    old = written(folder / "devices.csv", [["sd-1", "Khói mới", "SN-0001"]], ["id", "title", "serial"])
+    await imported(document(folder / "city.json", PLACES))
+    async with await open_registry(registry_url) as registry:
+        before = await judged(registry, {"devices": [{"id": "sd-1", "title": "Khói"}]})
+        another = Another("SN-0002", "", "vỏ vỡ")
+        await Places(registry.database).replace("sd-1", another, SPECS, "tester", token_s=60.0)
+        with pytest.raises(ConfigError, match="devices row 2, serial is 'SN-0001': unit SN-0002 stands there"):
+            await imported(old)
+        with pytest.raises(ConfigError, match="devices sd-1, serial: unit SN-0002 .* the registry was changed meanwhile"):
+            await intake.run(registry.database, before, SPECS, "tester", clock=SystemClock(), told=lambda *_: None)
+        assert (await registry.document(["devices"]))["devices"][0]["serial"] == "SN-0002"
 
 
 async def test_a_device_keeps_its_state_whatever_is_imported(registry_url: str) -> None:
