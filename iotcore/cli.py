@@ -19,6 +19,7 @@ from iotcore import (
     cli_device,
     cli_field,
     cli_group,
+    cli_import,
     cli_places,
     cli_quarantine,
     cli_registry,
@@ -73,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_group.add(nouns, _command)
     cli_telemetry.add(nouns, _command)
     cli_token.add(nouns, _command)
+    cli_import.add(nouns, _command, _settings)
     cli_user.add(nouns, _command)
     return parser
 
@@ -98,8 +100,6 @@ def _platform_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParser
 
 
 def _registry_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    importing = _command(nouns, "import", "add premises, zones and devices from a JSON document", _import)
-    importing.add_argument("file", type=Path)
     listing = _command(nouns, "devices", "list the devices", _devices)
     listing.add_argument("--group", default="", help="only the devices of a group")
     listing.add_argument("-o", "--output", choices=("table", "json"), default="table")
@@ -233,13 +233,6 @@ def _demo(options: argparse.Namespace) -> int:
     from iotcore.commands.demo import Demo
 
     return Demo.from_options(options).run()
-
-
-def _import(options: argparse.Namespace) -> int:
-    from iotcore.commands import office
-
-    _say(asyncio.run(office.import_city(_settings(options), options.file)))
-    return 0
 
 
 def _devices(options: argparse.Namespace) -> int:

@@ -131,6 +131,7 @@ class Web(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     approval: bool = False  # a person approves every enrolment by token or secret: `iotcore enrolment list`
     est_names: list[str] = msgspec.field(default_factory=lambda: ["localhost", "127.0.0.1"])
     language: Literal["vi", "en"] = "vi"
+    public_url: Annotated[str, Meta(pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*)?)?$")] = ""  # as people reach it: on labels
 
 
 class OidcRole(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -74,6 +74,8 @@ WORDS = {
     "Web.est_names": "Names and addresses in its certificate; the first stands in device certificates as the place of the "
     "revocation lists.",
     "Web.language": "Language of the page until its reader chooses another.",
+    "Web.public_url": "The address under which people reach the page, such as `https://iot.example`: the labels of devices lead "
+    "there ([import.md](import.md#labels)).",
     "People.two_person": "Operations of the authority and of admins take a second admin, as soon as there is a user.",
     "People.passwords": "Whether passwords let anybody in; with `false` only an OpenID provider and one-time links do.",
     "People.session_idle_s": "A session ends when it was not used for so many seconds; an open live page uses it.",

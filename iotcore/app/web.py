@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 from iotcore import metrics
 from iotcore.app import coverage_history, first
@@ -71,9 +72,10 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         certificates=registry.certificates,
         clock=clock,
         language=settings.web.language,
-        hosts=[*LOOPBACK_NAMES, settings.web.host, *settings.web.names],
+        hosts=[*LOOPBACK_NAMES, settings.web.host, *settings.web.names, *_labelled(settings)],
         processes=lambda: beats(settings.folder, clock),
         query=query,
+        of_serial=registry.devices_of_serial,
         records=_records(settings, registry),
         parts=[_coverage(settings, registry, follower, clock), GroupPages(grouped, lambda: follower.directory)],
     )
@@ -89,6 +91,12 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         group.create_task(grouped.run())
         group.create_task(alive(settings, "web", clock, listener.refusals.state))
         group.create_task(serve_page(page, settings.web.host, settings.web.port))
+
+
+def _labelled(settings: Settings) -> list[str]:
+    """The name that labels lead to."""
+    name = urlsplit(settings.web.public_url).hostname
+    return [name] if name else []
 
 
 def _records(settings: Settings, registry: Registry) -> Records:

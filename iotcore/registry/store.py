@@ -12,7 +12,8 @@ from typing import Any, Self, cast, get_args
 
 from iotcore.clock import Clock, SystemClock
 from iotcore.errors import ConfigError, Problem, Refused
-from iotcore.registry import audit, bulk, city, credentials, directories, standings, states, tokens, trail, units
+from iotcore.registry import audit, bulk, city, credentials, directories, judging, kinds, standings, states, tokens, trail
+from iotcore.registry import draft as drafts
 from iotcore.registry.database import Database, connect, whole
 from iotcore.registry.directory import Directory
 from iotcore.registry.records import NEXT_STATES, Certificate, Change, Imported, Intent, IntentKind, Standing, State
@@ -44,7 +45,7 @@ class Registry:
 
     @property
     def database(self) -> Database:
-        """For what has a class of its own over it: people, sessions, API tokens, approvals, places."""
+        """For what has functions or a class of its own over it: people, sessions, approvals, places, imports."""
         return self._database
 
     async def close(self) -> None:
@@ -54,13 +55,17 @@ class Registry:
     async def import_city(self, document: Any, specs: Mapping[str, DeviceSpec], by: str) -> Imported:
         """Add or change what the document names, in one transaction; the same document again changes nothing.
 
+        What it does not say of an entry that is there stays. For more than a few thousand entries: `intake.run`.
+
         Raises:
             ConfigError: with every problem of the document; nothing is stored.
         """
-        entries = city.read(document)
+        draft = drafts.from_document(document, "city")
         async with self._database.writing() as work:
-            await units.insist(work.db, entries.devices)
-            return await bulk.merge(work, entries, specs, by)
+            judged = await judging.judge(work.db, draft, specs)
+            judged.insist("city")
+            outcome = await bulk.store(work, judged.wanted, by)
+            return Imported(outcome.added, outcome.changed, sum(kind.same for kind in judged.outcome.values()))
 
     async def add_premises(self, entry: city.PremisesEntry, by: str) -> None:
         """Register a building; raises ConfigError."""
@@ -218,6 +223,16 @@ class Registry:
         async with self._database.reading() as db:
             row = await ChangeRow.all().using_db(db).order_by("-id").first()
         return row.id if row is not None else 0
+
+    async def document(self, of: Iterable[str] = kinds.KINDS) -> dict[str, list[kinds.Fields]]:
+        """The city document that would make these kinds as they are, each by id."""
+        async with self._database.reading() as db:
+            return await kinds.document(db, of)
+
+    async def devices_of_serial(self, serial: str) -> list[str]:
+        """The devices whose unit has this serial number: one of each model at most."""
+        async with self._database.reading() as db:
+            return sorted(row[0] for row in await kinds.rows(db, kinds.DEVICES, ("id",), [serial], "serial")) if serial else []
 
     async def directory(self, specs: Mapping[str, DeviceSpec]) -> Directory:
         """Everything the lanes need, in memory. A device without a spec is left out and logged: it must not stop the others."""

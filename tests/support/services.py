@@ -24,9 +24,11 @@ PACKAGES = {  # program → Debian package; the same list as in .ci/services
     "mosquitto": "mosquitto",
     "mosquitto_sub": "mosquitto-clients",
     "openssl": "openssl",
+    "pdftoppm": "poppler-utils",
     "pki": "strongswan-pki",
     "strace": "strace",
     "victoria-metrics": "victoria-metrics",
+    "zbarimg": "zbar-tools",
 }
 FILES = {"modbus.h": Path("/usr/include/modbus/modbus.h")}  # what is no program
 OTHER_NAMES = {"chromium": ("chromium-browser", "google-chrome")}

@@ -41,6 +41,7 @@ FAMILIES: dict[str, Iterable[str]] = {
         "unknown_point", "retained", "topic", "wrong_broker", "unknown_topic", "ambiguous", "encoding", "length", "checksum",
     ),
     "value": ("yes", "no"),
+    "labels": ("title",),
     "config": ("unreported", "behind", "differs", "applied"),
     "area": (*get_args(AreaKind), "whole", "none"),
     "lack": REASONS,
