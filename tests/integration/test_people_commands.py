@@ -76,6 +76,9 @@ def test_users_from_the_command_line(office: Office) -> None:
     assert "unknown_role" in office.refused("user", "grant", "lan", "king")
     assert "unknown_area" in office.refused("user", "grant", "lan", "viewer@mars")
     assert "last_admin" in office.refused("user", "disable", "lan")
+    assert office.done("user", "sessions", "lan") == ""
+    assert office.done("user", "sessions", "lan", "--end") == "0 sessions of lan have ended"
+    assert "unknown_user" in office.refused("user", "sessions", "nobody")
     (lan,) = office.rows("user")
     assert (lan["user"], lan["roles"], lan["signs_in_by"]) == ("lan", "admin", "password")
     token = office.done("apitoken", "create", "lan", "wallboard", "--role", "viewer", "--days", "30")
