@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from quart import Quart, Response, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, ServiceUnavailable
 
 from iotcore import metrics
 from iotcore.clock import Clock
@@ -24,7 +24,7 @@ from iotcore.telemetry.query import Query
 from iotcore.web import cookies
 from iotcore.web.account import Account
 from iotcore.web.approvals import ApprovalPage
-from iotcore.web.console import UNAVAILABLE, ConsolePages, Intend, Places
+from iotcore.web.console import TELEPHONE, UNAVAILABLE, ConsolePages, Intend, Places
 from iotcore.web.door import Door
 from iotcore.web.enrol import EnrolPage, nobody
 from iotcore.web.history import History
@@ -154,7 +154,5 @@ async def _problem_of(error: HTTPException) -> Any:
     return problem(error.code or 500, error.name.lower().replace(" ", "_"), error.description or error.name)
 
 
-async def _registry_down(_: StoreError) -> Response:
-    return problem(
-        UNAVAILABLE, "registry_down", "the registry does not answer; try again, and tell the fire service by telephone"
-    )
+async def _registry_down(_: StoreError) -> Any:
+    return problem(UNAVAILABLE, "registry_down", TELEPHONE) if wants_problem() else ServiceUnavailable(TELEPHONE)

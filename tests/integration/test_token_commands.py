@@ -85,7 +85,7 @@ def test_tokens_are_made_listed_and_taken_back(office: Office) -> None:
     office.says("token", "revoke", one["id"], code="used")
     assert "sd-1" not in office.says("token", "list")
     assert "state=revoked" in office.says("token", "list", "--all", "--device", "sd-1")
-    office.says("token", "create", code="name devices, or --batch")
+    office.says("token", "create", code="name devices, a group with --group, or --batch")
     office.says("token", "create", "nobody", code="unknown_device")
     office.says("token", "create", "--batch", "lot7", "--uses", "3", code="unknown_batch")
     office.lot("model,serial,secret", f"{MODEL},SN1,")
