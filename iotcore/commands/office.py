@@ -36,12 +36,6 @@ async def opened(settings: Settings) -> AsyncIterator[Registry]:
         await registry.close()
 
 
-async def make_token(settings: Settings, device: str, ttl_s: float) -> str:
-    """A one-time enrolment token; it is shown here once and stored hashed."""
-    async with opened(settings) as registry:
-        return await registry.create_token(device, ttl_s, BY)
-
-
 async def give_credential(settings: Settings, device: str) -> str:
     """A new password for a vendor's device or gateway, in place of the one before; shown here once and stored hashed.
 

@@ -358,7 +358,7 @@ async def test_an_old_file_brings_back_no_unit_that_is_gone(folder: Path, regist
         await Places(registry.database).replace("sd-1", another, SPECS, "tester", token_s=60.0)
         with pytest.raises(ConfigError, match="devices row 2, serial is 'SN-0001': unit SN-0002 stands there"):
             await imported(old)
-        with pytest.raises(ConfigError, match="devices sd-1, serial: unit SN-0002 .* the registry was changed meanwhile"):
+        with pytest.raises(ConfigError, match=r"devices sd-1, serial: unit SN-0002 .* the registry was changed meanwhile"):
             await intake.run(registry.database, before, SPECS, "tester", clock=SystemClock(), told=lambda *_: None)
         assert (await registry.document(["devices"]))["devices"][0]["serial"] == "SN-0002"
 
