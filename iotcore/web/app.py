@@ -8,7 +8,7 @@ sees what stands in their areas, on pages and in the live stream.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from quart import Quart, Response, request
 from werkzeug.exceptions import HTTPException
@@ -56,6 +56,13 @@ HEADERS = {
 }
 
 
+class Part(Protocol):
+    """What adds pages of its own."""
+
+    def add(self, app: Quart, door: Door, screen: Screen) -> None:
+        """Declare the routes, each with its right."""
+
+
 def create(
     *,
     view: View,
@@ -74,13 +81,14 @@ def create(
     query: Query | None = None,
     of_serial: Callable[[str], Awaitable[Sequence[str]]] = nobody,
     records: Records | None = None,
+    parts: Sequence[Part] = (),
 ) -> Quart:
     """The console as an ASGI application.
 
     `directory()` says who is where; `certificates(cn)` are those issued, newest first; `throttle` brakes guessing; `first_used()`
     is called when the first admin was made; `hosts` are the names it answers to; `processes()` are those that beat now, or None
-    where nobody counts them; `query` is the telemetry store; `records` is what the registry knows of a device besides;
-    `of_serial` are the devices with a serial number.
+    where nobody counts them; `query` is the telemetry store; `records` is what the registry knows of a device besides; `parts`
+    have pages of their own; `of_serial` are the devices with a serial number.
     """
     app = Quart("iotcore.web")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
@@ -114,6 +122,8 @@ def create(
         SignInOidc(oidc, Provider(oidc, clock), accounts, door, screen, people.session_s, people.passwords).add(app)
     ApprovalPage(accounts, door, screen).add(app)
     Account(accounts, door, screen, brakes, hasher, clock, people.passwords).add(app)
+    for part in parts:
+        part.add(app, door, screen)
     app.extensions["iotcore.door"] = door
     return app
 
