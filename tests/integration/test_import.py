@@ -36,7 +36,7 @@ from tests.support.postgres import Postgres
 from tests.support.shipped import SPECS
 
 pytestmark = pytest.mark.timeout(60)
-SIGNALS = 12_000  # devices of a file whose import can be interrupted
+SIGNALS = 8_000  # devices of a file whose import can be interrupted
 HEADER = ["id", "title", "model", "serial", "labels"]
 
 
