@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from iotcore import cli_audit, cli_ca, cli_device, cli_field, cli_quarantine, cli_store, cli_telemetry
+from iotcore import cli_audit, cli_backup, cli_ca, cli_device, cli_field, cli_quarantine, cli_store, cli_telemetry
 from iotcore.errors import ConfigError, IotError
 from iotcore.process.credentials import environment
 from iotcore.settings import Settings, load
@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_quarantine.add(nouns, _command, _settings)
     cli_store.add(nouns, _command)
     cli_audit.add(nouns, _command)
+    cli_backup.add(nouns, _command)
     cli_device.add(nouns, _command)
     cli_ca.add(nouns, _command)
     cli_telemetry.add(nouns, _command)
@@ -168,9 +169,11 @@ def _up(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from iotcore.process import home
     from iotcore.process.serve import serve
 
     settings = _settings(options)
+    home.check_finished(settings.folder)
     name: str = options.process
     if name.startswith("broker-"):
         from iotcore.process import brokers

@@ -112,6 +112,12 @@ class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     folder: str = ""
 
 
+class Backup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Backups (docs/backup.md)."""
+
+    max_age_days: Annotated[float, Meta(ge=0, le=3_650)] = 7.0
+
+
 class Web(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The page and the enrolment (EST, TLS) listener. They listen on loopback until told otherwise."""
 
@@ -179,6 +185,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: Metrics = Metrics()
     registry: Registry = Registry()
     audit: Audit = Audit()
+    backup: Backup = Backup()
     web: Web = Web()
     receivers: list[Dc09Receiver | WebhookReceiver] = []
     outbox: Outbox = Outbox()

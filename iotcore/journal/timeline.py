@@ -9,6 +9,8 @@ import msgspec
 
 from iotcore.journal.records import Notice
 
+PARKED = "restored, not sent: iotcore notice"
+
 
 class Delivery(msgspec.Struct, frozen=True):
     """One channel's part: ms UTC at which it was sent and at which the receiver acknowledged it."""
@@ -74,7 +76,11 @@ def timeline(connection: sqlite3.Connection, incident: str) -> Timeline | None:
     deliveries = connection.execute(
         "SELECT channel, event, attempts, sent_ms, acknowledged_ms, reply, last_error FROM outbox WHERE incident = ? ORDER BY id",
         (incident,),
-    )
+    ).fetchall()
+    deliveries += connection.execute(  # of a restored backup: nobody knows whether they arrived, until a person decides
+        "SELECT channel, event, 0, sent_ms, NULL, NULL, ? FROM parked WHERE incident = ? AND decision IS NULL ORDER BY id",
+        (PARKED, incident),
+    ).fetchall()
     alarms = connection.execute("SELECT count(*) FROM alarm WHERE incident = ?", (incident,)).fetchone()[0]
     return Timeline(
         incident=row["id"],

@@ -28,18 +28,30 @@ from iotcore.provision.services import ensure_service
 from iotcore.settings import Broker, Settings
 from iotcore.wire.arrival import Endpoint
 
+UNFINISHED = "restoring.json"  # a restore's marker, gone when it is done
 FIRE_IN = "svc.fire.1.in"
 TELEMETRY_FIELD = "svc.telemetry.1.field"
 DOCTOR_FIRE = "svc.doctor.1.fire"
 DOCTOR_FIELD = "svc.doctor.1.field"
 
 
+def check_finished(folder: Path) -> None:
+    """Refuse a folder that a restore has not finished: parts of it may be of different moments.
+
+    Raises:
+        StartError: it is one.
+    """
+    if (folder / UNFINISHED).exists():
+        raise StartError(f"A restore into {folder} was not finished", "Run the same `iotcore restore` again.")
+
+
 def check_folder(folder: Path) -> None:
     """Make the data folder.
 
     Raises:
-        StartError: when it cannot be made or written.
+        StartError: when it cannot be made or written, or a restore into it was not finished.
     """
+    check_finished(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".write-probe"

@@ -78,6 +78,15 @@ class Writing:
         self._seq, self._hash = entry.deed.seq, entry.hash
         self._audit.append(AuditRow(**entry.deed._asdict(), hash=entry.hash))
 
+    @property
+    def head(self) -> audit.Head:
+        """The end of the audit chain, with what was noted here."""
+        return audit.Head(self._seq, self._hash)
+
+    def skip_to(self, seq: int) -> None:
+        """Give the next audit entry this number, which leaves a gap: only what follows a restore does, and says so itself."""
+        self._seq = seq - 1
+
     def changed(self, kind: str, key: str) -> None:
         """Tell whoever polls."""
         self._changes.append(ChangeRow(kind=kind, key=key, at_ms=self.now_ms))
