@@ -43,6 +43,7 @@ OPEN_LIMIT_S = 10.0
 OPEN_PAUSE_S = 0.05
 POOL_CONNECTIONS = 4
 SCHEMA_LOCK = 7_308_904  # pg_advisory_xact_lock key of whoever makes the tables
+MODELS = ("iotcore.registry.tables", "iotcore.registry.tables_places")
 DEFAULT_SCHEMA = "registry"  # PostgreSQL: one schema of the platform's database
 BATCH_ROWS = 500
 DATABASE_ERRORS = (BaseORMException, sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
@@ -227,7 +228,7 @@ def _configuration(url: str) -> tuple[str, dict[str, Any]]:
         connection["credentials"] |= {"minsize": 1, "maxsize": POOL_CONNECTIONS}
         if "schema" not in parse_qs(urlsplit(url).query):
             connection["credentials"]["schema"] = DEFAULT_SCHEMA
-    apps = {"registry": {"models": ["iotcore.registry.tables"], "default_connection": dialect}}
+    apps = {"registry": {"models": list(MODELS), "default_connection": dialect}}
     return dialect, {"connections": {dialect: connection}, "apps": apps}
 
 
