@@ -42,8 +42,16 @@ class Writer:
         self.parts: list[Part] = []
 
     def add(self, name: str, path: Path) -> None:
-        """Add a file as it is now; what is appended meanwhile is not in it."""
-        with path.open("rb") as file:
+        """Add a file as it is now; what is appended meanwhile is not in it.
+
+        Raises:
+            StoreError: it is gone, or was shortened meanwhile.
+        """
+        try:
+            file = path.open("rb")
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read: {error.strerror}; make the backup again") from error
+        with file:
             self._add(name, os.fstat(file.fileno()).st_size, file)
 
     def seal(self, files: dict[str, Path]) -> None:

@@ -84,9 +84,9 @@ def _files(folder: Path) -> Iterator[Path]:
             folders[:] = sorted(name for name in folders if not (top and name in DERIVED))
             for name in sorted(names):
                 path = Path(here, name)
-                if (top and (name in DERIVED or name.startswith(OUTBOX))) or name.startswith(".") or name.endswith(NEVER) or not path.is_file():
-                    continue
-                yield path
+                left = top and (name in DERIVED or name.startswith(OUTBOX))
+                if not (left or name.startswith(".") or name.endswith(NEVER)) and path.is_file():
+                    yield path
     except OSError as error:
         raise StartError(f"{error.filename} cannot be read: {error.strerror}", "Run as the platform's user.") from error
 

@@ -36,18 +36,23 @@ def copied(path: Path, staging: Path) -> Iterator[Path]:
         )
     copy = staging / path.name
     try:
-        copy.unlink(missing_ok=True)
-        copy.touch(mode=0o600)
-        with closing(connect_readonly(path)) as source, closing(sqlite3.connect(copy)) as target:
-            source.backup(target)
-            said = target.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if said != "ok":
-            raise StoreError(f"{path} is damaged: {said}; restore it from an older backup")
+        _copy(path, copy)
         yield copy
-    except sqlite3.Error as error:
-        if perhaps_full(error):
-            raise StoreFull(f"{staging} has no room for a copy of {path}: {error}") from error
-        raise StoreError(f"{path} cannot be copied: {error}") from error
     finally:
         for leftover in staging.glob(f"{copy.name}*"):
             leftover.unlink(missing_ok=True)
+
+
+def _copy(path: Path, copy: Path) -> None:
+    copy.unlink(missing_ok=True)
+    copy.touch(mode=0o600)
+    try:
+        with closing(connect_readonly(path)) as source, closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+            said = target.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.Error as error:
+        if perhaps_full(error):
+            raise StoreFull(f"{copy.parent} has no room for a copy of {path}: {error}") from error
+        raise StoreError(f"{path} cannot be copied: {error}") from error
+    if said != "ok":
+        raise StoreError(f"{path} is damaged: {said}; restore it from an older backup")

@@ -173,9 +173,15 @@ def _databases(writer: archive.Writer, found: Contents, room: Path) -> dict[str,
         with copied(path, room) as copy:
             writer.add(name, copy)
             if name == JOURNAL:
-                with closing(sqlite3.connect(copy)) as connection:
-                    channels = dict(connection.execute("SELECT channel, number FROM channel_number").fetchall())
+                channels = _channels(copy)
     return channels
+
+
+def _channels(journal: Path) -> dict[str, int]:
+    with closing(sqlite3.connect(journal)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'channel_number'").fetchone():
+            return {}  # the fire process is just making the file
+        return dict(connection.execute("SELECT channel, number FROM channel_number").fetchall())
 
 
 def _registry(writer: archive.Writer, settings: Settings, found: Contents, room: Path) -> Marks:
