@@ -32,6 +32,7 @@ class Marks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     change_id: int
     intent_id: int
     channels: dict[str, int] = {}  # last DC-09 number of each channel
+    migration: int = 0  # of the registry's tables; 0: of a release that did not number them
     crl_numbers: dict[str, int] = {}  # of each list, by its name
 
 
@@ -46,5 +47,4 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parts: list[Part]
     files: dict[str, str] = {}
     left_out: list[str] = []
-    migration: int = 0  # of the registry's tables; 0: of a release that did not number them
     from_environment: list[str] = []  # secrets that came as variables: nobody can restore them from here

@@ -157,7 +157,7 @@ def told(manifest: Manifest) -> list[str]:
     size = sum(part.size for part in manifest.parts)
     lines = [
         f"made {utc(manifest.at_ms)} by iotcore {manifest.iotcore}; {len(manifest.parts)} parts, {size / 1e6:.1f} MB; all whole",
-        f"registry: {manifest.registry}, audit up to entry {manifest.marks.audit_seq}",
+        f"registry: {manifest.registry}, step {manifest.marks.migration}, audit up to entry {manifest.marks.audit_seq}",
     ]
     lines += [f"left out: {', '.join(manifest.left_out)}"] if manifest.left_out else []
     named = ", ".join(manifest.from_environment)
@@ -195,13 +195,14 @@ def _registry(writer: archive.Writer, settings: Settings, found: Contents, room:
             seq, hash_ = connection.execute("SELECT seq, hash FROM audit_head").fetchone()
             change = connection.execute("SELECT coalesce(max(id), 0) FROM change").fetchone()[0]
             intent = connection.execute("SELECT coalesce(max(id), 0) FROM intent").fetchone()[0]
-        return Marks(seq, hash_, change, intent)
+            step = connection.execute("SELECT coalesce(max(number), 0) FROM migration").fetchone()[0]
+        return Marks(seq, hash_, change, intent, migration=step)
     made = asyncio.run(copying.export(settings.registry_url, room))
     for table in made.tables:
         path = room / f"{table}{copying.SUFFIX}"
         writer.add(f"{TABLES}{path.name}", path)
         path.unlink()
-    return Marks(made.head.seq, made.head.hash, made.numbers["change"], made.numbers["intent"])
+    return Marks(made.head.seq, made.head.hash, made.numbers["change"], made.numbers["intent"], migration=made.step)
 
 
 def _manifest(settings: Settings, found: Contents, writer: archive.Writer, marks: Marks, at_ms: float) -> Manifest:

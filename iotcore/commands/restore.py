@@ -33,8 +33,7 @@ from iotcore.process.home import UNFINISHED
 from iotcore.process.serve import beats
 from iotcore.provision import heads
 from iotcore.provision.files import make_folder, write_whole
-from iotcore.registry import copying
-from iotcore.registry.database import connect
+from iotcore.registry import copying, restored
 from iotcore.settings import Settings, load
 
 STAMP = "{at:%Y%m%dT%H%M%SZ}"
@@ -102,7 +101,7 @@ def restore(asked: Asked, clock: Clock) -> Report:
         settings = _settings(asked, manifest, staging)
         stamp = STAMP.format(at=datetime.fromtimestamp(clock.wall_ms() / 1000.0, UTC))
         aside = target.with_name(f"{target.name}.before-{stamp}") if occupied else None
-        schema = asyncio.run(_filled(settings, staging, run, clock, over=asked.over, unfinished=unfinished))
+        schema = asyncio.run(_filled(settings, staging, run, manifest, clock, over=asked.over, unfinished=unfinished))
         places = ahead.Places(settings, staging, schema, target if occupied else None, asked.crls, asked.heads)
         moved = ahead.move(asked.file.name, manifest, places, clock)
         _finish_files(asked, manifest, staging, target, run)
@@ -176,7 +175,9 @@ def _settings(asked: Asked, manifest: Manifest, staging: Path) -> Settings:
     return settings
 
 
-async def _filled(settings: Settings, staging: Path, run: str, clock: Clock, *, over: bool, unfinished: str) -> str:
+async def _filled(
+    settings: Settings, staging: Path, run: str, manifest: Manifest, clock: Clock, *, over: bool, unfinished: str
+) -> str:
     """Fill a schema of its own with the tables of a PostgreSQL registry; its URL, or "" for SQLite."""
     url = settings.registry_url
     if not copying.is_postgres(url):
@@ -190,7 +191,7 @@ async def _filled(settings: Settings, staging: Path, run: str, clock: Clock, *, 
         )
     staged = copying.in_schema(url, f"{copying.schema_of(url)}_restoring")
     await copying.recreate(staged, _label(run))
-    await (await connect(staged, clock)).close()  # makes its tables
+    await restored.made(staged, clock, manifest.marks.migration)
     await copying.load(staged, staging / unpack.TABLES_FOLDER)
     shutil.rmtree(staging / unpack.TABLES_FOLDER)
     return staged

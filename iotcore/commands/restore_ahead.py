@@ -23,7 +23,6 @@ from iotcore.process.credentials import environment
 from iotcore.provision import custody, heads, restored
 from iotcore.provision.ca import Authority
 from iotcore.provision.files import make_folder
-from iotcore.registry import database as registries
 from iotcore.registry import restored as registry_restored
 from iotcore.settings import Settings
 
@@ -100,19 +99,20 @@ def move(backup: str, manifest: Manifest, places: Places, clock: Clock) -> Moved
     file = staging / "audit" / "heads" / heads.HEADS_FILE
     known = _exported(places, file, signer)
     url = places.schema or f"sqlite://{staging / 'registry.db'}"
-    outcome, bare = asyncio.run(_registry(url, backup, manifest.at_ms, registry_restored.Known(known, newer.revoked), clock))
-    line = signer.sign(outcome.entry, clock.wall_ms(), outcome.after)
+    gap = asyncio.run(registry_restored.leave_gap(url, clock, backup, manifest.at_ms, known))
+    outcome = asyncio.run(registry_restored.carry_forward(url, clock, newer.revoked))
+    line = signer.sign(gap.entry, clock.wall_ms(), gap.after)
     heads.append(make_folder(file.parent) / file.name, line)
     return Moved(
-        audit_after=outcome.after.seq,
-        audit_entry=outcome.entry.seq,
+        audit_after=gap.after.seq,
+        audit_entry=gap.entry.seq,
         voided=outcome.voided,
         suspended=outcome.suspended,
         revoked=outcome.revoked,
         parked=journal[0],
         channels=journal[1],
         lists=newer.lists,
-        without_certificate=bare,
+        without_certificate=outcome.uncertified,
         line=line,
     )
 
@@ -160,17 +160,6 @@ def _exported(where: Places, file: Path, signer: heads.Signer) -> int:
             shutil.copyfile(left, file)
         known = [*known, *more]
     return max((head.seq for head in known), default=0)
-
-
-async def _registry(
-    url: str, backup: str, at_ms: int, known: registry_restored.Known, clock: Clock
-) -> tuple[registry_restored.Outcome, list[str]]:
-    opened = await registries.connect(url, clock)
-    try:
-        outcome = await registry_restored.carry_forward(opened, backup, at_ms, known)
-        return outcome, await registry_restored.uncertified(opened)
-    finally:
-        await opened.close()
 
 
 def _names(names: list[str]) -> str:

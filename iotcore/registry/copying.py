@@ -50,9 +50,10 @@ def in_schema(url: str, schema: str) -> str:
 
 
 class Exported(NamedTuple):
-    """What was written: the tables, the audit's head, and the highest id of each table that numbers its rows."""
+    """What was written: the tables, their step, the audit's head, and the highest id of each table that numbers its rows."""
 
     tables: list[str]
+    step: int
     head: Head
     numbers: dict[str, int]
 
@@ -73,10 +74,11 @@ async def export(url: str, folder: Path) -> Exported:
             await server.copy_from_table(
                 table, schema_name=schema, columns=columns, output=str(folder / f"{table}{SUFFIX}"), format="csv", header=True
             )
+        step = await server.fetchval("SELECT max(number) FROM migration")
         head = await server.fetchrow("SELECT seq, hash FROM audit_head")
         numbered = [(row["table_name"], row["column_name"]) for row in await server.fetch(NUMBERED, schema) if row["sequence"]]
         numbers = {table: int(await server.fetchval(_highest(table, column))) for table, column in numbered}
-    return Exported(tables, Head(head["seq"], head["hash"]), numbers)
+    return Exported(tables, step, Head(head["seq"], head["hash"]), numbers)
 
 
 async def load(url: str, folder: Path) -> None:

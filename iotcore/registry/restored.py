@@ -1,7 +1,6 @@
-"""A registry that was restored: what must never go back is moved ahead of everything that may have been done since the backup.
+"""A registry that was restored: what may have been done since the backup must not be done again, nor be undone.
 
-audit        the next entry is `registry.restored`, its number beyond any that was given since; it says where the gap begins
-ids          of changes and intents go on a thousand million later: no cursor that somebody kept is ahead of them
+audit, ids   go on beyond all that may have been given since (`migrations.gap`)
 tokens       those that are open are used up: one may have been used since, and a token counts once
 revocations  that a newer list holds are marked here too, so that the keeper does not take them back
 """
@@ -11,66 +10,52 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from iotcore.registry import audit, states
-from iotcore.registry.database import Database, Writing, whole
+from iotcore.clock import Clock
+from iotcore.registry import migrations, states
+from iotcore.registry.database import Database, Writing, bare, connect, whole
+from iotcore.registry.migrations import gap
 from iotcore.registry.tables import CertificateRow, DeviceRow, TokenRow
 
-ID_JUMP = 1_000_000_000  # more than a registry commits in its life; below 2^53, which JSON's readers can hold
-AUDIT_JUMP = 1_000_000  # entries beyond the last that is known: about two years of a busy city
-BY = "restore"
-SQLITE_NUMBERED = "SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%'"
-SQLITE_BEGIN = (
-    "INSERT INTO sqlite_sequence (name, seq) SELECT ?, 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = ?)"
-)
-POSTGRES_NUMBERED = (
-    "SELECT pg_get_serial_sequence(quote_ident(table_schema) || '.' || quote_ident(table_name), column_name) AS name"
-    " FROM information_schema.columns WHERE table_schema = current_schema()"
-)
-
-
-class Known(NamedTuple):
-    """What outlived the old registry: the last audit number that was exported, and what newer lists say of a serial (hex)."""
-
-    audit_seq: int = 0
-    revoked: Mapping[str, Literal["hold", "final"]] = {}
+BY = gap.BY
+FIRST_STEP = 1  # of a backup from before the steps were numbered
 
 
 class Outcome(NamedTuple):
-    """What was done: the gap in the audit, whose tokens were voided, who was suspended or revoked by a newer list."""
+    """Whose tokens were voided, whom a newer list suspended or revoked, and who may have a certificate that is not known."""
 
-    after: audit.Head
-    entry: audit.Head
     voided: list[str]
     suspended: list[str]
     revoked: list[str]
+    uncertified: list[str]
+
+
+async def made(url: str, clock: Clock, step: int) -> None:
+    """Make the tables of a backup in an empty schema: those of the step that its release had come to."""
+    async with bare(url) as (db, schema):
+        await migrations.apply(db, schema, int(clock.wall_ms()), migrations.STEPS, max(step, FIRST_STEP))
+
+
+async def leave_gap(url: str, clock: Clock, backup: str, backup_ms: int, known_seq: int) -> gap.Gap:
+    """Write the audit entry that follows a restore, before a step is taken: nothing comes between it and what was restored."""
+    async with bare(url) as (db, _):
+        return await gap.leave(db, int(clock.wall_ms()), backup, backup_ms, known_seq)
+
+
+async def carry_forward(url: str, clock: Clock, revoked: Mapping[str, Literal["hold", "final"]]) -> Outcome:
+    """Bring the tables to this release, void open tokens, and mark what newer lists say of a serial (hex)."""
+    database = await connect(url, clock)
+    try:
+        return await _carried(database, revoked)
+    finally:
+        await database.close()
 
 
 @whole
-async def carry_forward(database: Database, backup: str, backup_ms: int, known: Known) -> Outcome:
-    """Move everything ahead, in one transaction; `backup` is the archive's name, `backup_ms` when it was made."""
+async def _carried(database: Database, newer: Mapping[str, Literal["hold", "final"]]) -> Outcome:
     async with database.writing() as work:
-        after, entry = await _open(work, backup, backup_ms, known)
         voided = await _void_tokens(work)
-        suspended, revoked = await _revoke(work, known.revoked)
-        work.changed("restored", backup[:64])
-    return Outcome(after, entry, voided, suspended, revoked)
-
-
-async def _open(work: Writing, backup: str, backup_ms: int, known: Known) -> tuple[audit.Head, audit.Head]:
-    """The entry that follows the gap, and ids beyond all that were given."""
-    after = work.head
-    work.skip_to(max(after.seq, known.audit_seq) + AUDIT_JUMP)
-    work.note(BY, audit.RESTORED, backup, after=after.seq, backup_ms=backup_ms)
-    entry = work.head
-    if work.db.capabilities.dialect == "sqlite":
-        for row in await work.db.execute_query_dict(SQLITE_NUMBERED):
-            await work.db.execute_query(SQLITE_BEGIN, [row["name"], row["name"]])
-            await work.db.execute_query("UPDATE sqlite_sequence SET seq = seq + ? WHERE name = ?", [ID_JUMP, row["name"]])
-        return after, entry
-    for row in await work.db.execute_query_dict(POSTGRES_NUMBERED):
-        if row["name"]:
-            await work.db.execute_query_dict(f"SELECT setval('{row['name']}', nextval('{row['name']}') + {ID_JUMP})")
-    return after, entry
+        suspended, revoked = await _revoke(work, newer)
+    return Outcome(voided, suspended, revoked, await _uncertified(database))
 
 
 async def _void_tokens(work: Writing) -> list[str]:
@@ -100,7 +85,7 @@ async def _revoke(work: Writing, newer: Mapping[str, str]) -> tuple[list[str], l
     return suspended, revoked
 
 
-async def uncertified(database: Database) -> list[str]:
+async def _uncertified(database: Database) -> list[str]:
     """Devices that speak for themselves and have no certificate: since the backup they may have got one."""
     async with database.reading() as db:
         names = (
