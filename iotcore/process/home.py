@@ -23,7 +23,7 @@ from iotcore.provision import custody
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker import BrokerHome, write_home
 from iotcore.provision.ca import Anchor, Authority
-from iotcore.provision.files import make_folder, write_whole
+from iotcore.provision.files import FOLDER_MODE, make_folder, write_whole
 from iotcore.provision.services import ensure_service
 from iotcore.settings import Broker, Settings
 from iotcore.wire.arrival import Endpoint
@@ -53,7 +53,7 @@ def check_folder(folder: Path) -> None:
     """
     check_finished(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         probe = folder / ".write-probe"
         probe.write_bytes(b"")
         probe.unlink()
@@ -119,7 +119,8 @@ def prepare(settings: Settings, clock: Clock) -> Authority:
     """
     check_folder(settings.folder)
     made = authority(settings, clock)
-    make_folder(settings.folder / "run")
+    for part in ("run", "broker"):
+        make_folder(settings.folder / part)
     for name in BrokerName:
         if broker_settings(settings, name).run != "external":
             write_home(made, broker_home(settings, name))
