@@ -29,6 +29,14 @@ from iotcore.settings import Settings
 MAX_NAMES = 20  # in a line for people; the JSON has them all
 
 
+VOID = {
+    "claim_token": "TOKENS are void (iotcore token DEVICE makes another) of",
+    "sign_in_link": "LINKS to sign in are void of",
+    "session": "SESSIONS have ended of",
+    "api_token": "API TOKENS are revoked of",
+}
+
+
 class Places(NamedTuple):
     """Where things are while they are moved ahead.
 
@@ -49,7 +57,7 @@ class Moved(NamedTuple):
 
     audit_after: int
     audit_entry: int
-    voided: list[str]
+    voided: dict[str, list[str]]
     suspended: list[str]
     revoked: list[str]
     parked: list[parked.Parked]
@@ -62,8 +70,7 @@ class Moved(NamedTuple):
         """For people; `since` is when the backup was made."""
         said = [f"audit: entries after {self.audit_after} are lost; it goes on at {self.audit_entry}, signed"]
         said += [f"number of {name}: goes on after {number}" for name, number in self.channels.items()]
-        if self.voided:
-            said.append(f"TOKENS of {_names(self.voided)} are void: make new ones (iotcore token DEVICE)")
+        said += [f"{VOID.get(table, table)}: {_names(names)}" for table, names in self.voided.items()]
         for one in self.parked:
             said.append(
                 f"NOT SENT: {one.incident} {one.event} → {one.channel}: decide with `iotcore notice send|drop {one.incident}`"
@@ -74,6 +81,7 @@ class Moved(NamedTuple):
             said += [f"REVOKED by them: {_names(self.revoked)}"] if self.revoked else []
         else:
             said.append(f"REVOCATIONS made since {since} are not known: make them again, or restore anew with --crl FILE")
+        said.append(f"passwords, roles and disabled users are those of {since}: look at them (iotcore user list)")
         said.append(f"certificates issued since {since} still let their devices in; each is recorded when it is renewed")
         if self.without_certificate:
             said.append(

@@ -10,20 +10,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
+from tortoise.models import Model
+
 from iotcore.clock import Clock
 from iotcore.registry import migrations, states
 from iotcore.registry.database import Database, Writing, bare, connect, whole
 from iotcore.registry.migrations import gap
 from iotcore.registry.tables import CertificateRow, DeviceRow, TokenRow
+from iotcore.registry.tables_people import ApiTokenRow, ApprovalRow, LinkRow, SessionRow
 
 BY = gap.BY
 FIRST_STEP = 1  # of a backup from before the steps were numbered
 
 
+FIRST = "the first admin"
+VOIDED: Mapping[type[Model], tuple[str, str]] = {  # what lets somebody in until it expires: how it is used up, and whose it is
+    TokenRow: ("used_ms", "device_id"),
+    LinkRow: ("used_ms", "user_id"),
+    SessionRow: ("ended_ms", "user_id"),
+    ApiTokenRow: ("revoked_ms", "user_id"),
+}
+
+
 class Outcome(NamedTuple):
     """Whose tokens were voided, whom a newer list suspended or revoked, and who may have a certificate that is not known."""
 
-    voided: list[str]
+    voided: dict[str, list[str]]
     suspended: list[str]
     revoked: list[str]
     uncertified: list[str]
@@ -53,18 +65,26 @@ async def carry_forward(url: str, clock: Clock, revoked: Mapping[str, Literal["h
 @whole
 async def _carried(database: Database, newer: Mapping[str, Literal["hold", "final"]]) -> Outcome:
     async with database.writing() as work:
-        voided = await _void_tokens(work)
+        voided = await _void(work)
         suspended, revoked = await _revoke(work, newer)
     return Outcome(voided, suspended, revoked, await _uncertified(database))
 
 
-async def _void_tokens(work: Writing) -> list[str]:
-    """Use up every open token; the devices whose they were."""
-    found = await TokenRow.filter(used_ms=None, expires_ms__gt=work.now_ms).using_db(work.db)
-    for row in found:
-        await TokenRow.filter(hash=row.hash).using_db(work.db).update(used_ms=work.now_ms)
-        work.note(BY, "token.void", row.device_id, token=row.hash)
-    return sorted({row.device_id for row in found})
+async def _void(work: Writing) -> dict[str, list[str]]:
+    """Use up whatever opens a door for a time; by table, whose it was."""
+    voided: dict[str, list[str]] = {}
+    for model, (ends, owner) in VOIDED.items():
+        found = await model.filter(**{ends: None}, expires_ms__gt=work.now_ms).using_db(work.db)
+        for row in found:
+            await model.filter(pk=row.pk).using_db(work.db).update(**{ends: work.now_ms})
+            work.note(BY, f"{model.Meta.table}.void", getattr(row, owner) or "", id=str(row.pk))  # type: ignore[attr-defined]
+        if found:
+            voided[model.Meta.table] = sorted({getattr(row, owner) or FIRST for row in found})  # type: ignore[attr-defined]
+    asked = await ApprovalRow.filter(state__in=["asked", "approved"]).using_db(work.db)
+    for approval in asked:
+        await ApprovalRow.filter(id=approval.id).using_db(work.db).update(state="rejected", decided_by=BY, decided_ms=work.now_ms)
+        work.note(BY, "approval.void", approval.action, id=approval.id)
+    return voided
 
 
 async def _revoke(work: Writing, newer: Mapping[str, str]) -> tuple[list[str], list[str]]:
