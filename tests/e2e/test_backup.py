@@ -6,9 +6,10 @@ import asyncio
 import os
 import shutil
 import signal
+import sqlite3
 import sys
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import psutil
@@ -82,6 +83,20 @@ async def restored(platform: Platform, file: Path) -> str:
     return out.decode()
 
 
+def park(platform: Platform, incident: str) -> None:
+    """As if this notice had been on its way for an hour when the backup was made."""
+    with closing(sqlite3.connect(platform.data / "journal.db")) as journal:
+        where = "FROM outbox WHERE incident = ? AND channel = 'arc'"
+        columns = "id, incident, channel, event, notice, created_ms, sent_ms"
+        journal.execute(f"INSERT INTO parked ({columns}, parked_ms) SELECT {columns}, created_ms {where}", (incident,))
+        journal.execute(f"DELETE {where}", (incident,))
+        journal.commit()
+
+
+def parked_notices(platform: Platform) -> list[tuple[object, ...]]:
+    return platform.rows("journal.db", "SELECT id FROM parked WHERE decision IS NULL")
+
+
 async def test_the_next_fire_after_a_restore_arrives_once_and_under_a_new_number(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         told = await stack.enter_async_context(receivers())
@@ -91,6 +106,8 @@ async def test_the_next_fire_after_a_restore_arrives_once_and_under_a_new_number
         await platform.start()
         names = ("sd-1", "sd-2", "sd-3", "ts-1")
         devices = {name: await stack.enter_async_context(await enrolled(platform, name)) for name in names}
+        devices["sd-5"] = await stack.enter_async_context(await enrolled(platform, "sd-5"))
+        old = await burn(platform, told, devices["sd-5"])
         flows = [asyncio.create_task(flow(devices["sd-1"], QUIET)), asyncio.create_task(flow(devices["ts-1"], SIGNAL_REPORT))]
         public = await iotcore(platform, "backup", "key", str(tmp_path / "key"))
         making = asyncio.create_task(iotcore(platform, "backup", str(tmp_path / "b.age"), "--recipient", public))
@@ -103,18 +120,24 @@ async def test_the_next_fire_after_a_restore_arrives_once_and_under_a_new_number
         await asyncio.wait(flows)
         await destroy(platform)
         before = set(told.arc_incidents())
-        assert before == {first, lost}
+        assert before == {old, first, lost}
         numbers = [int(event.sequence or 0) for event in told.frames]
 
         said = await restored(platform, tmp_path / "b.age")
         assert "certificates issued since" in said
         assert "sd-4" in said
+        park(platform, old)
         await platform.start()
         new = await burn(platform, told, devices["sd-3"])
         assert set(told.arc_incidents()) == {*before, new}
         assert told.arc_incidents().count(new) == 1
         number = int(told.frames[-1].sequence or 0)
         assert number > max(numbers)
+        assert {row["incident"] for row in await platform.said("notice", "list")} == {old}
+        assert told.arc_incidents().count(old) == 1
+        await iotcore(platform, "notice", "send", old)
+        await platform.until(lambda: told.arc_incidents().count(old) == 2, LIMIT_S, "the old notice is sent after all")
+        await platform.until(lambda: not parked_notices(platform), LIMIT_S, "nothing waits")
         # its certificate is not in the inventory, and still good; its receipts wait for what it had sent since the backup
         again = await burn(platform, told, devices["sd-4"], receipted=False)
         assert again not in {*before, new}

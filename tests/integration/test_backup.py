@@ -20,7 +20,7 @@ import pytest
 
 from iotcore.backup import archive, last
 from iotcore.clock import ManualClock
-from iotcore.commands import backup
+from iotcore.commands import backup, doctor
 from iotcore.errors import StartError, StoreError
 from iotcore.journal.journal import Journal
 from iotcore.settings import check, load
@@ -287,6 +287,8 @@ def test_a_backup_that_is_overdue_is_told(plain: Kept) -> None:
     plain.clock.advance(0.2 * 86_400.0)
     found = last.due(plain.settings, plain.clock)
     assert (found.overdue, found.said) == (True, "the last, b.age, is 7.1 days old")
+    told = asyncio.run(doctor._backup(plain.settings, plain.clock))
+    assert (told.well, told.remedy) == (False, last.REMEDY)
     plain.config.write_text(plain.config.read_text(encoding="utf-8") + "[backup]\nmax_age_days = 0\n", encoding="utf-8")
     assert not last.due(load(plain.config, {}), plain.clock).overdue
 

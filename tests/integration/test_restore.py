@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import time
 from contextlib import closing
@@ -17,7 +18,7 @@ from tortoise.models import Model
 
 from iotcore.app.common import recorded
 from iotcore.clock import ManualClock
-from iotcore.commands import restore
+from iotcore.commands import doctor, restore
 from iotcore.errors import StartError
 from iotcore.journal import parked
 from iotcore.journal.journal import Journal
@@ -35,6 +36,7 @@ from iotcore.registry.rights import Grant, Role
 from iotcore.registry.sessions import From
 from iotcore.registry.store import Registry
 from iotcore.registry.tables_people import ApprovalRow
+from iotcore.settings import load
 from tests.support.backed_up import CHANNELS, Kept, rows
 from tests.support.registered import SPECS
 
@@ -211,6 +213,8 @@ def test_an_old_notice_waits_for_a_person_and_a_young_one_is_sent_under_its_numb
     assert [late for late in overdue_notices(journal_file, plain.clock) if old in late] == [
         f"{old} alarm → {name} ({PARKED})" for name in CHANNELS
     ]
+    told = asyncio.run(doctor._journal(load(report.folder / "iotcore.toml", {})))
+    assert (told.well, told.said) == (False, "2 notices of a restored backup were not sent")
     with closing(Journal(journal_file, plain.clock, CHANNELS)) as journal:
         outbox = SqlOutbox(journal)
         leased = [outbox.lease("arc", "t", plain.clock.wall_ms(), 1_000.0)]
