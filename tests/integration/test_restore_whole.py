@@ -21,6 +21,7 @@ from iotcore.provision import heads
 from iotcore.provision.ca import Anchor, IssuedCertificate
 from iotcore.settings import load
 from tests.support.backed_up import Kept, rows, state_of
+from tests.support.postgres import Postgres
 
 pytestmark = pytest.mark.timeout(120)
 HOUR_S = 3_600.0
@@ -180,3 +181,22 @@ def test_a_restore_that_is_killed_leaves_nothing_that_starts_and_is_made_again(k
     home.check_folder(settings.folder)
     assert kept.audit(new, new / HEADS, kept.url).whole
     assert rows(new / "journal.db", "SELECT count(*) FROM incident") == [(1,)]
+
+
+def test_a_postgresql_registry_goes_to_the_database_that_the_settings_name(postgres_server: Postgres, tmp_path: Path) -> None:
+    """The old server is gone; the new one is empty."""
+    kept = Kept(tmp_path / "platform", ManualClock(), postgres_server.url(postgres_server.fresh()))
+    kept.root.mkdir()
+    kept.begin()
+    certified(kept, "d1")
+    file = kept.make()
+    lost = kept.ask(lambda registry: registry.last_change())
+    fresh = postgres_server.url(postgres_server.fresh())
+    settings = kept.root / "new.toml"
+    settings.write_text(f'data = "elsewhere"\n[registry]\nurl = "{fresh}"\n', encoding="utf-8")
+    report = kept.restore(file, kept.root / NEW, config=settings)
+    assert load(report.folder / "iotcore.toml", {}).registry_url == fresh
+    assert [one.cn for one in kept.ask(lambda registry: registry.certificates(), fresh)] == ["d1"]
+    kept.ask(lambda registry: registry.set_state("d1", "active", "t"), fresh)
+    assert kept.ask(lambda registry: registry.last_change(), fresh) > lost + 900_000_000
+    assert kept.audit(report.folder, report.folder / HEADS, fresh).whole
