@@ -66,6 +66,8 @@ WORDS = {
     "Web.names": "Further host names that the page answers to, such as that of a reverse proxy.",
     "Web.est_host": "The enrolment listener (EST over TLS) listens here.",
     "Web.est_port": "Port of the enrolment listener.",
+    "Web.approval": "Whether a person approves every enrolment by token or secret; else only where the token says so "
+    "([enrolment.md](enrolment.md)).",
     "Web.crl_port": "Port for revocation lists and OCSP over plain HTTP, on `est_host` ([revocation.md](revocation.md)); "
     "certificates then name it. 0: lists over TLS at `est_port` alone, no OCSP.",
     "Web.est_names": "Names and addresses in its certificate; the first stands in device certificates as the place of the "
@@ -119,9 +121,10 @@ example with comments is [deploy/iotcore.toml](../deploy/iotcore.toml); the shor
 
 **Variables override the file**, so that secrets stay out of it: `IOTCORE_<SECTION>__<KEY>`, such as `IOTCORE_STORE__TOKEN` or
 `IOTCORE_BROKERS__FIRE__PORT`; for a receiver `IOTCORE_RECEIVERS__<NAME>__<KEY>`, with `_` for `-` in its name. A file of such a
-name in `$CREDENTIALS_DIRECTORY` (systemd's `LoadCredential=`) counts like the variable. Two variables are no settings:
-`IOTCORE_CONFIG`, and `IOTCORE_CA_PASSPHRASE`, which opens the keys of the certificate authority (without it a passphrase is made
-and kept in the data folder).
+name in `$CREDENTIALS_DIRECTORY` (systemd's `LoadCredential=`) counts like the variable. Three variables are no settings:
+`IOTCORE_CONFIG`; `IOTCORE_CA_PASSPHRASE`, which opens the keys of the certificate authority (without it a passphrase is made
+and kept in the data folder); and `IOTCORE_API_TOKEN`, by which the command line knows who you are
+([people.md](people.md#two-persons)).
 
 This page is made from the types by `python -m iotcore.settings_page`; a test keeps it current.
 """

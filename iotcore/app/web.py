@@ -6,23 +6,28 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from iotcore import metrics
 from iotcore.app import first
-from iotcore.app.common import opened, recorded
+from iotcore.app.common import anchors_of, opened, specs_of
 from iotcore.clock import Clock, SystemClock
 from iotcore.process import home
 from iotcore.process.alive import alive
 from iotcore.process.follow import Follower
 from iotcore.process.room import Room
 from iotcore.process.serve import beats
-from iotcore.provision.ca import Anchor, Authority
+from iotcore.provision.ca import Authority
 from iotcore.provision.enroll import Enrolment
+from iotcore.provision.file_folder import FileFolder
 from iotcore.registry.accounts import accounts
+from iotcore.registry.admissions import Admissions
+from iotcore.registry.places import Places
 from iotcore.registry.store import Registry
 from iotcore.settings import Settings
 from iotcore.telemetry.query import Query, open_query
 from iotcore.web.app import LOOPBACK_NAMES
 from iotcore.web.app import create as create_page
 from iotcore.web.est import EstListener, server_context
+from iotcore.web.records import Records
 from iotcore.web.revocation import RevocationListener
 from iotcore.web.server import serve as serve_page
 from iotcore.web.view import StoredView
@@ -38,14 +43,6 @@ async def run(settings: Settings) -> None:
 
 async def _serve_web(settings: Settings, registry: Registry, follower: Follower, query: Query, clock: Clock) -> None:
     authority = home.authority(settings, clock)
-    enrolment = Enrolment(
-        authority=authority,
-        anchors_of=lambda device: _anchors(follower, device),
-        use_token=registry.use_token,
-        record=lambda issued: registry.record_certificate(recorded(issued), "est"),
-        audit=lambda action, device, detail: registry.note("est", action, device, detail),
-        revoked=lambda device, serial: _revoked(registry, device, serial),
-    )
     tls = server_context(authority, settings.folder / "certs", settings.web.est_names)
     people = accounts(registry.database, settings.people.session_idle_s, settings.people.session_s)
     await first.keep_link(settings, people)
@@ -63,12 +60,24 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         hosts=[*LOOPBACK_NAMES, settings.web.host, *settings.web.names],
         processes=lambda: beats(settings.folder, clock),
         query=query,
+        records=_records(settings, registry),
     )
+    specs = specs_of(settings)
+    admissions = Admissions(registry.database, lambda model: anchors_of(specs, model), approval=settings.web.approval)
+    enrolment = Enrolment(authority, admissions.admit, admissions.refuse)
     listener = EstListener(enrolment, tls, clock, host=settings.web.est_host, port=settings.web.est_port)
-    async with listener, _revocation(settings, registry, authority, clock), asyncio.TaskGroup() as group:
+    metrics.enrolment_refused.ask(lambda: float(listener.refusals.lately))
+    metrics.enrolment_burst.ask(lambda: float(listener.refusals.bursting()))
+    metrics.enrolment_waiting.ask(lambda: float(admissions.waiting))
+    async with admissions, listener, _revocation(settings, registry, authority, clock), asyncio.TaskGroup() as group:
         group.create_task(follower.run())
-        group.create_task(alive(settings, "web", clock, dict))
+        group.create_task(alive(settings, "web", clock, listener.refusals.state))
         group.create_task(serve_page(page, settings.web.host, settings.web.port))
+
+
+def _records(settings: Settings, registry: Registry) -> Records:
+    places = Places(registry.database)
+    return Records(places.known, places.file, FileFolder(settings.folder / "files").read)
 
 
 @asynccontextmanager
@@ -80,20 +89,3 @@ async def _revocation(settings: Settings, registry: Registry, authority: Authori
     host, port = settings.web.est_host, settings.web.crl_port
     async with RevocationListener(authority, registry.has_certificate, clock, host=host, port=port):
         yield
-
-
-async def _revoked(registry: Registry, device: str, serial: str) -> bool:
-    """Whether a certificate is marked as revoked: whoever stole its key must not renew it while the keeper is busy or down."""
-    return any(one.serial == serial and one.revoked_ms is not None for one in await registry.certificates(device))
-
-
-async def _anchors(follower: Follower, device: str) -> tuple[Anchor, ...]:
-    """Of which anchors a device may have a certificate, its usual one first."""
-    if device not in follower.directory.devices:
-        await follower.refresh()  # a technician registers a device and enrols it in the same breath
-    binding = follower.directory.devices.get(device)
-    if binding is None or binding.state in {"suspended", "retired"}:
-        return ()
-    if binding.domain == "gateway":
-        return (Anchor.FIELD, Anchor.FIRE)
-    return (Anchor.FIRE,) if binding.domain == "fire" else (Anchor.FIELD,)

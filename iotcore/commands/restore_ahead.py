@@ -30,7 +30,9 @@ MAX_NAMES = 20  # in a line for people; the JSON has them all
 
 
 VOID = {
-    "claim_token": "TOKENS are void (iotcore token DEVICE makes another) of",
+    "claim_token": "TOKENS are void (iotcore token create DEVICE) of",
+    "batch_token": "TOKENS are void (iotcore token batch makes another) of the batches",
+    "claim": "UNITS that had not enrolled must be bound again (iotcore token bind) at",
     "sign_in_link": "LINKS to sign in are void of",
     "session": "SESSIONS have ended of",
     "api_token": "API TOKENS are revoked of",

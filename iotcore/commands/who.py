@@ -16,6 +16,7 @@ from iotcore.commands import office
 from iotcore.errors import Refused
 from iotcore.process.credentials import environment
 from iotcore.registry.accounts import Accounts, accounts
+from iotcore.registry.database import Database
 from iotcore.registry.rights import Right
 from iotcore.settings import Settings
 
@@ -79,6 +80,11 @@ async def opened(settings: Settings) -> AsyncIterator[Desk]:
     async with office.opened(settings) as registry:
         people = accounts(registry.database, settings.people.session_idle_s, settings.people.session_s)
         yield Desk(settings, people, *await _who(settings, people))
+
+
+async def by(settings: Settings, database: Database) -> str:
+    """Who stands in the audit for what is done at this command line; raises Refused(`bad_token`)."""
+    return (await _who(settings, accounts(database, settings.people.session_idle_s, settings.people.session_s)))[1]
 
 
 async def _who(settings: Settings, people: Accounts) -> tuple[str, str]:

@@ -16,11 +16,23 @@ NEXT_STATES: dict[str, frozenset[str]] = {
     "suspended": frozenset({"active", "retired"}),
     "retired": frozenset(),
 }
+# A device is a place: when its unit is replaced, the new one begins as a new device does; of a retired device there is no place.
+REPLACEABLE: frozenset[State] = frozenset({"registered", "provisioned", "active", "suspended"})
+# Decommissioning ends a life from wherever it is; by the way above only a suspended device is retired.
+RETIRABLE: frozenset[State] = frozenset({"registered", "provisioned", "active", "suspended"})
+
+
+def first_state(*, behind_a_gateway: bool) -> State:
+    """A new unit waits for its certificate; one behind a gateway needs none of its own: the gateway's speaks for it."""
+    return "provisioned" if behind_a_gateway else "registered"
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """An issued certificate; `cn` is a device or a service, `fingerprint` is SHA-256 of its DER in hex."""
+    """An issued certificate; `cn` is a device or a service.
+
+    `fingerprint` is the SHA-256 of its DER, `key` of its public key (SubjectPublicKeyInfo), both in hex.
+    """
 
     serial: str
     cn: str
@@ -29,6 +41,7 @@ class Certificate:
     fingerprint: str
     issued_ms: int = 0
     revoked_ms: int | None = None
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

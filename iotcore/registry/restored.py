@@ -13,10 +13,11 @@ from typing import Literal, NamedTuple
 from tortoise.models import Model
 
 from iotcore.clock import Clock
-from iotcore.registry import migrations, states
+from iotcore.registry import claims, facts, migrations, states
 from iotcore.registry.database import Database, Writing, bare, connect, whole
 from iotcore.registry.migrations import gap
 from iotcore.registry.tables import CertificateRow, DeviceRow, TokenRow
+from iotcore.registry.tables_enrolment import BatchTokenRow, ClaimRow, RequestRow
 from iotcore.registry.tables_people import ApiTokenRow, ApprovalRow, LinkRow, SessionRow
 
 BY = gap.BY
@@ -26,6 +27,7 @@ FIRST_STEP = 1  # of a backup from before the steps were numbered
 FIRST = "the first admin"
 VOIDED: Mapping[type[Model], tuple[str, str]] = {  # what lets somebody in until it expires: how it is used up, and whose it is
     TokenRow: ("used_ms", "device_id"),
+    BatchTokenRow: ("revoked_ms", "batch"),
     LinkRow: ("used_ms", "user_id"),
     SessionRow: ("ended_ms", "user_id"),
     ApiTokenRow: ("revoked_ms", "user_id"),
@@ -80,6 +82,12 @@ async def _void(work: Writing) -> dict[str, list[str]]:
             work.note(BY, f"{model.Meta.table}.void", getattr(row, owner) or "", id=str(row.pk))  # type: ignore[attr-defined]
         if found:
             voided[model.Meta.table] = sorted({getattr(row, owner) or FIRST for row in found})  # type: ignore[attr-defined]
+    for unit in await ClaimRow.filter(spent_ms=None, revoked_ms=None).exclude(device_id=None).using_db(work.db):
+        device = await claims.release(work, unit.serial, BY, unit.model)  # it may have enrolled since
+        voided.setdefault("claim", []).append(device)
+    for request in await RequestRow.filter(state__in=[facts.WAITS, facts.APPROVED]).using_db(work.db):
+        await RequestRow.filter(id=request.id).using_db(work.db).delete()
+        work.note(BY, "enrolment_request.void", request.device_id, request=request.id)
     asked = await ApprovalRow.filter(state__in=["asked", "approved"]).using_db(work.db)
     for approval in asked:
         await ApprovalRow.filter(id=approval.id).using_db(work.db).update(state="rejected", decided_by=BY, decided_ms=work.now_ms)

@@ -126,7 +126,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
 async def _live(site: Site) -> None:
     """What a platform does every day."""
     platform = site.platform
-    token = await asyncio.to_thread(site.run, "token", "sd-1")
+    token = await asyncio.to_thread(site.run, "token", "create", "sd-1")
     password = await asyncio.to_thread(site.run, "device", "credential", "air-9")
     site.secrets |= dict(zip(GENERATED, (token, password), strict=True))
     site.heard.said = [
@@ -175,7 +175,7 @@ async def _fail(site: Site) -> None:
     await asyncio.to_thread(_backed_up, site)
     site.postgres.process.send_signal(signal.SIGINT)  # "fast": cut the sessions, then end
     await asyncio.to_thread(site.postgres.process.wait)
-    for command in ("devices", "doctor -o json", "token sd-2"):
+    for command in ("devices", "doctor -o json", "token create sd-2"):
         await asyncio.to_thread(site.run, *command.split(), code=1)
     await site.ask("GET", f"{page}/devices/sd-1", headers=basic)
     await site.ask("POST", f"{est}/.well-known/est/simpleenroll", data=b"MIIB", headers=basic, ssl=False)
