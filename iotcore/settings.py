@@ -118,6 +118,13 @@ class Backup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_age_days: Annotated[float, Meta(ge=0, le=3_650)] = 7.0
 
 
+class Coverage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a key site counts as covered, and by when all of them should be (docs/coverage.md)."""
+
+    tested_within_days: Annotated[int, Meta(ge=1, le=3_660)] = 365
+    goal_year: Annotated[int, Meta(ge=2_000, le=2_200)] = 2_030
+
+
 class Web(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The page and the enrolment (EST, TLS) listener. They listen on loopback until told otherwise."""
 
@@ -224,6 +231,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     registry: Registry = Registry()
     audit: Audit = Audit()
     backup: Backup = Backup()
+    coverage: Coverage = Coverage()
     web: Web = Web()
     people: People = People()
     oidc: Oidc = Oidc()

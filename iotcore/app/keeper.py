@@ -1,4 +1,4 @@
-"""Keeper: revocations, audit heads, vendors' passwords at the brokers, watchdogs over dispatch and backups, rollups."""
+"""Keeper: revocations, audit heads, each day's coverage, vendors' passwords, watchdogs over dispatch and backups, rollups."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from iotcore import metrics
-from iotcore.app import audit_heads
+from iotcore.app import audit_heads, coverage_history
 from iotcore.app.common import opened
 from iotcore.app.revoking import Revoking
 from iotcore.backup import last
@@ -43,6 +43,7 @@ async def run(settings: Settings) -> None:
             group.create_task(rollups.run())
         group.create_task(keeper.run())
         group.create_task(audit_heads.run(settings, registry, clock))
+        group.create_task(coverage_history.run(settings, registry, lambda: follower.directory, clock))
         group.create_task(revoking.follow(registry))
         group.create_task(revoking.watch())
         group.create_task(last.watch(settings, clock))
