@@ -14,6 +14,7 @@ from pathlib import Path
 
 from iotcore import (
     cli_audit,
+    cli_backup,
     cli_ca,
     cli_coverage,
     cli_device,
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_places.add(nouns, _command)
     cli_store.add(nouns, _command)
     cli_audit.add(nouns, _command)
+    cli_backup.add(nouns, _command)
     cli_device.add(nouns, _command)
     cli_ca.add(nouns, _command)
     cli_coverage.add(nouns, _command)
@@ -196,9 +198,11 @@ def _up(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from iotcore.process import home
     from iotcore.process.serve import serve
 
     settings = _settings(options)
+    home.check_finished(settings.folder)
     name: str = options.process
     if name.startswith("broker-"):
         from iotcore.process import brokers

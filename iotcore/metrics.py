@@ -135,6 +135,8 @@ keeper_left = Asked(
     "iotcore_keeper_left_seconds", "Until the first of its kind runs out: authority, list (revocations), service", ["what"]
 )
 
+backup_age = Asked("iotcore_keeper_backup_age_seconds", "How old the last backup is; of none, the platform itself")
+
 process_started = Gauge("iotcore_process_started_seconds", "When the process started, seconds since 1970", ["process"])
 loop_lag = Histogram(
     "iotcore_process_loop_lag_seconds", "How late the event loop was: half a second was asked for", buckets=QUICK_S

@@ -14,9 +14,11 @@ from dataclasses import asdict, dataclass
 from urllib.parse import urlsplit
 
 from drivers.mqtt.ingest import Ingest
+from iotcore.backup import last
 from iotcore.clock import Clock
 from iotcore.commands import store_init
 from iotcore.errors import IotError
+from iotcore.journal import parked
 from iotcore.journal.database import connect_readonly
 from iotcore.process import home
 from iotcore.process.credentials import environment
@@ -60,6 +62,7 @@ async def examine(settings: Settings, clock: Clock) -> list[Finding]:
         ("certificates", "Start `iotcore up` once: it makes what is missing.", lambda: _certificates(settings, clock)),
         ("registry", "Check registry.url and that the database runs.", lambda: _registry(settings, clock)),
         ("journal", "Start the fire process; if the file is damaged, restore the backup.", lambda: _journal(settings)),
+        ("backup", last.REMEDY, lambda: _backup(settings, clock)),
         ("store", "Check store.url, its credentials, and that it runs; telemetry waits.", lambda: _store(settings, clock)),
         *((f"{n.value} broker", f"Start it, or check brokers.{n.value}.", _broker_check(settings, n, clock)) for n in BrokerName),
         *((f"process {name}", START_PART, _process_check(settings, name, clock)) for name in parts(settings)),
@@ -137,7 +140,7 @@ async def _registry(settings: Settings, clock: Clock) -> Finding:
         return Finding("registry", well=False, said="there is none yet", remedy="Start `iotcore up`, or `iotcore import FILE`.")
     registry = await open_registry(settings.registry_url, clock)
     try:
-        breaks = await registry.verify_audit()
+        breaks = [one for one in await registry.verify_audit() if one.tampered]
     finally:
         await registry.close()
     if breaks:
@@ -152,15 +155,24 @@ async def _journal(settings: Settings) -> Finding:
     try:
         said = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         waiting = connection.execute("SELECT count(*) FROM outbox WHERE acknowledged_ms IS NULL").fetchone()[0]
+        held = len(parked.listed(connection))
     finally:
         connection.close()
     if said != "ok":
         return Finding(
             "journal", well=False, said=str(said), remedy="Stop the fire process and restore journal.db from the backup."
         )
+    if held:
+        said = f"{held} notices of a restored backup were not sent"
+        return Finding("journal", well=False, said=said, remedy="Decide on each: iotcore notice list")
     if waiting:
         return Finding("journal", well=False, said=f"{waiting} notices wait for a receiver", remedy="See the receivers below.")
     return Finding("journal", well=True, said="whole; nothing waits for a receiver")
+
+
+async def _backup(settings: Settings, clock: Clock) -> Finding:
+    found = last.due(settings, clock)
+    return Finding("backup", well=not found.overdue, said=found.said, remedy=last.REMEDY if found.overdue else "")
 
 
 async def _store(settings: Settings, clock: Clock) -> Finding:

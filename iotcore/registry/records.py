@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 State = Literal["registered", "provisioned", "active", "suspended", "retired"]
-IntentKind = Literal["acknowledge", "reset", "retry", "drop"]
+IntentKind = Literal["acknowledge", "reset", "retry", "drop", "send", "withhold"]
 
 # registered → provisioned → active ⇄ suspended → retired
 NEXT_STATES: dict[str, frozenset[str]] = {

@@ -185,6 +185,8 @@ class Registry:
     async def intent(self, kind: IntentKind, key: str, by: str, address: str = "") -> int:
         """Ask the fire lane to acknowledge or reset incident `key`, or a lane to retry or drop rows of its quarantine.
 
+        `send` and `withhold` decide on the notices of an incident that a restore has parked.
+
         Asked twice is asked once. Returns the intent's id. `address` is where `by` asked from, for the audit.
 
         Raises:
@@ -194,7 +196,7 @@ class Registry:
             raise Refused("unknown_intent", f"{kind!r}; there are: {', '.join(get_args(IntentKind))}")
         if len(key) > KEY_LENGTH:
             raise Refused("too_long", f"{len(key)} characters of at most {KEY_LENGTH}; name fewer rows, or a filter")
-        of_incident = kind in {"acknowledge", "reset"}
+        of_incident = kind not in {"retry", "drop"}
         async with self._database.writing() as work:
             row = await IntentRow.get_or_none(kind=kind, key=key, using_db=work.db)
             if row is None:

@@ -13,6 +13,7 @@ from typing import NoReturn
 import pytest
 
 PACKAGES = {  # program → Debian package; the same list as in .ci/services
+    "age": "age",
     "chromium": "chromium",
     "curl": "curl",
     "gcc": "build-essential",
