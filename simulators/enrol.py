@@ -51,14 +51,12 @@ async def enrol(url: str, token: str, device: str, ca_file: Path, folder: Path, 
     """
     name = f"{device}-{anchor}" if anchor else device
     identity = Identity(ca_file, folder / f"{name}.pem", folder / f"{name}.key")
-    key = _key(identity.key_file)
+    key = made_key(identity.key_file)
     if _is_valid(identity.cert_file, key, device):
         return identity
-    request = x509.CertificateSigningRequestBuilder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, device)]))
-    csr = request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
     path = f"/.well-known/est/{anchor}/simpleenroll" if anchor else "/.well-known/est/simpleenroll"
-    answer = await _post(url.rstrip("/") + path, device, token, base64.b64encode(csr), ca_file)
-    _store(identity.cert_file, _own(answer, key, device))
+    answer = await _post(url.rstrip("/") + path, device, token, base64.b64encode(request_for(key, device)), ca_file)
+    store(identity.cert_file, own_certificate(answer, key, device))
     return identity
 
 
@@ -68,11 +66,11 @@ def expired(device: str, folder: Path) -> tuple[Path, Path]:
     No authority has signed it, so that a broker may name that before it names its age; one of the broker's own authority that has
     run out is told by its date alone.
     """
-    key = _key(folder / f"{device}-expired.key")
+    key = made_key(folder / f"{device}-expired.key")
     name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, device)]), dt.datetime.now(dt.UTC)
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
     builder = builder.not_valid_before(now - dt.timedelta(days=30)).not_valid_after(now - dt.timedelta(days=1))
-    _store(folder / f"{device}-expired.pem", builder.sign(key, hashes.SHA256()))
+    store(folder / f"{device}-expired.pem", builder.sign(key, hashes.SHA256()))
     return folder / f"{device}-expired.pem", folder / f"{device}-expired.key"
 
 
@@ -96,7 +94,13 @@ async def _post(url: str, device: str, token: str, body: bytes, ca_file: Path) -
         raise EnrolmentError("unreachable", f"{url}: {error}") from error
 
 
-def _own(answer: bytes, key: ec.EllipticCurvePrivateKey, device: str) -> x509.Certificate:
+def request_for(key: ec.EllipticCurvePrivateKey, device: str) -> bytes:
+    """The PKCS#10 request (DER) of `device`."""
+    request = x509.CertificateSigningRequestBuilder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, device)]))
+    return request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+def own_certificate(answer: bytes, key: ec.EllipticCurvePrivateKey, device: str) -> x509.Certificate:
     """The certificate of our key among those in a base64 certs-only PKCS#7."""
     try:
         certificates = pkcs7.load_der_pkcs7_certificates(base64.b64decode(answer))
@@ -126,7 +130,7 @@ def _is_valid(cert_file: Path, key: ec.EllipticCurvePrivateKey, device: str) -> 
     )
 
 
-def _key(path: Path) -> ec.EllipticCurvePrivateKey:
+def made_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """The key in `path`, made at first use, readable by its owner only."""
     if not path.exists():
         key = ec.generate_private_key(ec.SECP256R1())
@@ -140,7 +144,8 @@ def _key(path: Path) -> ec.EllipticCurvePrivateKey:
     return found
 
 
-def _store(path: Path, certificate: x509.Certificate) -> None:
+def store(path: Path, certificate: x509.Certificate) -> None:
+    """Write it, whole or not at all."""
     _write(path, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
 
 

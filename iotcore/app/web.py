@@ -14,10 +14,12 @@ from iotcore.process.follow import Follower
 from iotcore.process.room import Room
 from iotcore.process.serve import beats
 from iotcore.provision.ca import Anchor, Authority
+from iotcore.provision.confirm import Confirmation
 from iotcore.provision.enroll import Enrolment
 from iotcore.registry.store import Registry
 from iotcore.settings import Settings
 from iotcore.telemetry.query import Query, open_query
+from iotcore.web import confirm
 from iotcore.web.app import LOOPBACK_NAMES
 from iotcore.web.app import create as create_page
 from iotcore.web.est import EstListener, server_context
@@ -42,7 +44,10 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         use_token=registry.use_token,
         record=lambda issued: registry.record_certificate(recorded(issued), "est"),
         audit=lambda action, device, detail: registry.note("est", action, device, detail),
-        revoked=lambda device, serial: _revoked(registry, device, serial),
+        revoked=lambda _, serial: registry.refuses_certificate(serial),
+    )
+    confirmation = Confirmation(
+        authority, registry.refuses_certificate, lambda serial: registry.confirm_certificate(serial, "est")
     )
     tls = server_context(authority, settings.folder / "certs", settings.web.est_names)
     page = create_page(
@@ -55,7 +60,8 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         processes=lambda: beats(settings.folder, clock),
         query=query,
     )
-    listener = EstListener(enrolment, tls, clock, host=settings.web.est_host, port=settings.web.est_port)
+    extras = (confirm.route(confirmation),)
+    listener = EstListener(enrolment, tls, clock, host=settings.web.est_host, port=settings.web.est_port, extras=extras)
     async with listener, _revocation(settings, registry, authority, clock), asyncio.TaskGroup() as group:
         group.create_task(follower.run())
         group.create_task(alive(settings, "web", clock, dict))
@@ -71,11 +77,6 @@ async def _revocation(settings: Settings, registry: Registry, authority: Authori
     host, port = settings.web.est_host, settings.web.crl_port
     async with RevocationListener(authority, registry.has_certificate, clock, host=host, port=port):
         yield
-
-
-async def _revoked(registry: Registry, device: str, serial: str) -> bool:
-    """Whether a certificate is marked as revoked: whoever stole its key must not renew it while the keeper is busy or down."""
-    return any(one.serial == serial and one.revoked_ms is not None for one in await registry.certificates(device))
 
 
 async def _anchors(follower: Follower, device: str) -> tuple[Anchor, ...]:

@@ -9,7 +9,8 @@ A revoked serial goes on the list of every issuer of its anchor: who has signed 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -27,6 +28,7 @@ from iotcore.errors import StartError
 from iotcore.provision import issuers, profile
 from iotcore.provision.files import SECRET_MODE, locked, make_folder, write_whole
 from iotcore.provision.issuers import Issuers, Order, Signer
+from iotcore.provision.listed import Lists
 
 DEFAULT_CRL_URL = "https://localhost:8443/crl"
 COMPLETE = "complete"  # written last at creation: from then on a missing file is a loss, not a first start
@@ -77,6 +79,7 @@ class Authority:
         }
         self._clock = clock
         self._known: dict[Anchor, tuple[object, Issuers]] = {}
+        self._lists = Lists()
 
     @classmethod
     def ensure(cls, folder: Path, passphrase: bytes, clock: Clock, crl_url: str = DEFAULT_CRL_URL) -> Self:
@@ -146,7 +149,7 @@ class Authority:
             trusted = {self._homes[anchor].list_name(signer.number): signer for signer in self.trusted(anchor)}
             signer = trusted.get(name) or (self.issuers(anchor).signs if name == anchor.value else None)
             if signer is not None:
-                return signer.crl().public_bytes(serialization.Encoding.DER)
+                return self._lists.read(signer.crl_file).der
         return None
 
     def issue_device(self, anchor: Anchor, key: profile.PublicKey, device: str) -> IssuedCertificate:
@@ -173,14 +176,21 @@ class Authority:
 
         The brokers still have to be given the new list (`broker.refresh_crl`) and told to read it (`BrokerProcess.reload`).
         """
-        builder = x509.RevokedCertificateBuilder().serial_number(int(serial, 16)).revocation_date(self._now())
-        if reason is not x509.ReasonFlags.unspecified:  # RFC 5280, 5.3.1: absent rather than unspecified
-            builder = builder.add_extension(x509.CRLReason(reason), critical=False)
-        self._sign_list(anchor, [builder.build()])
+        self.change_lists(anchor, {serial: reason})
 
     def lift(self, anchor: Anchor, serial: str) -> None:
         """Take `serial` (hex) off the list of `anchor` where it is on hold; any other revocation is final and stays."""
-        self._sign_list(anchor, [], lifted=int(serial, 16))
+        self.change_lists(anchor, {}, [serial])
+
+    def change_lists(
+        self, anchor: Anchor, revoked: Mapping[str, x509.ReasonFlags], lifted: Iterable[str] = (), ended: Iterable[str] = ()
+    ) -> None:
+        """As `revoke` and `lift` for many, signing each list once.
+
+        Of `ended` the certificates have run out, and a list has said so since (RFC 5280, 3.3): their lines are dropped.
+        """
+        added = [profile.revoked(int(serial, 16), reason, self._now()) for serial, reason in revoked.items()]
+        self._sign_list(anchor, added, {int(serial, 16) for serial in lifted}, {int(serial, 16) for serial in ended})
 
     def republish(self, anchors: Iterable[Anchor] = Anchor) -> None:
         """Sign the lists anew with the same entries and a later next update: a list that expires locks everybody out."""
@@ -190,7 +200,15 @@ class Authority:
     def is_revoked(self, anchor: Anchor, serial: str) -> bool:
         """Whether `serial` (hex) is on a list of `anchor` as it was last signed."""
         number = int(serial, 16)
-        return any(signer.crl().get_revoked_certificate_by_serial_number(number) is not None for signer in self.trusted(anchor))
+        return any(number in self.revoked_by(signer) for signer in self.trusted(anchor))
+
+    def revoked_by(self, signer: Signer) -> Mapping[int, x509.RevokedCertificate]:
+        """What is on the list of `signer` as it was last signed, by serial."""
+        return self._lists.read(signer.crl_file).entries
+
+    def list_signed(self, anchor: Anchor) -> datetime:
+        """When the lists of `anchor` were last signed (UTC): the one that was so first."""
+        return min(self._lists.read(signer.crl_file).signed for signer in self.trusted(anchor))
 
     def anchor_of(self, certificate: x509.Certificate) -> Anchor | None:
         """Which of our anchors has signed `certificate`; None when none has. Says nothing of its time or its revocation."""
@@ -291,15 +309,31 @@ class Authority:
     def _roots(self, anchor: Anchor) -> list[x509.Certificate]:
         return list(dict.fromkeys(signer.root for signer in self.trusted(anchor)))
 
-    def _sign_list(self, anchor: Anchor, added: list[x509.RevokedCertificate], lifted: int | None = None) -> None:
+    def _sign_list(
+        self,
+        anchor: Anchor,
+        added: list[x509.RevokedCertificate],
+        lifted: AbstractSet[int] = frozenset(),
+        ended: AbstractSet[int] = frozenset(),
+    ) -> None:
         with locked(self.folder / "lock"):
             for signer in self.trusted(anchor):
-                self._extend(signer, added, lifted)
+                self._extend(signer, added, lifted, ended)
 
-    def _extend(self, signer: Signer, added: list[x509.RevokedCertificate], lifted: int | None = None) -> None:
+    def _extend(
+        self,
+        signer: Signer,
+        added: list[x509.RevokedCertificate],
+        lifted: AbstractSet[int] = frozenset(),
+        ended: AbstractSet[int] = frozenset(),
+    ) -> None:
         before = signer.crl()
-        gone = {lifted, *(entry.serial_number for entry in added if not profile.is_hold(entry))}
-        stays = [entry for entry in before if entry.serial_number not in gone or not profile.is_hold(entry)]
+        gone = lifted | {entry.serial_number for entry in added if not profile.is_hold(entry)}
+        stays = [
+            entry
+            for entry in before
+            if entry.serial_number not in ended and (entry.serial_number not in gone or not profile.is_hold(entry))
+        ]
         entries = {entry.serial_number: entry for entry in [*added, *stays]}  # what is there stays as it was
         number = before.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number + 1
         crl = profile.revocations(signer.issuer, list(entries.values()), number, self._now())

@@ -101,6 +101,12 @@ class Home:
     def published(self, number: int) -> str:
         return f"{self.crl_url}/{self.list_name(number)}.crl"
 
+    @property
+    def ocsp_url(self) -> str:
+        """The responder that certificates name; "" where there is none: it is beside the lists when those are on plain HTTP."""
+        beside = self.crl_url.removesuffix("/crl")
+        return f"{beside}/ocsp" if beside != self.crl_url and self.crl_url.startswith("http://") else ""
+
 
 def stamp(folder: Path) -> tuple[int, int] | None:
     """Changes with every change of the order; another process may have made it."""
@@ -170,7 +176,7 @@ def make(home: Home, number: int, root: profile.Issuer | None, now: datetime) ->
     write_whole(place / "root.pem", root.certificate.public_bytes(serialization.Encoding.PEM))
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = profile.issuing(root, _name(home, "issuing"), key.public_key(), now)
-    issuer = profile.Issuer(certificate, key, home.published(number))
+    issuer = profile.Issuer(certificate, key, home.published(number), home.ocsp_url)
     write_whole(place / "issuing.key", _encrypted(key, home.passphrase), SECRET_MODE)
     write_whole(place / "issuing.pem", certificate.public_bytes(serialization.Encoding.PEM))
     empty = profile.revocations(issuer, [], 1, now)
@@ -204,7 +210,7 @@ def _open(home: Home, number: int) -> Signer:
     certificate = x509.load_pem_x509_certificate(read_or_explain(place / f"{name}.pem", RESTORE))
     read_or_explain(place / CRL, RESTORE)
     key = _opened_key(place / f"{name}.key", home.passphrase)
-    return Signer(number, place, root, profile.Issuer(certificate, key, home.published(number)))
+    return Signer(number, place, root, profile.Issuer(certificate, key, home.published(number), home.ocsp_url))
 
 
 def _opened_key(path: Path, passphrase: bytes) -> ec.EllipticCurvePrivateKey:

@@ -42,7 +42,7 @@ async def answer(authority: Authority, known: Known, clock: Clock, request: byte
         return _refusal(ocsp.OCSPResponseStatus.MALFORMED_REQUEST)
     if asked is None:
         return _refusal(ocsp.OCSPResponseStatus.UNAUTHORIZED)  # RFC 6960, 2.3: not one of our issuers
-    entry = asked.signer.crl().get_revoked_certificate_by_serial_number(asked.serial)
+    entry = authority.revoked_by(asked.signer).get(asked.serial)
     status, now = ocsp.OCSPCertStatus.REVOKED, datetime.fromtimestamp(clock.wall_ms() / 1000.0, UTC).replace(microsecond=0)
     if entry is None:
         # Our own services' certificates are not in the registry: of theirs only the list tells.

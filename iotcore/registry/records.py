@@ -29,6 +29,7 @@ class Certificate:
     fingerprint: str
     issued_ms: int = 0
     revoked_ms: int | None = None
+    superseded_ms: int | None = None  # when a newer one of the same name had connected
 
 
 @dataclass(frozen=True, slots=True)
