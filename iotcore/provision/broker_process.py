@@ -22,7 +22,8 @@ from typing import IO, Self
 from iotcore import metrics
 from iotcore.errors import StartError
 from iotcore.provision import session_cut, vendor_access
-from iotcore.provision.broker import INSTALL, BrokerHome, find_mosquitto
+from iotcore.provision.broker import INSTALL, BrokerHome
+from iotcore.provision.mosquitto import SESSIONS, find_mosquitto, form_here
 
 START_LIMIT_S = 10.0
 STOP_LIMIT_S = 10.0
@@ -145,9 +146,9 @@ class BrokerProcess:
             raise StartError("The program mosquitto is not installed", INSTALL)
         self._refuse_taken_port()
         self._tail.clear()
-        self._door = session_cut.make_door(self.home.folder)
+        self._door = session_cut.make_door(self.home.folder, form_here())
         if self._door is None:
-            log.error("the %s broker cannot cut a session: %s is not installed", self.home.name.value, session_cut.PLUGIN)
+            log.error("the %s broker cannot cut a session: %s is not installed", self.home.name.value, SESSIONS)
         self.began_with = (_written(self.home), session_cut.wanted(self.home.folder).keys())
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and the program we found
             [sys.executable, "-IS", "-c", _BECOME, str(os.getpid()), str(program), "-c", str(self.home.configuration.resolve())],

@@ -26,9 +26,8 @@ import msgspec
 
 from iotcore.errors import IotError
 from iotcore.provision.files import SECRET_MODE, make_folder, write_whole
+from iotcore.provision.mosquitto import Form
 
-PLUGIN = "mosquitto_dynamic_security.so"
-LIBRARIES = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/opt/homebrew/lib", "/opt/homebrew/opt/mosquitto/lib")
 FOLDER = "admin"
 CUTS = "cuts.json"
 LOOPBACK = "127.0.0.1"
@@ -84,33 +83,23 @@ def want(folder: Path, cuts: dict[str, str]) -> bool:
     return True
 
 
-def find_plugin() -> Path | None:
-    """The plugin of Mosquitto 2; Debian's package has it, some builds leave it out."""
-    for library in map(Path, LIBRARIES):
-        for path in (library / PLUGIN, *sorted(library.glob(f"*-linux-gnu*/{PLUGIN}"))):
-            if path.exists():
-                return path
-    return None
-
-
-def make_door(folder: Path) -> Door | None:
+def make_door(folder: Path, form: Form) -> Door | None:
     """Write the listener's files, before the broker starts; None where the plugin is missing."""
-    plugin, home = find_plugin(), make_folder(folder / FOLDER)
-    if plugin is None:
+    home = make_folder(folder / FOLDER)
+    if form.sessions is None:
         (home / "admin.conf").unlink(missing_ok=True)
         return None
     with socket.socket() as probe:  # whoever takes it before the broker does makes the broker end, and the next start draws again
         probe.bind((LOOPBACK, 0))
         door = Door(probe.getsockname()[1], secrets.token_urlsafe(SECRET_BYTES))
     known_users = home.resolve() / "sessions.json"
-    lines = [
-        f"listener {door.port} {LOOPBACK}",
-        f"max_connections {MAX_CONNECTIONS}",
-        "allow_anonymous false",
-        f"plugin {plugin}",
-        f"plugin_opt_config_file {known_users}",
-        "",
-    ]
+    listener = [f"listener {door.port} {LOOPBACK}", f"max_connections {MAX_CONNECTIONS}"]
+    users = f"plugin_opt_config_file {known_users}"
+    if form.modern:
+        loaded = f"plugin_load sessions {form.sessions}"
+        lines = [loaded, users, *listener, "listener_allow_anonymous false", "plugin_use sessions", ""]
+    else:
+        lines = [*listener, "allow_anonymous false", f"plugin {form.sessions}", users, ""]
     write_whole(known_users, msgspec.json.encode(_users(door.password)), SECRET_MODE)
     write_whole(home / "admin.conf", "\n".join(lines).encode())
     return door
