@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from urllib.parse import urlsplit
 
-from drivers.mqtt.ingest import Ingest
 from iotcore.clock import Clock
 from iotcore.commands import store_init
+from iotcore.commands.broker_asking import round_trip
 from iotcore.errors import IotError
 from iotcore.journal.database import connect_readonly
 from iotcore.process import home
@@ -174,21 +174,13 @@ async def _store(settings: Settings, clock: Clock) -> Finding:
 
 def _broker_check(settings: Settings, name: BrokerName, clock: Clock) -> Callable[[], Awaitable[Finding]]:
     async def check() -> Finding:
-        cn = home.DOCTOR_FIRE if name is BrokerName.FIRE else home.DOCTOR_FIELD
-        endpoint = home.endpoint(settings, name, cn)
-        async with Ingest(endpoint, cn, ["iotcore/doctor"], clock, heartbeat=False) as mqtt:
-            sent_s = clock.monotonic_s()
-            while not mqtt.connected:
-                if clock.monotonic_s() - sent_s > LIMIT_S - 1.0:
-                    return Finding(f"{name.value} broker", well=False, said=mqtt.last_error or "no connection",
-                                   remedy=f"Start it, or check brokers.{name.value} in the settings.")  # fmt: skip
-                await asyncio.sleep(0.02)
-            sent_s = clock.monotonic_s()
-            await mqtt.publish("iotcore/doctor", b"?")
-            mqtt.acknowledge(await mqtt.take(1))
-            took_ms = (clock.monotonic_s() - sent_s) * 1000.0
-        said = f"a message to ourselves took {took_ms:.1f} ms"
+        answer = await round_trip(settings, name, clock, LIMIT_S - 1.0)
+        if answer.trouble:
+            remedy = f"Start it, or check brokers.{name.value} in the settings."
+            return Finding(f"{name.value} broker", well=False, said=answer.trouble, remedy=remedy)
+        said = f"a message to ourselves took {answer.took_ms:.1f} ms"
         if port := home.broker_settings(settings, name).password_port:
+            endpoint = home.endpoint(settings, name, home.DOCTOR_FIRE if name is BrokerName.FIRE else home.DOCTOR_FIELD)
             _, writer = await asyncio.open_connection(endpoint.host, port, ssl=_trusting(endpoint), server_hostname="localhost")
             writer.close()
             said += f"; port {port} takes vendors' devices by password, whose identity nobody proves"

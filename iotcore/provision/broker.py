@@ -11,6 +11,7 @@ keeper has made of the registry: vendors' topics and passwords.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +89,7 @@ def write_home(authority: Authority, home: BrokerHome) -> None:
     """
     make_folder(home.folder)
     make_folder(home.folder / session_cut.FOLDER)
-    names = dict.fromkeys([*LOOPBACK_NAMES, *home.names])
-    pair = authority.issue_service(SERVER_CN.format(home.name.value), list(names))
+    pair = authority.issue_service(SERVER_CN.format(home.name.value), server_names(home))
     write_whole(home.key, pair.key_pem, SECRET_MODE)
     write_whole(home.certificate, pair.certificate.pem)
     vendor_access.write(home.folder, home.name, vendor_access.remembered(home.folder), passwords=bool(home.password_port))
@@ -99,11 +99,28 @@ def write_home(authority: Authority, home: BrokerHome) -> None:
 
 def refresh_crl(authority: Authority, home: BrokerHome) -> None:
     """Hand the broker whom to trust and the current lists; it reads them at its next SIGHUP (`BrokerProcess.reload`)."""
-    trust = b"".join(authority.trust_pem(anchor) for anchor in anchors(home.name))
-    lists = b"".join(authority.crl_pem(anchor) for anchor in anchors(home.name))
+    trust, lists = trusted(authority, home.name)
     for path, content in ((home.trust, trust), (home.crl, lists)):  # the list last: it is what is watched
         if not path.exists() or path.read_bytes() != content:
             write_whole(path, content)
+
+
+def trusted(authority: Authority, name: BrokerName) -> tuple[bytes, bytes]:
+    """Whom a broker trusts, and the lists of what is revoked, both PEM."""
+    trust = b"".join(authority.trust_pem(anchor) for anchor in anchors(name))
+    return trust, b"".join(authority.crl_pem(anchor) for anchor in anchors(name))
+
+
+def server_names(home: BrokerHome) -> list[str]:
+    """The names and addresses that its certificate is for."""
+    return list(dict.fromkeys([*LOOPBACK_NAMES, *home.names]))
+
+
+def free_port() -> int:
+    """A port of loopback that nobody has. Whoever takes it before the broker does makes the broker end."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK_NAMES[1], 0))
+        return int(probe.getsockname()[1])
 
 
 def configuration(home: BrokerHome, form: Form, *, as_root: bool, at: Path | None = None) -> str:

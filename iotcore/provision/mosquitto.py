@@ -1,7 +1,7 @@
 """The Mosquitto of this machine: where it is, of which release, and what of its own it brings along.
 
-2.1 calls `acl_file`, `password_file` and `per_listener_settings` deprecated, and 3.0 takes them out: acl and passwords are plugins
-there. A build of 2.1 without these plugins still takes the old form.
+2.1 calls `acl_file`, `password_file` and `per_listener_settings` deprecated, and 3.0 takes them out: acl and passwords are
+plugins there. A build of 2.1 without these plugins still takes the old form.
 """
 
 from __future__ import annotations
