@@ -85,7 +85,7 @@ class Revoking:
 
     def figures(self) -> None:
         """Let Prometheus ask how long each kind of thing still holds."""
-        for kind in expiry.LIMITS_S:
+        for kind in ("authority", "list", "service"):
             metrics.keeper_left.ask(lambda kind=kind: self._left_s(kind), kind)  # type: ignore[misc]
 
     async def watch(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Self, cast, get_args
 
 from iotcore.clock import Clock, SystemClock
 from iotcore.errors import ConfigError, Problem, Refused
-from iotcore.registry import audit, bulk, city, credentials, directories, standings, states, supersede, tokens, trail
+from iotcore.registry import audit, bulk, city, credentials, directories, endings, standings, states, supersede, tokens, trail
 from iotcore.registry.database import Database, connect, whole
 from iotcore.registry.directory import Directory
 from iotcore.registry.records import NEXT_STATES, Certificate, Change, Imported, Intent, IntentKind, Standing, State
@@ -182,6 +182,11 @@ class Registry:
         """Whether it is marked as revoked or superseded: who stole its key must not renew it while the keeper is busy or down."""
         async with self._database.reading() as db:
             return await standings.refuses(db, serial)
+
+    async def certificates_ending(self, until_ms: int) -> list[endings.Ending]:
+        """Whose last certificate runs out before `until_ms`, or has; the first first."""
+        async with self._database.reading() as db:
+            return await endings.before(db, until_ms)
 
     async def standings(self, serials: Collection[str]) -> list[Standing]:
         """Certificates in time that are revoked, superseded, or of a suspended or retired device; and those of `serials`."""
