@@ -21,7 +21,7 @@ from iotcore.commands import office
 from iotcore.commands.broker_asking import round_trip
 from iotcore.errors import IotError, StartError
 from iotcore.process import home
-from iotcore.provision import broker, mosquitto, services, vendor_access
+from iotcore.provision import broker, mosquitto, vendor_access
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker_process import BrokerProcess
 from iotcore.provision.ca import Authority
@@ -114,17 +114,16 @@ async def _made(settings: Settings, name: BrokerName, target: Target, clock: Clo
         for file, content in vendor_access.contents(name, access, passwords=bool(place.password_port)).items()
     }
     del files[vendor_access.REMEMBERED]  # for our own broker process
-    certificate, key = _server(authority, place, clock)
+    certificate, key = _server(authority, place)
     trust, lists = broker.trusted(authority, name)
     files |= {place.trust.name: trust, place.crl.name: lists, place.certificate.name: certificate, place.key.name: key}
     return {**files, CONFIGURATION: config(settings, name, target).encode()}
 
 
-def _server(authority: Authority, place: broker.BrokerHome, clock: Clock) -> tuple[bytes, bytes]:
-    names = broker.server_names(place)
-    if services.still_good(place.certificate, place.key, authority, names, clock):
+def _server(authority: Authority, place: broker.BrokerHome) -> tuple[bytes, bytes]:
+    if broker.has_server(authority, place):
         return place.certificate.read_bytes(), place.key.read_bytes()
-    pair = authority.issue_service(broker.SERVER_CN.format(place.name.value), names)
+    pair = authority.issue_service(broker.SERVER_CN.format(place.name.value), broker.server_names(place))
     return pair.certificate.pem, pair.key_pem
 
 

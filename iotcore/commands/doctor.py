@@ -118,7 +118,8 @@ def _synchronised() -> str:
 async def _certificates(settings: Settings, clock: Clock) -> Finding:
     folder = settings.folder / "ca"
     certs = settings.folder / "certs"
-    authority = Authority.open(folder, custody.passphrase(folder, environment(os.environ)), clock)
+    given = environment(os.environ)
+    authority = Authority.open(folder, custody.passphrase(folder, given), clock, pin=custody.pin(given))
     certs = settings.folder / "certs"
     missing = [cn for cn in home.clients(settings) if not (certs / f"{cn}.pem").exists()]
     if missing:

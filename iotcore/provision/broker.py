@@ -4,8 +4,8 @@ folder/mosquitto.conf   acl   trust.pem   crl.pem   server.pem   server.key   mo
 folder/vendors.json     acl-vendors   passwords       (vendor_access.py)
 folder/admin/           cuts.json                     (session_cut.py)
 
-The folder is written anew at each start from the authority and the table in acl.py; only mosquitto.db is kept, and what the
-keeper has made of the registry: vendors' topics and passwords.
+The folder is written anew at each start from the authority and the table in acl.py; kept are mosquitto.db, the server's
+certificate until half life, and what the keeper has made of the registry: vendors' topics and passwords.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from cryptography import x509
+
 from iotcore.errors import StartError
-from iotcore.provision import session_cut, vendor_access
+from iotcore.provision import services, session_cut, vendor_access
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.ca import Anchor, Authority
 from iotcore.provision.files import SECRET_MODE, make_folder, write_whole
@@ -89,9 +91,10 @@ def write_home(authority: Authority, home: BrokerHome) -> None:
     """
     make_folder(home.folder)
     make_folder(home.folder / session_cut.FOLDER)
-    pair = authority.issue_service(SERVER_CN.format(home.name.value), server_names(home))
-    write_whole(home.key, pair.key_pem, SECRET_MODE)
-    write_whole(home.certificate, pair.certificate.pem)
+    if not has_server(authority, home):
+        pair = authority.issue_service(SERVER_CN.format(home.name.value), server_names(home))
+        write_whole(home.key, pair.key_pem, SECRET_MODE)
+        write_whole(home.certificate, pair.certificate.pem)
     vendor_access.write(home.folder, home.name, vendor_access.remembered(home.folder), passwords=bool(home.password_port))
     write_whole(home.configuration, configuration(home, form_here(), as_root=os.geteuid() == 0).encode())
     refresh_crl(authority, home)
@@ -109,6 +112,14 @@ def trusted(authority: Authority, name: BrokerName) -> tuple[bytes, bytes]:
     """Whom a broker trusts, and the lists of what is revoked, both PEM."""
     trust = b"".join(authority.trust_pem(anchor) for anchor in anchors(name))
     return trust, b"".join(authority.crl_pem(anchor) for anchor in anchors(name))
+
+
+def has_server(authority: Authority, home: BrokerHome) -> bool:
+    """Whether its certificate is good, before half life, and of who signs now: a start needs no signature then."""
+    if not services.still_good(home.certificate, home.key, authority, server_names(home), authority.clock):
+        return False
+    issuer = x509.load_pem_x509_certificate(home.certificate.read_bytes()).issuer
+    return issuer == authority.issuers(Anchor.SERVICE).signs.certificate.subject
 
 
 def server_names(home: BrokerHome) -> list[str]:

@@ -21,13 +21,12 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509 import ocsp
 
 from iotcore.clock import Clock
 from iotcore.errors import StartError
 from iotcore.provision import issuers, profile
 from iotcore.provision.files import SECRET_MODE, locked, make_folder, write_whole
-from iotcore.provision.issuers import Issuers, Order, Signer
+from iotcore.provision.issuers import Issuers, Module, Order, Signer
 from iotcore.provision.listed import Lists
 
 DEFAULT_CRL_URL = "https://localhost:8443/crl"
@@ -72,38 +71,52 @@ class Authority:
     What another process announces or rotates is followed at once: the order is looked at before each use.
     """
 
-    def __init__(self, folder: Path, passphrase: bytes, clock: Clock, crl_url: str) -> None:
+    def __init__(self, folder: Path, passphrase: bytes, clock: Clock, crl_url: str, pin: str = "") -> None:
         self.folder = folder
         self._homes = {
-            anchor: issuers.Home(folder / anchor.value, anchor.value, passphrase, crl_url.rstrip("/")) for anchor in Anchor
+            anchor: issuers.Home(folder / anchor.value, anchor.value, passphrase, crl_url.rstrip("/"), pin) for anchor in Anchor
         }
         self._clock = clock
         self._known: dict[Anchor, tuple[object, Issuers]] = {}
         self._lists = Lists()
 
     @classmethod
-    def ensure(cls, folder: Path, passphrase: bytes, clock: Clock, crl_url: str = DEFAULT_CRL_URL) -> Self:
-        """Open the authority in `folder`; at the first start create it.
+    def ensure(
+        cls,
+        folder: Path,
+        passphrase: bytes,
+        clock: Clock,
+        crl_url: str = DEFAULT_CRL_URL,
+        *,
+        pin: str = "",
+        at: Module | None = None,
+    ) -> Self:
+        """Open the authority in `folder`; at the first start create it, with issuing keys in the security module `at`.
 
         Raises:
             StartError: wrong passphrase, or a part of an authority that once was complete is missing.
         """
         make_folder(folder)
-        made = cls(folder, passphrase, clock, crl_url)
+        made = cls(folder, passphrase, clock, crl_url, pin)
         with locked(folder / "lock"):
             if not (folder / COMPLETE).exists():
                 for home in made._homes.values():
-                    issuers.make_first(home, _utc(clock))
+                    issuers.make_first(home, _utc(clock), at)
                 write_whole(folder / COMPLETE, b"")
-        return cls.open(folder, passphrase, clock, crl_url)
+        return cls.open(folder, passphrase, clock, crl_url, pin=pin)
 
     @classmethod
-    def open(cls, folder: Path, passphrase: bytes, clock: Clock, crl_url: str = DEFAULT_CRL_URL) -> Self:
+    def open(cls, folder: Path, passphrase: bytes, clock: Clock, crl_url: str = DEFAULT_CRL_URL, *, pin: str = "") -> Self:
         """Open an authority that is there; errors as `ensure`. `crl_url`/<name>.crl is where the lists are published."""
-        opened = cls(folder, passphrase, clock, crl_url)
+        opened = cls(folder, passphrase, clock, crl_url, pin)
         for anchor in Anchor:
             opened.issuers(anchor)
         return opened
+
+    @property
+    def clock(self) -> Clock:
+        """The wall clock by which it judges."""
+        return self._clock
 
     def issuers(self, anchor: Anchor) -> Issuers:
         """All issuers of `anchor` as they stand now.
@@ -217,19 +230,6 @@ class Authority:
                 return anchor
         return None
 
-    def issuer_named(self, algorithm: hashes.HashAlgorithm, name_hash: bytes, key_hash: bytes) -> tuple[Anchor, Signer] | None:
-        """Whom of ours OCSP means by these hashes: of the subject, and of the bits of the key (RFC 6960, 4.1.1)."""
-        for anchor in Anchor:
-            for signer in self.trusted(anchor):
-                if _ocsp_hashes(signer.certificate, algorithm) == (name_hash, key_hash):
-                    return anchor, signer
-        return None
-
-    def sign_ocsp(self, signer: Signer, builder: ocsp.OCSPResponseBuilder) -> ocsp.OCSPResponse:
-        """A response of the issuer that was asked for, signed with its key."""
-        issuer = signer.issuer
-        return builder.responder_id(ocsp.OCSPResponderEncoding.HASH, issuer.certificate).sign(issuer.key, hashes.SHA256())
-
     def is_current(self, certificate: x509.Certificate) -> bool:
         """Whether `certificate` is valid now by its dates."""
         return certificate.not_valid_before_utc <= self._now() < certificate.not_valid_after_utc
@@ -238,8 +238,12 @@ class Authority:
         """Seconds until the first list of `anchor` expires; the keeper alarms below 48 h."""
         return min(_left_s(signer, self._now()) for signer in self.trusted(anchor))
 
-    def announce(self, anchor: Anchor, *, new_root: bool = False, root_key: Path | None = None) -> Signer:
+    def announce(
+        self, anchor: Anchor, *, new_root: bool = False, root_key: Path | None = None, at: Module | None = None
+    ) -> Signer:
         """Make the next issuing authority: trusted from now on, signing nothing yet. One that is announced is kept.
+
+        `at`: its key is made in this security module.
 
         Raises:
             StartError: the root's key is not here (and `root_key` is not it), or the root may have nothing below it.
@@ -251,7 +255,7 @@ class Authority:
                 return now.announced
             root = None if new_root else issuers.root_with_key(home, now.signs.root, root_key)
             number = issuers.free_number(home.folder)
-            issuers.make(home, number, root, self._now())
+            issuers.make(home, number, root, self._now(), at)
             revoked = [entry for signer in self.trusted(anchor) for entry in signer.crl()]
             before = issuers.order(home.folder)
             issuers.write_order(home.folder, Order(before.signs, number, before.retired))
@@ -375,13 +379,3 @@ def _left_s(signer: Signer, now: datetime) -> float:
     until = signer.crl().next_update_utc
     assert until is not None
     return (until - now).total_seconds()
-
-
-def _ocsp_hashes(certificate: x509.Certificate, algorithm: hashes.HashAlgorithm) -> tuple[bytes, bytes]:
-    key = certificate.public_key().public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
-    digests = []
-    for content in (certificate.subject.public_bytes(), key):
-        digest = hashes.Hash(algorithm)
-        digest.update(content)
-        digests.append(digest.finalize())
-    return digests[0], digests[1]

@@ -28,7 +28,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from iotcore.clock import Clock
-from iotcore.errors import EnrolmentError, StartError
+from iotcore.errors import EnrolmentError, SigningError, StartError
 from iotcore.provision import enroll, policy
 from iotcore.provision.ca import Anchor, Authority, IssuedCertificate
 from iotcore.provision.enroll import Enrolment
@@ -177,6 +177,8 @@ class EstListener:
         except EnrolmentError as error:
             self._refusals.note(address)
             raise _http(error) from error
+        except SigningError as error:
+            raise web.HTTPServiceUnavailable(text=f"{error}\n", headers={"Retry-After": "60"}) from error
         trust(self._tls, self._authority)  # the issuer may be new: what was just given must be good for the next renewal
         issued = x509.load_pem_x509_certificate(certificate.pem)
         return _certificates([issued], "application/pkcs7-mime; smime-type=certs-only")

@@ -18,16 +18,21 @@ PACKAGES = {  # program → Debian package; the same list as in .ci/services
     "gcc": "build-essential",
     "influxd": "influxdb",
     "initdb": "postgresql",
+    "libsofthsm2.so": "softhsm2",
     "mbpoll": "mbpoll",
     "modbus.h": "libmodbus-dev",
     "mosquitto": "mosquitto",
     "mosquitto_sub": "mosquitto-clients",
     "openssl": "openssl",
     "pki": "strongswan-pki",
+    "softhsm2-util": "softhsm2",
     "strace": "strace",
     "victoria-metrics": "victoria-metrics",
 }
-FILES = {"modbus.h": Path("/usr/include/modbus/modbus.h")}  # what is no program
+FILES = {
+    "libsofthsm2.so": Path("/usr/lib/softhsm/libsofthsm2.so"),
+    "modbus.h": Path("/usr/include/modbus/modbus.h"),
+}  # what is no program
 OTHER_NAMES = {"chromium": ("chromium-browser", "google-chrome")}
 BESIDE = {"createdb": "initdb", "pg_isready": "initdb", "postgres": "initdb"}  # come with another program's package
 FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin", "/opt/homebrew/sbin")
