@@ -12,7 +12,18 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from iotcore import cli_audit, cli_broker, cli_ca, cli_device, cli_field, cli_quarantine, cli_registry, cli_store, cli_telemetry
+from iotcore import (
+    cli_audit,
+    cli_broker,
+    cli_ca,
+    cli_device,
+    cli_field,
+    cli_quarantine,
+    cli_registry,
+    cli_store,
+    cli_telemetry,
+    cli_user,
+)
 from iotcore.errors import ConfigError, IotError
 from iotcore.process.credentials import environment
 from iotcore.settings import Settings, load
@@ -56,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_ca.add(nouns, _command)
     cli_broker.add(nouns, _command)
     cli_telemetry.add(nouns, _command)
+    cli_user.add(nouns, _command)
     return parser
 
 

@@ -34,6 +34,7 @@ def add(nouns: Nouns, command: Command) -> None:
         making.add_argument("--root-key", type=Path, metavar="FILE", help="the key of the root, where it is kept elsewhere")
         if verb == "rotate":
             making.add_argument("--at-once", action="store_true", help="a new service root that devices do not know yet (theft)")
+        making.add_argument("--alone", default="", metavar="REASON", help="without a second admin: the audit tells it aloud")
     for parser in (init, *(verbs.choices[verb] for verb in ("issue-intermediate", "rotate"))):
         parser.add_argument("--pkcs11", metavar="MODULE", help="make issuing keys in a security module: its PKCS#11 library")
         parser.add_argument("--token", metavar="LABEL", help="which token of the module; its PIN is $IOTCORE_CA_PIN")
@@ -71,6 +72,7 @@ def _announce(options: argparse.Namespace) -> int:
 
     making = ca.announce(
         *(_settings(options), SystemClock(), Anchor(options.anchor), options.by),
+        alone=options.alone,
         new_root=options.new_root,
         root_key=options.root_key,
         at=_module(options),
@@ -85,6 +87,7 @@ def _rotate(options: argparse.Namespace) -> int:
 
     rotating = ca.rotate(
         *(_settings(options), SystemClock(), Anchor(options.anchor), options.by),
+        alone=options.alone,
         new_root=options.new_root,
         root_key=options.root_key,
         at_once=options.at_once,

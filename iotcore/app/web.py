@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from iotcore.app import first
 from iotcore.app.common import opened, recorded
 from iotcore.clock import Clock, SystemClock
 from iotcore.process import home
@@ -16,6 +17,7 @@ from iotcore.process.serve import beats
 from iotcore.provision.ca import Anchor, Authority
 from iotcore.provision.confirm import Confirmation
 from iotcore.provision.enroll import Enrolment
+from iotcore.registry.accounts import accounts
 from iotcore.registry.store import Registry
 from iotcore.settings import Settings
 from iotcore.telemetry.query import Query, open_query
@@ -50,8 +52,15 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         authority, registry.refuses_certificate, lambda serial: registry.confirm_certificate(serial, "est")
     )
     tls = server_context(authority, settings.folder / "certs", settings.web.est_names)
+    people = accounts(registry.database, settings.people.session_idle_s, settings.people.session_s)
+    await first.keep_link(settings, people)
     page = create_page(
         view=StoredView(settings.folder, lambda: follower.directory),
+        directory=lambda: follower.directory,
+        accounts=people,
+        people=settings.people,
+        oidc=settings.oidc,
+        first_used=lambda: first.forget(settings),
         intend=registry.intent,
         certificates=registry.certificates,
         clock=clock,

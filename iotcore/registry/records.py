@@ -53,7 +53,7 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something changed: `kind` is area, premises, contact, zone, device, certificate, credential or intent, `key` its id."""
+    """Something changed: `kind` is area, premises, contact, zone, device, certificate … (what changed), `key` its id."""
 
     id: int
     kind: str
