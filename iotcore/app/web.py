@@ -17,7 +17,9 @@ from iotcore.process.serve import beats
 from iotcore.provision.ca import Anchor, Authority
 from iotcore.provision.confirm import Confirmation
 from iotcore.provision.enroll import Enrolment
+from iotcore.provision.file_folder import FileFolder
 from iotcore.registry.accounts import accounts
+from iotcore.registry.places import Places
 from iotcore.registry.store import Registry
 from iotcore.settings import Settings
 from iotcore.telemetry.query import Query, open_query
@@ -25,6 +27,7 @@ from iotcore.web import confirm
 from iotcore.web.app import LOOPBACK_NAMES
 from iotcore.web.app import create as create_page
 from iotcore.web.est import EstListener, server_context
+from iotcore.web.records import Records
 from iotcore.web.revocation import RevocationListener
 from iotcore.web.server import serve as serve_page
 from iotcore.web.view import StoredView
@@ -68,6 +71,7 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         hosts=[*LOOPBACK_NAMES, settings.web.host, *settings.web.names],
         processes=lambda: beats(settings.folder, clock),
         query=query,
+        records=_records(settings, registry),
     )
     extras = (confirm.route(confirmation),)
     listener = EstListener(enrolment, tls, clock, host=settings.web.est_host, port=settings.web.est_port, extras=extras)
@@ -75,6 +79,11 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         group.create_task(follower.run())
         group.create_task(alive(settings, "web", clock, dict))
         group.create_task(serve_page(page, settings.web.host, settings.web.port))
+
+
+def _records(settings: Settings, registry: Registry) -> Records:
+    places = Places(registry.database)
+    return Records(places.known, places.file, FileFolder(settings.folder / "files").read)
 
 
 @asynccontextmanager

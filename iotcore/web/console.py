@@ -22,6 +22,7 @@ from iotcore.web import checklist, cookies
 from iotcore.web.door import Door, Scope, visiting
 from iotcore.web.history import History
 from iotcore.web.live import Event, Live
+from iotcore.web.records import Records
 from iotcore.web.render import blind
 from iotcore.web.screen import LANGUAGE_COOKIE, Screen
 from iotcore.web.view import Shown
@@ -66,8 +67,10 @@ class Places:
         """Those of incidents or devices that a visitor may see; the state of the platform itself is for everybody."""
         if visitor.may(Right.SEE):
             return list(items)
-        areas_of = self._directory().areas_of
-        return [item for item in items if "premises" not in item or visitor.may(Right.SEE, areas_of(item["premises"]))]
+        directory, known = self._directory(), {}
+        for premises in {item["premises"] for item in items if "premises" in item}:
+            known[premises] = visitor.may(Right.SEE, directory.areas_of(premises))
+        return [item for item in items if "premises" not in item or known[item["premises"]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class ConsolePages:
     _certificates: Callable[[str], Awaitable[Sequence[Certificate]]]
     _clock: Clock
     _history: History
+    _records: Records | None
 
     def add(self, app: Quart) -> None:
         """Declare the routes."""
@@ -145,6 +149,7 @@ class ConsolePages:
             "device": device,
             "certificate": checklist.current(certificates, now_ms),
             "steps": checklist.steps(device, certificates, now_ms),
+            "known": await self._records.of(name) if self._records is not None else None,
         }
 
     async def acknowledge(self, incident: str) -> Response:
