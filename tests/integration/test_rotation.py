@@ -24,6 +24,7 @@ from iotcore.clock import SystemClock
 from iotcore.gateway.side import Side
 from iotcore.provision import revoke
 from iotcore.provision.acl import BrokerName
+from iotcore.provision.broker import refresh_crl
 from iotcore.provision.ca import Anchor, IssuedCertificate
 from iotcore.provision.confirm import Confirmation
 from iotcore.provision.enroll import Enrolment
@@ -258,3 +259,43 @@ async def test_only_a_certificate_that_counts_can_say_so(town: Town, tmp_path: P
     assert x509.load_pem_x509_certificate(stranger.certificate.pem)
     with pytest.raises(Exception, match=r"unreachable|http_403"):
         await asyncio.to_thread(server.confirm, other)
+
+
+@pytest.mark.parametrize("new_root", [False, True])
+async def test_an_authority_follows_another_under_load_with_both_trusted(town: Town, new_root: bool) -> None:  # noqa: FBT001
+    """Announced, rotated, renewed under the new one, while the old one is good still for another device: no gap in any of it."""
+    ours, home = town.cell.authority, town.cell.site.homes[FIRE]
+    other, _ = await detector(town, "d1")
+    before = ours.issuers(Anchor.FIRE).signs
+    source = OverEst(EstServer(town.url, town.broker.ca_file), Anchor.FIRE, "gw-1", await town.token("gw-1"))
+    upkeep = Upkeep(town.folder / "gw", "gw-1", Anchor.FIRE, source, CLOCK)
+    async with Outbox(town.folder / "o.db", CLOCK) as outbox:
+        side = Side(outbox, upkeep, town.endpoint, lambda endpoint, box: Uplink(endpoint, "gw-1", box, CLOCK))
+        running = asyncio.create_task(side.run())
+        await until(lambda: side.uplink is not None and side.uplink.connected, 15.0)
+        assert side.uplink is not None
+
+        async def put() -> int:
+            return (await outbox.put("fire", "p1", {"alarm": True})).seq
+
+        async with flow(put) as numbers:
+            ours.announce(Anchor.FIRE, new_root=new_root)
+            refresh_crl(ours, home)
+            await more(numbers)
+            after = ours.rotate(Anchor.FIRE)
+            refresh_crl(ours, home)
+            await more(numbers)
+            assert side.uplink.counters.connections == 1, "nobody is put out by it"
+            await upkeep.renew(side.switch)
+            await more(numbers)
+            old = town.cell.site.tls(other.cert_file, other.key_file)
+            assert await accepted(town.cell.site, FIRE, old), "whoever has not renewed comes in as before"
+        await until(lambda: outbox.rows == 0, 15.0)
+        running.cancel()
+        await asyncio.wait({running})
+    renewed = x509.load_pem_x509_certificate(upkeep.file.read_bytes())
+    assert (renewed.issuer, before.certificate.subject != renewed.issuer) == (after.certificate.subject, True)
+    assert (after.root != before.root) is new_root
+    assert town.lost(max(numbers)) == set()
+    assert town.longest_gap_s() < GAP_LIMIT_S
+    assert town.states() == ["online", "online", "offline"]
