@@ -5,7 +5,6 @@ new key ─► EST simplereenroll, showing the old certificate ─► its broker
 
 from __future__ import annotations
 
-import base64
 import ssl
 from pathlib import Path
 
@@ -42,7 +41,7 @@ async def renew(url: str, identity: Identity, device: str) -> Identity:
     key = made_key(following.key_file)
     headers = {"Content-Type": "application/pkcs10", "Content-Transfer-Encoding": "base64"}
     path = "/.well-known/est/simplereenroll"
-    answer = await _post(url.rstrip("/") + path, base64.b64encode(request_for(key, device)), headers, identity)
+    answer = await _post(url.rstrip("/") + path, request_for(device, key), headers, identity)
     store(following.cert_file, own_certificate(answer, key, device))
     return following
 

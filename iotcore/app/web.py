@@ -6,19 +6,21 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from iotcore import metrics
 from iotcore.app import first
-from iotcore.app.common import opened, recorded
+from iotcore.app.common import anchors_of, opened, specs_of
 from iotcore.clock import Clock, SystemClock
 from iotcore.process import home
 from iotcore.process.alive import alive
 from iotcore.process.follow import Follower
 from iotcore.process.room import Room
 from iotcore.process.serve import beats
-from iotcore.provision.ca import Anchor, Authority
+from iotcore.provision.ca import Authority
 from iotcore.provision.confirm import Confirmation
 from iotcore.provision.enroll import Enrolment
 from iotcore.provision.file_folder import FileFolder
 from iotcore.registry.accounts import accounts
+from iotcore.registry.admissions import Admissions
 from iotcore.registry.places import Places
 from iotcore.registry.store import Registry
 from iotcore.settings import Settings
@@ -43,17 +45,6 @@ async def run(settings: Settings) -> None:
 
 async def _serve_web(settings: Settings, registry: Registry, follower: Follower, query: Query, clock: Clock) -> None:
     authority = home.authority(settings, clock)
-    enrolment = Enrolment(
-        authority=authority,
-        anchors_of=lambda device: _anchors(follower, device),
-        use_token=registry.use_token,
-        record=lambda issued: registry.record_certificate(recorded(issued), "est"),
-        audit=lambda action, device, detail: registry.note("est", action, device, detail),
-        revoked=lambda _, serial: registry.refuses_certificate(serial),
-    )
-    confirmation = Confirmation(
-        authority, registry.refuses_certificate, lambda serial: registry.confirm_certificate(serial, "est")
-    )
     tls = server_context(authority, settings.folder / "certs", settings.web.est_names)
     people = accounts(registry.database, settings.people.session_idle_s, settings.people.session_s)
     await first.keep_link(settings, people)
@@ -73,11 +64,20 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         query=query,
         records=_records(settings, registry),
     )
+    specs = specs_of(settings)
+    admissions = Admissions(registry.database, lambda model: anchors_of(specs, model), approval=settings.web.approval)
+    enrolment = Enrolment(authority, admissions.admit, admissions.refuse)
+    confirmation = Confirmation(
+        authority, registry.refuses_certificate, lambda serial: registry.confirm_certificate(serial, "est")
+    )
     extras = (confirm.route(confirmation),)
     listener = EstListener(enrolment, tls, clock, host=settings.web.est_host, port=settings.web.est_port, extras=extras)
-    async with listener, _revocation(settings, registry, authority, clock), asyncio.TaskGroup() as group:
+    metrics.enrolment_refused.ask(lambda: float(listener.refusals.lately))
+    metrics.enrolment_burst.ask(lambda: float(listener.refusals.bursting()))
+    metrics.enrolment_waiting.ask(lambda: float(admissions.waiting))
+    async with admissions, listener, _revocation(settings, registry, authority, clock), asyncio.TaskGroup() as group:
         group.create_task(follower.run())
-        group.create_task(alive(settings, "web", clock, dict))
+        group.create_task(alive(settings, "web", clock, listener.refusals.state))
         group.create_task(serve_page(page, settings.web.host, settings.web.port))
 
 
@@ -95,15 +95,3 @@ async def _revocation(settings: Settings, registry: Registry, authority: Authori
     host, port = settings.web.est_host, settings.web.crl_port
     async with RevocationListener(authority, registry.has_certificate, clock, host=host, port=port):
         yield
-
-
-async def _anchors(follower: Follower, device: str) -> tuple[Anchor, ...]:
-    """Of which anchors a device may have a certificate, its usual one first."""
-    if device not in follower.directory.devices:
-        await follower.refresh()  # a technician registers a device and enrols it in the same breath
-    binding = follower.directory.devices.get(device)
-    if binding is None or binding.state in {"suspended", "retired"}:
-        return ()
-    if binding.domain == "gateway":
-        return (Anchor.FIELD, Anchor.FIRE)
-    return (Anchor.FIRE,) if binding.domain == "fire" else (Anchor.FIELD,)

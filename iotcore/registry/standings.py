@@ -64,5 +64,6 @@ def _plain(row: CertificateRow, superseded: Mapping[str, int]) -> Certificate:
         row.fingerprint,
         row.issued_ms,
         row.revoked_ms,
+        row.key or "",
         superseded.get(row.serial),
     )

@@ -18,19 +18,20 @@ from cryptography import x509
 
 from drivers.outbox import Outbox
 from drivers.uplink import Uplink
-from iotcore.app.common import recorded
+from iotcore.app.common import anchors_of
 from iotcore.app.revoking import Revoking
 from iotcore.clock import SystemClock
 from iotcore.gateway.side import Side
 from iotcore.provision import revoke
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker import refresh_crl
-from iotcore.provision.ca import Anchor, IssuedCertificate
+from iotcore.provision.ca import Anchor
 from iotcore.provision.confirm import Confirmation
 from iotcore.provision.enroll import Enrolment
 from iotcore.provision.est_client import EstServer
 from iotcore.provision.gateway import OverEst, Upkeep
 from iotcore.provision.revoke import Reason
+from iotcore.registry.admissions import Admissions
 from iotcore.web import confirm
 from iotcore.web.est import EstListener, server_context
 from iotcore.wire.arrival import Endpoint
@@ -103,20 +104,8 @@ async def town(tmp_path: Path) -> AsyncIterator[Town]:
     async with cell(tmp_path, names=[FIRE]) as made, contextlib.AsyncExitStack() as stack:
         ours, registry = made.authority, made.registry
 
-        async def record(issued: IssuedCertificate) -> None:
-            await registry.record_certificate(recorded(issued), "est")
-
-        async def anchors(_: str) -> list[Anchor]:
-            return [Anchor.FIRE]
-
-        enrolment = Enrolment(
-            ours,
-            anchors,
-            registry.use_token,
-            record,
-            registry_audit(made),
-            lambda _, serial: registry.refuses_certificate(serial),
-        )
+        admissions = await stack.enter_async_context(Admissions(registry.database, lambda model: anchors_of(SPECS, model)))
+        enrolment = Enrolment(ours, admissions.admit, admissions.refuse)
         confirmation = Confirmation(
             ours, registry.refuses_certificate, lambda serial: registry.confirm_certificate(serial, "est")
         )
@@ -132,13 +121,6 @@ async def town(tmp_path: Path) -> AsyncIterator[Town]:
         yield Town(made, est, core, tmp_path, broker)
         keeping.cancel()
         await asyncio.wait({keeping})
-
-
-def registry_audit(made: Cell) -> Callable[[str, str, str], Awaitable[None]]:
-    async def audit(action: str, device: str, detail: str) -> None:
-        await made.registry.note("est", action, device, detail)
-
-    return audit
 
 
 @contextlib.asynccontextmanager

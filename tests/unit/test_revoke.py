@@ -22,8 +22,8 @@ HOME = BrokerHome(BrokerName.FIRE, Path("broker"), 8883)
 
 
 def standing(state: State, *, revoked: bool = False, anchor: str = "fire", replaced: bool = False) -> Standing:
-    ends = (2_000 if revoked else None, 2_000 if replaced else None)
-    return Standing(Certificate("a1", "d1", anchor, 9_000, "", 1_000, *ends), state)
+    ends = {"revoked_ms": 2_000 if revoked else None, "superseded_ms": 2_000 if replaced else None}
+    return Standing(Certificate("a1", "d1", anchor, 9_000, "", 1_000, **ends), state)  # type: ignore[arg-type]
 
 
 def on_list(reason: Reason | None, anchor: Anchor = Anchor.FIRE) -> dict[str, Entry]:
