@@ -46,6 +46,8 @@ MODELS = (
     "iotcore.registry.tables_places",
     "iotcore.registry.tables_enrolment",
     "iotcore.registry.tables_people",
+    "iotcore.registry.tables_commissioning",
+    "iotcore.registry.tables_coverage",
     "iotcore.registry.tables_certs",
 )
 DEFAULT_SCHEMA = "registry"  # PostgreSQL: one schema of the platform's database

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from iotcore.specs.model import DeviceSpec
@@ -11,6 +12,7 @@ from iotcore.specs.model import DeviceSpec
 # Who speaks has shown a certificate to the broker: one that is only "registered" here was enrolled since the last poll, and a
 # fire in its first moments must not be refused.
 ACCEPTED_STATES = frozenset({"registered", "provisioned", "active"})
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +63,26 @@ class Binding:
     premises: str = ""
     zone: str = ""
     connection: str = ""  # Modbus devices: "tcp://host:port?device_id=1"
+    labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS, hash=False)
+    tested_ms: int | None = None  # when a test alarm of it last came through, ms UTC
 
     @property
     def accepted(self) -> bool:
         """Whether its messages count: a suspended or retired device's do not."""
         return self.state in ACCEPTED_STATES
+
+
+@dataclass(frozen=True, slots=True)
+class InTest:
+    """The test mode of one device: a reading that says it is a test is proof, and goes to nobody (ms UTC; who began it)."""
+
+    started_ms: int
+    until_ms: int
+    by: str
+
+    def covers(self, at_ms: float) -> bool:
+        """Whether it lasts at this moment: it ends by itself."""
+        return self.started_ms <= at_ms < self.until_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +93,18 @@ class Directory:
     premises: Mapping[str, Premises] = field(default_factory=dict)
     zones: Mapping[str, Zone] = field(default_factory=dict)
     areas: Mapping[str, Area] = field(default_factory=dict)
+    in_test: Mapping[str, InTest] = field(default_factory=dict)  # nobody has ended them; their time may be up
     routes: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # a driver's own: what it made of a topic
+
+    def upwards(self, area: str) -> Iterator[str]:
+        """An area and all that it lies in, from the inside out."""
+        seen: set[str] = set()
+        while area in self.areas and area not in seen:
+            seen.add(area)
+            yield area
+            area = self.areas[area].parent
 
     def areas_of(self, premises: str) -> frozenset[str]:
         """The areas that a building lies in, from its ward up; none for an unknown one, or one without an area."""
-        found: set[str] = set()
         known = self.premises.get(premises)
-        area = self.areas.get(known.area) if known is not None else None
-        while area is not None and area.id not in found:
-            found.add(area.id)
-            area = self.areas.get(area.parent)
-        return frozenset(found)
+        return frozenset(self.upwards(known.area)) if known is not None else frozenset()

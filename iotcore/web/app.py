@@ -8,7 +8,7 @@ sees what stands in their areas, on pages and in the live stream.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from quart import Quart, Response, request
 from werkzeug.exceptions import HTTPException
@@ -55,6 +55,13 @@ HEADERS = {
 }
 
 
+class Part(Protocol):
+    """What adds pages of its own."""
+
+    def add(self, app: Quart, door: Door, screen: Screen) -> None:
+        """Declare the routes, each with its right."""
+
+
 def create(
     *,
     view: View,
@@ -72,12 +79,14 @@ def create(
     processes: Callable[[], Mapping[str, Any]] | None = None,
     query: Query | None = None,
     records: Records | None = None,
+    parts: Sequence[Part] = (),
 ) -> Quart:
     """The console as an ASGI application.
 
     `directory()` says who is where; `certificates(cn)` are those issued, newest first; `throttle` brakes guessing; `first_used()`
     is called when the first admin was made; `hosts` are the names it answers to; `processes()` are those that beat now, or None
-    where nobody counts them; `query` is the telemetry store; `records` is what the registry knows of a device besides.
+    where nobody counts them; `query` is the telemetry store; `records` is what the registry knows of a device besides; `parts`
+    have pages of their own.
     """
     app = Quart("iotcore.web")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
@@ -110,6 +119,8 @@ def create(
         SignInOidc(oidc, Provider(oidc, clock), accounts, door, screen, people.session_s, people.passwords).add(app)
     ApprovalPage(accounts, door, screen).add(app)
     Account(accounts, door, screen, brakes, hasher, clock, people.passwords).add(app)
+    for part in parts:
+        part.add(app, door, screen)
     app.extensions["iotcore.door"] = door
     return app
 

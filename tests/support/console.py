@@ -13,20 +13,27 @@ from quart import Quart
 from quart.typing import TestClientProtocol
 
 from iotcore.clock import ManualClock, SystemClock
+from iotcore.process.grouped import Grouped
 from iotcore.provision.file_folder import FileFolder
 from iotcore.reading import Quality, Reading, Value
 from iotcore.registry.accounts import Accounts, accounts
+from iotcore.registry.coverage_days import CoverageDays
 from iotcore.registry.directory import Directory
+from iotcore.registry.groups import GroupStore
 from iotcore.registry.places import Places
 from iotcore.registry.records import Certificate
 from iotcore.registry.rights import Grant, Role
 from iotcore.registry.sessions import From
 from iotcore.registry.store import Registry, open_registry
 from iotcore.settings import Oidc, People, Settings
+from iotcore.telemetry import reported
+from iotcore.telemetry.coverage import Files, signs_of_life
 from iotcore.telemetry.embedded import EmbeddedStore, TelemetryFile
 from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.query import open_query
-from iotcore.web.app import DEFAULTS, LOOPBACK_NAMES, NO_PROVIDER, create
+from iotcore.web.app import DEFAULTS, LOOPBACK_NAMES, NO_PROVIDER, Part, create
+from iotcore.web.coverage import CoveragePages
+from iotcore.web.groups import GroupPages
 from iotcore.web.records import Records
 from iotcore.web.throttle import Throttle
 from iotcore.web.view import StoredView
@@ -77,6 +84,7 @@ class Console:
     store: EmbeddedStore
     people: Accounts
     throttle: Throttle  # its time is `clock`, and stands still
+    grouped: Grouped
 
     async def sign_in(self, name: str, *grants: Grant) -> str:
         """A user with these roles who is signed in; the cookie of their browser."""
@@ -133,6 +141,8 @@ async def console(
         TelemetryFile(folder / "telemetry.db") as file,
         open_query(Settings(data=str(folder)), clock) as query,
     ):
+        telemetry = folder / "telemetry.db"
+        grouped = Grouped(GroupStore(registry.database), lambda: made.directory, lambda: reported.firmware(telemetry), clock)
         app = create(
             view=view,
             directory=lambda: made.directory,
@@ -148,8 +158,9 @@ async def console(
             processes=None if processes is None else lambda: processes,
             query=query,
             records=Records(places.known, places.file, FileFolder(folder / "files").read),
+            parts=_parts(folder, registry, clock, grouped, lambda: made.directory),
         )
-        made = Console(app, registry, fire, Panel(file, clock), clock, directory, EmbeddedStore(file), known, throttle)
+        made = Console(app, registry, fire, Panel(file, clock), clock, directory, EmbeddedStore(file), known, throttle, grouped)
         try:
             await made.report("d1", Value("smoke", 0.02), Value("temperature", 24.1), Value("alarm", value=False))
             await made.report("air-1", Value("pm25", 18.4), Value("no2", None, Quality.BAD, "timeout"))
@@ -158,6 +169,17 @@ async def console(
             view.close()
             fire.close()
             await registry.close()
+
+
+def _parts(
+    folder: Path, registry: Registry, clock: ManualClock, grouped: Grouped, directory: Callable[[], Directory]
+) -> list[Part]:
+    files = Files(folder / "telemetry.db", folder / "journal.db")
+    days, steady = CoverageDays(registry.database), SteadyClock(clock)
+    return [
+        CoveragePages(directory=directory, signs=lambda: signs_of_life(files), days=days, clock=steady),
+        GroupPages(grouped, directory),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
