@@ -15,6 +15,7 @@ from pathlib import Path
 from iotcore import (
     cli_audit,
     cli_backup,
+    cli_broker,
     cli_ca,
     cli_coverage,
     cli_device,
@@ -72,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_backup.add(nouns, _command)
     cli_device.add(nouns, _command)
     cli_ca.add(nouns, _command)
+    cli_broker.add(nouns, _command)
     cli_coverage.add(nouns, _command)
     cli_group.add(nouns, _command)
     cli_telemetry.add(nouns, _command)

@@ -16,6 +16,7 @@ from drivers.mqtt.ingest import Ingest
 from drivers.mqtt.vendor import Vendors
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
+from iotcore.app import troubles
 from iotcore.app.common import EVERYTHING, activate, heard, ingest_version, opened, rules_of
 from iotcore.clock import Clock, SystemClock
 from iotcore.dispatch.cad_webhook import WebhookChannel
@@ -86,6 +87,7 @@ async def run(settings: Settings) -> None:
             group.create_task(dispatcher.run())
             group.create_task(heard(follower, (ingest, FIRE)))
             group.create_task(Watchdog(settings.folder, {"fire": ingest}).run())
+            group.create_task(troubles.tell_lane(settings, registry, lambda: follower.directory, lane.troubled, clock))
             group.create_task(follow_intents(registry, journal.cursor(INTENT_CURSOR), intents))
             group.create_task(alive(settings, "fire", clock, lambda: {"connected": ingest.connected, **lane.counts()}))
 

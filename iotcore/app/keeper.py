@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from iotcore import metrics
-from iotcore.app import audit_heads, coverage_history
+from iotcore.app import audit_heads, coverage_history, troubles
 from iotcore.app.common import opened
 from iotcore.app.revoking import Revoking
 from iotcore.backup import last
@@ -47,9 +47,12 @@ async def run(settings: Settings) -> None:
         group.create_task(revoking.follow(registry))
         group.create_task(revoking.watch())
         group.create_task(last.watch(settings, clock))
+        watching = troubles.Watching(settings, registry, lambda: follower.directory, clock)
+        watching.figures()
+        group.create_task(watching.run())
         trouble = "the registry cannot be read; vendors' devices stay as the brokers know them"
         group.create_task(forever(_letting_in(settings, registry, follower), trouble))
-        state = lambda: {**keeper.state(), **revoking.state(), **(rollups.state() if rollups else {})}  # noqa: E731 - read at each beat
+        state = lambda: {**keeper.state(), **revoking.state(), **watching.state(), **(rollups.state() if rollups else {})}  # noqa: E731 - read at each beat
         group.create_task(alive(settings, "keeper", clock, state))
 
 

@@ -24,6 +24,7 @@ from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker import BrokerHome, write_home
 from iotcore.provision.ca import Anchor, Authority
 from iotcore.provision.files import FOLDER_MODE, make_folder, write_whole
+from iotcore.provision.issuers import Module
 from iotcore.provision.services import ensure_service
 from iotcore.settings import Broker, Settings
 from iotcore.wire.arrival import Endpoint
@@ -80,10 +81,11 @@ def claimed(folder: Path) -> Iterator[None]:
         yield
 
 
-def authority(settings: Settings, clock: Clock) -> Authority:
-    """The certificate authority of this installation, created at first use."""
-    folder = settings.folder / "ca"
-    return Authority.ensure(folder, custody.passphrase(folder, environment(os.environ)), clock, crl_url(settings))
+def authority(settings: Settings, clock: Clock, at: Module | None = None) -> Authority:
+    """The certificate authority of this installation, created at first use, with issuing keys in the security module `at`."""
+    folder, given = settings.folder / "ca", environment(os.environ)
+    pin = custody.pin(given)
+    return Authority.ensure(folder, custody.passphrase(folder, given), clock, crl_url(settings), pin=pin, at=at)
 
 
 def crl_url(settings: Settings) -> str:

@@ -42,6 +42,7 @@ class Certificate:
     issued_ms: int = 0
     revoked_ms: int | None = None
     key: str = ""
+    superseded_ms: int | None = None  # when a newer one of the same name had connected
 
 
 @dataclass(frozen=True, slots=True)
