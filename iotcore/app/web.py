@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 from iotcore import metrics
 from iotcore.app import coverage_history, first
@@ -17,6 +18,7 @@ from iotcore.process.grouped import Grouped
 from iotcore.process.room import Room
 from iotcore.process.serve import beats
 from iotcore.provision.ca import Authority
+from iotcore.provision.confirm import Confirmation
 from iotcore.provision.enroll import Enrolment
 from iotcore.provision.file_folder import FileFolder
 from iotcore.registry.accounts import accounts
@@ -30,6 +32,7 @@ from iotcore.telemetry import reported
 from iotcore.telemetry.coverage import signs_of_life
 from iotcore.telemetry.query import Query, open_query
 from iotcore.telemetry.stores import TELEMETRY_DB
+from iotcore.web import confirm
 from iotcore.web.app import LOOPBACK_NAMES
 from iotcore.web.app import create as create_page
 from iotcore.web.coverage import CoveragePages
@@ -71,16 +74,21 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         certificates=registry.certificates,
         clock=clock,
         language=settings.web.language,
-        hosts=[*LOOPBACK_NAMES, settings.web.host, *settings.web.names],
+        hosts=[*LOOPBACK_NAMES, settings.web.host, *settings.web.names, *_labelled(settings)],
         processes=lambda: beats(settings.folder, clock),
         query=query,
+        of_serial=registry.devices_of_serial,
         records=_records(settings, registry),
         parts=[_coverage(settings, registry, follower, clock), GroupPages(grouped, lambda: follower.directory)],
     )
     specs = specs_of(settings)
     admissions = Admissions(registry.database, lambda model: anchors_of(specs, model), approval=settings.web.approval)
     enrolment = Enrolment(authority, admissions.admit, admissions.refuse)
-    listener = EstListener(enrolment, tls, clock, host=settings.web.est_host, port=settings.web.est_port)
+    confirmation = Confirmation(
+        authority, registry.refuses_certificate, lambda serial: registry.confirm_certificate(serial, "est")
+    )
+    extras = (confirm.route(confirmation),)
+    listener = EstListener(enrolment, tls, clock, host=settings.web.est_host, port=settings.web.est_port, extras=extras)
     metrics.enrolment_refused.ask(lambda: float(listener.refusals.lately))
     metrics.enrolment_burst.ask(lambda: float(listener.refusals.bursting()))
     metrics.enrolment_waiting.ask(lambda: float(admissions.waiting))
@@ -89,6 +97,12 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         group.create_task(grouped.run())
         group.create_task(alive(settings, "web", clock, listener.refusals.state))
         group.create_task(serve_page(page, settings.web.host, settings.web.port))
+
+
+def _labelled(settings: Settings) -> list[str]:
+    """The name that labels lead to."""
+    name = urlsplit(settings.web.public_url).hostname
+    return [name] if name else []
 
 
 def _records(settings: Settings, registry: Registry) -> Records:

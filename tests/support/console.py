@@ -157,6 +157,7 @@ async def console(
             clock=SteadyClock(clock),
             processes=None if processes is None else lambda: processes,
             query=query,
+            of_serial=registry.devices_of_serial,
             records=Records(places.known, places.file, FileFolder(folder / "files").read),
             parts=_parts(folder, registry, clock, grouped, lambda: made.directory),
         )
