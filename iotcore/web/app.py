@@ -26,7 +26,6 @@ from iotcore.web.account import Account
 from iotcore.web.approvals import ApprovalPage
 from iotcore.web.console import UNAVAILABLE, ConsolePages, Intend, Places
 from iotcore.web.door import Door
-from iotcore.web.enrol import EnrolPage, nobody
 from iotcore.web.history import History
 from iotcore.web.live import Live
 from iotcore.web.oidc import Provider
@@ -79,7 +78,6 @@ def create(
     hosts: Sequence[str] = LOOPBACK_NAMES,
     processes: Callable[[], Mapping[str, Any]] | None = None,
     query: Query | None = None,
-    of_serial: Callable[[str], Awaitable[Sequence[str]]] = nobody,
     records: Records | None = None,
     parts: Sequence[Part] = (),
 ) -> Quart:
@@ -88,7 +86,7 @@ def create(
     `directory()` says who is where; `certificates(cn)` are those issued, newest first; `throttle` brakes guessing; `first_used()`
     is called when the first admin was made; `hosts` are the names it answers to; `processes()` are those that beat now, or None
     where nobody counts them; `query` is the telemetry store; `records` is what the registry knows of a device besides; `parts`
-    have pages of their own; `of_serial` are the devices with a serial number.
+    have pages of their own.
     """
     app = Quart("iotcore.web")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
@@ -109,7 +107,6 @@ def create(
     app.register_error_handler(HTTPException, _problem_of)
     app.register_error_handler(StoreError, _registry_down)
     console.add(app)
-    EnrolPage(live, door, screen, places, of_serial).add(app)
     if records is not None:
         records.add(app, door)
     brakes, hasher = throttle or Throttle(clock.monotonic_s), Passwords()
