@@ -14,6 +14,8 @@ from pathlib import Path
 
 from iotcore import (
     cli_audit,
+    cli_backup,
+    cli_broker,
     cli_ca,
     cli_coverage,
     cli_device,
@@ -68,13 +70,15 @@ def _parser() -> argparse.ArgumentParser:
     cli_places.add(nouns, _command)
     cli_store.add(nouns, _command)
     cli_audit.add(nouns, _command)
+    cli_backup.add(nouns, _command)
     cli_device.add(nouns, _command)
     cli_ca.add(nouns, _command)
+    cli_broker.add(nouns, _command)
     cli_coverage.add(nouns, _command)
     cli_group.add(nouns, _command)
     cli_telemetry.add(nouns, _command)
-    cli_import.add(nouns, _command, _settings)
     cli_token.add(nouns, _command)
+    cli_import.add(nouns, _command, _settings)
     cli_user.add(nouns, _command)
     return parser
 
@@ -196,9 +200,11 @@ def _up(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from iotcore.process import home
     from iotcore.process.serve import serve
 
     settings = _settings(options)
+    home.check_finished(settings.folder)
     name: str = options.process
     if name.startswith("broker-"):
         from iotcore.process import brokers
@@ -233,8 +239,6 @@ def _demo(options: argparse.Namespace) -> int:
     from iotcore.commands.demo import Demo
 
     return Demo.from_options(options).run()
-
-    return 0
 
 
 def _devices(options: argparse.Namespace) -> int:

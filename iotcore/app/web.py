@@ -18,6 +18,7 @@ from iotcore.process.grouped import Grouped
 from iotcore.process.room import Room
 from iotcore.process.serve import beats
 from iotcore.provision.ca import Authority
+from iotcore.provision.confirm import Confirmation
 from iotcore.provision.enroll import Enrolment
 from iotcore.provision.file_folder import FileFolder
 from iotcore.registry.accounts import accounts
@@ -31,6 +32,7 @@ from iotcore.telemetry import reported
 from iotcore.telemetry.coverage import signs_of_life
 from iotcore.telemetry.query import Query, open_query
 from iotcore.telemetry.stores import TELEMETRY_DB
+from iotcore.web import confirm
 from iotcore.web.app import LOOPBACK_NAMES
 from iotcore.web.app import create as create_page
 from iotcore.web.coverage import CoveragePages
@@ -86,7 +88,11 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
     specs = specs_of(settings)
     admissions = Admissions(registry.database, lambda model: anchors_of(specs, model), approval=settings.web.approval)
     enrolment = Enrolment(authority, admissions.admit, admissions.refuse)
-    listener = EstListener(enrolment, tls, clock, host=settings.web.est_host, port=settings.web.est_port)
+    confirmation = Confirmation(
+        authority, registry.refuses_certificate, lambda serial: registry.confirm_certificate(serial, "est")
+    )
+    extras = (confirm.route(confirmation),)
+    listener = EstListener(enrolment, tls, clock, host=settings.web.est_host, port=settings.web.est_port, extras=extras)
     metrics.enrolment_refused.ask(lambda: float(listener.refusals.lately))
     metrics.enrolment_burst.ask(lambda: float(listener.refusals.bursting()))
     metrics.enrolment_waiting.ask(lambda: float(admissions.waiting))

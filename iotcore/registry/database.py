@@ -48,6 +48,7 @@ MODELS = (
     "iotcore.registry.tables_people",
     "iotcore.registry.tables_commissioning",
     "iotcore.registry.tables_coverage",
+    "iotcore.registry.tables_certs",
 )
 DEFAULT_SCHEMA = "registry"  # PostgreSQL: one schema of the platform's database
 BATCH_ROWS = 500

@@ -12,7 +12,21 @@ from typing import Any, Self, cast, get_args
 
 from iotcore.clock import Clock, SystemClock
 from iotcore.errors import ConfigError, Problem, Refused
-from iotcore.registry import audit, bulk, city, credentials, directories, judging, kinds, standings, states, tokens, trail
+from iotcore.registry import (
+    audit,
+    bulk,
+    city,
+    credentials,
+    directories,
+    endings,
+    judging,
+    kinds,
+    standings,
+    states,
+    supersede,
+    tokens,
+    trail,
+)
 from iotcore.registry import draft as drafts
 from iotcore.registry.database import Database, connect, whole
 from iotcore.registry.directory import Directory
@@ -161,29 +175,48 @@ class Registry:
         async with self._database.writing() as work:
             return await states.revoke(work, serial, by)
 
+    async def confirm_certificate(self, serial: str, by: str) -> list[str]:
+        """This certificate has connected: those of its name before it are superseded; which. Raises Refused."""
+        async with self._database.reading() as db:  # a device says so at each start, and mostly nothing is to be done
+            if not await supersede.older(db, serial, self._database.now_ms()):
+                return []
+        return await self._confirm(serial, by)
+
+    @whole
+    async def _confirm(self, serial: str, by: str) -> list[str]:
+        async with self._database.writing() as work:
+            return await supersede.confirm(work, serial, by)
+
     async def certificates(self, cn: str = "") -> list[Certificate]:
         """Issued certificates, newest first; of one device or service, or all."""
         async with self._database.reading() as db:
-            found = CertificateRow.filter(cn=cn) if cn else CertificateRow.all()
-            rows = await found.using_db(db).order_by("-issued_ms", "serial")
-        return [
-            Certificate(row.serial, row.cn, row.anchor, row.not_after_ms, row.fingerprint, row.issued_ms, row.revoked_ms)
-            for row in rows
-        ]
+            return await standings.certificates(db, cn)
 
     async def has_certificate(self, serial: str) -> bool:
         """Whether a certificate of this serial was ever recorded."""
         async with self._database.reading() as db:
             return await CertificateRow.filter(serial=serial).using_db(db).exists()
 
+    async def refuses_certificate(self, serial: str) -> bool:
+        """Whether it is marked as revoked or superseded: who stole its key must not renew it while the keeper is busy or down."""
+        async with self._database.reading() as db:
+            return await standings.refuses(db, serial)
+
+    async def certificates_ending(self, until_ms: int) -> list[endings.Ending]:
+        """Whose last certificate runs out before `until_ms`, or has; the first first."""
+        async with self._database.reading() as db:
+            return await endings.before(db, until_ms)
+
     async def standings(self, serials: Collection[str]) -> list[Standing]:
-        """Certificates in time that are revoked, or of a suspended or retired device; and those of `serials` in any case."""
+        """Certificates in time that are revoked, superseded, or of a suspended or retired device; and those of `serials`."""
         async with self._database.reading() as db:
             return await standings.read(db, self._database.now_ms(), serials)
 
     @whole
     async def intent(self, kind: IntentKind, key: str, by: str, address: str = "") -> int:
         """Ask the fire lane to acknowledge or reset incident `key`, or a lane to retry or drop rows of its quarantine.
+
+        `send` and `withhold` decide on the notices of an incident that a restore has parked.
 
         Asked twice is asked once. Returns the intent's id. `address` is where `by` asked from, for the audit.
 
@@ -194,7 +227,7 @@ class Registry:
             raise Refused("unknown_intent", f"{kind!r}; there are: {', '.join(get_args(IntentKind))}")
         if len(key) > KEY_LENGTH:
             raise Refused("too_long", f"{len(key)} characters of at most {KEY_LENGTH}; name fewer rows, or a filter")
-        of_incident = kind in {"acknowledge", "reset"}
+        of_incident = kind not in {"retry", "drop"}
         async with self._database.writing() as work:
             row = await IntentRow.get_or_none(kind=kind, key=key, using_db=work.db)
             if row is None:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from quart import Quart, Response, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, ServiceUnavailable
 
 from iotcore import metrics
 from iotcore.clock import Clock
@@ -24,7 +24,7 @@ from iotcore.telemetry.query import Query
 from iotcore.web import cookies
 from iotcore.web.account import Account
 from iotcore.web.approvals import ApprovalPage
-from iotcore.web.console import UNAVAILABLE, ConsolePages, Intend, Places
+from iotcore.web.console import TELEPHONE, UNAVAILABLE, ConsolePages, Intend, Places
 from iotcore.web.door import Door
 from iotcore.web.history import History
 from iotcore.web.live import Live
@@ -101,11 +101,7 @@ def create(
     )
     console = ConsolePages(live, screen, door, places, intend, certificates, clock, History(query, clock), records)
     app.while_serving(console.serving)
-    app.before_request(door.check)
-    app.after_request(_add_headers)
-    app.after_request(_count)
-    app.register_error_handler(HTTPException, _problem_of)
-    app.register_error_handler(StoreError, _registry_down)
+    _on_each_request(app, door)
     console.add(app)
     if records is not None:
         records.add(app, door)
@@ -123,6 +119,14 @@ def create(
         part.add(app, door, screen)
     app.extensions["iotcore.door"] = door
     return app
+
+
+def _on_each_request(app: Quart, door: Door) -> None:
+    app.before_request(door.check)
+    app.after_request(_add_headers)
+    app.after_request(_count)
+    app.register_error_handler(HTTPException, _problem_of)
+    app.register_error_handler(StoreError, _registry_down)
 
 
 async def _add_headers(response: Response) -> Response:
@@ -147,7 +151,5 @@ async def _problem_of(error: HTTPException) -> Any:
     return problem(error.code or 500, error.name.lower().replace(" ", "_"), error.description or error.name)
 
 
-async def _registry_down(_: StoreError) -> Response:
-    return problem(
-        UNAVAILABLE, "registry_down", "the registry does not answer; try again, and tell the fire service by telephone"
-    )
+async def _registry_down(_: StoreError) -> Any:
+    return problem(UNAVAILABLE, "registry_down", TELEPHONE) if wants_problem() else ServiceUnavailable(TELEPHONE)

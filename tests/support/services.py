@@ -13,12 +13,14 @@ from typing import NoReturn
 import pytest
 
 PACKAGES = {  # program → Debian package; the same list as in .ci/services
+    "age": "age",
     "chromium": "chromium",
     "curl": "curl",
     "gcc": "build-essential",
     "glewlwyd": "glewlwyd",
     "influxd": "influxdb",
     "initdb": "postgresql",
+    "libsofthsm2.so": "softhsm2",
     "mbpoll": "mbpoll",
     "modbus.h": "libmodbus-dev",
     "mosquitto": "mosquitto",
@@ -26,11 +28,15 @@ PACKAGES = {  # program → Debian package; the same list as in .ci/services
     "openssl": "openssl",
     "pdftoppm": "poppler-utils",
     "pki": "strongswan-pki",
+    "softhsm2-util": "softhsm2",
     "strace": "strace",
     "victoria-metrics": "victoria-metrics",
     "zbarimg": "zbar-tools",
 }
-FILES = {"modbus.h": Path("/usr/include/modbus/modbus.h")}  # what is no program
+FILES = {
+    "libsofthsm2.so": Path("/usr/lib/softhsm/libsofthsm2.so"),
+    "modbus.h": Path("/usr/include/modbus/modbus.h"),
+}  # what is no program
 OTHER_NAMES = {"chromium": ("chromium-browser", "google-chrome")}
 BESIDE = {"createdb": "initdb", "pg_isready": "initdb", "postgres": "initdb"}  # come with another program's package
 FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin", "/opt/homebrew/sbin")
