@@ -36,6 +36,7 @@ from iotcore.web import confirm
 from iotcore.web.app import LOOPBACK_NAMES
 from iotcore.web.app import create as create_page
 from iotcore.web.coverage import CoveragePages
+from iotcore.web.enrol import EnrolPages
 from iotcore.web.est import EstListener, server_context
 from iotcore.web.groups import GroupPages
 from iotcore.web.records import Records
@@ -77,9 +78,12 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         hosts=[*LOOPBACK_NAMES, settings.web.host, *settings.web.names, *_labelled(settings)],
         processes=lambda: beats(settings.folder, clock),
         query=query,
-        of_serial=registry.devices_of_serial,
         records=_records(settings, registry),
-        parts=[_coverage(settings, registry, follower, clock), GroupPages(grouped, lambda: follower.directory)],
+        parts=[
+            _coverage(settings, registry, follower, clock),
+            GroupPages(grouped, lambda: follower.directory),
+            EnrolPages(lambda: follower.directory, registry.devices_of_serial),
+        ],
     )
     specs = specs_of(settings)
     admissions = Admissions(registry.database, lambda model: anchors_of(specs, model), approval=settings.web.approval)
