@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import msgspec
 from tortoise.models import Model
 
-from iotcore.registry import city
+from iotcore.registry import audit, city
 from iotcore.registry.database import BATCH_ROWS, Writing
 from iotcore.registry.records import Imported
-from iotcore.registry.tables import DeviceRow, PremisesRow, ZoneRow
+from iotcore.registry.tables import AreaRow, DeviceRow, PremisesRow, ZoneRow
+from iotcore.registry.tables_places import ContactRow
 from iotcore.specs.model import DeviceSpec
 
 Fields = dict[str, Any]
@@ -39,6 +40,8 @@ async def merge(work: Writing, entries: city.City, specs: Mapping[str, DeviceSpe
     Raises:
         ConfigError: with every problem.
     """
+    areas = {row.id: row for row in await AreaRow.all().using_db(work.db)}
+    contacts = {row.id: row for row in await ContactRow.all().using_db(work.db)}
     premises = {row.id: row for row in await PremisesRow.all().using_db(work.db)}
     zones = {row.id: row for row in await ZoneRow.all().using_db(work.db)}
     devices = {row.id: row for row in await DeviceRow.all().using_db(work.db)}
@@ -46,12 +49,17 @@ async def merge(work: Writing, entries: city.City, specs: Mapping[str, DeviceSpe
         {row.id: row.account for row in premises.values()},
         {row.id: (row.premises_id, row.number) for row in zones.values()},
         {row.id: row.model for row in devices.values()},
+        {row.id: (row.kind, row.parent_id or "") for row in areas.values()},
+        {row.id: (row.model, row.serial) for row in devices.values() if row.serial},
     )
     city.check(entries, specs, known)
     first = [entry for entry in entries.devices if not entry.parent]
     then = [entry for entry in entries.devices if entry.parent]
+    down = sorted(entries.areas, key=lambda entry: list(city.LIES_IN).index(entry.kind))
     done = [
+        await _store(work, by, Kind("area", AreaRow, areas), [_area(entry) for entry in down]),
         await _store(work, by, Kind("premises", PremisesRow, premises), [_premises(entry) for entry in entries.premises]),
+        await _store(work, by, Kind("contact", ContactRow, contacts), [_contact(entry) for entry in entries.contacts]),
         await _store(work, by, Kind("zone", ZoneRow, zones), [_zone(entry) for entry in entries.zones]),
         await _store(work, by, Kind("device", DeviceRow, devices), [_device(entry) for entry in first]),
         await _store(work, by, Kind("device", DeviceRow, devices), [_device(entry) for entry in then]),
@@ -88,8 +96,20 @@ def _birth(kind: Kind, fields: Fields) -> Fields:
     return {"state": "provisioned" if fields["parent_id"] else "registered"}
 
 
+def _area(entry: city.AreaEntry) -> Fields:
+    return {"id": entry.id, "kind": entry.kind, "name": entry.name, "parent_id": entry.parent or None}
+
+
 def _premises(entry: city.PremisesEntry) -> Fields:
-    return {**msgspec.structs.asdict(entry), "account": entry.account.upper()}
+    fields = {**msgspec.structs.asdict(entry), "account": entry.account.upper(), "area_id": entry.area or None}
+    del fields["area"]
+    return fields
+
+
+def _contact(entry: city.ContactEntry) -> Fields:
+    fields = {**msgspec.structs.asdict(entry), "premises_id": entry.premises}
+    del fields["premises"]
+    return fields
 
 
 def _zone(entry: city.ZoneEntry) -> Fields:
@@ -105,4 +125,9 @@ def _device(entry: city.DeviceEntry) -> Fields:
         "premises_id": entry.premises or None,
         "zone_id": entry.zone or None,
         "connection": entry.connection,
+        "serial": entry.serial,
+        "location": entry.location,
+        "latitude": entry.latitude,
+        "longitude": entry.longitude,
+        "labels": audit.canonical(entry.labels),
     }

@@ -1,11 +1,13 @@
-"""The city document: premises, zones and devices as plain data, checked whole before any of it is stored.
+"""The city document: areas, premises, zones and devices as plain data, checked whole before any of it is stored.
 
-{"premises": [{"id": "truong-1", "name": "…", "address": "…", "latitude": 19.8, "longitude": 105.77, "account": "1001",
-               "key_site": false}],
+{"areas":    [{"id": "p-1", "kind": "ward", "name": "…", "parent": "tp-1"}],
+ "premises": [{"id": "truong-1", "name": "…", "address": "…", "latitude": 19.8, "longitude": 105.77, "account": "1001",
+               "key_site": false, "area": "p-1", "risk_class": "high", "hydrants": "…"}],
+ "contacts": [{"id": "truong-1-bv", "premises": "truong-1", "name": "…", "role": "…", "phone": "…", "key_holder": true}],
  "zones":    [{"id": "truong-1-z1", "premises": "truong-1", "number": 1, "floor": "1", "name": "…"}],
  "devices":  [{"id": "smoke-1", "title": "…", "model": "iotcore-smoke-heat", "premises": "truong-1", "zone": "truong-1-z1"},
               {"id": "air-1", "title": "…", "model": "vaisala-aqt530", "parent": "modbus-1",
-               "connection": "tcp://10.0.0.7:502?device_id=1"}]}
+               "connection": "tcp://10.0.0.7:502?device_id=1", "serial": "…", "location": "…", "labels": {"line": "2"}}]}
 
 Pure: a document that adds to a registry is checked together with what the registry already holds.
 """
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -28,8 +30,25 @@ from iotcore.wire import modbus_address
 Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="as a certificate name: no dot")]
 Title = Annotated[str, Meta(min_length=1, max_length=200)]
 Account = Annotated[str, Meta(pattern=r"^[0-9A-Fa-f]{3,16}$", description="account number of SIA DC-09: 3 to 16 hex digits")]
+Serial = Annotated[
+    str, Meta(pattern=r"^([A-Za-z0-9._-]{1,64})?$", description="as the maker printed it; one of its kind in a model")
+]
+LabelName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+LabelValue = Annotated[str, Meta(max_length=64)]
+AreaKind = Literal["province", "city", "ward"]
+RiskClass = Literal["", "low", "medium", "high", "very_high"]
+LIES_IN: dict[str, tuple[str, ...]] = {"province": (), "city": ("province",), "ward": ("city", "province")}
 MAX_VENDOR_NAME = 100  # characters; its topic must stay one that brokers take
 FIRE_CLASSES = frozenset({"fire_detector", "fire_panel"})
+
+
+class AreaEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A province, a city in it, or a ward of that; `parent` is what it lies in."""
+
+    id: Id
+    kind: AreaKind
+    name: Title
+    parent: str = ""
 
 
 class PremisesEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,6 +61,21 @@ class PremisesEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     longitude: Annotated[float, Meta(ge=-180, le=180)]
     account: Account
     key_site: bool = False
+    area: str = ""
+    risk_class: RiskClass = ""
+    hydrants: Annotated[str, Meta(max_length=2000, description="where the nearest are, and what a crew should know")] = ""
+
+
+class ContactEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whom a crew calls; a key holder can open the building."""
+
+    id: Id
+    premises: Id
+    name: Title
+    role: Annotated[str, Meta(max_length=200)] = ""
+    phone: Annotated[str, Meta(pattern=r"^(\+?[0-9 .()-]{3,40})?$")] = ""
+    email: Annotated[str, Meta(pattern=r"^([^@\s]+@[^@\s]+)?$", max_length=200)] = ""
+    key_holder: bool = False
 
 
 class ZoneEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,12 +101,19 @@ class DeviceEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     premises: str = ""
     zone: str = ""
     connection: str = ""
+    serial: Serial = ""
+    location: Annotated[str, Meta(max_length=200, description="where in the building, for whoever looks for it")] = ""
+    latitude: Annotated[float, Meta(ge=-90, le=90)] | None = None
+    longitude: Annotated[float, Meta(ge=-180, le=180)] | None = None
+    labels: Annotated[dict[LabelName, LabelValue], Meta(max_length=16)] = {}
 
 
 class City(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A whole document; every list may be empty."""
 
+    areas: list[AreaEntry] = []
     premises: list[PremisesEntry] = []
+    contacts: list[ContactEntry] = []
     zones: list[ZoneEntry] = []
     devices: list[DeviceEntry] = []
 
@@ -84,6 +125,8 @@ class Known:
     accounts: Mapping[str, str] = field(default_factory=dict)  # premises → account
     zones: Mapping[str, tuple[str, int]] = field(default_factory=dict)  # zone → premises, number
     devices: Mapping[str, str] = field(default_factory=dict)  # device → model
+    areas: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # area → kind, parent
+    serials: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # device → model, serial; of those that have one
 
 
 def read(document: Any, name: str = "city") -> City:
@@ -102,6 +145,9 @@ def check(city: City, specs: Mapping[str, DeviceSpec], known: Known, name: str =
         ConfigError: with every problem and its path, such as `devices[3].parent`.
     """
     found = [
+        *_twice(name, "areas", (entry.id for entry in city.areas)),
+        *_areas(city, known, name),
+        *_twice(name, "contacts", (entry.id for entry in city.contacts)),
         *_twice(name, "premises", (entry.id for entry in city.premises)),
         *_twice(name, "zones", (entry.id for entry in city.zones)),
         *_twice(name, "devices", (entry.id for entry in city.devices)),
@@ -115,12 +161,34 @@ def check(city: City, specs: Mapping[str, DeviceSpec], known: Known, name: str =
         for i, entry in enumerate(city.zones)
         if entry.premises not in accounts
     ]
+    found += [
+        Problem(name, f"contacts[{i}].premises", f"no premises {entry.premises!r}")
+        for i, entry in enumerate(city.contacts)
+        if entry.premises not in accounts
+    ]
+    serials = dict(known.serials) | {entry.id: (entry.model, entry.serial) for entry in city.devices if entry.serial}
+    found += _clashes(name, "serial", serials, {entry.id: f"devices[{i}]" for i, entry in enumerate(city.devices)})
     models = dict(known.devices) | {entry.id: entry.model for entry in city.devices}
     for i, entry in enumerate(city.devices):
         reasons = _device(entry, specs, models, accounts, zones)
         found += [Problem(name, f"devices[{i}].{key}", reason) for key, reason in reasons]
     if found:
         raise ConfigError(found)
+
+
+def _areas(city: City, known: Known, name: str) -> Iterable[Problem]:
+    """What is wrong with the areas, and with premises that lie in none of them. Kinds go down, so there is no circle."""
+    areas = dict(known.areas) | {entry.id: (entry.kind, entry.parent) for entry in city.areas}
+    for i, entry in enumerate(city.areas):
+        above = areas.get(entry.parent, ("", ""))[0]
+        if entry.parent and entry.parent not in areas:
+            yield Problem(name, f"areas[{i}].parent", f"no area {entry.parent!r}")
+        elif entry.parent and above not in LIES_IN[entry.kind]:
+            allowed = " or a ".join(LIES_IN[entry.kind]) or "nothing"
+            yield Problem(name, f"areas[{i}].parent", f"{entry.parent!r} is a {above}; a {entry.kind} lies in a {allowed}")
+    for i, building in enumerate(city.premises):
+        if building.area and building.area not in areas:
+            yield Problem(name, f"premises[{i}].area", f"no area {building.area!r}")
 
 
 def _twice(name: str, what: str, ids: Iterable[str]) -> list[Problem]:
@@ -155,6 +223,8 @@ def _device(
     zones: Mapping[str, tuple[str, int]],
 ) -> Iterable[tuple[str, str]]:
     """What is wrong with one device: (key, reason) each."""
+    if (entry.latitude is None) != (entry.longitude is None):
+        yield "longitude" if entry.longitude is None else "latitude", "missing: a place needs both"
     spec = specs.get(entry.model)
     if spec is None:
         yield "model", f"no spec for {entry.model!r}; there are: {', '.join(sorted(specs))}"

@@ -35,7 +35,7 @@ async def whole(db: BaseDBAsyncClient, specs: Mapping[str, DeviceSpec]) -> Direc
         _bindings(await _rows(db, DeviceRow, DEVICE), specs),
         {row[0]: Premises(*row) for row in await _rows(db, PremisesRow, PREMISES)},
         {row[0]: Zone(*row) for row in await _rows(db, ZoneRow, ZONE)},
-        await commissioning.in_test(db),
+        in_test=await commissioning.in_test(db),
     )
 
 

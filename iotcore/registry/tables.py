@@ -11,7 +11,25 @@ from tortoise.models import Model
 ID_LENGTH = 64  # a certificate name
 KEY_LENGTH = 2_000  # which rows of a quarantine, one by one
 TITLE_LENGTH = 200
+TEXT_LENGTH = 2_000
 SHA256_HEX_LENGTH = 64
+
+
+class AreaRow(Model):
+    """A province, a city or a ward; `parent` is the one it lies in."""
+
+    id = fields.CharField(ID_LENGTH, primary_key=True)
+    kind = fields.CharField(16)  # province, city, ward
+    name = fields.CharField(TITLE_LENGTH)
+    parent: fields.ForeignKeyNullableRelation[AreaRow] = fields.ForeignKeyField(
+        "registry.AreaRow", null=True, on_delete=fields.RESTRICT
+    )
+    parent_id: str | None
+
+    class Meta:
+        """Table."""
+
+        table = "area"
 
 
 class PremisesRow(Model):
@@ -24,6 +42,12 @@ class PremisesRow(Model):
     longitude = fields.FloatField()
     account = fields.CharField(16, unique=True)
     key_site = fields.BooleanField(default=False)
+    area: fields.ForeignKeyNullableRelation[AreaRow] = fields.ForeignKeyField(
+        "registry.AreaRow", null=True, on_delete=fields.RESTRICT
+    )
+    area_id: str | None
+    risk_class = fields.CharField(16, default="")  # low, medium, high, very_high
+    hydrants = fields.CharField(TEXT_LENGTH, default="")
 
     class Meta:
         """Table."""
@@ -68,6 +92,11 @@ class DeviceRow(Model):
     )
     zone_id: str | None
     connection = fields.CharField(TITLE_LENGTH, default="")
+    serial = fields.CharField(ID_LENGTH, default="")
+    location = fields.CharField(TITLE_LENGTH, default="")
+    latitude = fields.FloatField(null=True)
+    longitude = fields.FloatField(null=True)
+    labels = fields.CharField(TEXT_LENGTH, default="{}")  # canonical JSON: name → value
 
     class Meta:
         """Table."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -12,17 +11,10 @@ from iotcore.errors import Refused
 from iotcore.process.follow import Follower
 from iotcore.registry.commissioning import LONGEST_TEST_MS, MINUTE_MS, Commissioning, LastTest, Told
 from iotcore.registry.store import Registry, open_registry
-from tests.support.postgres import Postgres
 from tests.support.registered import SPECS, city
 
 pytestmark = pytest.mark.timeout(60)
 POEM = Told("c", "d1", "poem", 1)  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with Postgres() as server:
-        yield server
 
 
 @pytest.fixture
@@ -30,14 +22,9 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-async def registry(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Registry]:
-    if request.param == "sqlite":
-        url = f"sqlite://{tmp_path / 'registry.db'}"
-    else:
-        server: Postgres = request.getfixturevalue("postgres")
-        url = server.url(server.fresh())
-    async with await open_registry(url, clock) as opened:
+@pytest.fixture
+async def registry(registry_url: str, clock: ManualClock) -> AsyncIterator[Registry]:
+    async with await open_registry(registry_url, clock) as opened:
         await opened.import_city(city(), SPECS, "tester")
         yield opened
 
