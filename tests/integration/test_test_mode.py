@@ -92,6 +92,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     async with await open_registry(f"sqlite://{tmp_path / 'registry.db'}", clock) as registry:
         await registry.import_city(CITY, SPECS, "tester")
         await registry.set_state("d1", "provisioned", "tester")
+        await registry.set_state("d1", "active", "tester")
         site = Site(tmp_path, registry, clock)
         yield site
         site.journal.close()
@@ -172,14 +173,14 @@ async def test_a_registry_that_fails_for_a_while_loses_none(site: Site, monkeypa
     await site.made.start_test("d1", 10 * MINUTE_MS, "lan")
     await site.say("d1", SMOKE, test=True)
     await until(lambda: not site.rows("SELECT id FROM test_alarm WHERE durable_ms IS NULL"))
-    with closing(sqlite3.connect(site.folder / "registry.db", isolation_level=None)) as connection:
-        connection.execute("ALTER TABLE device_test RENAME TO gone")
+    with closing(sqlite3.connect(site.folder / "registry.db", isolation_level=None, check_same_thread=False)) as connection:
+        await asyncio.to_thread(connection.execute, "ALTER TABLE device_test RENAME TO gone")
         task = asyncio.create_task(site.back.run())
         try:
             await asyncio.sleep(0.1)
             assert not task.done()
             assert site.rows("SELECT count(*) FROM test_alarm WHERE back_ms IS NOT NULL") == [(0,)]
-            connection.execute("ALTER TABLE gone RENAME TO device_test")
+            await asyncio.to_thread(connection.execute, "ALTER TABLE gone RENAME TO device_test")
             await until(lambda: not site.rows("SELECT id FROM test_alarm WHERE back_ms IS NULL"))
         finally:
             task.cancel()
