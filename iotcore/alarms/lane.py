@@ -262,6 +262,7 @@ class FireLane:
             test=reading.test,
             historical=_old(reading),
             in_test=in_test,
+            can_mark=binding.spec.marks_tests,
         )
 
     def _note_presence(self, presence: Presence, directory: Directory, turn: _Turn) -> None:

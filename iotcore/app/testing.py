@@ -18,7 +18,7 @@ LOOK_S = 5.0
 
 
 class TestsBack:
-    """Carries marked test alarms from the journal to the registry: the last step of their road, also after a restart.
+    """Carries what a test has proved from the journal to the registry: the last step of their road, also after a restart.
 
     An unreachable registry loses none: what it does not have yet stands in the journal.
     """
@@ -57,7 +57,7 @@ class TestsBack:
         assert one.latency_ms is not None, "a test alarm goes on once it is durable"
         last = LastTest(one.device, int(one.received_ms), one.latency_ms, one.by)
         try:
-            await self._commissioning.record_test(last, dict(one.moments()))
+            await self._commissioning.record_test(last, dict(one.moments()), incident=one.incident or "")
         except Refused as refused:
             log.warning("a test alarm of %s is not recorded: %s", one.device, refused)
         await asyncio.to_thread(self._journal.note_back, one.id, self._clock.wall_ms())

@@ -208,7 +208,7 @@ class Journal:
             tests.back(connection, number, at_ms)
 
     def tests_on_the_road(self) -> list[TestAlarm]:
-        """Marked test alarms that the registry does not have yet, oldest first."""
+        """Test alarms that prove something and that the registry does not have yet, oldest first."""
         with self.lock:
             return tests.on_the_road(self.connection)
 

@@ -75,6 +75,7 @@ class Raise:
     test: bool = False
     historical: bool = False
     in_test: InTest | None = None  # the test mode that its device was in, of a live fire or a marked one
+    can_mark: bool = True  # its device has a way to say that it is tested
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,10 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class TestAlarm:
-    """An alarm of a device in test mode. `incident` is None for one that was marked as a test, else what it opened or joined."""
+    """An alarm of a device in test mode. `incident` is None for one that was marked as a test, else what it opened or joined.
+
+    `proves`: it was marked, or its device cannot mark a test. ms UTC.
+    """
 
     __test__ = False  # for pytest
 
@@ -113,6 +117,7 @@ class TestAlarm:
     by: str
     mode_ms: float
     incident: str | None
+    proves: bool
     rule: str
     point: str
     detector_ms: float

@@ -135,10 +135,10 @@ class Commissioning:
             return [row.device_id for row in rows]
 
     @whole
-    async def record_test(self, tested: LastTest, timeline: Mapping[str, float]) -> bool:
+    async def record_test(self, tested: LastTest, timeline: Mapping[str, float], incident: str = "") -> bool:
         """Keep a device's test alarm as its last one; False when a later one is known, or this very one.
 
-        `timeline` (ms UTC by name of the moment) goes into the audit.
+        `timeline` (ms UTC by name of the moment) goes into the audit, and the `incident` that an unmarked one opened or joined.
         """
         async with self._database.writing() as work:
             await _device(work, tested.device)
@@ -150,7 +150,7 @@ class Commissioning:
                 await DeviceTestRow.create(using_db=work.db, device_id=tested.device, **values)
             else:
                 await DeviceTestRow.filter(device_id=tested.device).using_db(work.db).update(**values)
-            work.note(tested.by, "device.test", tested.device, latency_ms=tested.latency_ms, **timeline)
+            work.note(tested.by, "device.test", tested.device, latency_ms=tested.latency_ms, incident=incident, **timeline)
             work.changed("device_test", tested.device)
             return True
 

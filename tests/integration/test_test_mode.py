@@ -20,6 +20,7 @@ from iotcore.app.testing import TestsBack
 from iotcore.clock import ManualClock
 from iotcore.journal.journal import Journal
 from iotcore.process.follow import Follower
+from iotcore.registry.city import DeviceEntry
 from iotcore.registry.commissioning import MINUTE_MS, Commissioning, LastTest
 from iotcore.registry.store import Registry, open_registry
 from iotcore.wire import topics
@@ -30,6 +31,9 @@ from tests.support.shipped import SPECS
 from tests.support.until import until
 
 RULES = rules.load(rules.default_path())
+PANEL = DeviceEntry(
+    id="panel-1", title="Tủ", model="generic-flame-detector", parent="modbus-1", connection="tcp://10.0.0.7:502?device_id=1"
+)
 SMOKE = {"smoke": 1.0, "temperature": 25.0, "alarm": True}
 
 
@@ -64,12 +68,12 @@ class Site:
     async def _first_seen(self, device: str) -> None:
         await self.registry.activate(device, "ingest")
 
-    async def say(self, device: str, values: dict[str, Any], **extra: Any) -> None:
+    async def say(self, device: str, values: dict[str, Any], *, publisher: str = "", **extra: Any) -> None:
         await self.follower.refresh()
         self.clock.advance(1.0)
         self.seq += 1
         body = {"v": 1, "boot": "b1", "seq": self.seq, "ts": int(self.clock.wall_ms()) - 3, "values": values, **extra}
-        topic = topics.up("fire", device, "reading", device)
+        topic = topics.up("fire", publisher or device, "reading", device)
         await self.lane.turn([Arrival(topic, json.dumps(body).encode(), retained=False, received_ms=self.clock.wall_ms())])
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
@@ -80,7 +84,7 @@ class Site:
         task = asyncio.create_task(self.back.run())
         self.back.tell()
         try:
-            await until(lambda: not self.rows("SELECT id FROM test_alarm WHERE back_ms IS NULL AND incident IS NULL"))
+            await until(lambda: not self.rows("SELECT id FROM test_alarm WHERE back_ms IS NULL AND proves"))
         finally:
             task.cancel()
             await asyncio.wait({task})
@@ -91,6 +95,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     clock = ManualClock()
     async with await open_registry(f"sqlite://{tmp_path / 'registry.db'}", clock) as registry:
         await registry.import_city(CITY, SPECS, "tester")
+        await registry.add_device(PANEL, SPECS, "tester")
         await registry.set_state("d1", "provisioned", "tester")
         await registry.set_state("d1", "active", "tester")
         site = Site(tmp_path, registry, clock)
@@ -124,6 +129,16 @@ async def test_an_alarm_without_the_mark_is_a_fire_though_its_device_is_under_te
     assert [channel for (channel,) in site.rows("SELECT channel FROM outbox")] == ["arc"]
     assert {incident for (incident,) in site.rows("SELECT incident FROM test_alarm")} == set(site.opened)
     assert await site.made.last_tests() == {}, "a fire is no proof of a test"
+
+
+async def test_a_device_that_cannot_mark_its_tests_is_proved_by_the_alarm_that_went_out(site: Site) -> None:
+    await site.made.start_test("panel-1", 10 * MINUTE_MS, "lan")
+    await site.say("panel-1", {"alarm": True}, publisher="modbus-1")
+    await site.carried()
+    assert len(site.opened) == 1
+    assert (await site.made.last_tests()).keys() == {"panel-1"}
+    details = [json.loads(one.deed.detail) for one in await site.registry.audit_entries() if one.deed.action == "device.test"]
+    assert [detail["incident"] for detail in details] == site.opened
 
 
 async def test_the_mark_hides_no_fire_of_the_same_device(site: Site) -> None:
