@@ -1,8 +1,8 @@
 """What a device in test mode told the fire lane: marked test alarms, which go to nobody, and unmarked ones, which were fires.
 
 A marked one is proof that the road works, with its moments in ms UTC: detector, received, decided, durable, and back, when the
-registry has it. An unmarked one opened or joined an incident like any other; it is kept here so that the technician sees it, and is
-proof only where the device has no way to mark a test.
+registry has it. An unmarked one opened or joined an incident like any other; it is kept here so that the technician sees it, and
+is proof only where the device has no way to mark a test.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def keep(connection: sqlite3.Connection, one: Raise, incident: str | None) -> in
     assert one.in_test is not None
     notice = one.notice
     cursor = connection.execute(
-        "INSERT INTO test_alarm (device, by, mode_ms, incident, proves, rule, point, detector_ms, received_ms, "
-        "decided_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (notice.device, one.in_test.by, one.in_test.started_ms, incident, one.test or not one.can_mark, notice.rule, notice.point, one.detector_ms,
-         one.received_ms, one.decided_ms),
+        "INSERT INTO test_alarm (device, by, mode_ms, incident, proves, rule, point, detector_ms, received_ms, decided_ms) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (notice.device, one.in_test.by, one.in_test.started_ms, incident, one.test or not one.can_mark, notice.rule,
+         notice.point, one.detector_ms, one.received_ms, one.decided_ms),
     )  # fmt: skip
     return int(cursor.lastrowid or 0)
 

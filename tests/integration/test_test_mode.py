@@ -32,7 +32,13 @@ from tests.support.until import until
 
 RULES = rules.load(rules.default_path())
 PANEL = DeviceEntry(
-    id="panel-1", title="Tủ", model="generic-flame-detector", parent="modbus-1", connection="tcp://10.0.0.7:502?device_id=1"
+    id="panel-1",
+    title="Đầu báo lửa",
+    model="generic-flame-detector",
+    parent="modbus-1",
+    premises="p1",
+    zone="p1-z1",
+    connection="tcp://10.0.0.7:502?device_id=1",
 )
 SMOKE = {"smoke": 1.0, "temperature": 25.0, "alarm": True}
 
