@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
+from drivers.modbus import roster
 from iotcore.app.common import opened, recorded
 from iotcore.clock import Clock, SystemClock
+from iotcore.paper.signed import Seal
 from iotcore.process import home
 from iotcore.process.alive import alive
 from iotcore.process.follow import Follower
@@ -15,11 +18,16 @@ from iotcore.process.room import Room
 from iotcore.process.serve import beats
 from iotcore.provision.ca import Anchor, Authority
 from iotcore.provision.enroll import Enrolment
+from iotcore.provision.file_folder import FileFolder
+from iotcore.registry.commissioning import Commissioning
+from iotcore.registry.directory import Directory
 from iotcore.registry.store import Registry
 from iotcore.settings import Settings
 from iotcore.telemetry.query import Query, open_query
 from iotcore.web.app import LOOPBACK_NAMES
 from iotcore.web.app import create as create_page
+from iotcore.web.checklist import Budget
+from iotcore.web.commissioning import Desk
 from iotcore.web.est import EstListener, server_context
 from iotcore.web.revocation import RevocationListener
 from iotcore.web.server import serve as serve_page
@@ -52,6 +60,7 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         clock=clock,
         language=settings.web.language,
         hosts=[*LOOPBACK_NAMES, settings.web.host, *settings.web.names],
+        desk=desk(settings, registry, lambda: follower.directory, lambda: home.papers(settings, authority, clock)),
         processes=lambda: beats(settings.folder, clock),
         query=query,
     )
@@ -60,6 +69,22 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         group.create_task(follower.run())
         group.create_task(alive(settings, "web", clock, dict))
         group.create_task(serve_page(page, settings.web.host, settings.web.port))
+
+
+def desk(
+    settings: Settings, registry: Registry, directory: Callable[[], Directory], papers: Callable[[], tuple[Path, Path]]
+) -> Desk:
+    """What commissioning works with."""
+
+    def seal() -> Seal:
+        certificate, key = papers()
+        return Seal(certificate.read_bytes(), key.read_bytes())
+
+    def budget(device: str) -> Budget | None:
+        said = roster.verdict(directory(), device, settings.modbus_interval_s or None)
+        return None if said is None else Budget(*said)
+
+    return Desk(Commissioning(registry.database), FileFolder(settings.folder / "files"), seal, budget)
 
 
 @asynccontextmanager

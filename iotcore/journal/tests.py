@@ -70,11 +70,6 @@ def on_the_road(connection: sqlite3.Connection) -> list[TestAlarm]:
     return [TestAlarm(*row) for row in connection.execute(f"SELECT {COLUMNS} FROM test_alarm {where}", (AT_ONCE,))]  # noqa: S608 - constants
 
 
-def of_device(rows: Iterable[sqlite3.Row]) -> list[TestAlarm]:
-    """Rows that a reader found with `COLUMNS`."""
-    return [TestAlarm(*row) for row in rows]
-
-
 def prepare(connection: sqlite3.Connection) -> None:
     """Make the table."""
     connection.executescript(SCHEMA)

@@ -21,8 +21,9 @@ from iotcore.errors import Refused
 from iotcore.registry.audit import canonical
 from iotcore.registry.database import Database, Writing, whole
 from iotcore.registry.directory import InTest
-from iotcore.registry.tables import ID_LENGTH, DeviceRow
+from iotcore.registry.tables import ID_LENGTH, TITLE_LENGTH, DeviceRow
 from iotcore.registry.tables_commissioning import DeviceTestRow, EntryRow, InTestRow
+from iotcore.registry.tables_places import AttachmentRow
 
 MINUTE_MS = 60_000
 LONGEST_TEST_MS = 30 * MINUTE_MS  # a detector under test that nobody watches is no detector
@@ -49,7 +50,8 @@ class LastTest:
 class Entry:
     """What a technician told. `number` counts up from 1 for each device; `at_ms` is the phone's clock, `received_ms` ours.
 
-    `file` is the SHA-256 (hex) of the photo or record that belongs to it; "" for none.
+    `outcome` is what the platform found when it came in, such as the checklist of a signature; `file` the SHA-256 (hex) of the
+    photo or record that belongs to it, "" for none.
     """
 
     id: str
@@ -60,7 +62,19 @@ class Entry:
     at_ms: int
     received_ms: int
     by: str
+    outcome: Mapping[str, Any] = field(default_factory=dict)
     file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A file that comes with an entry, and lies in the folder of files by its hash."""
+
+    sha256: str
+    kind: Literal["photo", "record"]
+    media_type: str
+    size: int  # bytes
+    title: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +87,8 @@ class Told:
     at_ms: int
     body: Mapping[str, Any] = field(default_factory=dict)
     seen: int = 0
-    file: str = ""
+    outcome: Mapping[str, Any] = field(default_factory=dict)
+    file: Attached | None = None
 
 
 async def in_test(db: BaseDBAsyncClient, devices: list[str] | None = None) -> dict[str, InTest]:
@@ -191,7 +206,7 @@ async def add(work: Writing, told: Told, by: str) -> tuple[Entry, bool]:
     await _device(work, told.device)
     same = await EntryRow.get_or_none(id=told.id, using_db=work.db)
     if same is not None:
-        if (same.device_id, same.kind, same.body, same.file) != (told.device, told.kind, body, told.file):
+        if (same.device_id, same.kind, same.body) != (told.device, told.kind, body):
             raise Refused("taken", f"another entry is called {told.id!r}")
         return _entry(same), False
     known = await EntryRow.filter(device_id=told.device).using_db(work.db).order_by("number")
@@ -210,11 +225,31 @@ async def add(work: Writing, told: Told, by: str) -> tuple[Entry, bool]:
         at_ms=told.at_ms,
         received_ms=work.now_ms,
         by=by,
-        file=told.file,
+        outcome=canonical(dict(told.outcome)),
+        file=told.file.sha256 if told.file else "",
     )
-    work.note(by, f"commissioning.{told.kind}", told.device, entry=told.id, phone_ms=told.at_ms, file=told.file)
+    if told.file is not None:
+        await _attach(work, told, told.file, by)
+    work.note(by, f"commissioning.{told.kind}", told.device, entry=told.id, phone_ms=told.at_ms, file=row.file)
     work.changed("commissioning", told.device)
     return _entry(row), True
+
+
+async def _attach(work: Writing, told: Told, file: Attached, by: str) -> None:
+    await AttachmentRow.create(
+        using_db=work.db,
+        id=told.id,
+        device_id=told.device,
+        kind=file.kind,
+        title=file.title[:TITLE_LENGTH],
+        media_type=file.media_type,
+        size=file.size,
+        sha256=file.sha256,
+        by=by,
+        at_ms=work.now_ms,
+    )
+    work.note(by, f"attachment.{file.kind}", told.device, attachment=told.id, sha256=file.sha256, size=file.size)
+    work.changed("attachment", told.id)
 
 
 async def _device(work: Writing, device: str) -> DeviceRow:
@@ -226,5 +261,5 @@ async def _device(work: Writing, device: str) -> DeviceRow:
 
 def _entry(row: EntryRow) -> Entry:
     kind: Any = row.kind
-    body = json.loads(row.body)
-    return Entry(row.id, row.device_id, row.number, kind, body, row.at_ms, row.received_ms, row.by, row.file)
+    body, outcome = json.loads(row.body), json.loads(row.outcome)
+    return Entry(row.id, row.device_id, row.number, kind, body, row.at_ms, row.received_ms, row.by, outcome, row.file)

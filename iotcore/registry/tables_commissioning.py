@@ -54,7 +54,8 @@ class EntryRow(Model):
     device_id: str
     number = fields.IntField()
     kind = fields.CharField(16)
-    body = fields.TextField()
+    body = fields.TextField()  # canonical JSON, as the phone told it
+    outcome = fields.TextField(default="{}")  # canonical JSON, what was found when it came in
     at_ms = fields.BigIntField()
     received_ms = fields.BigIntField()
     by = fields.CharField(ID_LENGTH)

@@ -23,7 +23,8 @@ from iotcore.errors import StoreError
 from iotcore.registry.records import Certificate, IntentKind
 from iotcore.specs.model import DeviceClass
 from iotcore.telemetry.query import Query
-from iotcore.web import checklist
+from iotcore.web import checklist, commissioning
+from iotcore.web.commissioning import Commissioner, Desk, Page
 from iotcore.web.history import History
 from iotcore.web.live import Event, Live
 from iotcore.web.render import Pages, blind
@@ -55,6 +56,7 @@ def create(
     intend: Callable[[IntentKind, str, str], Awaitable[int]],
     certificates: Callable[[str], Awaitable[Sequence[Certificate]]],
     clock: Clock,
+    desk: Desk,
     language: Language = "vi",
     hosts: Sequence[str] = LOOPBACK_NAMES,
     processes: Callable[[], Mapping[str, Any]] | None = None,
@@ -63,12 +65,17 @@ def create(
     """The console as an ASGI application.
 
     `intend(kind, incident, by)` writes an intent; `certificates(cn)` are those issued, newest first; `hosts` are the names it
-    answers to; `processes()` are those that beat now, or None where nobody counts them; `query` is the telemetry store.
+    answers to; `desk` is what commissioning works with; `processes()` are those that beat now, or None where nobody counts them;
+    `query` is the telemetry store.
     """
     app = Quart("iotcore.web")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     live = Live(view, clock, processes)
-    console = _Console(live, Pages(), intend, certificates, clock, language, History(query, clock))
+    pages = Pages()
+    drawing = _Drawing(live, pages, clock, language)
+    shared = Page(live.device, certificates, drawing.page, who, pages.both, clock)
+    commissioner = commissioning.register(app, desk, shared)
+    console = _Console(live, pages, drawing, intend, commissioner, clock, History(query, clock))
     app.while_serving(console.serving)
     app.before_request(_Guard(frozenset(name.lower() for name in hosts)).check)
     app.after_request(_add_headers)
@@ -83,6 +90,11 @@ def create(
     app.add_url_rule("/language/<wanted>", "language", console.switch_language)
     app.add_url_rule("/healthz", "healthz", console.healthz)
     return app
+
+
+def who() -> str:
+    """Who asks, as the audit names him: no account is asked for yet."""
+    return f"console@{request.remote_addr or '?'}"
 
 
 class _Guard:
@@ -116,15 +128,36 @@ async def _count(response: Response) -> Response:
 
 
 @dataclass(frozen=True, slots=True)
+class _Drawing:
+    """Draws pages in the language of whoever asks."""
+
+    _live: Live
+    _pages: Pages
+    _clock: Clock
+    _language: Language
+
+    def chosen(self) -> Language:
+        """The language of this request."""
+        wanted = request.cookies.get(LANGUAGE_COOKIE)
+        return next((language for language in LANGUAGES if language == wanted), self._language)
+
+    def page(self, template: str, **values: Any) -> Response:
+        """A page, or a piece of one."""
+        now_ms = self._clock.wall_ms()
+        text = self._pages.draw(template, self.chosen(), cursor=self._live.cursor, now_ms=now_ms, path=request.path, **values)
+        return Response(text, content_type="text/html; charset=utf-8")
+
+
+@dataclass(frozen=True, slots=True)
 class _Console:
     """The routes."""
 
     _live: Live
     _pages: Pages
+    _drawing: _Drawing
     _intend: Callable[[IntentKind, str, str], Awaitable[int]]
-    _certificates: Callable[[str], Awaitable[Sequence[Certificate]]]
+    _commissioner: Commissioner
     _clock: Clock
-    _language: Language
     _history: History
 
     async def serving(self) -> AsyncGenerator[None, None]:
@@ -142,7 +175,7 @@ class _Console:
         """Everything on one page."""
         live = self._live
         devices = list(live.devices.values())
-        return self._page(
+        return self._drawing.page(
             "index.html",
             incidents=list(live.incidents.values()),
             devices=devices,
@@ -153,11 +186,11 @@ class _Console:
     async def device(self, name: str) -> Response:
         """One device, for whoever stands in front of it."""
         details = await self._details(name)
-        return self._page("device.html", **details, **await self._history.charts(details["device"]))
+        return self._drawing.page("device.html", **details, **await self._history.charts(details["device"]))
 
     async def details(self, name: str) -> Response:
         """What changes on a device's page."""
-        return self._page("device_details.html", **await self._details(name))
+        return self._drawing.page("device_details.html", **await self._details(name))
 
     async def samples(self, name: str, point: str) -> Response:
         """The history of one point, for programs."""
@@ -168,11 +201,11 @@ class _Console:
         if device is None:
             abort(404, "no such device")
         now_ms = self._clock.wall_ms()
-        certificates = await self._certificates(device["publisher"])
+        known = await self._commissioner.known(device)
         return {
             "device": device,
-            "certificate": checklist.current(certificates, now_ms),
-            "steps": checklist.steps(device, certificates, now_ms),
+            "certificate": checklist.current(known.certificates, now_ms),
+            "steps": checklist.steps(device, known, now_ms),
         }
 
     async def acknowledge(self, incident: str) -> Response:
@@ -190,7 +223,7 @@ class _Console:
         if incident not in self._live.incidents:
             abort(404, "no such incident")
         try:
-            intent = await self._intend(kind, incident, f"console@{request.remote_addr or '?'}")
+            intent = await self._intend(kind, incident, who())
         except StoreError:
             abort(503, "the registry does not answer; try again, and tell the fire service by telephone")
         if request.accept_mimetypes.best == "application/json":
@@ -212,7 +245,7 @@ class _Console:
         if taken is None:
             abort(503, "too many pages are open")
         subscriber, missed = taken
-        language = self._chosen()
+        language = self._drawing.chosen()
 
         async def stream() -> AsyncIterator[bytes]:
             try:
@@ -238,15 +271,6 @@ class _Console:
         healthy = follows and readable.get("journal", False)
         said = {"follows": follows, "readable": readable, "watching": self._live.watching, "dropped": self._live.dropped}
         return Response(json.dumps(said), 200 if healthy else 503, content_type="application/json")
-
-    def _chosen(self) -> Language:
-        wanted = request.cookies.get(LANGUAGE_COOKIE)
-        return next((language for language in LANGUAGES if language == wanted), self._language)
-
-    def _page(self, template: str, **values: Any) -> Response:
-        now_ms = self._clock.wall_ms()
-        text = self._pages.draw(template, self._chosen(), cursor=self._live.cursor, now_ms=now_ms, path=request.path, **values)
-        return Response(text, content_type="text/html; charset=utf-8")
 
     def _everything(self, language: Language) -> bytes:
         live = self._live

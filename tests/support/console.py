@@ -11,7 +11,10 @@ from typing import Any
 
 from quart import Quart
 
+from iotcore.app.web import desk
 from iotcore.clock import ManualClock, SystemClock
+from iotcore.process import home
+from iotcore.provision.ca import Authority
 from iotcore.reading import Quality, Reading, Value
 from iotcore.registry.directory import Directory
 from iotcore.registry.records import Certificate
@@ -23,6 +26,7 @@ from iotcore.telemetry.query import open_query
 from iotcore.web.app import create
 from iotcore.web.view import StoredView
 from tests.support.fire_journal import FireJournal
+from tests.support.pki import PASSPHRASE
 from tests.support.shipped import SPECS
 
 CITY: dict[str, Any] = {
@@ -88,15 +92,18 @@ async def console(folder: Path, processes: Mapping[str, Any] | None = None) -> A
     directory = await registry.directory(specs)
     fire = FireJournal(folder / "journal.db", clock)
     view = StoredView(folder, lambda: made.directory)
+    settings = Settings(data=str(folder))
+    authority = Authority.ensure(folder / "ca", PASSPHRASE, SystemClock())
     async with (
         TelemetryFile(folder / "telemetry.db") as file,
-        open_query(Settings(data=str(folder)), clock) as query,
+        open_query(settings, clock) as query,
     ):
         app = create(
             view=view,
             intend=registry.intent,
             certificates=registry.certificates,
             clock=SteadyClock(clock),
+            desk=desk(settings, registry, lambda: made.directory, lambda: home.papers(settings, authority, SystemClock())),
             processes=None if processes is None else lambda: processes,
             query=query,
         )

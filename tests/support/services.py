@@ -23,6 +23,7 @@ PACKAGES = {  # program → Debian package; the same list as in .ci/services
     "mosquitto": "mosquitto",
     "mosquitto_sub": "mosquitto-clients",
     "openssl": "openssl",
+    "pdfsig": "poppler-utils",
     "pki": "strongswan-pki",
     "strace": "strace",
     "victoria-metrics": "victoria-metrics",
