@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from iotcore import cli_audit, cli_ca, cli_device, cli_field, cli_quarantine, cli_store, cli_telemetry
+from iotcore import cli_audit, cli_ca, cli_device, cli_field, cli_quarantine, cli_registry, cli_store, cli_telemetry
 from iotcore.errors import ConfigError, IotError
 from iotcore.process.credentials import environment
 from iotcore.settings import Settings, load
@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     _simulator_commands(nouns)
     cli_field.add(nouns, _command)
     cli_quarantine.add(nouns, _command, _settings)
+    cli_registry.add(nouns, _command)
     cli_store.add(nouns, _command)
     cli_audit.add(nouns, _command)
     cli_device.add(nouns, _command)

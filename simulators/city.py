@@ -1,7 +1,7 @@
-"""The simulated city: premises, zones and devices of a Vietnamese provincial town, as the registry's import document.
+"""The simulated city: areas, premises, zones and devices of a Vietnamese provincial town, as the registry's import document.
 
-Deterministic by seed. Streets and kinds of building are those of Thanh Hóa; house numbers, positions and account numbers are
-drawn, not looked up. Keys are those of the registry's city document.
+Deterministic by seed. Streets, wards and kinds of building are those of Thanh Hóa; house numbers, positions, account numbers and
+who lies in which ward are drawn, not looked up. Keys are those of the registry's city document.
 """
 
 from __future__ import annotations
@@ -29,6 +29,12 @@ STREETS = (
     "Đinh Công Tráng", "Trường Thi", "Lê Quý Đôn", "Hàng Đồng", "Hàng Than", "Nguyễn Du", "Cao Thắng", "Bà Triệu",
     "Hàn Thuyên", "Dương Đình Nghệ", "Lê Hữu Lập", "Minh Khai", "Đội Cung", "Tô Vĩnh Diện", "Lê Lai", "Hải Thượng Lãn Ông",
 )  # fmt: skip
+
+PROVINCE, CITY = "thanh-hoa", "tp-thanh-hoa"
+WARDS = {
+    "lam-son": "Phường Lam Sơn", "dien-bien": "Phường Điện Biên", "truong-thi": "Phường Trường Thi", "ba-dinh": "Phường Ba Đình",
+    "ngoc-trao": "Phường Ngọc Trạo", "dong-tho": "Phường Đông Thọ",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +127,7 @@ def document(seed: int = 1, connection: Callable[[str], str] = modbus_loopback) 
             unit = {"id": device, "title": f"{what} {place}", "model": model, "parent": GATEWAY, "connection": connection(device)}
             devices.append(unit)
     devices += [_signal(n, random) for n in range(1, SIGNALS + 1)]
-    return {"premises": premises, "zones": zones, "devices": devices}
+    return {"areas": _areas(), "premises": premises, "zones": zones, "devices": devices}
 
 
 def part(
@@ -137,7 +143,16 @@ def part(
         if one.get("premises") in kept or left.get(model, 0) > 0:
             left[model] = left.get(model, 0) - 1
             devices.append(dict(one))
-    return {"premises": sites, "zones": [dict(one) for one in whole["zones"] if one["premises"] in kept], "devices": devices}
+    zones = [dict(one) for one in whole["zones"] if one["premises"] in kept]
+    return {"areas": [dict(one) for one in whole["areas"]], "premises": sites, "zones": zones, "devices": devices}
+
+
+def _areas() -> list[dict[str, Any]]:
+    return [
+        {"id": PROVINCE, "kind": "province", "name": "Tỉnh Thanh Hóa"},
+        {"id": CITY, "kind": "city", "name": "Thành phố Thanh Hóa", "parent": PROVINCE},
+        *({"id": ward, "kind": "ward", "name": name, "parent": CITY} for ward, name in WARDS.items()),
+    ]
 
 
 def _premises(index: int, building: Building, street: str, random: Random) -> dict[str, Any]:
@@ -149,6 +164,7 @@ def _premises(index: int, building: Building, street: str, random: Random) -> di
         "longitude": round(CENTRE[1] + random.uniform(-SPREAD_DEGREES, SPREAD_DEGREES), 6),
         "account": f"{FIRST_ACCOUNT + index:04X}",
         "key_site": building.key_site,
+        "area": tuple(WARDS)[index % len(WARDS)],
     }
 
 

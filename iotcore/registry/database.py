@@ -30,19 +30,17 @@ from tortoise.context import TortoiseContext
 from tortoise.exceptions import BaseORMException, OperationalError
 from tortoise.expressions import F
 from tortoise.transactions import in_transaction
-from tortoise.utils import get_schema_sql
 
 from iotcore import disk
 from iotcore.clock import Clock
 from iotcore.errors import StartError, StoreError, StoreFull
-from iotcore.registry import audit
+from iotcore.registry import audit, migrations
 from iotcore.registry.tables import ID_LENGTH, AuditRow, ChangeRow, HeadRow
 
 BUSY_TIMEOUT_MS = 10_000
 OPEN_LIMIT_S = 10.0
 OPEN_PAUSE_S = 0.05
 POOL_CONNECTIONS = 4
-SCHEMA_LOCK = 7_308_904  # pg_advisory_xact_lock key of whoever makes the tables
 MODELS = ("iotcore.registry.tables", "iotcore.registry.tables_places", "iotcore.registry.tables_commissioning")
 DEFAULT_SCHEMA = "registry"  # PostgreSQL: one schema of the platform's database
 BATCH_ROWS = 500
@@ -170,22 +168,46 @@ async def _seen_through(work: Awaitable[T], undo: Callable[[T], Awaitable[None]]
 
 
 async def connect(url: str, clock: Clock) -> Database:
-    """Open the database at a tortoise URL and make what is missing; several processes may do so at once.
+    """Open the database at a tortoise URL and bring its schema to the newest step; several processes may do so at once.
 
     Raises:
         StoreFull: the disk has no room for it; the same call succeeds once there is some.
-        StartError: the URL is wrong, or the database is not there.
+        StartError: the URL is wrong, the database is not there, or it was made by a newer iotcore.
     """
     return await _seen_through(_connect(url, clock), Database.close)
 
 
 async def _connect(url: str, clock: Clock) -> Database:
     context = TortoiseContext()
+    async with _opening(url, context):
+        dialect, schema = await _start(context, url)
+        await _prepare(context, schema, int(clock.wall_ms()))
+    return Database(context, dialect, clock)
+
+
+@asynccontextmanager
+async def bare(url: str) -> AsyncIterator[tuple[BaseDBAsyncClient, str]]:
+    """A connection to a database whatever its steps, and its schema's name on PostgreSQL; raises like `connect`."""
+    context = TortoiseContext()
+    async with _opening(url, context):
+        _, schema = await _start(context, url)
+        yield context.db(), schema
+        await context.close_connections()
+
+
+async def _start(context: TortoiseContext, url: str) -> tuple[str, str]:
+    """Dialect and schema of the database at a URL, for which the context is made ready."""
+    dialect, config = _configuration(url)
+    await context.init(config=config)
+    return dialect, config["connections"][dialect]["credentials"].get("schema", "")
+
+
+@asynccontextmanager
+async def _opening(url: str, context: TortoiseContext) -> AsyncIterator[None]:
+    """Says in our own errors why a database cannot be opened; closes it then."""
     with context:
         try:
-            dialect, config = _configuration(url)
-            await context.init(config=config)
-            await _prepare(context.db(), dialect, config["connections"][dialect]["credentials"].get("schema", ""))
+            yield
         except DATABASE_ERRORS as error:
             await context.close_connections()
             if await asyncio.to_thread(_for_want_of_room, url, error):
@@ -196,7 +218,9 @@ async def _connect(url: str, clock: Clock) -> Database:
                 f"The registry {_without_password(url)} cannot be opened: {error}",
                 "Check registry.url, the folder's permissions, and that the server runs.",
             ) from error
-    return Database(context, dialect, clock)
+        except BaseException:
+            await context.close_connections()
+            raise
 
 
 def _for_want_of_room(url: str, error: BaseException) -> bool:
@@ -223,31 +247,20 @@ def _configuration(url: str) -> tuple[str, dict[str, Any]]:
     return dialect, {"connections": {dialect: connection}, "apps": apps}
 
 
-async def _prepare(db: BaseDBAsyncClient, dialect: str, schema: str) -> None:
-    """Make the tables and the head of the chain, once, whoever comes first."""
-    if dialect == "postgres":
-        script = (
-            f'CREATE SCHEMA IF NOT EXISTS "{schema}"; {get_schema_sql(db, safe=True)}; {_first_head("ON CONFLICT DO NOTHING")}'
-        )
-        async with in_transaction(dialect) as transaction:
-            await transaction.execute_script(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
-            await transaction.execute_script(script)
-        return
+async def _prepare(context: TortoiseContext, schema: str, now_ms: int) -> None:
+    """Bring the schema to the newest step, whoever comes first."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + OPEN_LIMIT_S
     while True:  # switching a new file to WAL is not covered by the busy timeout
         try:
-            await db.execute_script(f"{get_schema_sql(db, safe=True)}; {_first_head('ON CONFLICT DO NOTHING')}")
+            await migrations.apply(context.db(), schema, now_ms, migrations.STEPS)
         except (OperationalError, sqlite3.OperationalError) as error:
             if "locked" not in str(error) or loop.time() > deadline:
                 raise
+            await context.db().close()  # it was not opened whole; opened anew it is, references enforced and all
             await asyncio.sleep(OPEN_PAUSE_S)
         else:
             return
-
-
-def _first_head(otherwise: str) -> str:
-    return f"INSERT INTO audit_head (id, seq, hash) VALUES (1, 0, '{audit.GENESIS}') {otherwise};"  # noqa: S608 constants only
 
 
 class _translated:  # noqa: N801 reads as a word in `with`

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 from iotcore.registry.store import open_registry
+from tests.support.until import until
 
 STEPS = 40  # each a little later than the last: from before BEGIN to after COMMIT
 STEP_S = 0.0001
@@ -35,4 +36,4 @@ async def test_an_opening_that_is_cancelled_leaves_no_connection(tmp_path: Path)
         await asyncio.wait({opening}, timeout=5.0)
         if not opening.cancelled():
             await opening.result().close()
-    assert threading.active_count() == before
+    await until(lambda: threading.active_count() <= before)  # a connection's thread ends a little after the connection
