@@ -69,7 +69,7 @@ def _lines(vi: Words, en: Words, *lines: tuple[str, str]) -> list[Line]:
 def _device(facts: Facts, vi: Words, en: Words) -> list[Line]:
     device = facts.device
     certificate = checklist.current(facts.known.certificates, facts.now_ms)
-    identity = f"{certificate.serial} ({certificate.anchor}), → {vi.moment(certificate.not_after_ms)}" if certificate else ""
+    identity = f"{certificate.serial} ({certificate.anchor}) – {vi.moment(certificate.not_after_ms)}" if certificate else ""
     if not device["proven"]:
         identity = f"{vi('device.unproven')} – {en('device.unproven')}"
     return _lines(

@@ -72,6 +72,11 @@ class Console:
     directory: Directory
     store: EmbeddedStore
 
+    def all_good(self, device: str, **others: float | bool) -> list[Value]:
+        """A good value of every point that a device has."""
+        values = {"smoke": 0.02, "temperature": 24.1, "alarm": False, "button": False, "battery": 97.0, **others}
+        return [Value(point, values[point]) for point in self.directory.devices[device].spec.points]
+
     async def report(self, device: str, *values: Value) -> None:
         """A reading has come through the telemetry lane."""
         now_ms = self.clock.wall_ms()
@@ -93,7 +98,7 @@ async def console(folder: Path, processes: Mapping[str, Any] | None = None) -> A
     fire = FireJournal(folder / "journal.db", clock)
     view = StoredView(folder, lambda: made.directory)
     settings = Settings(data=str(folder))
-    authority = Authority.ensure(folder / "ca", PASSPHRASE, SystemClock())
+    authority = authority_of(folder)
     async with (
         TelemetryFile(folder / "telemetry.db") as file,
         open_query(settings, clock) as query,
@@ -116,6 +121,11 @@ async def console(folder: Path, processes: Mapping[str, Any] | None = None) -> A
             view.close()
             fire.close()
             await registry.close()
+
+
+def authority_of(folder: Path) -> Authority:
+    """The certificate authority behind the console in a folder."""
+    return Authority.ensure(folder / "ca", PASSPHRASE, SystemClock())
 
 
 @dataclass(frozen=True, slots=True)
