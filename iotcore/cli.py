@@ -12,7 +12,17 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from iotcore import cli_audit, cli_ca, cli_device, cli_field, cli_quarantine, cli_registry, cli_store, cli_telemetry
+from iotcore import (
+    cli_audit,
+    cli_ca,
+    cli_commissioning,
+    cli_device,
+    cli_field,
+    cli_quarantine,
+    cli_registry,
+    cli_store,
+    cli_telemetry,
+)
 from iotcore.errors import ConfigError, IotError
 from iotcore.process.credentials import environment
 from iotcore.settings import Settings, load
@@ -53,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_store.add(nouns, _command)
     cli_audit.add(nouns, _command)
     cli_device.add(nouns, _command)
+    cli_commissioning.add(nouns, _command)
     cli_ca.add(nouns, _command)
     cli_telemetry.add(nouns, _command)
     return parser
@@ -101,6 +112,11 @@ def _simulator_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParse
     enrol.add_argument("device")
     enrol.add_argument("--token", required=True)
     enrol.add_argument("--folder", type=Path, default=Path("device"), help="where its key and certificate go")
+    press = _command(sim, "press", "press the test button of a simulated fire device", _sim_press)
+    press.add_argument("device")
+    press.add_argument("--folder", type=Path, default=Path("device"), help="where its key and certificate are")
+    press.add_argument("--token", default="", help="enrol it first")
+    press.add_argument("--unmarked", action="store_true", help="forget the mark of a test: it is a real alarm")
     replay = _command(sim, "replay", "play a measured fire through a simulated detector", _sim_replay)
     _replay_options(replay, "file")
     replay.add_argument("--device", default="sd-replay", help="made and enrolled when it does not exist (default: %(default)s)")
@@ -249,6 +265,14 @@ def _sim_enrol(options: argparse.Namespace) -> int:
     from iotcore.commands import playground
 
     _say(asyncio.run(playground.enrol_device(_settings(options), options.device, options.token, options.folder)))
+    return 0
+
+
+def _sim_press(options: argparse.Namespace) -> int:
+    from iotcore.commands import playground
+
+    pressed = playground.press(_settings(options), options.device, options.token, options.folder, marked=not options.unmarked)
+    _say(asyncio.run(pressed))
     return 0
 
 

@@ -70,8 +70,10 @@ def _device(facts: Facts, vi: Words, en: Words) -> list[Line]:
     device = facts.device
     certificate = checklist.current(facts.known.certificates, facts.now_ms)
     identity = f"{certificate.serial} ({certificate.anchor}) – {vi.moment(certificate.not_after_ms)}" if certificate else ""
+    own = device["publisher"] == device["id"]
+    itself = " – ".join(words("device.itself") for words in (vi, en))
     if not device["proven"]:
-        identity = f"{vi('device.unproven')} – {en('device.unproven')}"
+        identity = " – ".join(words("device.unproven") for words in (vi, en))
     return _lines(
         vi,
         en,
@@ -79,7 +81,7 @@ def _device(facts: Facts, vi: Words, en: Words) -> list[Line]:
         ("device.model", device["model"]),
         ("device.class", f"{vi.of('class', device['class'])} – {en.of('class', device['class'])}"),
         ("device.firmware", device["firmware"]),
-        ("device.publisher", "" if device["publisher"] == device["id"] else device["publisher"]),
+        ("device.publisher", itself if own else device["publisher"]),
         ("device.certificate", identity),
     )
 
@@ -106,7 +108,7 @@ def _place(facts: Facts, vi: Words, en: Words) -> list[Line]:
 def _step(step: Step, vi: Words, en: Words) -> Checked:
     found = [text for text in (vi.step(step), en.step(step)) if text]
     if step.latency_ms is not None:
-        found.insert(0, vi("check.latency", ms=vi.ms(step.latency_ms)))
+        found += [words("check.latency", ms=words.ms(step.latency_ms)) for words in (vi, en)]
     return Checked(step.condition, vi(f"check.{step.name}"), en(f"check.{step.name}"), " – ".join(dict.fromkeys(found)))
 
 

@@ -155,15 +155,16 @@ def _reading(device: Shown) -> Step:
         return Step("reading", "waiting", "no_reading")
     bad = [f"{value['point']} ({value['why'] or value['quality']})" for value in values if value["quality"] != "good"]
     if bad:
-        return Step("reading", "failed", "bad_points", _named(bad))
+        return Step("reading", "failed", "bad_points", named(bad))
     told = {value["point"] for value in values}
     missing = [point for point in device["expected"] if point not in told]
     if missing:
-        return Step("reading", "waiting", "missing_points", _named(missing))
+        return Step("reading", "waiting", "missing_points", named(missing))
     return Step("reading", "done", values={"count": len(values)})
 
 
-def _named(points: Sequence[str]) -> dict[str, Any]:
+def named(points: Sequence[str]) -> dict[str, Any]:
+    """The first few of them, and how many more there are."""
     more = f" … (+{len(points) - NAMED_POINTS})" if len(points) > NAMED_POINTS else ""
     return {"points": ", ".join(points[:NAMED_POINTS]) + more}
 

@@ -76,7 +76,9 @@ class Words:
     def step(self, step: Step) -> str:
         """What was found of a step of the checklist, or what to do about it; "" when there is nothing to say."""
         text = self.catalogue.get(f"todo.{step.reason}" if step.reason else f"found.{step.name}", "")
-        values = {name: self.value(value) if isinstance(value, int | float) else value for name, value in step.values.items()}
+        values = {
+            name: self.value(value + 0.0) if isinstance(value, int | float) else value for name, value in step.values.items()
+        }
         return text.format(**values) if values or "{" not in text else ""
 
     def ms(self, span_ms: float) -> str:
