@@ -14,6 +14,7 @@ from iotcore.registry.commissioning import Commissioning, LastTest
 log = logging.getLogger(__name__)
 
 RETRY_S = 2.0
+PAUSE_S = 0.2  # what comes meanwhile is carried together
 LOOK_S = 5.0
 
 
@@ -45,19 +46,23 @@ class TestsBack:
                     await asyncio.to_thread(self._journal.settle_tests)
                     settled = True
                 while found := await asyncio.to_thread(self._journal.tests_on_the_road):
+                    newest = {one.device: one.id for one in found}
                     for one in found:
-                        await self._carry(one)
+                        await self._carry(one, counts=newest[one.device] == one.id)
+                    await asyncio.sleep(PAUSE_S)
             except IotError as error:
                 log.warning("test alarms wait for the registry: %s", error)
                 await asyncio.sleep(RETRY_S)
                 continue
             await self._news.wait()
 
-    async def _carry(self, one: TestAlarm) -> None:
+    async def _carry(self, one: TestAlarm, *, counts: bool) -> None:
+        """Only the newest of a device counts: one that presses for ever is not one audit entry a press."""
         assert one.latency_ms is not None, "a test alarm goes on once it is durable"
         last = LastTest(one.device, int(one.received_ms), one.latency_ms, one.by)
         try:
-            await self._commissioning.record_test(last, dict(one.moments()), incident=one.incident or "")
+            if counts:
+                await self._commissioning.record_test(last, dict(one.moments()), incident=one.incident or "")
         except Refused as refused:
             log.warning("a test alarm of %s is not recorded: %s", one.device, refused)
         await asyncio.to_thread(self._journal.note_back, one.id, self._clock.wall_ms())

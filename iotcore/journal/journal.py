@@ -318,6 +318,7 @@ class Journal:
         if now_ms - self._pruned_ms >= PRUNE_EVERY_MS:
             self._pruned_ms = now_ms
             connection.execute("DELETE FROM reading WHERE received_ms < ?", (now_ms - KEEP_READINGS_MS,))
+            tests.prune(connection)
 
 
 def note_change(connection: sqlite3.Connection, kind: str, key: str, at_ms: float) -> None:

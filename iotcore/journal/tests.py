@@ -34,6 +34,7 @@ CREATE INDEX IF NOT EXISTS test_alarm_on_the_road ON test_alarm (id) WHERE back_
 COLUMNS = "id, device, by, mode_ms, incident, proves, rule, point, detector_ms, received_ms, decided_ms, durable_ms, back_ms"
 SHOWN = 20  # of one device: the last presses
 AT_ONCE = 100
+KEPT = 10_000  # rows: a record has its own copy, the audit every test that counted
 
 
 def keep(connection: sqlite3.Connection, one: Raise, incident: str | None) -> int:
@@ -68,6 +69,11 @@ def on_the_road(connection: sqlite3.Connection) -> list[TestAlarm]:
     """Durable ones that prove something and that the registry does not have yet, oldest first."""
     where = "WHERE back_ms IS NULL AND proves AND durable_ms IS NOT NULL ORDER BY id LIMIT ?"
     return [TestAlarm(*row) for row in connection.execute(f"SELECT {COLUMNS} FROM test_alarm {where}", (AT_ONCE,))]  # noqa: S608 - constants
+
+
+def prune(connection: sqlite3.Connection) -> None:
+    """Forget the oldest: a babbling device under test must not fill the disk."""
+    connection.execute("DELETE FROM test_alarm WHERE id <= (SELECT max(id) FROM test_alarm) - ?", (KEPT,))
 
 
 def prepare(connection: sqlite3.Connection) -> None:

@@ -16,7 +16,7 @@ from drivers.mqtt.canonical import decode
 from iotcore.alarms import rules
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
-from iotcore.app.testing import TestsBack
+from iotcore.app.testing import TestsBack, end_overdue
 from iotcore.clock import ManualClock
 from iotcore.journal.journal import Journal
 from iotcore.process.follow import Follower
@@ -40,6 +40,7 @@ PANEL = DeviceEntry(
     zone="p1-z1",
     connection="tcp://10.0.0.7:502?device_id=1",
 )
+CALM = {"smoke": 0.0, "temperature": 25.0, "alarm": False}
 SMOKE = {"smoke": 1.0, "temperature": 25.0, "alarm": True}
 
 
@@ -207,3 +208,43 @@ async def test_a_registry_that_fails_for_a_while_loses_none(site: Site, monkeypa
             task.cancel()
             await asyncio.wait({task})
     assert (await site.made.last_tests()).keys() == {"d1"}
+
+
+async def test_the_keeper_writes_down_what_ended_by_itself(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iotcore.app.testing.LOOK_S", 0.01)
+    await site.made.start_test("d1", MINUTE_MS, "lan")
+    site.clock.advance(60.0)
+    task = asyncio.create_task(end_overdue(site.made))
+    try:
+        async with asyncio.timeout(5.0):
+            while (await site.registry.directory(SPECS)).in_test:  # noqa: ASYNC110 - the database's doing
+                await asyncio.sleep(0.01)
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+    last = (await site.registry.audit_entries())[-1].deed
+    assert (last.by, last.action, last.subject) == ("clock", "test_mode.end", "d1")
+
+
+async def test_a_button_that_sticks_is_not_one_audit_entry_a_press(site: Site) -> None:
+    await site.made.start_test("d1", 10 * MINUTE_MS, "lan")
+    for _ in range(20):
+        await site.say("d1", SMOKE, test=True)
+        await site.say("d1", CALM, test=True)
+    await until(lambda: not site.rows("SELECT id FROM test_alarm WHERE durable_ms IS NULL"))
+    presses = site.rows("SELECT count(DISTINCT received_ms) FROM test_alarm")[0][0]
+    await site.carried()
+    assert presses >= 20
+    assert [one.deed.action for one in await site.registry.audit_entries()].count("device.test") == 1
+    assert (await site.made.last_tests())["d1"].at_ms == int(site.rows("SELECT max(received_ms) FROM test_alarm")[0][0])
+
+
+async def test_the_journal_keeps_the_newest_test_alarms_only(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iotcore.journal.tests.KEPT", 2)
+    await site.made.start_test("d1", 10 * MINUTE_MS, "lan")
+    for _ in range(5):
+        await site.say("d1", SMOKE, test=True)
+        await site.say("d1", CALM, test=True)
+    site.clock.advance(120.0)
+    await site.say("d1", CALM)
+    assert len(site.rows("SELECT id FROM test_alarm")) == 2
