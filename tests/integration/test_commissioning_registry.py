@@ -43,8 +43,10 @@ async def test_a_test_mode_travels_to_whoever_follows_and_is_over_by_the_clock_a
 ) -> None:
     follower = Follower(registry, SPECS)
     await follower.refresh()
+    follower.directory.routes["a topic"] = "what a driver made of it"
     begun = await made.start_test("d1", 10 * MINUTE_MS, "lan")
     assert await follower.refresh()
+    assert follower.directory.routes, "a lane keeps what it knows of its topics"
     here = follower.directory.in_test["d1"]
     assert here == begun
     assert here.covers(clock.wall_ms())
