@@ -44,7 +44,9 @@ async def main() -> None:
             platform.import_city(town(min(count, 9)))
             await platform.start()
             try:
-                taken = [await path(platform, f"sd-{number}") for number in range(1, min(count, 9) + 1)]
+                platform.iotcore("user", "add", "lan", "--role", "technician")
+                token = platform.iotcore("apitoken", "create", "lan", "phone", "--role", "technician")
+                taken = [await path(platform, f"sd-{number}", token) for number in range(1, min(count, 9) + 1)]
                 roads = [one for (one,) in platform.rows("registry.db", "SELECT latency_ms FROM device_test")]
                 dispatched = len(heard.frames)
             finally:
@@ -58,7 +60,7 @@ async def main() -> None:
     print(f"frames at the receiving centre: {dispatched}")
 
 
-async def path(platform: Platform, name: str) -> dict[str, float]:
+async def path(platform: Platform, name: str, token: str) -> dict[str, float]:
     """Seconds of each step for one device."""
     took: dict[str, float] = {}
     last_s = time.monotonic()
@@ -72,7 +74,8 @@ async def path(platform: Platform, name: str) -> dict[str, float]:
     endpoint = await platform.enrol(name, "fire")
     step(STEPS[0])
     url = f"http://127.0.0.1:{platform.web_port}"
-    async with MqttDevice(name, spec, endpoint) as device, aiohttp.ClientSession(headers={"Origin": url}) as session:
+    signed_in = {"Authorization": f"Bearer {token}"}
+    async with MqttDevice(name, spec, endpoint) as device, aiohttp.ClientSession(headers=signed_in) as session:
         await _until(lambda: device.connected)
         await device.report(quiet(spec))
         step(STEPS[1])

@@ -22,6 +22,7 @@ from iotcore import (
     cli_registry,
     cli_store,
     cli_telemetry,
+    cli_user,
 )
 from iotcore.errors import ConfigError, IotError
 from iotcore.process.credentials import environment
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_commissioning.add(nouns, _command)
     cli_ca.add(nouns, _command)
     cli_telemetry.add(nouns, _command)
+    cli_user.add(nouns, _command)
     return parser
 
 

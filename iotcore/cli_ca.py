@@ -34,6 +34,7 @@ def add(nouns: Nouns, command: Command) -> None:
         making.add_argument("--root-key", type=Path, metavar="FILE", help="the key of the root, where it is kept elsewhere")
         if verb == "rotate":
             making.add_argument("--at-once", action="store_true", help="a new service root that devices do not know yet (theft)")
+        making.add_argument("--alone", default="", metavar="REASON", help="without a second admin: the audit tells it aloud")
     for parser in (init, *(verbs.choices[verb] for verb in ("issue-intermediate", "rotate"))):
         parser.add_argument("--by", default=os.environ.get("USER", "operator"), help="who stands in the audit")
     shown = command(verbs, "status", "each issuer, how long it lasts, its list; exit 1 when one needs attention", _status)
@@ -58,6 +59,7 @@ def _announce(options: argparse.Namespace) -> int:
 
     making = ca.announce(
         *(_settings(options), SystemClock(), Anchor(options.anchor), options.by),
+        alone=options.alone,
         new_root=options.new_root,
         root_key=options.root_key,
     )
@@ -71,6 +73,7 @@ def _rotate(options: argparse.Namespace) -> int:
 
     rotating = ca.rotate(
         *(_settings(options), SystemClock(), Anchor(options.anchor), options.by),
+        alone=options.alone,
         new_root=options.new_root,
         root_key=options.root_key,
         at_once=options.at_once,

@@ -116,6 +116,7 @@ outbox_kept = Asked("iotcore_outbox_kept", "Readings of the gateway that wait fo
 outbox_evicted = Asked("iotcore_outbox_evicted_total", "Readings of the gateway given up, ever", ["broker"])
 
 web_requests = Counter("iotcore_web_requests_total", "Requests to the page, by the hundreds of their answer", ["status"])
+sign_ins = Counter("iotcore_web_sign_ins_total", "Attempts to sign in: let in, wrong, throttled or refused", ["what", "outcome"])
 keeper_overdue = Asked("iotcore_keeper_overdue_notices", "Notices of fires that no receiver has acknowledged in time")
 
 sessions_cut = Counter(

@@ -125,6 +125,43 @@ class Web(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     language: Literal["vi", "en"] = "vi"
 
 
+class OidcRole(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a group of the OpenID provider is here: a role, everywhere ("") or in an area."""
+
+    group: str
+    role: Literal["admin", "technician", "dispatcher", "viewer", "auditor"]
+    area: str = ""
+
+
+class Oidc(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Signing in with an OpenID provider, beside or instead of passwords; "" means without (docs/people.md)."""
+
+    issuer: str = ""
+    client_id: str = ""
+    client_secret: str = ""
+    title: str = "OpenID"
+    scopes: str = "openid profile"
+    name_claim: str = "preferred_username"
+    groups_claim: str = "groups"
+    ca_file: str = ""
+    auto_create: bool = False
+    roles: list[OidcRole] = []
+
+    def __repr__(self) -> str:
+        """Without its secret."""
+        return f"Oidc(issuer={self.issuer!r}, client_id={self.client_id!r}, …)"
+
+
+class People(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Users, sessions, and what takes two persons (docs/people.md)."""
+
+    two_person: bool = True
+    passwords: bool = True
+    session_idle_s: Annotated[int, Meta(ge=300, le=604_800)] = 8 * 3_600
+    session_s: Annotated[int, Meta(ge=300, le=2_592_000)] = 7 * 86_400
+    operators: dict[str, str] = {}
+
+
 class Outbox(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a gateway keeps until the core has it. Beyond a limit the oldest goes, and is counted; no fire for the rest."""
 
@@ -180,6 +217,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     registry: Registry = Registry()
     audit: Audit = Audit()
     web: Web = Web()
+    people: People = People()
+    oidc: Oidc = Oidc()
     receivers: list[Dc09Receiver | WebhookReceiver] = []
     outbox: Outbox = Outbox()
     gateway: Gateway | None = None
@@ -235,11 +274,22 @@ def check(document: dict[str, Any], name: str) -> Settings:
     ]
     problems += _store_problems(settings.store, name)
     problems += _shares(settings.telemetry, name)
+    problems += _oidc_problems(settings.oidc, name)
     names = [receiver.name for receiver in settings.receivers]
     problems += [Problem(name, "receivers", f"two are named {n!r}") for n in sorted({n for n in names if names.count(n) > 1})]
     if problems:
         raise ConfigError(problems)
     return settings
+
+
+def _oidc_problems(oidc: Oidc, name: str) -> Iterator[Problem]:
+    if not oidc.issuer:
+        return
+    local = oidc.issuer.startswith(("http://127.0.0.1:", "http://localhost:"))
+    if not oidc.issuer.startswith("https://") and not local:
+        yield Problem(name, "oidc.issuer", "must begin with https://: what comes from there decides who is admin")
+    if not oidc.client_id:
+        yield Problem(name, "oidc.client_id", "missing; the provider gives one")
 
 
 def _store_problems(store: Store, name: str) -> Iterator[Problem]:

@@ -58,7 +58,8 @@ WORDS = {
     "Registry.url": '`postgres://user:password@host:port/database`; "" means SQLite in the data folder. Holds a secret.',
     "Audit.folder": "The keeper writes the signed head of the audit chain to `heads.jsonl` here every hour. Best a folder "
     'of another machine ([audit.md](audit.md)); "" means `audit/heads` in the data folder.',
-    "Web.host": "The page listens here. It has no accounts yet: keep it on loopback.",
+    "Web.host": "The page listens here, without TLS: keep it on loopback, behind a proxy that has TLS "
+    "([people.md](people.md#tls)).",
     "Web.port": "Port of the page.",
     "Web.names": "Further host names that the page answers to, such as that of a reverse proxy.",
     "Web.est_host": "The enrolment listener (EST over TLS) listens here.",
@@ -68,6 +69,24 @@ WORDS = {
     "Web.est_names": "Names and addresses in its certificate; the first stands in device certificates as the place of the "
     "revocation lists.",
     "Web.language": "Language of the page until its reader chooses another.",
+    "People.two_person": "Operations of the authority and of admins take a second admin, as soon as there is a user.",
+    "People.passwords": "Whether passwords let anybody in; with `false` only an OpenID provider and one-time links do.",
+    "People.session_idle_s": "A session ends when it was not used for so many seconds; an open live page uses it.",
+    "People.session_s": "A session ends after so many seconds in any case.",
+    "People.operators": 'Which user somebody is at this machine\'s command line: `{ login = "user" }`.',
+    "Oidc.issuer": 'The provider, as its tokens name it; "" means that there is none.',
+    "Oidc.client_id": "What we are called there.",
+    "Oidc.client_secret": "Our secret there. A secret.",
+    "Oidc.title": "What the button says.",
+    "Oidc.scopes": "What is asked for; some providers tell groups only with a scope of their own.",
+    "Oidc.name_claim": "The claim that a new user gets its name from.",
+    "Oidc.groups_claim": "The claim that lists the groups.",
+    "Oidc.ca_file": "PEM file with the authority of the provider's certificate, when it is not a public one.",
+    "Oidc.auto_create": "Whether somebody whom the provider knows becomes a user by signing in, if a group of theirs has "
+    "a role here.",
+    "OidcRole.group": "A group, as the provider tells it.",
+    "OidcRole.role": "What whoever is in it becomes here.",
+    "OidcRole.area": 'Where: an area and all that lies in it; "" means everywhere.',
     "Outbox.max_bytes": "How much of everything but fire may wait on disk for the core.",
     "Outbox.fire_max_bytes": "How much of fire may wait, in a file of its own.",
     "Outbox.max_age_s": "How long either may wait, in seconds.",
@@ -104,6 +123,7 @@ and kept in the data folder).
 
 This page is made from the types by `python -m iotcore.settings_page`; a test keeps it current.
 """
+PLAIN = {inspect.BoolType: "true or false", inspect.DictType: "table"}
 TABLE = "| Setting | Kind | Default | What it is |\n|---|---|---|---|"
 
 
@@ -136,6 +156,7 @@ def _sections() -> Iterator[tuple[str, type[msgspec.Struct], str]]:
         elif (struct := _table(field)) is not None:
             several = get_origin(field.type) is list
             yield f"`[[{field.name}]]`" if several else f"`[{field.name}]`", struct, f"{field.name}{'[]' if several else ''}."
+    yield "`[[oidc.roles]]`", settings.OidcRole, "oidc.roles[]."
     for receiver in (settings.Dc09Receiver, settings.WebhookReceiver):
         yield f'`[[receivers]]` with `kind = "{receiver.__struct_config__.tag}"`', receiver, ""
 
@@ -183,7 +204,7 @@ def _kind(kind: inspect.Type) -> str:
         case inspect.ListType(item_type=item):
             return f"list of {_kind(item)}"
         case _:
-            return "text"
+            return PLAIN.get(type(kind), "text")
 
 
 def _range(word: str, bound: float | None) -> str:

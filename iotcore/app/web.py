@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from drivers.modbus import roster
+from iotcore.app import first
 from iotcore.app.common import opened, recorded
 from iotcore.clock import Clock, SystemClock
 from iotcore.paper.signed import Seal
@@ -19,6 +20,7 @@ from iotcore.process.serve import beats
 from iotcore.provision.ca import Anchor, Authority
 from iotcore.provision.enroll import Enrolment
 from iotcore.provision.file_folder import FileFolder
+from iotcore.registry.accounts import accounts
 from iotcore.registry.commissioning import Commissioning
 from iotcore.registry.directory import Directory
 from iotcore.registry.store import Registry
@@ -53,8 +55,15 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         revoked=lambda device, serial: _revoked(registry, device, serial),
     )
     tls = server_context(authority, settings.folder / "certs", settings.web.est_names)
+    people = accounts(registry.database, settings.people.session_idle_s, settings.people.session_s)
+    await first.keep_link(settings, people)
     page = create_page(
         view=StoredView(settings.folder, lambda: follower.directory),
+        directory=lambda: follower.directory,
+        accounts=people,
+        people=settings.people,
+        oidc=settings.oidc,
+        first_used=lambda: first.forget(settings),
         intend=registry.intent,
         certificates=registry.certificates,
         clock=clock,

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from iotcore.clock import Clock
-from iotcore.commands import office
+from iotcore.commands import office, who
 from iotcore.errors import StartError
 from iotcore.process import home
 from iotcore.provision.acl import BrokerName
@@ -40,13 +40,15 @@ async def init(settings: Settings, clock: Clock, root_keys: Path | None, by: str
 
 
 async def announce(
-    settings: Settings, clock: Clock, anchor: Anchor, by: str, *, new_root: bool, root_key: Path | None
+    settings: Settings, clock: Clock, anchor: Anchor, by: str, *, new_root: bool, root_key: Path | None, alone: str = ""
 ) -> list[str]:
     """Make the next issuing authority of `anchor` and have it trusted; it signs nothing yet.
 
     Raises:
         StartError: the root's key is not here, or the root may have none below it.
+        Refused: `second_person`, or another reason of the two-person rule.
     """
+    by = await _approved(settings, by, "ca.issue-intermediate", {"anchor": anchor.value, "new_root": new_root}, alone)
     async with _acting(settings, clock, "ca_announce", by) as (authority, done):
         signer = authority.announce(anchor, new_root=new_root, root_key=root_key)
         done.append(f"{anchor.value}-{signer.number} is announced: trusted from now on, signing nothing yet")
@@ -54,13 +56,23 @@ async def announce(
 
 
 async def rotate(
-    settings: Settings, clock: Clock, anchor: Anchor, by: str, *, new_root: bool, root_key: Path | None, at_once: bool
+    settings: Settings,
+    clock: Clock,
+    anchor: Anchor,
+    by: str,
+    *,
+    new_root: bool,
+    root_key: Path | None,
+    at_once: bool,
+    alone: str = "",
 ) -> list[str]:
     """The announced issuing authority (else a new one) signs from now on; the one before stays trusted meanwhile.
 
     Raises:
         StartError: as `announce`; or devices would meet a root that nobody has told them of.
+        Refused: `second_person`, or another reason of the two-person rule.
     """
+    by = await _approved(settings, by, "ca.rotate", {"anchor": anchor.value, "new_root": new_root, "at_once": at_once}, alone)
     async with _acting(settings, clock, "ca_rotate", by) as (authority, done):
         if authority.issuers(anchor).announced is None:
             if new_root and anchor is Anchor.SERVICE and not at_once:
@@ -86,6 +98,14 @@ def status(settings: Settings, clock: Clock) -> list[Standing]:
 def plain(standing: Standing) -> dict[str, object]:
     """The same for JSON and tables; days and hours to a tenth."""
     return {key: round(value, 1) if isinstance(value, float) else value for key, value in asdict(standing).items()}
+
+
+async def _approved(settings: Settings, by: str, action: str, arguments: dict[str, object], alone: str) -> str:
+    """Whose deed it is, once another admin has said yes: the user that is known, else `by`; raises Refused."""
+    home.check_folder(settings.folder)
+    async with who.opened(settings) as desk:
+        await desk.second_person(action, arguments, alone)
+        return desk.by if desk.user else by
 
 
 @asynccontextmanager

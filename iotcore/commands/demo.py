@@ -25,7 +25,7 @@ from typing import Any, Literal, cast
 import msgspec
 from rich.console import Console
 
-from iotcore.app import common
+from iotcore.app import common, first
 from iotcore.clock import SystemClock
 from iotcore.commands import up
 from iotcore.commands.demo_screen import Screen, Steps
@@ -39,6 +39,8 @@ from iotcore.process.supervisor import Supervisor
 from iotcore.process.workers import parts
 from iotcore.provision.broker import choose
 from iotcore.provision.files import make_folder
+from iotcore.registry.accounts import accounts
+from iotcore.registry.rights import Grant, Role
 from iotcore.registry.store import Registry, open_registry
 from iotcore.settings import Settings, load
 from simulators import city
@@ -53,6 +55,8 @@ BEFORE_FIRE_S = 5.0
 FIRE_LASTS_S = 180.0
 START_LIMIT_S = 60.0
 TOKEN_TTL_S = 600.0
+VISITOR = "demo"
+LINK_TTL_S = 86_400.0
 QUIET_AFTER_S = 3.0  # with --once: time in which a second incident or a second alarm would show
 ALARM_LIMIT_S = 120.0  # with --once: a t² fire that nobody reports by then is a failure
 LOUD_BROKERS = "EMBEDDED BROKERS: NOT FOR REAL ALARMS (install mosquitto for the real ones)"
@@ -96,6 +100,7 @@ class Demo:
     brokers: Literal["auto", "mosquitto", "amqtt"]
     growth: Growth
     measured: Measured | None
+    link: str = ""  # to the page, signed in
     told: int = 0  # the signal that ended it
     stopping: bool = False
 
@@ -154,7 +159,7 @@ class Demo:
             town = await self._set_up(settings, stack, steps)
         living = asyncio.create_task(town.live())
         stack.callback(living.cancel)
-        screen.up(f"http://127.0.0.1:{settings.web.port}", town.connected, city.AIR_STATIONS + city.WATER_STATIONS)
+        screen.up(self.link, town.connected, city.AIR_STATIONS + city.WATER_STATIONS)
         watch = _Watch(settings, arc, screen)
         burning = asyncio.create_task(self._burn(town, watch))
         stack.callback(burning.cancel)
@@ -194,6 +199,7 @@ class Demo:
         registry = await stack.enter_async_context(await open_registry(settings.registry_url, clock))
         with steps.step("registry: premises, zones, devices"):
             await registry.import_city(city.document(SEED, town.connection), specs, "demo")
+            self.link = await _link(settings, registry)
         running = up.supervisor(settings, self.data / "iotcore.toml")
         stack.push_async_callback(running.stop)
         with steps.step("brokers and processes", len(parts(settings))) as step:
@@ -332,6 +338,14 @@ class _Watch:
                 waited_s = (story.acknowledged_ms - story.decided_ms) / 1000.0
                 self.screen.say(f"      {story.incident} taken by {story.acknowledged_by} after {waited_s:.1f} s")
         return fresh
+
+
+async def _link(settings: Settings, registry: Registry) -> str:
+    """A link to the page for whoever looks at the demo: one use, an admin of this city."""
+    people = accounts(registry.database, settings.people.session_idle_s, settings.people.session_s)
+    if not await people.people.anybody():
+        await people.people.add(VISITOR, [Grant(Role.ADMIN)], "demo")
+    return await first.link(settings, people, VISITOR, LINK_TTL_S, "demo")
 
 
 async def _until_ready(settings: Settings, running: Supervisor, at: Callable[[int], None]) -> None:

@@ -41,7 +41,12 @@ BUSY_TIMEOUT_MS = 10_000
 OPEN_LIMIT_S = 10.0
 OPEN_PAUSE_S = 0.05
 POOL_CONNECTIONS = 4
-MODELS = ("iotcore.registry.tables", "iotcore.registry.tables_places", "iotcore.registry.tables_commissioning")
+MODELS = (
+    "iotcore.registry.tables",
+    "iotcore.registry.tables_places",
+    "iotcore.registry.tables_people",
+    "iotcore.registry.tables_commissioning",
+)
 DEFAULT_SCHEMA = "registry"  # PostgreSQL: one schema of the platform's database
 BATCH_ROWS = 500
 DATABASE_ERRORS = (BaseORMException, sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)

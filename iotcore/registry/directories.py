@@ -15,9 +15,9 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.models import Model
 
 from iotcore.registry import commissioning
-from iotcore.registry.directory import Binding, Directory, Premises, Zone
+from iotcore.registry.directory import Area, Binding, Directory, Premises, Zone
 from iotcore.registry.records import Change
-from iotcore.registry.tables import DeviceRow, PremisesRow, ZoneRow
+from iotcore.registry.tables import AreaRow, DeviceRow, PremisesRow, ZoneRow
 from iotcore.specs.model import DeviceSpec
 from iotcore.wire.topics import DOMAIN_OF_CLASS
 
@@ -25,7 +25,8 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 DEVICE = ("id", "title", "model", "state", "parent_id", "premises_id", "zone_id", "connection")
-PREMISES = ("id", "name", "address", "latitude", "longitude", "account", "key_site")
+PREMISES = ("id", "name", "address", "latitude", "longitude", "account", "key_site", "area_id")
+AREA = ("id", "kind", "name", "parent_id")
 ZONE = ("id", "premises_id", "number", "floor", "name")
 
 
@@ -33,8 +34,9 @@ async def whole(db: BaseDBAsyncClient, specs: Mapping[str, DeviceSpec]) -> Direc
     """Everything the lanes need. A device without a spec is left out and logged: it must not stop the others."""
     return Directory(
         _bindings(await _rows(db, DeviceRow, DEVICE), specs),
-        {row[0]: Premises(*row) for row in await _rows(db, PremisesRow, PREMISES)},
+        {row[0]: _premises(row) for row in await _rows(db, PremisesRow, PREMISES)},
         {row[0]: Zone(*row) for row in await _rows(db, ZoneRow, ZONE)},
+        {row[0]: _area(row) for row in await _rows(db, AreaRow, AREA)},
         in_test=await commissioning.in_test(db),
     )
 
@@ -46,16 +48,18 @@ async def patched(
     devices = {change.key for change in changes if change.kind == "device"}
     premises = {change.key for change in changes if change.kind == "premises"}
     zones = {change.key for change in changes if change.kind == "zone"}
+    areas = {change.key for change in changes if change.kind == "area"}
     tests = {change.key for change in changes if change.kind == "test_mode"}
-    if not (devices or premises or zones or tests):
+    if not (devices or premises or zones or areas or tests):
         return known
     return replace(
         known,
         devices=_with(known.devices, devices, _bindings(await _rows(db, DeviceRow, DEVICE, devices), specs)),
-        premises=_with(known.premises, premises, {r[0]: Premises(*r) for r in await _rows(db, PremisesRow, PREMISES, premises)}),
+        premises=_with(known.premises, premises, {r[0]: _premises(r) for r in await _rows(db, PremisesRow, PREMISES, premises)}),
         zones=_with(known.zones, zones, {row[0]: Zone(*row) for row in await _rows(db, ZoneRow, ZONE, zones)}),
+        areas=_with(known.areas, areas, {row[0]: _area(row) for row in await _rows(db, AreaRow, AREA, areas)}),
         in_test=_with(known.in_test, tests, await commissioning.in_test(db, sorted(tests)) if tests else {}),
-        routes={} if devices or premises or zones else known.routes,  # a test mode leads no topic elsewhere
+        routes={} if devices or premises or zones or areas else known.routes,  # a test mode leads no topic elsewhere
     )
 
 
@@ -77,6 +81,16 @@ def _with(known: Mapping[str, T], changed: Collection[str], found: Mapping[str, 
         kept.pop(name, None)
     kept.update(found)
     return kept
+
+
+def _premises(row: tuple[Any, ...]) -> Premises:
+    premises, name, address, latitude, longitude, account, key_site, area = row
+    return Premises(premises, name, address, latitude, longitude, account, key_site, area or "")
+
+
+def _area(row: tuple[Any, ...]) -> Area:
+    area, kind, name, parent = row
+    return Area(area, kind, name, parent or "")
 
 
 def _bindings(rows: Iterable[tuple[Any, ...]], specs: Mapping[str, DeviceSpec]) -> dict[str, Binding]:

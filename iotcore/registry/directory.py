@@ -14,6 +14,16 @@ ACCEPTED_STATES = frozenset({"registered", "provisioned", "active"})
 
 
 @dataclass(frozen=True, slots=True)
+class Area:
+    """A province, a city or a ward; `parent` is the one it lies in, "" for none."""
+
+    id: str
+    kind: str
+    name: str
+    parent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Premises:
     """A building a fire service knows. `account` is its number at the alarm receiving centre (DC-09, 3–16 hex digits)."""
 
@@ -24,6 +34,7 @@ class Premises:
     longitude: float
     account: str
     key_site: bool = False
+    area: str = ""  # the smallest one known; "" for none
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,5 +88,16 @@ class Directory:
     devices: Mapping[str, Binding] = field(default_factory=dict)
     premises: Mapping[str, Premises] = field(default_factory=dict)
     zones: Mapping[str, Zone] = field(default_factory=dict)
+    areas: Mapping[str, Area] = field(default_factory=dict)
     in_test: Mapping[str, InTest] = field(default_factory=dict)  # nobody has ended them; their time may be up
     routes: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # a driver's own: what it made of a topic
+
+    def areas_of(self, premises: str) -> frozenset[str]:
+        """The areas that a building lies in, from its ward up; none for an unknown one, or one without an area."""
+        found: set[str] = set()
+        known = self.premises.get(premises)
+        area = self.areas.get(known.area) if known is not None else None
+        while area is not None and area.id not in found:
+            found.add(area.id)
+            area = self.areas.get(area.parent)
+        return frozenset(found)

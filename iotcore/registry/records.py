@@ -52,7 +52,7 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something changed: `kind` is area, premises, contact, zone, device, certificate, credential, intent …, `key` its id."""
+    """Something changed: `kind` is area, premises, contact, zone, device, certificate … (what changed), `key` its id."""
 
     id: int
     kind: str

@@ -36,16 +36,16 @@ class Registry:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    @property
-    def database(self) -> Database:
-        """For what has a module of its own, such as commissioning."""
-        return self._database
-
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.close()
+
+    @property
+    def database(self) -> Database:
+        """For what has a class of its own over it: people, sessions, API tokens, approvals, commissioning."""
+        return self._database
 
     async def close(self) -> None:
         await self._database.close()
@@ -182,10 +182,10 @@ class Registry:
             return await standings.read(db, self._database.now_ms(), serials)
 
     @whole
-    async def intent(self, kind: IntentKind, key: str, by: str) -> int:
+    async def intent(self, kind: IntentKind, key: str, by: str, address: str = "") -> int:
         """Ask the fire lane to acknowledge or reset incident `key`, or a lane to retry or drop rows of its quarantine.
 
-        Asked twice is asked once. Returns the intent's id.
+        Asked twice is asked once. Returns the intent's id. `address` is where `by` asked from, for the audit.
 
         Raises:
             Refused: `unknown_intent`, or `too_long` for a key that names too many rows.
@@ -200,7 +200,7 @@ class Registry:
             if row is None:
                 row = await IntentRow.create(using_db=work.db, kind=kind, key=key, by=by, at_ms=work.now_ms)
                 if of_incident:
-                    work.note(by, f"incident.{kind}", key)
+                    work.note(by, f"incident.{kind}", key, **({"address": address} if address else {}))
                 else:
                     work.note(by, f"quarantine.{kind}", f"intent {row.id}", rows=key)
                 work.changed("intent", key if of_incident else str(row.id))

@@ -26,11 +26,13 @@ from iotcore.registry.city import FIRE_CLASSES
 from iotcore.registry.commissioning import MINUTE_MS, Attached, Commissioning, Entry, Told
 from iotcore.registry.directory import InTest
 from iotcore.registry.records import Certificate
+from iotcore.registry.rights import Right
 from iotcore.web import acceptance, checklist
 from iotcore.web.checklist import Budget, Known
+from iotcore.web.door import Door, visiting
+from iotcore.web.screen import Screen
 from iotcore.web.told import TOO_FAR_AHEAD_MS, checked
 from iotcore.web.unit_view import Shown
-from iotcore.web.words import Words
 
 ROOT = "/commissioning"
 TEST_MINUTES = 10  # what the button asks for
@@ -65,14 +67,13 @@ class Desk:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """What of the console its pages share: a device as it is now, how to draw, who is asking, both catalogues."""
+class Surroundings:
+    """What of the console these pages share: a device as it is now, certificates by name, the door, how to draw."""
 
     device: Callable[[str], Awaitable[Shown | None]]
     certificates: Callable[[str], Awaitable[Sequence[Certificate]]]
-    draw: Callable[..., Response]
-    who: Callable[[], str]
-    words: Callable[[], tuple[Words, Words]]
+    door: Door
+    screen: Screen
     clock: Clock
 
 
@@ -85,20 +86,6 @@ class PhotoRequest(Request):
         super().__init__(*arguments, max_content_length=largest, **more)
 
 
-def register(app: Quart, desk: Desk, page: Page) -> Commissioner:
-    """Add the pages; what it returns tells others what is known of a device."""
-    made = Commissioner(desk, page)
-    app.request_class = PhotoRequest
-    app.add_url_rule(f"{ROOT}/worker.js", "commissioning_worker", worker)
-    app.add_url_rule(f"{ROOT}/<name>", "commissioning", made.show)
-    app.add_url_rule(f"{ROOT}/<name>/steps", "commissioning_steps", made.steps)
-    app.add_url_rule(f"{ROOT}/<name>/test", "commissioning_test", made.start_test, methods=["POST"])
-    app.add_url_rule(f"{ROOT}/<name>/test/end", "commissioning_test_end", made.end_test, methods=["POST"])
-    app.add_url_rule(f"{ROOT}/<name>/entries/<entry>", "commissioning_entry", made.take, methods=["PUT"])
-    app.add_url_rule(f"{ROOT}/<name>/files/<file>", "commissioning_file", made.file)
-    return made
-
-
 async def worker() -> Response:
     """The service worker, from the place whose pages it may answer for."""
     text = await asyncio.to_thread((STATIC / "commissioning_worker.js").read_text, encoding="utf-8")
@@ -106,17 +93,29 @@ async def worker() -> Response:
 
 
 class Commissioner:
-    """The routes."""
+    """The routes: for whoever may commission where the device stands."""
 
-    def __init__(self, desk: Desk, page: Page) -> None:
+    def __init__(self, app: Quart, desk: Desk, around: Surroundings) -> None:
         self._desk = desk
-        self._page = page
+        self._around = around
+        app.request_class = PhotoRequest
+        door, here = around.door, around.door.device("name")
+        door.let_in(app, f"{ROOT}/worker.js", worker)  # the same for everybody
+        for path, handler, method in (
+            ("", self.show, "GET"),
+            ("/steps", self.steps, "GET"),
+            ("/test", self.start_test, "POST"),
+            ("/test/end", self.end_test, "POST"),
+            ("/entries/<entry>", self.take, "PUT"),
+            ("/files/<file>", self.file, "GET"),
+        ):
+            door.route(app, f"{ROOT}/<name>{path}", handler, right=Right.COMMISSION, of=here, methods=[method])
 
     async def known(self, device: Shown) -> Known:
         """What the registry knows of a device."""
         name, registry = device["id"], self._desk.registry
         return Known(
-            certificates=await self._page.certificates(device["publisher"]),
+            certificates=await self._around.certificates(device["publisher"]),
             last_test=(await registry.last_tests(name)).get(name),
             in_test=await registry.test_mode(name),
             entries=await registry.entries(name),
@@ -125,11 +124,11 @@ class Commissioner:
 
     async def show(self, name: str) -> Response:
         """The page; after it was opened once it works without a network."""
-        return self._page.draw("commissioning.html", **await self._state(name))
+        return self._around.screen.page("commissioning.html", **await self._state(name))
 
     async def steps(self, name: str) -> Response:
         """What changes on the page."""
-        return self._page.draw("commissioning_steps.html", **await self._state(name))
+        return self._around.screen.page("commissioning_steps.html", **await self._state(name))
 
     async def start_test(self, name: str) -> Response:
         """Put the device into test mode."""
@@ -137,11 +136,11 @@ class Commissioner:
         if device["class"] not in FIRE_CLASSES:
             abort(HTTPStatus.UNPROCESSABLE_ENTITY, "only a fire device has a test alarm")
         minutes = request.args.get("minutes", TEST_MINUTES, int)
-        return await self._answered(self._desk.registry.start_test(name, minutes * MINUTE_MS, self._page.who()), _in_test)
+        return await self._answered(self._desk.registry.start_test(name, minutes * MINUTE_MS, visiting().by), _in_test)
 
     async def end_test(self, name: str) -> Response:
         """Take the device out of test mode."""
-        return await self._answered(self._desk.registry.end_test(name, self._page.who()), lambda ended: {"ended": ended})
+        return await self._answered(self._desk.registry.end_test(name, visiting().by), lambda ended: {"ended": ended})
 
     async def take(self, name: str, entry: str) -> Response:
         """Keep what the technician told. The same again is answered like the first time."""
@@ -168,7 +167,7 @@ class Commissioner:
     async def _state(self, name: str) -> dict[str, Any]:
         device = await self._device(name)
         known = await self.known(device)
-        found = checklist.steps(device, known, self._page.clock.wall_ms())
+        found = checklist.steps(device, known, self._around.clock.wall_ms())
         return {
             "device": device,
             "known": known,
@@ -182,14 +181,14 @@ class Commissioner:
         }
 
     async def _device(self, name: str) -> Shown:
-        device = await self._page.device(name)
+        device = await self._around.device(name)
         if device is None:
             abort(HTTPStatus.NOT_FOUND, "no such device")
         return device
 
     async def _keep(self, device: Shown, told: Told, content: bytes) -> tuple[Entry, bool]:
         """Check an entry by its kind, make the file that belongs to it, and store both."""
-        if told.at_ms > self._page.clock.wall_ms() + TOO_FAR_AHEAD_MS:
+        if told.at_ms > self._around.clock.wall_ms() + TOO_FAR_AHEAD_MS:
             raise Refused("bad_time", "the phone's clock is a day ahead of ours: set it, then send this again")
         told = await asyncio.to_thread(checked, told, content, self._desk.files)
         if told.kind == "sign":
@@ -197,7 +196,7 @@ class Commissioner:
             before = next((one for one in known.entries if one.id == told.id), None)
             if before is None:
                 told = await self._signed(device, known, told)
-        return await self._desk.registry.add(told, self._page.who())
+        return await self._desk.registry.add(told, visiting().by)
 
     async def _signed(self, device: Shown, known: Known, told: Told) -> Told:
         """The signature with the checklist as it stands, and the record on paper.
@@ -208,13 +207,13 @@ class Commissioner:
         newest = known.newest("sign")
         if newest is not None and newest.number != told.seen:
             raise Refused("conflict", f"{newest.by} signed it in the meantime, as {newest.body['name']}")
-        now_ms = self._page.clock.wall_ms()
+        now_ms = self._around.clock.wall_ms()
         found = checklist.steps(device, known, now_ms)
         unseen = [name for name in checklist.open_steps(found) if name not in told.body["open"]]
         if unseen:
             raise Refused("open_steps", ", ".join(unseen))
-        facts = acceptance.Facts(device, known, tuple(found), told, self._page.who(), now_ms)
-        pdf = await asyncio.to_thread(acceptance.drawn, facts, self._page.words(), self._desk.files.read)
+        facts = acceptance.Facts(device, known, tuple(found), told, visiting().by, now_ms)
+        pdf = await asyncio.to_thread(acceptance.drawn, facts, self._around.screen.pages.both(), self._desk.files.read)
         pdf = await sign(pdf, self._desk.seal(), f"{told.body['name']}: {device['id']}", device["address"])
         name = await asyncio.to_thread(self._desk.files.keep, pdf)
         return acceptance.with_record(

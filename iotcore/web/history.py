@@ -24,6 +24,7 @@ from iotcore.clock import Clock
 from iotcore.errors import QueryError
 from iotcore.telemetry.query import MAX_SAMPLES, Query
 from iotcore.web import chart
+from iotcore.web.problem import problem
 from iotcore.web.view import Shown
 
 DAY_MS = 86_400_000
@@ -136,9 +137,3 @@ def limit(text: str) -> int:
 def answer(document: Mapping[str, Any]) -> Response:
     """JSON; a number that is none becomes null before it comes here."""
     return Response(json.dumps(document, ensure_ascii=False, allow_nan=False), content_type="application/json")
-
-
-def problem(status: int, reason: str, detail: str) -> Response:
-    """What is wrong, as a problem document (RFC 9457); `reason` is a name that programs rely on."""
-    document = {"type": f"urn:iotcore:problem:{reason}", "title": reason.replace("_", " "), "status": status, "detail": detail}
-    return Response(json.dumps(document, ensure_ascii=False), status, content_type="application/problem+json")

@@ -35,13 +35,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What differs: `changed` items (each with its `id`) and the ids of those that are gone. A beat has neither."""
+    """What differs: `changed` items (each with its `id`), and those that `left`. A beat has neither."""
 
     number: int
     kind: Kind
     changed: tuple[Shown, ...] = ()
-    gone: tuple[str, ...] = ()
-    drawn: dict[str, bytes] = field(default_factory=dict)  # by language: drawn once, sent to all
+    left: tuple[Shown, ...] = ()
+    drawn: dict[Any, bytes] = field(default_factory=dict)  # by language and what may be seen: drawn once, sent to all of them
+
+    @property
+    def gone(self) -> tuple[str, ...]:
+        """The ids of those that left."""
+        return tuple(item["id"] for item in self.left)
 
 
 class Subscriber:
@@ -167,13 +172,13 @@ class Live:
     def _differ(self, kind: Kind, known: dict[str, Shown], now: Sequence[Shown]) -> None:
         """Bring `known` up to `now` and tell the difference."""
         changed = tuple(item for item in now if known.get(item["id"]) != item)
-        gone = tuple(known.keys() - {item["id"] for item in now})
-        if not changed and not gone:
+        left = tuple(known[name] for name in known.keys() - {item["id"] for item in now})
+        if not changed and not left:
             return
         known.clear()
         known.update((item["id"], item) for item in now)
         self._number += 1
-        event = Event(self._number, kind, changed, gone)
+        event = Event(self._number, kind, changed, left)
         self._history.append(event)
         self._tell(event)
 

@@ -299,6 +299,7 @@ def _device(
         "publisher": binding.publisher,
         "connection": binding.connection,
         "proven": not vendors.is_vendor(binding),
+        "premises": binding.premises,
         "premises_name": premises.name if premises else "",
         "address": premises.address if premises else "",
         "floor": zone.floor if zone else "",

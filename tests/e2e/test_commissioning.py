@@ -35,6 +35,7 @@ class Site:
 
     platform: Platform
     heard: Receivers
+    headers: dict[str, str]  # of a technician, by an API token
 
     async def tell(self, device: str, kind: str, body: Any) -> dict[str, Any]:
         """As the page does it."""
@@ -42,7 +43,7 @@ class Site:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         query = {"kind": kind, "at_ms": str(int(self.platform.now_ms())), "seen": "0"}
         async with (
-            aiohttp.ClientSession(headers={"Origin": url}) as session,
+            aiohttp.ClientSession(headers=self.headers) as session,
             session.put(f"{url}/commissioning/{device}/entries/{device}-{kind}", params=query, data=content) as response,
         ):
             said: dict[str, Any] = await response.json()
@@ -51,8 +52,18 @@ class Site:
 
     async def post(self, path: str) -> None:
         url = f"http://127.0.0.1:{self.platform.web_port}"
-        async with aiohttp.ClientSession(headers={"Origin": url}) as session, session.post(url + path) as response:
+        async with aiohttp.ClientSession(headers=self.headers) as session, session.post(url + path) as response:
             assert response.status == 200, await response.text()
+
+    async def page(self, path: str) -> str:
+        """A page as the technician sees it, in English."""
+        url, headers = f"http://127.0.0.1:{self.platform.web_port}{path}", {**self.headers, "Accept": "text/html"}
+        async with (
+            aiohttp.ClientSession(cookies={"language": "en"}, headers=headers) as session,
+            session.get(url) as response,
+        ):
+            assert response.status == 200
+            return await response.text()
 
     async def all_done(self, device: str, within_s: float = 20.0) -> None:
         """Until the command line says with exit code 0 that no step is open."""
@@ -75,7 +86,8 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
         platform.import_city(town(3))
         try:
             await platform.start()
-            yield Site(platform, heard)
+            token = technician(platform)
+            yield Site(platform, heard, {"Authorization": f"Bearer {token}"})
         finally:
             await platform.stop()
 
@@ -144,7 +156,7 @@ async def test_without_the_mark_the_fire_service_hears_it_and_the_technician_see
         await until(lambda: bool(site.heard.arc_incidents()), 20.0)
     (incident,) = {one for (one,) in platform.rows("journal.db", "SELECT id FROM incident")}
     assert set(site.heard.arc_incidents()) == {incident}
-    shown = await platform.page("/commissioning/sd-2")
+    shown = await site.page("/commissioning/sd-2")
     assert "A real alarm went out!" in shown
     assert incident in shown
     said = platform.iotcore("commissioning", "status", "sd-2", code=1)
@@ -162,6 +174,12 @@ async def test_the_button_of_a_simulated_detector_from_the_command_line(site: Si
     assert said.startswith("sd-3: a marked test alarm, receipted after ")
     await until(lambda: bool(last_test(platform, "sd-3")))
     assert platform.rows("journal.db", "SELECT id FROM incident WHERE premises = 'p3'") == []
+
+
+def technician(platform: Platform) -> str:
+    """An API token of a technician."""
+    platform.iotcore("user", "add", "lan", "--role", "technician")
+    return platform.iotcore("apitoken", "create", "lan", "phone", "--role", "technician")
 
 
 def in_test(platform: Platform, device: str) -> bool:

@@ -15,6 +15,7 @@ import pytest
 from iotcore.clock import SystemClock
 from iotcore.registry.commissioning import MINUTE_MS, Commissioning, EntryKind, LastTest, Told
 from iotcore.registry.records import Certificate
+from iotcore.registry.rights import Grant, Role
 from iotcore.web.server import serve
 from tests.integration.test_paper_record import picture
 from tests.support.chromium import Chromium
@@ -89,10 +90,16 @@ async def cellar(tmp_path: Path) -> AsyncIterator[Cellar]:
         serving = asyncio.create_task(serve(made.app, "127.0.0.1", port))
         await until(lambda: can_connect(port), 10.0)
         await browser.call("Network.enable")
+        await signed_in(made, browser, "lan")
         yield Cellar(made, browser, tmp_path, proxy)
         serving.cancel()
         with suppress(asyncio.CancelledError):
             await serving
+
+
+async def signed_in(made: Console, browser: Chromium, name: str) -> None:
+    cookie, _, value = (await made.sign_in(name, Grant(Role.TECHNICIAN))).partition("=")
+    await browser.call("Network.setCookie", name=cookie, value=value, url="http://127.0.0.1/", sameSite="Strict")
 
 
 def can_connect(port: int) -> bool:
@@ -190,3 +197,22 @@ async def test_the_phone_gives_its_position(cellar: Cellar) -> None:
     assert place.body["accuracy_m"] == 8.0
     kind: EntryKind = place.kind
     assert kind == "location"
+
+
+async def test_who_is_signed_out_meanwhile_loses_nothing_and_nobody_else_sends_it(cellar: Cellar) -> None:
+    browser = cellar.browser
+    await browser.open(cellar.url, width=360, height=740)
+    await browser.wait_for(READY)
+    await cellar.made.people.sessions.end("lan", "an")
+    await cellar.submit("remark", text="Trần bê tông")
+    await browser.wait_for(f"{WAITING} == 1 && !document.getElementById('signed-out').hidden")
+    await signed_in(cellar.made, browser, "minh")
+    await browser.call("Page.reload")
+    await browser.wait_for(f"document.readyState == 'complete' && {WAITING} == 1")
+    assert "lan" in await browser.evaluate("document.querySelector('#queue').innerText")
+    await asyncio.sleep(0.5)
+    assert await cellar.registry.entries("d1") == []
+    await signed_in(cellar.made, browser, "lan")
+    await browser.call("Page.reload")
+    (remark,) = await cellar.entries("remark")
+    assert remark.by == "lan"

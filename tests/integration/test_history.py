@@ -34,8 +34,8 @@ async def made(tmp_path: Path) -> AsyncIterator[Console]:
 
 @pytest.fixture
 async def client(made: Console) -> AsyncIterator[Client]:
-    async with made.app.test_app() as running:
-        yield running.test_client()
+    async with made.app.test_app():
+        yield await made.client()
 
 
 async def asked(client: Client, url: str, status: int = 200) -> dict[str, Any]:
@@ -76,7 +76,7 @@ async def test_a_program_gets_means_of_intervals(client: Client) -> None:
 @pytest.mark.parametrize(
     ("url", "status", "reason", "says"),
     [
-        ("/api/v1/devices/nobody/points/pm25/samples", 404, "unknown_device", "no such device"),
+        ("/api/v1/devices/nobody/points/pm25/samples", 404, "not_found", "no such thing"),
         (f"{URL}?from=yesterday", 400, "bad_parameter", "2026-11-22T02:00:00Z"),
         (f"{URL}?from=2026-11-22T02:00:00", 400, "bad_parameter", "zone"),
         (f"{URL}?every=soon", 400, "bad_parameter", "as 5m"),

@@ -16,6 +16,7 @@ from quart import typing as quart_typing
 from iotcore.errors import StartError
 from iotcore.reading import Value
 from iotcore.registry.commissioning import Commissioning, LastTest
+from iotcore.registry.rights import Grant, Role
 from iotcore.web.server import serve
 from tests.support.console import Console, console
 from tests.support.ports import free_port
@@ -33,8 +34,8 @@ async def made(tmp_path: Path) -> AsyncIterator[Console]:
 
 
 @pytest.fixture
-def client(made: Console) -> Client:
-    return made.app.test_client()
+async def client(made: Console) -> Client:
+    return await made.client()
 
 
 async def page(client: Client, path: str = "/", **headers: str) -> str:
@@ -219,7 +220,7 @@ async def test_a_technician_sees_what_is_done_and_how_fast_the_test_alarm_was(ma
 
 async def test_a_page_that_cannot_see_the_journal_does_not_look_calm(tmp_path: Path) -> None:
     async with console(tmp_path, {"telemetry": {}}) as made, made.app.test_app():
-        shown = await page(made.app.test_client())
+        shown = await page(await made.client())
     assert 'id="blind" class="banner" role="alert" >' in shown
     assert 'class="calm" hidden' in shown
 
@@ -251,7 +252,8 @@ async def test_the_server_stops_soon_with_a_stream_open(tmp_path: Path) -> None:
                     reader, writer = await asyncio.open_connection("127.0.0.1", port)
                     break
                 await asyncio.sleep(0.02)
-            writer.write(f"GET /events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+            cookie = await made.sign_in("an", Grant(Role.VIEWER))
+            writer.write(f"GET /events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nCookie: {cookie}\r\n\r\n".encode())
             await reader.readuntil(b"event: everything")
             serving.cancel()
             with pytest.raises(asyncio.CancelledError):

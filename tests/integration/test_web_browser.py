@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from iotcore.registry.records import Intent
+from iotcore.registry.rights import Grant, Role
 from iotcore.web.server import serve
 from tests.support.chromium import Chromium
 from tests.support.console import Console, console
@@ -43,6 +44,8 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
                     await writer.wait_closed()
                     break
                 await asyncio.sleep(0.02)
+        name, _, value = (await made.sign_in("an", Grant(Role.DISPATCHER))).partition("=")
+        await browser.call("Network.setCookie", name=name, value=value, url=f"http://127.0.0.1:{port}/", sameSite="Strict")
         yield Desk(made, browser, f"http://127.0.0.1:{port}/", serving)
         serving.cancel()
         with suppress(asyncio.CancelledError):

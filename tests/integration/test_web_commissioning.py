@@ -15,6 +15,7 @@ from quart.typing import TestClientProtocol as Client
 
 from iotcore.provision.ca import Anchor
 from iotcore.registry.commissioning import MINUTE_MS, Commissioning, LastTest
+from iotcore.registry.rights import Grant, Role
 from iotcore.web.commissioning import TEST_MINUTES
 from tests.integration.test_paper_record import picture
 from tests.support.console import Console, authority_of, console
@@ -45,7 +46,8 @@ class Phone:
         return response.status_code, json.loads(await response.get_data(as_text=True))
 
     async def page(self, path: str = "/commissioning/d1", language: str = "en") -> str:
-        response = await self.client.get(path, headers={**HOST, "Cookie": f"language={language}"})
+        self.client.set_cookie("localhost", "language", language)
+        response = await self.client.get(path, headers={**HOST, "Accept": "text/html"})
         assert response.status_code == 200
         return str(await response.get_data(as_text=True))
 
@@ -61,7 +63,7 @@ class Phone:
 @pytest.fixture
 async def phone(tmp_path: Path) -> AsyncIterator[Phone]:
     async with console(tmp_path, {"fire": {}}) as made, made.app.test_app():
-        yield Phone(made.app.test_client(), made, tmp_path)
+        yield Phone(await made.client("lan", Grant(Role.TECHNICIAN)), made, tmp_path)
 
 
 HERE = {"latitude": 19.807, "longitude": 105.776, "accuracy_m": 8.0, "text": "Trên tủ bếp"}
@@ -96,6 +98,7 @@ async def test_test_mode_is_begun_and_ended_on_the_page_and_only_for_fire_device
     assert "In test mode until" in await phone.page()
     said = json.loads(await response.get_data(as_text=True))
     assert said["until_ms"] - said["started_ms"] == TEST_MINUTES * MINUTE_MS
+    assert said["by"] == "lan"
     for path, status in (("d1/test?minutes=31", 422), ("air-1/test", 422), ("nobody/test", 404), ("d1/test/end", 200)):
         assert (await phone.client.post(f"/commissioning/{path}", headers=OURS)).status_code == status, path
     assert (await phone.client.post("/commissioning/d1/test", headers=HOST)).status_code == 403, "not from our own page"
@@ -211,3 +214,29 @@ async def test_an_alarm_without_the_mark_is_shown_loudly(phone: Phone) -> None:
     assert "A real alarm went out!" in shown
     assert incident in shown
     assert "was dispatched: incident" in shown
+
+
+WARD = [{"id": "w1", "kind": "ward", "name": "Hạc Thành"}, {"id": "w2", "kind": "ward", "name": "Đông Vệ"}]
+
+
+@pytest.mark.parametrize(
+    ("grant", "device", "seen", "told"),
+    [
+        (Grant(Role.TECHNICIAN, "w1"), "d1", 200, 200),
+        (Grant(Role.TECHNICIAN, "w1"), "d2", 404, 404),
+        (Grant(Role.VIEWER), "d1", 403, 403),
+        (Grant(Role.DISPATCHER), "d1", 403, 403),
+        (None, "d1", 401, 401),
+    ],
+)
+async def test_only_a_technician_of_the_area_may(tmp_path: Path, grant: Grant | None, device: str, seen: int, told: int) -> None:
+    async with console(tmp_path, areas=WARD, area_of={"p1": "w1", "p2": "w2"}) as made, made.app.test_app():
+        client = made.app.test_client() if grant is None else await made.client("minh", grant)
+        phone = Phone(client, made, tmp_path)
+        for path in ("", "/steps"):
+            assert (await client.get(f"/commissioning/{device}{path}", headers=HOST)).status_code == seen
+        assert (await phone.tell("remark", {"text": "x"}, device=device))[0] == told
+        assert (await client.post(f"/commissioning/{device}/test", headers=OURS)).status_code == told
+        assert (await phone.file("0" * 64, device))[0] == (404 if seen == 200 else seen)
+        assert len(await phone.registry.entries(device)) == (told == 200)
+        assert (await client.get("/commissioning/worker.js", headers=HOST)).status_code == 200, "the worker tells nothing"

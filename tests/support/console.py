@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from quart import Quart
+from quart.typing import TestClientProtocol
 
 from iotcore.app.web import desk
 from iotcore.clock import ManualClock, SystemClock
 from iotcore.process import home
 from iotcore.provision.ca import Authority
 from iotcore.reading import Quality, Reading, Value
+from iotcore.registry.accounts import Accounts, accounts
 from iotcore.registry.directory import Directory
 from iotcore.registry.records import Certificate
+from iotcore.registry.rights import Grant, Role
+from iotcore.registry.sessions import From
 from iotcore.registry.store import Registry, open_registry
-from iotcore.settings import Settings
+from iotcore.settings import Oidc, People, Settings
 from iotcore.telemetry.embedded import EmbeddedStore, TelemetryFile
 from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.query import open_query
-from iotcore.web.app import create
+from iotcore.web.app import DEFAULTS, LOOPBACK_NAMES, NO_PROVIDER, create
 from iotcore.web.view import StoredView
 from tests.support.fire_journal import FireJournal
 from tests.support.pki import PASSPHRASE
@@ -71,6 +75,21 @@ class Console:
     clock: ManualClock
     directory: Directory
     store: EmbeddedStore
+    people: Accounts
+
+    async def sign_in(self, name: str, *grants: Grant) -> str:
+        """A user with these roles who is signed in; the cookie of their browser."""
+        if not any(one.name == name for one in await self.people.people.everybody()):
+            await self.people.people.add(name, grants, "tester")
+        opened = await self.people.sessions.open(name, "password", From("127.0.0.1"))
+        return f"session={opened.session}"
+
+    async def client(self, name: str = "an", *grants: Grant) -> TestClientProtocol:
+        """A browser that is signed in, as an admin of everything unless `grants` say otherwise."""
+        client = self.app.test_client()
+        cookie = await self.sign_in(name, *(grants or (Grant(Role.ADMIN),)))
+        client.set_cookie("localhost", "session", cookie.removeprefix("session="))
+        return client
 
     def all_good(self, device: str, **others: float | bool) -> list[Value]:
         """A good value of every point that a device has."""
@@ -87,15 +106,30 @@ class Console:
 
 
 @asynccontextmanager
-async def console(folder: Path, processes: Mapping[str, Any] | None = None) -> AsyncIterator[Console]:
-    """A console whose time stands still at ManualClock's, with a city, one certificate, and readings of three devices."""
+async def console(
+    folder: Path,
+    processes: Mapping[str, Any] | None = None,
+    *,
+    areas: Sequence[Mapping[str, str]] = (),
+    area_of: Mapping[str, str] | None = None,
+    hosts: Sequence[str] = LOOPBACK_NAMES,
+    people: People = DEFAULTS,
+    oidc: Oidc = NO_PROVIDER,
+    first_used: Callable[[], None] = lambda: None,
+) -> AsyncIterator[Console]:
+    """A console whose time stands still at ManualClock's, with a city, one certificate, and readings of three devices.
+
+    `areas` are registered besides, and `area_of` says in which a building lies.
+    """
     clock = ManualClock()
     specs = SPECS
     registry = await open_registry(f"sqlite://{folder / 'registry.db'}", SystemClock())
-    await registry.import_city(CITY, specs, "tester")
+    premises = [{**one, "area": (area_of or {}).get(one["id"], "")} for one in CITY["premises"]]
+    await registry.import_city({**CITY, "premises": premises, "areas": list(areas)}, specs, "tester")
     await registry.record_certificate(Certificate("0a1b", "d1", "fire", int(clock.wall_ms()) + 86_400_000, "ff"), "ca")
     directory = await registry.directory(specs)
     fire = FireJournal(folder / "journal.db", clock)
+    known = accounts(registry.database, people.session_idle_s, people.session_s)
     view = StoredView(folder, lambda: made.directory)
     settings = Settings(data=str(folder))
     authority = authority_of(folder)
@@ -105,6 +139,12 @@ async def console(folder: Path, processes: Mapping[str, Any] | None = None) -> A
     ):
         app = create(
             view=view,
+            directory=lambda: made.directory,
+            accounts=known,
+            people=people,
+            oidc=oidc,
+            first_used=first_used,
+            hosts=hosts,
             intend=registry.intent,
             certificates=registry.certificates,
             clock=SteadyClock(clock),
@@ -112,7 +152,7 @@ async def console(folder: Path, processes: Mapping[str, Any] | None = None) -> A
             processes=None if processes is None else lambda: processes,
             query=query,
         )
-        made = Console(app, registry, fire, Panel(file, clock), clock, directory, EmbeddedStore(file))
+        made = Console(app, registry, fire, Panel(file, clock), clock, directory, EmbeddedStore(file), known)
         try:
             await made.report("d1", Value("smoke", 0.02), Value("temperature", 24.1), Value("alarm", value=False))
             await made.report("air-1", Value("pm25", 18.4), Value("no2", None, Quality.BAD, "timeout"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sqlite3
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable
+from http.cookiejar import CookieJar
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,6 +32,8 @@ class Demo:
     def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
         self.port = free_port()
+        self._cookies = CookieJar()
+        self._browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(self._cookies))
         name = f"{folder.name}-{self.port}"
         self._out, self._err = folder.with_name(f"{name}.out"), folder.with_name(f"{name}.err")
         command = [sys.executable, "-m", "iotcore", "demo", "--data", str(folder), "--port", str(self.port), *options]
@@ -75,8 +79,15 @@ class Demo:
         self.until(lambda: UP in self.out, UP)
 
     def page(self, path: str = "/") -> str:
-        """A page as a browser gets it."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+        """A page as a browser gets it that has followed the demo's link and pressed its button."""
+        if not list(self._cookies):
+            (link,) = re.findall(r"http://127\.0\.0\.1:\d+/link/[\w-]+", self.out)
+            origin = {"Origin": link.partition("/link/")[0]}
+            self._open(urllib.request.Request(link, b"", origin, method="POST"))
+        return self._open(urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers={"Accept": "text/html"}))
+
+    def _open(self, request: urllib.request.Request) -> str:
+        with self._browser.open(request, timeout=10) as answer:
             return str(answer.read().decode())
 
     def pid(self, part: str) -> int:

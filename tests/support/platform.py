@@ -46,6 +46,7 @@ class Platform:
         self.fire_port, self.field_port, self.web_port, self.est_port = (free_port() for _ in range(4))
         self._process: subprocess.Popen[bytes] | None = None
         self._log = folder / "up.log"
+        self._api_token = ""
         self.settings: dict[str, Any] = {
             "data": str(self.data),
             "modbus_interval_s": 1.0,
@@ -155,11 +156,22 @@ class Platform:
         return identity.endpoint("127.0.0.1", self.fire_port if domain == "fire" else self.field_port)
 
     async def page(self, path: str = "/") -> str:
-        """A page as a browser sees it, in English."""
+        """A page as somebody sees it who is signed in, in English."""
         address = f"http://127.0.0.1:{self.web_port}{path}"
-        async with aiohttp.ClientSession(cookies={"language": "en"}) as browser, browser.get(address) as response:
+        headers = {"Authorization": f"Bearer {await asyncio.to_thread(self.api_token)}", "Accept": "text/html"}
+        async with (
+            aiohttp.ClientSession(cookies={"language": "en"}, headers=headers) as browser,
+            browser.get(address) as response,
+        ):
             assert response.status == HTTPStatus.OK, await response.text()
             return await response.text()
+
+    def api_token(self) -> str:
+        """A token of a user who sees everything, made at the first call."""
+        if not self._api_token:
+            self.iotcore("user", "add", "observer", "--role", "viewer")
+            self._api_token = self.iotcore("apitoken", "create", "observer", "test", "--role", "viewer")
+        return self._api_token
 
     def rows(self, file: str, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """What one of the platform's own SQLite files holds; nothing while it is not there."""

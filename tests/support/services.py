@@ -16,6 +16,7 @@ PACKAGES = {  # program → Debian package; the same list as in .ci/services
     "chromium": "chromium",
     "curl": "curl",
     "gcc": "build-essential",
+    "glewlwyd": "glewlwyd",
     "influxd": "influxdb",
     "initdb": "postgresql",
     "mbpoll": "mbpoll",

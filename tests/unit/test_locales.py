@@ -15,6 +15,7 @@ from iotcore.alarms.rules import Hazard
 from iotcore.reading import Quality
 from iotcore.registry.commissioning import EntryKind
 from iotcore.registry.records import State
+from iotcore.registry.rights import Right, Role
 from iotcore.specs.model import DeviceClass
 from iotcore.web.checklist import Condition, StepName
 from iotcore.web.checklist import Reason as OpenReason
@@ -44,6 +45,15 @@ FAMILIES: dict[str, Iterable[str]] = {
         "unknown_point", "retained", "topic", "wrong_broker", "unknown_topic", "ambiguous", "encoding", "length", "checksum",
     ),
     "value": ("yes", "no"),
+    "role": [role.value for role in Role],
+    "right": [*(right.value for right in Right), "session", "no_right_declared"],
+    "approval": ("asked", "approved", "rejected", "used", "expired"),
+    "refused_approval": ("unknown_approval", "decided", "expired", "same_person", "no_admin"),
+    "way": ("password", "link", "oidc"),
+    "refused_sign_in": (
+        "wrong", "wrong_current", "wait_a_little", "busy", "needs_tls", "no_passwords", "bad_link", "weak_password", "bad_name",
+        "known_user", "provider_down", "refused", "unknown_person", "no_role", "name_taken", "not_begun", "not_proved",
+    ),
     "store": ("unreachable", "no_database", "not_authorised", "no_influxql", "unreadable", "slow"),
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ const LOCATE_MS = 20_000;
 const STATICS = ["style.css", "icon.svg", "commissioning.js", "kept.js"].map((name) => `/static/${name}`);
 
 const live = document.getElementById("live");
-const device = live.dataset.device;
+const { device, user } = live.dataset;
 const here = `/commissioning/${encodeURIComponent(device)}`;
 const queue = document.getElementById("queue");
 const accept = document.getElementById("accept");
@@ -24,6 +24,7 @@ async function look() {
   try {
     const response = await fetch(`${here}/steps`);
     document.getElementById("offline").hidden = response.headers.get("X-Kept") !== "yes";
+    document.getElementById("signed-out").hidden = response.status !== 401;
     if (response.ok) {
       const text = await response.text();
       if (text !== shown && !live.contains(document.activeElement)) {
@@ -79,7 +80,7 @@ async function body(kind, form) {
 
 async function tell(form) {
   const kind = form.dataset.kind;
-  const entry = { id: kept.name(), device, kind, at_ms: Date.now(), seen: seen(kind), body: await body(kind, form), refusal: null };
+  const entry = { id: kept.name(), user, device, kind, at_ms: Date.now(), seen: seen(kind), body: await body(kind, form), refusal: null };
   await kept.put(entry);
   form.reset();
   await send();
@@ -92,9 +93,9 @@ async function send() {
   }
   sending = true;
   try {
-    for (const entry of await kept.all()) {
+    for (const entry of await kept.all()) { // what somebody else told on this phone waits for them: it is their word
       const before = (await kept.all()).some((other) => other.device === entry.device && other.order < entry.order);
-      if (entry.refusal || (entry.kind === "sign" && before)) {
+      if (entry.refusal || entry.user !== user || (entry.kind === "sign" && before)) {
         continue;
       }
       const refusal = await kept.send(entry);
@@ -124,7 +125,8 @@ function row(entry) {
   item.className = entry.refusal ? "failing" : "waiting";
   const reason = entry.refusal?.reason;
   const known = { conflict: queue.dataset.conflict, open_steps: queue.dataset.open_steps };
-  const text = reason ? `${known[reason] ?? `${queue.dataset.refused} ${reason}.`} ${entry.refusal.detail}` : queue.dataset.waiting;
+  const waiting = entry.user === user ? queue.dataset.waiting : queue.dataset.other.replace("{user}", entry.user);
+  const text = reason ? `${known[reason] ?? `${queue.dataset.refused} ${reason}.`} ${entry.refusal.detail}` : waiting;
   const label = document.createElement("b");
   label.textContent = queue.dataset[entry.kind];
   item.append(label, ` ${text}`);

@@ -97,7 +97,9 @@ function settle(at) {
 
 document.addEventListener("submit", async (event) => {
   const form = event.target;
-  event.preventDefault();
+  if (form === filter || form.matches(".act")) {
+    event.preventDefault();
+  }
   if (!form.matches(".act")) {
     return;
   }
@@ -115,7 +117,9 @@ document.addEventListener("submit", async (event) => {
   try {
     const response = await fetch(form.action, { method: "POST", headers: { Accept: "application/json" } });
     if (!response.ok) {
-      throw new Error(response.status);
+      said.textContent = response.status === 403 ? form.dataset.forbidden : form.dataset.failed;
+      button.disabled = false;
+      return;
     }
     setTimeout(() => { said.textContent = form.dataset.slow; button.disabled = false; }, SLOW_MS);
   } catch {

@@ -56,7 +56,8 @@ export async function send(entry) {
     throw new Error(`HTTP ${response.status}`);
   }
   try {
-    return await response.json();
+    const said = await response.json();
+    return { reason: said.reason ?? said.title, detail: said.detail };
   } catch {
     return { reason: `HTTP ${response.status}`, detail: "" };
   }

@@ -24,9 +24,21 @@ export function follow(handlers) {
   source.addEventListener("error", () => {
     // a refusal (too many pages, a restart behind a proxy) ends an EventSource for good: start anew
     if (source.readyState === EventSource.CLOSED) {
-      setTimeout(() => follow(handlers), 2000);
+      setTimeout(() => stillSignedIn().then(() => follow(handlers)), 2000);
     }
   });
+}
+
+// a session that has ended refuses the stream: ask who we are, and leave the page that nobody may see any more
+async function stillSignedIn() {
+  try {
+    const response = await fetch("/api/v1/me", { headers: { Accept: "application/json" } });
+    if (response.status === 401) {
+      location.assign(`/sign-in?to=${encodeURIComponent(location.pathname)}`);
+    }
+  } catch {
+    // no connection: the stream tries again, and the page says that it is stale
+  }
 }
 
 export function everySecond(more) {

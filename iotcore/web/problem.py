@@ -1,0 +1,19 @@
+"""What is wrong, as a problem document (RFC 9457), and who wants to be told so."""
+
+from __future__ import annotations
+
+import json
+
+from quart import Response, request
+
+
+def problem(status: int, reason: str, detail: str) -> Response:
+    """`reason` is a name that programs rely on."""
+    document = {"type": f"urn:iotcore:problem:{reason}", "title": reason.replace("_", " "), "status": status, "detail": detail}
+    return Response(json.dumps(document, ensure_ascii=False), status, content_type="application/problem+json")
+
+
+def wants_problem() -> bool:
+    """Whether a program asks, to whom a page says nothing."""
+    path = request.path
+    return path.startswith("/api/") or path == "/events" or "text/html" not in request.headers.get("Accept", "")
