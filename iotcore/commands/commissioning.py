@@ -63,6 +63,7 @@ async def status(settings: Settings, device: str) -> dict[str, Any]:
             in_test=await here.made.test_mode(device),
             entries=await here.made.entries(device),
             budget=None if said is None else Budget(*said),
+            since_ms=await here.made.unit_since(device),
         )
         with closing(StoredView(settings.folder, lambda: here.directory)) as view:
             shown = view.device(device)

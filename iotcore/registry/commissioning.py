@@ -23,7 +23,7 @@ from iotcore.registry.database import Database, Writing, whole
 from iotcore.registry.directory import InTest
 from iotcore.registry.tables import ID_LENGTH, TITLE_LENGTH, DeviceRow
 from iotcore.registry.tables_commissioning import DeviceTestRow, EntryRow, InTestRow
-from iotcore.registry.tables_places import AttachmentRow
+from iotcore.registry.tables_places import AttachmentRow, UnitRow
 
 MINUTE_MS = 60_000
 LONGEST_TEST_MS = 30 * MINUTE_MS  # a detector under test that nobody watches is no detector
@@ -185,6 +185,12 @@ class Commissioning:
         """What technicians told of a device, oldest first."""
         async with self._database.reading() as db:
             return [_entry(row) for row in await EntryRow.filter(device_id=device).using_db(db).order_by("number")]
+
+    async def unit_since(self, device: str) -> int:
+        """Since when the piece of hardware that is there now is there; 0 where none was ever replaced."""
+        async with self._database.reading() as db:
+            row = await UnitRow.filter(device_id=device, to_ms=None).using_db(db).order_by("-from_ms").first()
+        return row.from_ms if row is not None else 0
 
     @whole
     async def add(self, told: Told, by: str) -> tuple[Entry, bool]:

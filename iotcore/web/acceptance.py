@@ -115,7 +115,7 @@ def _step(step: Step, vi: Words, en: Words) -> Checked:
 def _test(facts: Facts, words: tuple[Words, Words]) -> list[Section]:
     """The road of the test alarm, moment by moment."""
     vi, en = words
-    proof = next((one for one in facts.device["tests"] if one["proves"]), None)
+    proof = next((one for one in facts.device["tests"] if one["proves"] and one["mode_ms"] >= facts.known.since_ms), None)
     if proof is None:
         return []
     lines = []
@@ -147,7 +147,8 @@ def _signature(facts: Facts, vi: Words, en: Words) -> list[Line]:
 
 
 def _photos(facts: Facts, words: tuple[Words, Words], read: Callable[[str], bytes]) -> list[Section]:
-    photos = [one.file for one in facts.known.entries if one.kind == "photo"][-PHOTOS:]
+    since_ms = facts.known.since_ms
+    photos = [one.file for one in facts.known.entries if one.kind == "photo" and one.received_ms >= since_ms][-PHOTOS:]
     if not photos:
         return []
     return [_section(words, "record.photos", photos=[read(file) for file in photos])]

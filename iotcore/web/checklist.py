@@ -73,17 +73,31 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the registry knows of a device: certificates of its publisher, newest first; tests; what technicians told."""
+    """What the registry knows of a device: certificates of its publisher, newest first; tests; what technicians told.
+
+    `since_ms`: the unit is there since then. A test, a photo or a signature of the one before proves nothing of it.
+    """
 
     certificates: Sequence[Certificate] = ()
     last_test: LastTest | None = None
     in_test: InTest | None = None
     entries: Sequence[Entry] = ()
     budget: Budget | None = None
+    since_ms: int = 0
+
+    def latest(self, kind: EntryKind) -> Entry | None:
+        """The last entry of this kind, of whatever unit."""
+        return next((one for one in reversed(self.entries) if one.kind == kind), None)
 
     def newest(self, kind: EntryKind) -> Entry | None:
-        """The entry of this kind that counts."""
-        return next((one for one in reversed(self.entries) if one.kind == kind), None)
+        """The entry of this kind that counts: the place is that of every unit there, anything else of this one."""
+        found = self.latest(kind)
+        return found if found is not None and (kind == "location" or found.received_ms >= self.since_ms) else None
+
+    @property
+    def proof(self) -> LastTest | None:
+        """The last test of this unit."""
+        return self.last_test if self.last_test is not None and self.last_test.at_ms >= self.since_ms else None
 
 
 def current(certificates: Sequence[Certificate], now_ms: float) -> Certificate | None:
@@ -206,7 +220,7 @@ def _unit(known: Known) -> Iterator[Step]:
 
 
 def _alarm(device: Shown, known: Known) -> Step:
-    last = known.last_test
+    last = known.proof
     if known.in_test is not None and (last is None or last.at_ms < known.in_test.started_ms):
         out = unmarked(device, known)
         if out:

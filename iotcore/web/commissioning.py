@@ -23,7 +23,7 @@ from iotcore.errors import Refused, StartError, StoreError
 from iotcore.paper import photo
 from iotcore.paper.signed import Seal, sign
 from iotcore.registry.city import FIRE_CLASSES
-from iotcore.registry.commissioning import MINUTE_MS, Attached, Commissioning, Entry, Told
+from iotcore.registry.commissioning import MINUTE_MS, ONE_COUNTS, Attached, Commissioning, Entry, Told
 from iotcore.registry.directory import InTest
 from iotcore.registry.records import Certificate
 from iotcore.registry.rights import Right
@@ -120,6 +120,7 @@ class Commissioner:
             in_test=await registry.test_mode(name),
             entries=await registry.entries(name),
             budget=await asyncio.to_thread(self._desk.budget, name) if device["protocol"] == "modbus" else None,
+            since_ms=await registry.unit_since(name),
         )
 
     async def show(self, name: str) -> Response:
@@ -175,7 +176,7 @@ class Commissioner:
             "open_steps": checklist.open_steps(found),
             "unmarked": checklist.unmarked(device, known),
             "signed": known.newest("sign"),
-            "place": known.newest("location"),
+            "seen": {kind: one.number if (one := known.latest(kind)) else 0 for kind in ONE_COUNTS},
             "is_fire": device["class"] in FIRE_CLASSES,
             "test_minutes": TEST_MINUTES,
         }
@@ -204,7 +205,7 @@ class Commissioner:
         Raises:
             Refused: `open_steps` that the technician has not seen as open; `conflict` before any paper is made.
         """
-        newest = known.newest("sign")
+        newest = known.latest("sign")
         if newest is not None and newest.number != told.seen:
             raise Refused("conflict", f"{newest.by} signed it in the meantime, as {newest.body['name']}")
         now_ms = self._around.clock.wall_ms()

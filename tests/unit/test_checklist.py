@@ -208,3 +208,17 @@ def test_a_gateway_without_points_needs_no_reading() -> None:
         "photo",
         "location",
     ]
+
+
+def test_what_was_proved_of_the_unit_before_proves_nothing_of_this_one() -> None:
+    told = [entry("photo", 1), entry("location", 2), entry("sign", 3, name="A")]
+    last = LastTest("d1", int(NOW_MS), 12.5, "lan")
+    found = steps(device(), last_test=last, entries=told, since_ms=int(NOW_MS) + 1)
+    assert {name: step.done for name, step in found.items() if name in {"alarm", "photo", "location"}} == {
+        "alarm": False,
+        "photo": False,
+        "location": True,  # it hangs where the other one hung
+    }
+    known = Known(entries=told, since_ms=int(NOW_MS) + 1)
+    assert known.newest("sign") is None
+    assert known.latest("sign") is told[2]
