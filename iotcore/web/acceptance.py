@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from iotcore.errors import StoreError
 from iotcore.paper.record import Checked, Line, Record, Section, draw
 from iotcore.registry.commissioning import Attached, Told
 from iotcore.web import checklist
@@ -148,7 +149,12 @@ def _signature(facts: Facts, vi: Words, en: Words) -> list[Line]:
 
 def _photos(facts: Facts, words: tuple[Words, Words], read: Callable[[str], bytes]) -> list[Section]:
     since_ms = facts.known.since_ms
-    photos = [one.file for one in facts.known.entries if one.kind == "photo" and one.received_ms >= since_ms][-PHOTOS:]
-    if not photos:
-        return []
-    return [_section(words, "record.photos", photos=[read(file) for file in photos])]
+    vi, en = words
+    files = [one.file for one in facts.known.entries if one.kind == "photo" and one.received_ms >= since_ms][-PHOTOS:]
+    photos, gone = [], []
+    for file in files:
+        try:
+            photos.append(read(file))
+        except StoreError:  # somebody took it away: the record says so
+            gone.append(Line(vi("record.gone"), en("record.gone"), file))
+    return [_section(words, "record.photos", photos=photos, lines=gone)] if files else []

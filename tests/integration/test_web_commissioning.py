@@ -198,6 +198,18 @@ async def test_a_second_signature_needs_to_have_seen_the_first(phone: Phone) -> 
     assert (await phone.tell("sign", {"name": "B"}, name="s-2", seen=first[1]["number"]))[0] == 200
 
 
+async def test_a_photo_that_was_taken_away_is_said_on_the_record(phone: Phone) -> None:
+    await finish(phone)
+    (photo,) = [one.file for one in await phone.registry.entries("d1") if one.kind == "photo"]
+    (phone.folder / "files" / photo).unlink()
+    status, said = await phone.tell("sign", {"name": "A"})
+    assert status == 200
+    text = "\n".join(page.extract_text() for page in PdfReader(io.BytesIO((await phone.file(said["file"]))[1])).pages)
+    bare = "".join(text.split())
+    assert "Aphotothatisnolongerthere" in bare
+    assert photo in bare
+
+
 async def test_files_are_given_out_for_their_device_only(phone: Phone) -> None:
     _, said = await phone.tell("photo", picture())
     assert (await phone.file(said["file"]))[1].startswith(b"\xff\xd8")
