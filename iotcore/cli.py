@@ -18,6 +18,7 @@ from iotcore import (
     cli_commissioning,
     cli_device,
     cli_field,
+    cli_places,
     cli_quarantine,
     cli_registry,
     cli_store,
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_field.add(nouns, _command)
     cli_quarantine.add(nouns, _command, _settings)
     cli_registry.add(nouns, _command)
+    cli_places.add(nouns, _command)
     cli_store.add(nouns, _command)
     cli_audit.add(nouns, _command)
     cli_device.add(nouns, _command)

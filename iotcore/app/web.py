@@ -23,6 +23,7 @@ from iotcore.provision.file_folder import FileFolder
 from iotcore.registry.accounts import accounts
 from iotcore.registry.commissioning import Commissioning
 from iotcore.registry.directory import Directory
+from iotcore.registry.places import Places
 from iotcore.registry.store import Registry
 from iotcore.settings import Settings
 from iotcore.telemetry.query import Query, open_query
@@ -31,6 +32,7 @@ from iotcore.web.app import create as create_page
 from iotcore.web.checklist import Budget
 from iotcore.web.commissioning import Desk
 from iotcore.web.est import EstListener, server_context
+from iotcore.web.records import Records
 from iotcore.web.revocation import RevocationListener
 from iotcore.web.server import serve as serve_page
 from iotcore.web.view import StoredView
@@ -72,6 +74,7 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         desk=desk(settings, registry, lambda: follower.directory, lambda: home.papers(settings, authority, clock)),
         processes=lambda: beats(settings.folder, clock),
         query=query,
+        records=_records(settings, registry),
     )
     listener = EstListener(enrolment, tls, clock, host=settings.web.est_host, port=settings.web.est_port)
     async with listener, _revocation(settings, registry, authority, clock), asyncio.TaskGroup() as group:
@@ -94,6 +97,11 @@ def desk(
         return None if said is None else Budget(*said)
 
     return Desk(Commissioning(registry.database), FileFolder(settings.folder / "files"), seal, budget)
+
+
+def _records(settings: Settings, registry: Registry) -> Records:
+    places = Places(registry.database)
+    return Records(places.known, places.file, FileFolder(settings.folder / "files").read)
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from iotcore.errors import Refused
 from iotcore.process.credentials import environment
 from iotcore.registry.accounts import Accounts, accounts
 from iotcore.registry.rights import Right
+from iotcore.registry.store import Registry
 from iotcore.settings import Settings
 
 TOKEN_VARIABLE = "IOTCORE_API_TOKEN"  # noqa: S105 - the name of a variable
@@ -79,6 +80,11 @@ async def opened(settings: Settings) -> AsyncIterator[Desk]:
     async with office.opened(settings) as registry:
         people = accounts(registry.database, settings.people.session_idle_s, settings.people.session_s)
         yield Desk(settings, people, *await _who(settings, people))
+
+
+async def by(settings: Settings, registry: Registry) -> str:
+    """Who stands in the audit for what is done at this command line; raises Refused(`bad_token`)."""
+    return (await _who(settings, accounts(registry.database, settings.people.session_idle_s, settings.people.session_s)))[1]
 
 
 async def _who(settings: Settings, people: Accounts) -> tuple[str, str]:

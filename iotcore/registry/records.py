@@ -16,6 +16,15 @@ NEXT_STATES: dict[str, frozenset[str]] = {
     "suspended": frozenset({"active", "retired"}),
     "retired": frozenset(),
 }
+# A device is a place: when its unit is replaced, the new one begins as a new device does; of a retired device there is no place.
+REPLACEABLE: frozenset[State] = frozenset({"registered", "provisioned", "active", "suspended"})
+# Decommissioning ends a life from wherever it is; by the way above only a suspended device is retired.
+RETIRABLE: frozenset[State] = frozenset({"registered", "provisioned", "active", "suspended"})
+
+
+def first_state(*, behind_a_gateway: bool) -> State:
+    """A new unit waits for its certificate; one behind a gateway needs none of its own: the gateway's speaks for it."""
+    return "provisioned" if behind_a_gateway else "registered"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any, Self, cast, get_args
 
 from iotcore.clock import Clock, SystemClock
 from iotcore.errors import ConfigError, Problem, Refused
-from iotcore.registry import audit, bulk, city, credentials, directories, standings, states, tokens, trail
+from iotcore.registry import audit, bulk, city, credentials, directories, standings, states, tokens, trail, units
 from iotcore.registry.database import Database, connect, whole
 from iotcore.registry.directory import Directory
 from iotcore.registry.records import NEXT_STATES, Certificate, Change, Imported, Intent, IntentKind, Standing, State
@@ -44,7 +44,7 @@ class Registry:
 
     @property
     def database(self) -> Database:
-        """For what has a class of its own over it: people, sessions, API tokens, approvals, commissioning."""
+        """For what has a class of its own over it: people, sessions, API tokens, approvals, places, commissioning."""
         return self._database
 
     async def close(self) -> None:
@@ -59,6 +59,7 @@ class Registry:
         """
         entries = city.read(document)
         async with self._database.writing() as work:
+            await units.insist(work.db, entries.devices)
             return await bulk.merge(work, entries, specs, by)
 
     async def add_premises(self, entry: city.PremisesEntry, by: str) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from iotcore.errors import StoreError
 from iotcore.paper.record import Checked, Line, Record, Section, draw
-from iotcore.registry.commissioning import Attached, Told
+from iotcore.registry.attachments import Content
+from iotcore.registry.commissioning import Told
 from iotcore.web import checklist
 from iotcore.web.checklist import Known, Step
 from iotcore.web.unit_view import Shown
@@ -31,7 +32,7 @@ class Facts:
     now_ms: float
 
 
-def with_record(facts: Facts, file: Attached) -> Told:
+def with_record(facts: Facts, file: Content) -> Told:
     """The signature as it is kept: with the record and the steps that it was given for."""
     steps = [
         {"name": one.name, "condition": one.condition, "reason": one.reason, "latency_ms": one.latency_ms} for one in facts.steps

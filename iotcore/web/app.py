@@ -32,6 +32,7 @@ from iotcore.web.live import Live
 from iotcore.web.oidc import Provider
 from iotcore.web.passwords import Passwords
 from iotcore.web.problem import problem, wants_problem
+from iotcore.web.records import Records
 from iotcore.web.render import Pages
 from iotcore.web.screen import Screen
 from iotcore.web.sign_in import SignIn
@@ -66,18 +67,20 @@ def create(
     desk: Desk,
     people: People = DEFAULTS,
     oidc: Oidc = NO_PROVIDER,
+    throttle: Throttle | None = None,
     first_used: Callable[[], None] = lambda: None,
     language: Language = "vi",
     hosts: Sequence[str] = LOOPBACK_NAMES,
     processes: Callable[[], Mapping[str, Any]] | None = None,
     query: Query | None = None,
+    records: Records | None = None,
 ) -> Quart:
     """The console as an ASGI application.
 
     `directory()` says who is where; `certificates(cn)` are those issued, newest first; `desk` is what commissioning works with;
-    `first_used()` is called when the first admin was made; `hosts` are the names it answers to; `processes()` are those that
-    beat now, or None where nobody counts them;
-    `query` is the telemetry store.
+    `throttle` brakes guessing; `first_used()` is called when the first admin was made; `hosts` are the names it answers to;
+    `processes()` are those that beat now, or None where nobody counts them; `query` is the telemetry store; `records` is what the
+    registry knows of a device besides.
     """
     app = Quart("iotcore.web")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
@@ -91,7 +94,7 @@ def create(
         incident_areas=places.of_incident,
     )
     commissioner = Commissioner(app, desk, Surroundings(live.device, certificates, door, screen, clock))
-    console = ConsolePages(live, screen, door, places, intend, commissioner.known, clock, History(query, clock))
+    console = ConsolePages(live, screen, door, places, intend, commissioner.known, clock, History(query, clock), records)
     app.while_serving(console.serving)
     app.before_request(door.check)
     app.after_request(_add_headers)
@@ -99,16 +102,18 @@ def create(
     app.register_error_handler(HTTPException, _problem_of)
     app.register_error_handler(StoreError, _registry_down)
     console.add(app)
-    throttle, hasher = Throttle(clock.monotonic_s), Passwords()
+    if records is not None:
+        records.add(app, door)
+    brakes, hasher = throttle or Throttle(clock.monotonic_s), Passwords()
     SignIn(
-        *(accounts, door, screen, throttle, hasher, people.session_s, people.passwords),
+        *(accounts, door, screen, brakes, hasher, people.session_s, people.passwords),
         provider=oidc.title if oidc.issuer else "",
         first_used=first_used,
     ).add(app)
     if oidc.issuer:
         SignInOidc(oidc, Provider(oidc, clock), accounts, door, screen, people.session_s, people.passwords).add(app)
     ApprovalPage(accounts, door, screen).add(app)
-    Account(accounts, door, screen, throttle, hasher, clock, people.passwords).add(app)
+    Account(accounts, door, screen, brakes, hasher, clock, people.passwords).add(app)
     app.extensions["iotcore.door"] = door
     return app
 

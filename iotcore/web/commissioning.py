@@ -22,8 +22,9 @@ from iotcore.clock import Clock
 from iotcore.errors import Refused, StartError, StoreError
 from iotcore.paper import photo
 from iotcore.paper.signed import Seal, sign
+from iotcore.registry.attachments import Content
 from iotcore.registry.city import FIRE_CLASSES
-from iotcore.registry.commissioning import MINUTE_MS, ONE_COUNTS, Attached, Commissioning, Entry, Told
+from iotcore.registry.commissioning import MINUTE_MS, ONE_COUNTS, Commissioning, Entry, Told
 from iotcore.registry.directory import InTest
 from iotcore.registry.records import Certificate
 from iotcore.registry.rights import Right
@@ -217,9 +218,8 @@ class Commissioner:
         pdf = await asyncio.to_thread(acceptance.drawn, facts, self._around.screen.pages.both(), self._desk.files.read)
         pdf = await sign(pdf, self._desk.seal(), f"{told.body['name']}: {device['id']}", device["address"])
         name = await asyncio.to_thread(self._desk.files.keep, pdf)
-        return acceptance.with_record(
-            facts, Attached(name, "record", "application/pdf", len(pdf), f"{device['id']} {device['title']}")
-        )
+        title = f"{device['id']} {device['title']}"
+        return acceptance.with_record(facts, Content("record", title, "application/pdf", len(pdf), name))
 
     async def _answered(self, work: Awaitable[Any], plain: Callable[[Any], Mapping[str, Any]]) -> Response:
         """What came of it, as JSON; a refusal with its reason."""

@@ -23,6 +23,7 @@ from iotcore.web.checklist import Known
 from iotcore.web.door import Door, Scope, visiting
 from iotcore.web.history import History
 from iotcore.web.live import Event, Live
+from iotcore.web.records import Records
 from iotcore.web.render import blind
 from iotcore.web.screen import LANGUAGE_COOKIE, Screen
 from iotcore.web.view import Shown
@@ -67,8 +68,10 @@ class Places:
         """Those of incidents or devices that a visitor may see; the state of the platform itself is for everybody."""
         if visitor.may(Right.SEE):
             return list(items)
-        areas_of = self._directory().areas_of
-        return [item for item in items if "premises" not in item or visitor.may(Right.SEE, areas_of(item["premises"]))]
+        directory, known = self._directory(), {}
+        for premises in {item["premises"] for item in items if "premises" in item}:
+            known[premises] = visitor.may(Right.SEE, directory.areas_of(premises))
+        return [item for item in items if "premises" not in item or known[item["premises"]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +83,10 @@ class ConsolePages:
     _door: Door
     _places: Places
     _intend: Intend
-    _known: Callable[[Shown], Awaitable[Known]]
+    _facts: Callable[[Shown], Awaitable[Known]]
     _clock: Clock
     _history: History
+    _records: Records | None
 
     def add(self, app: Quart) -> None:
         """Declare the routes."""
@@ -141,11 +145,12 @@ class ConsolePages:
         if device is None:
             abort(404, "no such device")
         now_ms = self._clock.wall_ms()
-        known = await self._known(device)
+        facts = await self._facts(device)
         return {
             "device": device,
-            "certificate": checklist.current(known.certificates, now_ms),
-            "steps": checklist.steps(device, known, now_ms),
+            "certificate": checklist.current(facts.certificates, now_ms),
+            "steps": checklist.steps(device, facts, now_ms),
+            "known": await self._records.of(name) if self._records is not None else None,
         }
 
     async def acknowledge(self, incident: str) -> Response:

@@ -11,7 +11,8 @@ from msgspec import Meta
 
 from iotcore.errors import Refused
 from iotcore.paper import photo
-from iotcore.registry.commissioning import Attached, Told
+from iotcore.registry.attachments import Content
+from iotcore.registry.commissioning import Told
 
 TOO_FAR_AHEAD_MS = 86_400_000.0  # a phone in another time zone is right; one that is a day ahead is not
 Text = Annotated[str, Meta(min_length=1, max_length=2_000)]
@@ -58,7 +59,7 @@ def checked(told: Told, content: bytes, files: Keeps) -> Told:
     """
     if told.kind == "photo":
         kept = photo.cleaned(content)
-        file = Attached(files.keep(kept.content), "photo", "image/jpeg", len(kept.content), told.device)
+        file = Content("photo", told.device, "image/jpeg", len(kept.content), files.keep(kept.content))
         body = {"sha256": hashlib.sha256(content).hexdigest(), "width": kept.width, "height": kept.height}
         return replace(told, body=body, file=file)
     if told.kind not in SHAPES:

@@ -193,7 +193,7 @@ async def test_a_web_process_that_hangs_or_dies_delays_no_fire(city: City) -> No
     await city.burn("sd-6")
     web.kill()
     await city.burn("sd-7")
-    await city.platform.until(lambda: city.platform.pid("web") != web.pid, 20.0, "the web is back")
+    await city.platform.until(lambda: city.platform._replaced("web", web.pid), 20.0, "the web is back")
     await city.platform.until(lambda: _serves(city.platform.web_port), 10.0, "it serves")
     page = await city.platform.page()
     assert "Nhà 6" in page

@@ -91,7 +91,7 @@ async def test_a_keeper_that_is_killed_as_it_is_told_cuts_the_session_when_it_is
         os.kill(platform.pid("keeper"), signal.SIGKILL)
         assert await put_out(platform, device, "suspend") < CUT_LIMIT_S
         assert await stays_out(device)
-        await asyncio.to_thread(platform.iotcore, "device", "retire", "sd-2")
+        await asyncio.to_thread(platform.iotcore, "device", "retire", "sd-2", "--why", "lost", "--anyway")
         refused = await asyncio.to_thread(platform.iotcore, "device", "resume", "sd-2", code=1)
         assert refused == ""
         assert await stays_out(device)

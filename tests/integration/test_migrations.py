@@ -17,6 +17,7 @@ from tortoise.utils import get_schema_sql
 from iotcore import cli
 from iotcore.clock import ManualClock
 from iotcore.errors import StartError
+from iotcore.process import home
 from iotcore.registry import audit, migrations
 from iotcore.registry.database import bare
 from iotcore.registry.migrations import STEPS, shape
@@ -130,6 +131,13 @@ async def made_before_steps(url: str) -> None:
     dialect = "sqlite" if is_sqlite(url) else "postgres"
     await sql(url, *spoken(STEPS[0].forward, dialect))
     await fill(url)
+
+
+def test_steps_are_in_order_and_every_one_has_a_way_back() -> None:
+    numbers = [step.number for step in STEPS]
+    assert numbers == sorted(set(numbers))
+    assert len({step.name for step in STEPS}) == len(STEPS)
+    assert [step.number for step in STEPS if not step.backward] == [1]
 
 
 async def test_the_steps_make_the_schema_that_the_models_describe(
@@ -365,6 +373,10 @@ def test_the_commands_say_where_it_is_and_go_back_and_on(tmp_path: Path, capsys:
     assert run("migrate") == (0, "nothing to do\n")
     code, said = run("status", "-o", "json")
     assert [step["number"] for step in json.loads(said) if step["at_ms"]] == [step.number for step in STEPS]
+    with home.claimed(tmp_path):
+        code, _ = run("migrate", "--to", "1")
+        assert "Another iotcore runs in" in str(code)
+        assert run("migrate") == (0, "nothing to do\n")
     code, said = run("migrate", "--to", "1")
     assert len(said.splitlines()) == max(len(STEPS) - 1, 1)
     code, said = run("migrate", "--to", "0")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import json
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -17,20 +19,25 @@ from quart.typing import TestClientProtocol as Client
 
 from iotcore.clock import ManualClock, SystemClock
 from iotcore.registry.rights import Grant, Role
-from iotcore.settings import Oidc, OidcRole
+from iotcore.settings import Oidc, OidcRole, People
 from iotcore.web.oidc import Attempt, Provider, Unproven, claims, proved
+from iotcore.web.server import serve
+from tests.support.chromium import Chromium
 from tests.support.console import Console, console
-from tests.support.glewlwyd import CLIENT, SECRET, Glewlwyd
+from tests.support.glewlwyd import CLIENT, PASSWORD, SECRET, Glewlwyd
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.timeout(90)
 BROWSER = {"Host": "localhost", "Accept": "text/html"}
+PORT = free_port()  # of our page in a real browser
+BACK = "http://localhost/sign-in/oidc/back"
 ROLES = [OidcRole("dispatch", "dispatcher"), OidcRole("boss", "admin")]
 
 
 @pytest.fixture(scope="module")
 def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Glewlwyd]:
-    with Glewlwyd(tmp_path_factory.mktemp("provider")) as running:
+    backs = (BACK, f"http://localhost:{PORT}/sign-in/oidc/back")
+    with Glewlwyd(tmp_path_factory.mktemp("provider"), *backs) as running:
         running.user("lan", ["dispatch", "other"])
         running.user("guest", ["other"])
         yield running
@@ -114,9 +121,9 @@ async def test_without_auto_create_only_a_registered_subject_comes_in(tmp_path: 
         assert (response.status_code, await refusals(made)) == (403, ["oidc_unknown_person"])
         attempt, clock = Attempt.new(), SystemClock()
         asking = Provider(settings(provider), clock)
-        back = provider.sign_in("lan", await asking.begin(attempt, "http://localhost/sign-in/oidc/back"))
+        back = provider.sign_in("lan", await asking.begin(attempt, BACK))
         answer = {name: values[0] for name, values in parse_qs(urlsplit(back).query).items()}
-        who = await asking.end(attempt, "http://localhost/sign-in/oidc/back", answer)
+        who = await asking.end(attempt, BACK, answer)
         assert who.groups == {"dispatch", "other"}
         await made.people.people.add("lan.nguyen", [], "tester", subject=who.subject)
         assert (await come_back(client, provider.sign_in("lan", await sent(client)))).status_code == 200
@@ -147,16 +154,15 @@ async def test_an_answer_is_worth_nothing_in_another_browser_nor_twice_nor_with_
 
 async def test_a_code_needs_the_verifier_of_its_attempt_and_a_token_its_nonce(provider: Glewlwyd) -> None:
     asking = Provider(settings(provider), SystemClock())
-    back = "http://localhost/sign-in/oidc/back"
     for changed, reason in (({"verifier": "x" * 43}, "wrong_code"), ({"nonce": "another"}, "wrong_nonce")):
         attempt = Attempt.new()
         answer = {
             name: values[0]
-            for name, values in parse_qs(urlsplit(provider.sign_in("lan", await asking.begin(attempt, back))).query).items()
+            for name, values in parse_qs(urlsplit(provider.sign_in("lan", await asking.begin(attempt, BACK))).query).items()
         }
         other = Attempt(**{"state": attempt.state, "nonce": attempt.nonce, "verifier": attempt.verifier, **changed})
         with pytest.raises(Unproven) as caught:
-            await asking.end(other, back, answer)
+            await asking.end(other, BACK, answer)
         assert caught.value.reason == reason
 
 
@@ -168,6 +174,50 @@ async def test_a_provider_that_is_down_or_says_it_is_another_signs_nobody_in(mad
     with pytest.raises(Unproven, match="wrong_issuer"):
         await other.begin(Attempt.new(), "http://localhost/back")
     assert not await made.people.people.anybody()
+
+
+async def test_a_real_browser_comes_back_from_another_site_and_is_signed_in(tmp_path: Path, provider: Glewlwyd) -> None:
+    provider.user("mai", ["dispatch"])
+    people = People(passwords=False)
+    async with console(tmp_path, oidc=settings(provider), people=people) as made, Chromium(tmp_path) as browser:
+        made.clock.now_ms = SystemClock().wall_ms()
+        serving = asyncio.create_task(serve(made.app, "127.0.0.1", PORT))
+        try:
+            await until_listening(PORT)
+            await browser.open(f"http://localhost:{PORT}/devices/d1")
+            await browser.wait_for("location.pathname == '/sign-in'")
+            assert not await browser.evaluate("Boolean(document.querySelector('[type=password]'))"), "passwords are off"
+            await browser.evaluate("document.querySelector('a.button').click()")
+            await browser.wait_for("location.hostname == '127.0.0.1'")  # another site: neither name nor port is ours
+            await browser.wait_for("document.readyState == 'complete'")
+            await browser.evaluate(LOGIN % {"body": json.dumps({"username": "mai", "password": PASSWORD}), "client": CLIENT})
+            await browser.wait_for(f"location.href == 'http://localhost:{PORT}/devices/d1'")
+            assert await browser.evaluate("document.querySelector('.me a[href=\"/account\"]').innerText") == "mai"
+        finally:
+            serving.cancel()
+            with suppress(asyncio.CancelledError):
+                await serving
+
+
+# What the provider's own page does: sign in, grant, and go on to where it was to send the browser
+LOGIN = """(async () => {
+  const json = {"Content-Type": "application/json"};
+  const back = new URLSearchParams(location.search).get("callback_url");
+  await fetch("/api/auth/", {method: "POST", headers: json, body: JSON.stringify(%(body)s)});
+  await fetch("/api/auth/grant/%(client)s", {method: "PUT", headers: json, body: JSON.stringify({scope: "openid"})});
+  location.assign(back + "&g_continue");
+})()"""
+
+
+async def until_listening(port: int) -> None:
+    async with asyncio.timeout(10.0):
+        while True:
+            with suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+                await writer.wait_closed()
+                return
+            await asyncio.sleep(0.02)
 
 
 NOW_S = 1_795_312_800.0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import struct
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,12 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from iotcore.provision.file_folder import FileFolder
+from iotcore.registry.attachments import Content
+from iotcore.registry.places import Places
 from iotcore.registry.records import Intent
 from iotcore.registry.rights import Grant, Role
+from iotcore.registry.subjects import Subject
 from iotcore.web.server import serve
 from tests.support.chromium import Chromium
 from tests.support.console import Console, console
 from tests.support.ports import free_port
+from tests.support.shipped import SPECS
+from tests.support.visits import PASSWORD, STORED
 
 pytestmark = pytest.mark.timeout(90)
 CALM_SHOWN = "!document.getElementById('calm').hidden"
@@ -104,6 +112,29 @@ async def test_a_phone_of_360_pixels_shows_it_without_scrolling_sideways(desk: D
         assert bottom < 740, "the button is on the first screen"
 
 
+def png(side: int) -> bytes:
+    """A white picture."""
+    rows = zlib.compress((b"\0" + b"\xff" * side * 3) * side)
+    size = struct.pack(">II", side, side) + b"\x08\x02\0\0\0"
+    parts = [(b"IHDR", size), (b"IDAT", rows), (b"IEND", b"")]
+    chunks = [struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+async def test_a_phone_shows_what_is_known_of_a_device_and_its_photo(desk: Desk, tmp_path: Path) -> None:
+    places, subject, photo = Places(desk.made.registry.database), Subject("device", "d1"), png(400)
+    details = {"serial": "S" * 64, "location": "L" * 200, "labels": {"n" * 32: "v" * 64}}
+    await places.change("devices", "d1", details, specs=SPECS, by="minh")
+    await places.note(subject, "ẩ" * 500, "minh")
+    name = await asyncio.to_thread(FileFolder(tmp_path / "files").keep, photo)
+    await places.attach(subject, Content("photo", "T" * 200, "image/png", len(photo), name), "minh")
+    await desk.browser.open(desk.url + "devices/d1", width=360, height=740)
+    await desk.browser.wait_for("document.querySelector('.photos img')")
+    await desk.browser.evaluate("document.querySelector('.photos img').scrollIntoView()")
+    await desk.browser.wait_for("document.querySelector('.photos img').naturalWidth == 400")
+    assert await desk.browser.evaluate("document.documentElement.scrollWidth") == 360
+
+
 async def test_the_class_filter_leaves_only_that_class(desk: Desk) -> None:
     await desk.browser.open(desk.url)
     await desk.browser.evaluate("document.querySelector('input[value=air_station]').click()")
@@ -120,3 +151,50 @@ async def test_a_page_that_hears_nothing_for_ten_seconds_says_so_and_is_not_calm
     desk.serving.cancel()
     await desk.browser.wait_for("!document.getElementById('stale').hidden")
     assert not await desk.browser.evaluate(CALM_SHOWN)
+
+
+async def test_a_person_signs_in_with_a_phone_changes_the_password_and_signs_out(desk: Desk) -> None:
+    await desk.made.people.people.keep_password("an", STORED, "tester")
+    browser = desk.browser
+    await browser.call("Network.clearBrowserCookies")
+    await browser.open(desk.url + "devices/d1", width=360, height=740)
+    await browser.wait_for("location.pathname == '/sign-in'")
+    assert await browser.evaluate("document.documentElement.scrollWidth") == 360
+    bottom = await browser.evaluate("document.querySelector('button.go').getBoundingClientRect().bottom")
+    assert bottom < 740, "the button is on the first screen"
+    await browser.evaluate("document.querySelector('[name=name]').value = 'an'")
+    await browser.evaluate(f"document.querySelector('[name=password]').value = {PASSWORD!r}")
+    await browser.evaluate("document.querySelector('button.go').click()")
+    await browser.wait_for("location.pathname == '/devices/d1'")
+    assert "session" not in await browser.evaluate("document.cookie"), "no script sees it"
+    await browser.open(desk.url + "account", width=360, height=740)
+    assert await browser.evaluate("document.documentElement.scrollWidth") == 360
+    new = "năm con chó vàng"
+    await browser.evaluate(f"document.querySelector('[name=current]').value = {PASSWORD!r}")
+    await browser.evaluate(f"document.querySelector('[name=new]').value = {new!r}")
+    await browser.evaluate("document.querySelector('button.go').click()")
+    await browser.wait_for("document.querySelector('.done')")
+    await browser.evaluate("document.querySelector('.me button').click()")
+    await browser.wait_for("location.pathname == '/sign-in'")
+    assert browser.complaints == []
+
+
+async def test_a_page_whose_session_has_ended_goes_to_the_sign_in_by_itself(desk: Desk) -> None:
+    await desk.browser.open(desk.url)
+    await desk.browser.wait_for(CALM_SHOWN)
+    await desk.made.people.sessions.end("an", "tester")
+    await desk.browser.wait_for("location.pathname == '/sign-in'")
+
+
+async def test_whoever_may_only_look_sees_no_button(desk: Desk) -> None:
+    browser = desk.browser
+    cookie = await desk.made.sign_in("viewer", Grant(Role.VIEWER))
+    await browser.call(
+        "Network.setCookie", name="session", value=cookie.removeprefix("session="), url=desk.url, sameSite="Strict"
+    )
+    desk.made.fire.burn()
+    await browser.open(desk.url)
+    await browser.wait_for("document.querySelector('.burning')")
+    assert await browser.evaluate("getComputedStyle(document.querySelector('.burning .act')).display") == "none"
+    await browser.open(desk.url + "approvals")
+    assert "Không được phép" in await browser.evaluate("document.body.innerText")

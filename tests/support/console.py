@@ -16,9 +16,11 @@ from iotcore.app.web import desk
 from iotcore.clock import ManualClock, SystemClock
 from iotcore.process import home
 from iotcore.provision.ca import Authority
+from iotcore.provision.file_folder import FileFolder
 from iotcore.reading import Quality, Reading, Value
 from iotcore.registry.accounts import Accounts, accounts
 from iotcore.registry.directory import Directory
+from iotcore.registry.places import Places
 from iotcore.registry.records import Certificate
 from iotcore.registry.rights import Grant, Role
 from iotcore.registry.sessions import From
@@ -28,6 +30,8 @@ from iotcore.telemetry.embedded import EmbeddedStore, TelemetryFile
 from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.query import open_query
 from iotcore.web.app import DEFAULTS, LOOPBACK_NAMES, NO_PROVIDER, create
+from iotcore.web.records import Records
+from iotcore.web.throttle import Throttle
 from iotcore.web.view import StoredView
 from tests.support.fire_journal import FireJournal
 from tests.support.pki import PASSPHRASE
@@ -76,6 +80,7 @@ class Console:
     directory: Directory
     store: EmbeddedStore
     people: Accounts
+    throttle: Throttle  # its time is `clock`, and stands still
 
     async def sign_in(self, name: str, *grants: Grant) -> str:
         """A user with these roles who is signed in; the cookie of their browser."""
@@ -129,6 +134,8 @@ async def console(
     await registry.record_certificate(Certificate("0a1b", "d1", "fire", int(clock.wall_ms()) + 86_400_000, "ff"), "ca")
     directory = await registry.directory(specs)
     fire = FireJournal(folder / "journal.db", clock)
+    throttle = Throttle(clock.monotonic_s)
+    places = Places(registry.database)
     known = accounts(registry.database, people.session_idle_s, people.session_s)
     view = StoredView(folder, lambda: made.directory)
     settings = Settings(data=str(folder))
@@ -144,6 +151,7 @@ async def console(
             people=people,
             oidc=oidc,
             first_used=first_used,
+            throttle=throttle,
             hosts=hosts,
             intend=registry.intent,
             certificates=registry.certificates,
@@ -151,8 +159,9 @@ async def console(
             desk=desk(settings, registry, lambda: made.directory, lambda: home.papers(settings, authority, SystemClock())),
             processes=None if processes is None else lambda: processes,
             query=query,
+            records=Records(places.known, places.file, FileFolder(folder / "files").read),
         )
-        made = Console(app, registry, fire, Panel(file, clock), clock, directory, EmbeddedStore(file), known)
+        made = Console(app, registry, fire, Panel(file, clock), clock, directory, EmbeddedStore(file), known, throttle)
         try:
             await made.report("d1", Value("smoke", 0.02), Value("temperature", 24.1), Value("alarm", value=False))
             await made.report("air-1", Value("pm25", 18.4), Value("no2", None, Quality.BAD, "timeout"))

@@ -1,6 +1,6 @@
 """A real OpenID provider, Debian's glewlwyd: its own SQLite file in a folder of its own, on a free loopback port.
 
-with Glewlwyd(folder) as provider: provider.user("lan", groups=["dispatch"]); back = provider.sign_in("lan", where_it_was_sent)
+with Glewlwyd(folder, "http://localhost/sign-in/oidc/back") as provider: provider.user("lan", groups=["dispatch"])
 """
 
 from __future__ import annotations
@@ -47,14 +47,16 @@ client_module_path = "/usr/lib/glewlwyd/client"
 user_auth_scheme_module_path = "/usr/lib/glewlwyd/scheme"
 plugin_module_path = "/usr/lib/glewlwyd/plugin"
 hash_algorithm = "SHA512"
+static_files_mime_types = ({{ extension = ".html"; mime_type = "text/html"; compress = 0; }})
 database = {{ type = "sqlite3"; path = "{folder}/glewlwyd.db"; }};
 """
 
 
 class Glewlwyd:
-    """One provider with one client: us. Its key is ours to know, so that a test can sign as it does."""
+    """One provider with one client: us, at the addresses `backs`. Its key is ours to know, so that a test can sign as it does."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *backs: str) -> None:
+        self._backs = list(backs)
         self._folder = folder / "glewlwyd"
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -141,9 +143,8 @@ class Glewlwyd:
         }
         self._ask("PUT", "/scope/openid", scope)
         us = {"client_id": CLIENT, "name": CLIENT, "enabled": True, "confidential": True, "password": SECRET, "scope": []}
-        back = ["http://localhost/sign-in/oidc/back"]
         ways = {"authorization_type": ["code"], "token_endpoint_auth_method": ["client_secret_basic"]}
-        self._ask("POST", "/client/", {**us, **ways, "redirect_uri": back})
+        self._ask("POST", "/client/", {**us, **ways, "redirect_uri": self._backs})
 
     def _plugin(self) -> dict[str, Any]:
         named = {"type": "string", "mandatory": True, "on-demand": False, "scope": []}

@@ -45,6 +45,7 @@ FAMILIES: dict[str, Iterable[str]] = {
         "unknown_point", "retained", "topic", "wrong_broker", "unknown_topic", "ambiguous", "encoding", "length", "checksum",
     ),
     "value": ("yes", "no"),
+    "config": ("unreported", "behind", "differs", "applied"),
     "role": [role.value for role in Role],
     "right": [*(right.value for right in Right), "session", "no_right_declared"],
     "approval": ("asked", "approved", "rejected", "used", "expired"),

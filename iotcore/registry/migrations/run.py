@@ -131,7 +131,7 @@ def _refuse_loss(step: Step, losing: dict[str, int]) -> None:
 
 
 async def _forward(work: BaseDBAsyncClient, step: Step, now_ms: int) -> None:
-    if step.number > 1:
+    if await _is_there(work, "audit_head"):
         await _lock_head(work)
     await _each(work, step.forward)
     if step.number == 1 and (wrong := shape.differences(await shape.read(work), shape.meant([step]))):

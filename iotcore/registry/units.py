@@ -1,0 +1,175 @@
+"""The units that stand, or stood, where a device is. A device id is a place: its unit may be replaced, and its history stays.
+
+All functions but the plain reads run inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.expressions import Q
+
+from iotcore.errors import ConfigError, Problem, Refused
+from iotcore.registry import bulk, city, credentials, details, states
+from iotcore.registry.database import Writing
+from iotcore.registry.records import REPLACEABLE, State, first_state
+from iotcore.registry.tables import AuditRow, CertificateRow, DeviceRow, TokenRow
+from iotcore.registry.tables_places import UnitRow
+from iotcore.specs.model import DeviceSpec
+
+MAX_WHY = 200  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A piece of hardware at a place. Times are ms UTC; `to_ms` None: it is there now. `why` it went."""
+
+    serial: str
+    model: str
+    from_ms: int
+    to_ms: int | None
+    why: str
+
+
+class Another(NamedTuple):
+    """The unit that is put in, of the same model when `model` is "", and why the one before went."""
+
+    serial: str
+    model: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """What replacing did: the serial that stood there, the certificates that ended, the state in which the new unit begins.
+
+    `enrols`: it needs a token, for a certificate; units behind a gateway and vendors' MQTT devices do not.
+    """
+
+    before: str
+    revoked: tuple[str, ...]
+    state: State
+    enrols: bool
+
+
+async def replace(work: Writing, device: str, another: Another, specs: Mapping[str, DeviceSpec], by: str) -> Replaced:
+    """Another unit stands where a device is: the old one's certificates, password and tokens end, its place and history stay.
+
+    The new unit begins as a new device does.
+
+    Raises:
+        Refused: `unknown_device`, `retired`, `same_unit`, `no_serial`, `no_reason`, `other_class` for a model of another class.
+        ConfigError: with what is wrong with the new unit at this place, such as a serial that another device has.
+    """
+    entry = await details.entry(work.db, "devices", device)
+    state = cast("State", (await DeviceRow.get(id=device, using_db=work.db)).state)
+    _may_replace(entry, state, another)
+    after = {**entry, "serial": another.serial, "model": another.model or entry["model"]}
+    _same_class(entry["model"], after["model"], specs)
+    await history_begins(work, device, by)
+    await bulk.merge(work, city.read({"devices": [after]}), specs, by)
+    revoked = await out(work, device, by)
+    await ends(work, device, another.why, by)
+    await _begins(work, device, after, work.now_ms, by)
+    begins = first_state(behind_a_gateway=bool(entry["parent"]))
+    await DeviceRow.filter(id=device).using_db(work.db).update(state=begins)
+    said = {"before": entry["serial"], "after": another.serial, "model": after["model"], "state": begins, "why": another.why}
+    work.note(by, "device.replace", device, **said)
+    work.changed("device", device)
+    return Replaced(entry["serial"], tuple(revoked), begins, begins == "registered" and specs[after["model"]].mqtt is None)
+
+
+def _may_replace(entry: Mapping[str, str], state: State, another: Another) -> None:
+    if state not in REPLACEABLE:
+        raise Refused("retired", f"{entry['id']!r} is {state}: its place is free; register a new device there")
+    if not another.serial:
+        raise Refused("no_serial", "say which unit stands there now: the serial that its maker printed on it")
+    if another.serial == entry["serial"]:
+        raise Refused(
+            "same_unit", f"unit {another.serial} stands there; a new token is enough for it: `iotcore token {entry['id']}`"
+        )
+    if not another.why.strip() or len(another.why) > MAX_WHY:
+        raise Refused("no_reason", f"say in 1 to {MAX_WHY} characters why the old unit went")
+
+
+def _same_class(before: str, after: str, specs: Mapping[str, DeviceSpec]) -> None:
+    old, new = specs.get(before), specs.get(after)
+    if old is not None and new is not None and old.device_class != new.device_class:
+        raise Refused(
+            "other_class",
+            f"a {new.device_class} cannot take the place of a {old.device_class}: its rules and history would not fit; "
+            "register it as a device of its own",
+        )
+
+
+async def insist(db: BaseDBAsyncClient, devices: Sequence[city.DeviceEntry], name: str = "city") -> None:
+    """Whether a document leaves units where they are: an old one must not bring back a unit that was replaced or taken down.
+
+    Raises:
+        ConfigError: with each device whose unit it would change, or that is retired and would get a place again.
+    """
+    rows = await DeviceRow.filter(Q(state="retired") | ~Q(serial="")).using_db(db).values_list("id", "state", "serial")
+    there = {id_: (state, serial) for id_, state, serial in rows}
+    found = []
+    for i, entry in enumerate(devices):
+        state, serial = there.get(entry.id, ("", ""))
+        if state == "retired" and (entry.serial or entry.premises or entry.zone):
+            found.append(
+                Problem(name, f"devices[{i}].id", f"{entry.id!r} is retired: take it out, or give a new device an id of its own")
+            )
+        elif serial and entry.serial != serial:
+            reason = f"unit {serial} stands there; `iotcore device replace {entry.id} --serial …` puts another in"
+            found.append(Problem(name, f"devices[{i}].serial", reason))
+    if found:
+        raise ConfigError(found)
+
+
+async def out(work: Writing, device: str, by: str) -> list[str]:
+    """End what the unit at a device could show: certificates, password, open tokens. The serials of the certificates."""
+    good = CertificateRow.filter(cn=device, revoked_ms=None, not_after_ms__gt=work.now_ms)
+    serials = [row.serial for row in await good.using_db(work.db).order_by("issued_ms", "serial")]
+    for serial in serials:
+        await states.revoke(work, serial, by)
+    await credentials.remove(work, device, by)
+    await close_tokens(work, device, by)
+    return serials
+
+
+async def close_tokens(work: Writing, device: str, by: str) -> int:
+    """Tokens that nobody has used yet are worth nothing from now on; how many there were."""
+    still = TokenRow.filter(device_id=device, used_ms=None, expires_ms__gt=work.now_ms)
+    closed = await still.using_db(work.db).update(expires_ms=work.now_ms)
+    if closed:
+        work.note(by, "token.close", device, count=closed)
+    return closed
+
+
+async def history_begins(work: Writing, device: str, by: str) -> None:
+    """Write down the unit that stands there, unless it is; since the device was registered, as far as the audit knows."""
+    row = await DeviceRow.get(id=device, using_db=work.db)
+    if await UnitRow.filter(device_id=device, to_ms=None).using_db(work.db).exists():
+        return
+    added = await AuditRow.filter(action="device.add", subject=device).using_db(work.db).order_by("-seq").first()
+    from_ms = added.at_ms if added is not None else work.now_ms
+    await _begins(work, device, {"serial": row.serial, "model": row.model}, from_ms, by)
+
+
+async def _begins(work: Writing, device: str, unit: Mapping[str, str], from_ms: int, by: str) -> None:
+    what = {"serial": unit["serial"], "model": unit["model"], "from_ms": from_ms}
+    await UnitRow.create(using_db=work.db, device_id=device, **what)
+    work.note(by, "unit.begin", device, **what)
+
+
+async def ends(work: Writing, device: str, why: str, by: str) -> None:
+    """The unit that stands there goes."""
+    await UnitRow.filter(device_id=device, to_ms=None).using_db(work.db).update(to_ms=work.now_ms, why=why)
+    work.note(by, "unit.end", device, why=why)
+
+
+async def listed(db: BaseDBAsyncClient, device: str) -> list[Unit]:
+    """The units of a device, the newest first; none before the first replacement."""
+    rows = await UnitRow.filter(device_id=device).using_db(db).order_by("-id")
+    return [Unit(row.serial, row.model, row.from_ms, row.to_ms, row.why) for row in rows]

@@ -1,0 +1,152 @@
+"""`iotcore user|apitoken|approval` as an operator runs them, and the two-person rule over the certificate authority."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pwd
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iotcore import cli
+from tests.support.pki import PASSPHRASE
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@dataclass
+class Office:
+    """A data folder with its settings, and the command line in this process."""
+
+    folder: Path
+    patch: pytest.MonkeyPatch
+    output: pytest.CaptureFixture[str]
+
+    def run(self, *words: str, token: str = "", stdin: str = "") -> tuple[int, str]:
+        """Exit code, and what was said."""
+        with self.patch.context() as patch:
+            patch.setenv("IOTCORE_CA_PASSPHRASE", PASSPHRASE.decode())
+            patch.setattr(sys, "stdin", io.StringIO(stdin))
+            if token:
+                patch.setenv("IOTCORE_API_TOKEN", token)
+            with pytest.raises(SystemExit) as ended:
+                cli.main([*words, "--config", str(self.folder / "iotcore.toml")])
+        said = self.output.readouterr().out.strip()
+        code = ended.value.code
+        return (code, said) if isinstance(code, int) else (1, f"{said}{code}")
+
+    def done(self, *words: str, token: str = "", stdin: str = "") -> str:
+        code, said = self.run(*words, token=token, stdin=stdin)
+        assert code == 0, said
+        return said
+
+    def refused(self, *words: str, token: str = "") -> str:
+        code, said = self.run(*words, token=token)
+        assert code == 1, said
+        return said
+
+    def rows(self, noun: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.done(noun, "list", "-o", "json"))
+        return found
+
+    def audit(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.done("audit", "show", "-o", "json").splitlines()]
+
+
+@pytest.fixture
+def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Office:
+    (tmp_path / "iotcore.toml").write_text(f'data = "{tmp_path / "data"}"\n', encoding="utf-8")
+    return Office(tmp_path, monkeypatch, capsys)
+
+
+def test_users_from_the_command_line(office: Office) -> None:
+    assert office.done("user", "link").startswith("http://127.0.0.1:8080/first/")
+    office.done("user", "add", "lan", "--role", "admin", "--full-name", "Lan")
+    assert "not_first" in office.refused("user", "link")
+    assert office.done("user", "link", "lan").startswith("http://127.0.0.1:8080/link/")
+    office.done("user", "password", "lan", stdin="ba con mèo trắng\n")
+    assert "weak_password" in office.run("user", "password", "lan", stdin="short\n")[1]
+    office.done("user", "grant", "lan", "auditor")
+    office.done("user", "revoke", "lan", "auditor")
+    assert "unknown_role" in office.refused("user", "grant", "lan", "king")
+    assert "unknown_area" in office.refused("user", "grant", "lan", "viewer@mars")
+    assert "last_admin" in office.refused("user", "disable", "lan")
+    (lan,) = office.rows("user")
+    assert (lan["user"], lan["roles"], lan["signs_in_by"]) == ("lan", "admin", "password")
+    token = office.done("apitoken", "create", "lan", "wallboard", "--role", "viewer", "--days", "30")
+    assert token.startswith("iotcore_")
+    assert office.rows("apitoken")[0]["token"] == "lan/wallboard"
+    assert "bad_token" in office.run("user", "list", token="iotcore_guessed")[1]
+    assert office.run("apitoken", "revoke", "lan", "wallboard")[0] == 0
+    assert office.run("apitoken", "revoke", "lan", "wallboard")[0] == 1
+    assert "bad_token" in office.run("user", "list", token=token)[1]
+    stored = b"".join(path.read_bytes() for path in (office.folder / "data").glob("registry.db*"))
+    for secret in ("ba con mèo trắng", token):
+        assert secret.encode() not in stored
+
+
+def test_an_authority_is_rotated_by_two_admins_once(office: Office) -> None:
+    office.done("ca", "init")
+    office.done("ca", "rotate", "field")  # an installation without users is being set up
+    office.done("user", "add", "lan", "--role", "admin")
+    lan = office.done("apitoken", "create", "lan", "me", "--role", "admin")
+    viewer = office.done("apitoken", "create", "lan", "eye", "--role", "viewer")
+    rotate = ("ca", "rotate", "fire")
+    assert "cannot be told which one you are" in office.refused(*rotate)
+    assert "cannot be told which one you are" in office.refused(*rotate, token=viewer), "a viewer's token is no admin's word"
+    assert "'lan' is the only one" in office.refused(*rotate, token=lan)
+    office.done("user", "add", "minh", "--role", "admin")
+    minh = office.done("apitoken", "create", "minh", "me", "--role", "admin", "--alone", "the first token of a new admin")
+    assert "minh must say yes (iotcore approval approve 1" in office.refused(*rotate, token=lan)
+    assert "same_person" in office.refused("approval", "approve", "1", token=lan)
+    assert office.done("approval", "approve", "1", token=minh).startswith("approved: ca.rotate")
+    assert "takes two admins" in office.refused("ca", "rotate", "service", token=lan), "it was for another authority"
+    assert "takes two admins" in office.refused(*rotate, "--new-root", token=lan), "nor for a new root"
+    assert "fire-2 signs from now on" in office.done(*rotate, token=lan)
+    assert "takes two admins" in office.refused(*rotate, token=lan), "once"
+    assert "fire-3 signs" in office.done(*rotate, "--alone", "minh is away and the key was seen")
+    states = {row["approval"]: row["state"] for row in office.rows("approval")}
+    assert states[1] == "used"
+    entries = office.audit()
+    (alone,) = [one for one in entries if one["action"] == "approval.ALONE" and one["subject"] == "ca.rotate"]
+    assert "minh is away and the key was seen" in str(alone["detail"])
+    assert [one["by"] for one in entries if one["action"] == "ca_rotate"][1] == "lan/me"
+
+
+def test_one_of_two_admins_cannot_become_both(office: Office) -> None:
+    (office.folder / "iotcore.toml").write_text(
+        f'data = "{office.folder / "data"}"\n[people.operators]\n{json.dumps(login())} = "lan"\n', encoding="utf-8"
+    )
+    office.done("user", "add", "lan", "--role", "admin")
+    office.done("user", "add", "minh", "--role", "admin")
+    office.done("user", "add", "hoa")
+    for words in (
+        ("user", "add", "puppet", "--role", "admin"),
+        ("user", "grant", "hoa", "admin"),
+        ("user", "revoke", "minh", "admin"),
+        ("user", "disable", "minh"),
+        ("user", "link", "minh"),
+        ("apitoken", "create", "minh", "x", "--role", "admin"),
+    ):
+        assert "takes two admins: minh must say yes" in office.refused(*words), words
+    office.done("user", "link", "lan")
+    office.done("user", "link", "hoa")
+    office.done("user", "grant", "hoa", "viewer")
+    assert {row["asked_by"] for row in office.rows("approval")} == {"lan"}
+
+
+def test_the_rule_can_be_switched_off(office: Office) -> None:
+    (office.folder / "iotcore.toml").write_text(f'data = "{office.folder / "data"}"\n[people]\ntwo_person = false\n')
+    office.done("ca", "init")
+    office.done("user", "add", "lan", "--role", "admin")
+    assert "fire-2 signs" in office.done("ca", "rotate", "fire")
+
+
+def login() -> str:
+    """Who runs the tests."""
+    return pwd.getpwuid(os.getuid()).pw_name
