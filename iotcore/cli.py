@@ -23,6 +23,7 @@ from iotcore import (
     cli_registry,
     cli_store,
     cli_telemetry,
+    cli_token,
     cli_user,
 )
 from iotcore.errors import ConfigError, IotError
@@ -69,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_commissioning.add(nouns, _command)
     cli_ca.add(nouns, _command)
     cli_telemetry.add(nouns, _command)
+    cli_token.add(nouns, _command)
     cli_user.add(nouns, _command)
     return parser
 
@@ -96,9 +98,6 @@ def _platform_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParser
 def _registry_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     importing = _command(nouns, "import", "add premises, zones and devices from a JSON document", _import)
     importing.add_argument("file", type=Path)
-    token = _command(nouns, "token", "make a one-time enrolment token for each device named, one a line", _token)
-    token.add_argument("device", nargs="+")
-    token.add_argument("--hours", type=float, default=24.0, help="how long it may be used (default: %(default)s)")
     listing = _command(nouns, "devices", "list the devices", _devices)
     listing.add_argument("-o", "--output", choices=("table", "json"), default="table")
     incidents = _command(nouns, "incidents", "list incidents with their timelines", _incidents)
@@ -121,6 +120,16 @@ def _simulator_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParse
     press.add_argument("--folder", type=Path, default=Path("device"), help="where its key and certificate are")
     press.add_argument("--token", default="", help="enrol it first")
     press.add_argument("--unmarked", action="store_true", help="forget the mark of a test: it is a real alarm")
+    claim = _command(sim, "claim", "enrol a unit out of its box: it knows its serial and its secret", _sim_claim)
+    claim.add_argument("serial")
+    claim.add_argument("--secret", required=True)
+    claim.add_argument("--folder", type=Path, default=Path("device"), help="where its key and certificate go")
+    claim.add_argument("--wait", type=float, default=0.0, metavar="S", help="to be bound or approved, s (default: %(default)s)")
+    page = _command(sim, "page", "a device's own page, on which a technician enters the enrolment token", _sim_page)
+    page.add_argument("device")
+    page.add_argument("--folder", type=Path, default=Path("device"), help="where its key and certificate go")
+    page.add_argument("--host", default="127.0.0.1", help="where it listens (default: %(default)s)")
+    page.add_argument("--port", type=int, default=8088, help="(default: %(default)s)")
     replay = _command(sim, "replay", "play a measured fire through a simulated detector", _sim_replay)
     _replay_options(replay, "file")
     replay.add_argument("--device", default="sd-replay", help="made and enrolled when it does not exist (default: %(default)s)")
@@ -235,14 +244,6 @@ def _import(options: argparse.Namespace) -> int:
     return 0
 
 
-def _token(options: argparse.Namespace) -> int:
-    from iotcore.commands import office
-
-    for device in options.device:
-        _say(asyncio.run(office.make_token(_settings(options), device, options.hours * 3600.0)))
-    return 0
-
-
 def _devices(options: argparse.Namespace) -> int:
     from iotcore.commands import office
 
@@ -277,6 +278,22 @@ def _sim_press(options: argparse.Namespace) -> int:
 
     pressed = playground.press(_settings(options), options.device, options.token, options.folder, marked=not options.unmarked)
     _say(asyncio.run(pressed))
+    return 0
+
+
+def _sim_claim(options: argparse.Namespace) -> int:
+    from iotcore.commands import playground
+
+    claiming = playground.claim_unit(_settings(options), options.serial, options.secret, options.folder, options.wait)
+    _say(asyncio.run(claiming))
+    return 0
+
+
+def _sim_page(options: argparse.Namespace) -> int:
+    from iotcore.commands import playground
+    from iotcore.process.serve import serve
+
+    serve(playground.local_page(_settings(options), options.device, options.folder, options.host, options.port))
     return 0
 
 

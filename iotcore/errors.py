@@ -82,11 +82,15 @@ class DeliveryError(IotError):
 
 
 class EnrolmentError(IotError):
-    """A certificate request is refused; `reason` is told to the device and audited."""
+    """A certificate request is refused; `reason` is told to the device and audited.
 
-    def __init__(self, reason: str, detail: str = "") -> None:
+    `retry_s`: the same request may succeed after so many seconds (somebody has to approve, or we are busy); 0: it will not.
+    """
+
+    def __init__(self, reason: str, detail: str = "", retry_s: float = 0.0) -> None:
         self.reason = reason
         self.detail = detail
+        self.retry_s = retry_s
         super().__init__(f"{reason}: {detail}" if detail else reason)
 
 

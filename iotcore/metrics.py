@@ -115,6 +115,11 @@ modbus_failing = Asked("iotcore_modbus_units_failing", "Modbus units that are no
 outbox_kept = Asked("iotcore_outbox_kept", "Readings of the gateway that wait for their receipt", ["broker"])
 outbox_evicted = Asked("iotcore_outbox_evicted_total", "Readings of the gateway given up, ever", ["broker"])
 
+enrolments = Counter("iotcore_enrolment_requests_total", "Requests for certificates, by what came of them", ["outcome"])
+enrolment_refused = Asked("iotcore_enrolment_refused_lately", "Requests refused in this minute")
+enrolment_burst = Asked("iotcore_enrolment_burst", "1 while an address, or all together, are refused again and again")
+enrolment_waiting = Asked("iotcore_enrolment_queue", "Requests that wait to be judged; a thousand at most")
+
 web_requests = Counter("iotcore_web_requests_total", "Requests to the page, by the hundreds of their answer", ["status"])
 sign_ins = Counter("iotcore_web_sign_ins_total", "Attempts to sign in: let in, wrong, throttled or refused", ["what", "outcome"])
 keeper_overdue = Asked("iotcore_keeper_overdue_notices", "Notices of fires that no receiver has acknowledged in time")

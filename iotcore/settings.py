@@ -121,6 +121,7 @@ class Web(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     est_host: str = "127.0.0.1"
     est_port: Port = 8443
     crl_port: Annotated[int, Meta(ge=0, le=65_535)] = 0  # plain HTTP on est_host, for revocation lists and OCSP; 0: neither
+    approval: bool = False  # a person approves every enrolment by token or secret: `iotcore enrolment list`
     est_names: list[str] = msgspec.field(default_factory=lambda: ["localhost", "127.0.0.1"])
     language: Literal["vi", "en"] = "vi"
 

@@ -64,6 +64,8 @@ WORDS = {
     "Web.names": "Further host names that the page answers to, such as that of a reverse proxy.",
     "Web.est_host": "The enrolment listener (EST over TLS) listens here.",
     "Web.est_port": "Port of the enrolment listener.",
+    "Web.approval": "Whether a person approves every enrolment by token or secret; else only where the token says so "
+    "([enrolment.md](enrolment.md)).",
     "Web.crl_port": "Port for revocation lists and OCSP over plain HTTP, on `est_host` ([revocation.md](revocation.md)); "
     "certificates then name it. 0: lists over TLS at `est_port` alone, no OCSP.",
     "Web.est_names": "Names and addresses in its certificate; the first stands in device certificates as the place of the "

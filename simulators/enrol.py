@@ -6,10 +6,12 @@ the service CA file that the device was delivered with.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import datetime as dt
 import os
 import ssl
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,12 +56,43 @@ async def enrol(url: str, token: str, device: str, ca_file: Path, folder: Path, 
     key = _key(identity.key_file)
     if _is_valid(identity.cert_file, key, device):
         return identity
-    request = x509.CertificateSigningRequestBuilder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, device)]))
-    csr = request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
     path = f"/.well-known/est/{anchor}/simpleenroll" if anchor else "/.well-known/est/simpleenroll"
-    answer = await _post(url.rstrip("/") + path, device, token, base64.b64encode(csr), ca_file)
+    answer = await _post(url.rstrip("/") + path, device, token, _request(device, key), ca_file)
     _store(identity.cert_file, _own(answer, key, device))
     return identity
+
+
+def valid_identity(device: str, ca_file: Path, folder: Path) -> Identity | None:
+    """What `enrol` got for `device` before, if it is still good."""
+    identity = Identity(ca_file, folder / f"{device}.pem", folder / f"{device}.key")
+    if not identity.key_file.exists():
+        return None
+    return identity if _is_valid(identity.cert_file, _key(identity.key_file), device) else None
+
+
+async def claim(url: str, serial: str, secret: str, ca_file: Path, folder: Path, *, limit_s: float = 0.0) -> tuple[str, Identity]:
+    """Enrol a unit out of its box: it knows its serial and its secret, and hears which device it is; that name, and its identity.
+
+    It has no place yet, or a person has to approve: then it asks again when it was told to, for `limit_s`.
+
+    Raises:
+        EnrolmentError: as `enrol`; `pending` when the time is over.
+    """
+    identity = Identity(ca_file, folder / f"{serial}.pem", folder / f"{serial}.key")
+    key = _key(identity.key_file)
+    body = _request(serial, key)
+    until_s = time.monotonic() + limit_s
+    while True:
+        try:
+            answer = await _post(f"{url.rstrip('/')}/.well-known/est/simpleenroll", serial, secret, body, ca_file)
+        except EnrolmentError as error:
+            if not error.retry_s or time.monotonic() + error.retry_s > until_s:
+                raise
+            await asyncio.sleep(error.retry_s)
+        else:
+            certificate = _own(answer, key, "")
+            _store(identity.cert_file, certificate)
+            return _names(certificate)[0], identity
 
 
 def expired(device: str, folder: Path) -> tuple[Path, Path]:
@@ -76,6 +109,12 @@ def expired(device: str, folder: Path) -> tuple[Path, Path]:
     return folder / f"{device}-expired.pem", folder / f"{device}-expired.key"
 
 
+def _request(name: str, key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A PKCS#10 request for `name`, base64."""
+    request = x509.CertificateSigningRequestBuilder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+    return base64.b64encode(request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER))
+
+
 async def _post(url: str, device: str, token: str, body: bytes, ca_file: Path) -> bytes:
     context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(ca_file))
     basic = base64.b64encode(f"{device}:{token}".encode()).decode()
@@ -88,7 +127,7 @@ async def _post(url: str, device: str, token: str, body: bytes, ca_file: Path) -
         ):
             answer = await response.read()
             if response.status == PENDING:
-                raise EnrolmentError("pending", f"ask again in {response.headers.get('Retry-After', '?')} s")
+                raise EnrolmentError("pending", answer[:500].decode(errors="replace").strip(), _seconds(response))
             if response.status != OK:
                 raise EnrolmentError(f"http_{response.status}", answer[:500].decode(errors="replace").strip())
             return answer
@@ -97,7 +136,7 @@ async def _post(url: str, device: str, token: str, body: bytes, ca_file: Path) -
 
 
 def _own(answer: bytes, key: ec.EllipticCurvePrivateKey, device: str) -> x509.Certificate:
-    """The certificate of our key among those in a base64 certs-only PKCS#7."""
+    """The certificate of our key (and, unless it is "", of this name) among those in a base64 certs-only PKCS#7."""
     try:
         certificates = pkcs7.load_der_pkcs7_certificates(base64.b64decode(answer))
     except ValueError as error:
@@ -109,8 +148,18 @@ def _own(answer: bytes, key: ec.EllipticCurvePrivateKey, device: str) -> x509.Ce
 
 
 def _is_ours(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey, device: str) -> bool:
-    names = [attribute.value for attribute in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-    return certificate.public_key() == key.public_key() and names == [device]
+    names = _names(certificate)
+    return certificate.public_key() == key.public_key() and (names == [device] or (not device and len(names) == 1))
+
+
+def _names(certificate: x509.Certificate) -> list[str]:
+    return [str(attribute.value) for attribute in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+
+
+def _seconds(response: aiohttp.ClientResponse) -> float:
+    """When to ask again; a minute where it does not say."""
+    said = response.headers.get("Retry-After", "")
+    return float(said) if said.isdecimal() else 60.0
 
 
 def _is_valid(cert_file: Path, key: ec.EllipticCurvePrivateKey, device: str) -> bool:

@@ -176,7 +176,7 @@ class PlatformProcess:
     def tokens(self, devices: Iterable[str]) -> dict[str, str]:
         """A one-time enrolment token for each."""
         names = list(devices)
-        return dict(zip(names, self.command("token", *names).split(), strict=True)) if names else {}
+        return dict(zip(names, self.command("token", "create", *names).split(), strict=True)) if names else {}
 
     def enrol(self, device: str) -> Identity:
         """Key, CSR, token, certificate: what a device does at its first start; what was got before is kept."""

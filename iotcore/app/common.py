@@ -14,15 +14,17 @@ from iotcore.errors import ConfigError, StartError, StoreError
 from iotcore.process import home
 from iotcore.process.follow import Follower
 from iotcore.process.room import Room
+from iotcore.provision import policy
 from iotcore.provision.acl import UP, BrokerName
 from iotcore.provision.broker import choose
-from iotcore.provision.ca import IssuedCertificate
+from iotcore.provision.ca import Anchor, IssuedCertificate
 from iotcore.registry import vendors
 from iotcore.registry.records import Certificate
 from iotcore.registry.store import Registry, open_registry
 from iotcore.settings import Settings
 from iotcore.specs.load import Specs, load_folder, shipped_folder
 from iotcore.specs.model import DeviceSpec
+from iotcore.wire.topics import DOMAIN_OF_CLASS
 
 log = logging.getLogger(__name__)
 
@@ -116,4 +118,15 @@ def ingest_version(settings: Settings, name: BrokerName) -> Literal["5", "3.1.1"
 
 def recorded(issued: IssuedCertificate) -> Certificate:
     """An issued certificate as the registry keeps it."""
-    return Certificate(issued.serial, issued.cn, issued.anchor.value, int(issued.not_after_ms), issued.fingerprint)
+    key = policy.hash_of_certificate(issued.pem)
+    return Certificate(issued.serial, issued.cn, issued.anchor.value, int(issued.not_after_ms), issued.fingerprint, key=key)
+
+
+def anchors_of(specs: Mapping[str, DeviceSpec], model: str) -> tuple[str, ...]:
+    """Of which anchors a device of this model may have a certificate, its usual one first."""
+    if model not in specs:
+        return ()
+    domain = DOMAIN_OF_CLASS[specs[model].device_class]
+    if domain == "gateway":
+        return (Anchor.FIELD.value, Anchor.FIRE.value)
+    return (Anchor.FIRE.value,) if domain == "fire" else (Anchor.FIELD.value,)

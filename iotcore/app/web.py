@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from drivers.modbus import roster
+from iotcore import metrics
 from iotcore.app import first
-from iotcore.app.common import opened, recorded
+from iotcore.app.common import anchors_of, opened, specs_of
 from iotcore.clock import Clock, SystemClock
 from iotcore.paper.signed import Seal
 from iotcore.process import home
@@ -17,10 +18,11 @@ from iotcore.process.alive import alive
 from iotcore.process.follow import Follower
 from iotcore.process.room import Room
 from iotcore.process.serve import beats
-from iotcore.provision.ca import Anchor, Authority
+from iotcore.provision.ca import Authority
 from iotcore.provision.enroll import Enrolment
 from iotcore.provision.file_folder import FileFolder
 from iotcore.registry.accounts import accounts
+from iotcore.registry.admissions import Admissions
 from iotcore.registry.commissioning import Commissioning
 from iotcore.registry.directory import Directory
 from iotcore.registry.places import Places
@@ -48,14 +50,6 @@ async def run(settings: Settings) -> None:
 
 async def _serve_web(settings: Settings, registry: Registry, follower: Follower, query: Query, clock: Clock) -> None:
     authority = home.authority(settings, clock)
-    enrolment = Enrolment(
-        authority=authority,
-        anchors_of=lambda device: _anchors(follower, device),
-        use_token=registry.use_token,
-        record=lambda issued: registry.record_certificate(recorded(issued), "est"),
-        audit=lambda action, device, detail: registry.note("est", action, device, detail),
-        revoked=lambda device, serial: _revoked(registry, device, serial),
-    )
     tls = server_context(authority, settings.folder / "certs", settings.web.est_names)
     people = accounts(registry.database, settings.people.session_idle_s, settings.people.session_s)
     await first.keep_link(settings, people)
@@ -76,10 +70,16 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         query=query,
         records=_records(settings, registry),
     )
+    specs = specs_of(settings)
+    admissions = Admissions(registry.database, lambda model: anchors_of(specs, model), approval=settings.web.approval)
+    enrolment = Enrolment(authority, admissions.admit, admissions.refuse)
     listener = EstListener(enrolment, tls, clock, host=settings.web.est_host, port=settings.web.est_port)
-    async with listener, _revocation(settings, registry, authority, clock), asyncio.TaskGroup() as group:
+    metrics.enrolment_refused.ask(lambda: float(listener.refusals.lately))
+    metrics.enrolment_burst.ask(lambda: float(listener.refusals.bursting()))
+    metrics.enrolment_waiting.ask(lambda: float(admissions.waiting))
+    async with admissions, listener, _revocation(settings, registry, authority, clock), asyncio.TaskGroup() as group:
         group.create_task(follower.run())
-        group.create_task(alive(settings, "web", clock, dict))
+        group.create_task(alive(settings, "web", clock, listener.refusals.state))
         group.create_task(serve_page(page, settings.web.host, settings.web.port))
 
 
@@ -113,20 +113,3 @@ async def _revocation(settings: Settings, registry: Registry, authority: Authori
     host, port = settings.web.est_host, settings.web.crl_port
     async with RevocationListener(authority, registry.has_certificate, clock, host=host, port=port):
         yield
-
-
-async def _revoked(registry: Registry, device: str, serial: str) -> bool:
-    """Whether a certificate is marked as revoked: whoever stole its key must not renew it while the keeper is busy or down."""
-    return any(one.serial == serial and one.revoked_ms is not None for one in await registry.certificates(device))
-
-
-async def _anchors(follower: Follower, device: str) -> tuple[Anchor, ...]:
-    """Of which anchors a device may have a certificate, its usual one first."""
-    if device not in follower.directory.devices:
-        await follower.refresh()  # a technician registers a device and enrols it in the same breath
-    binding = follower.directory.devices.get(device)
-    if binding is None or binding.state in {"suspended", "retired"}:
-        return ()
-    if binding.domain == "gateway":
-        return (Anchor.FIELD, Anchor.FIRE)
-    return (Anchor.FIRE,) if binding.domain == "fire" else (Anchor.FIELD,)

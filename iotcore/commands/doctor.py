@@ -210,6 +210,10 @@ def _process_check(settings: Settings, name: str, clock: Clock) -> Callable[[], 
             return Finding(f"process {name}", well=False, said=f"runs, and waits: {said['waits_for']}", remedy=WAITING)
         if said.get("connected") is False:
             return Finding(f"process {name}", well=False, said="runs, without its broker", remedy="See the brokers above.")
+        if said.get("refused_burst"):
+            remedy = "See `iotcore audit show --last 50` for whom and from where; cut that address off, or mend the device."
+            told = f"runs; {said['refused_lately']} enrolments were refused in this minute"
+            return Finding(f"process {name}", well=False, said=told, remedy=remedy)
         if said.get("metrics_trouble"):
             remedy = "Stop what listens there, or choose another (metrics.port in the settings)."
             return Finding(f"process {name}", well=False, said=f"runs, without metrics: {said['metrics']}", remedy=remedy)

@@ -56,12 +56,6 @@ async def import_city(settings: Settings, file: Path) -> str:
     return f"{done.added} added, {done.changed} changed, {done.same} as they were"
 
 
-async def make_token(settings: Settings, device: str, ttl_s: float) -> str:
-    """A one-time enrolment token; it is shown here once and stored hashed."""
-    async with opened(settings) as registry:
-        return await registry.create_token(device, ttl_s, BY)
-
-
 async def give_credential(settings: Settings, device: str) -> str:
     """A new password for a vendor's device or gateway, in place of the one before; shown here once and stored hashed.
 

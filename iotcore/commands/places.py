@@ -37,7 +37,7 @@ class Desk(NamedTuple):
 async def desk(settings: Settings) -> AsyncIterator[Desk]:
     """Open it, closed at the end; raises Refused(`bad_token`)."""
     async with office.opened(settings) as registry:
-        yield Desk(registry, Places(registry.database), await who.by(settings, registry))
+        yield Desk(registry, Places(registry.database), await who.by(settings, registry.database))
 
 
 def folder(settings: Settings) -> FileFolder:

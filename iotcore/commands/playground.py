@@ -26,7 +26,8 @@ from iotcore.settings import Settings
 from iotcore.specs.load import load_folder, shipped_folder
 from simulators import button
 from simulators.city import DETECTOR_MODEL
-from simulators.enrol import Identity, enrol
+from simulators.enrol import Identity, claim, enrol
+from simulators.local_page import LocalPage, Platform
 from simulators.mqtt_device import MqttDevice
 from simulators.replay import Sample, load, play, source_ms, with_baseline
 
@@ -152,6 +153,21 @@ async def _connected(client: MqttDevice) -> None:
         await asyncio.sleep(0.05)
 
 
+async def claim_unit(settings: Settings, serial: str, secret: str, folder: Path, wait_s: float) -> str:
+    """What a unit does at its first start: it asks with its serial until it was bound, for so long."""
+    make_folder(folder)
+    device, identity = await claim(_est_url(settings), serial, secret, _trusted(settings), folder, limit_s=wait_s)
+    return f"{serial} is {device}: {identity.cert_file} and {identity.key_file}; trust {identity.ca_file}"
+
+
+async def local_page(settings: Settings, device: str, folder: Path, host: str, port: int) -> None:
+    """Serve a device's own page until cancelled."""
+    platform = Platform(_est_url(settings), _trusted(settings))
+    async with LocalPage(device, platform, make_folder(folder), host=host, port=port) as page:
+        _say(f"{device} takes its token at http://{page.host}:{page.port}/")
+        await asyncio.Event().wait()
+
+
 async def _identity(settings: Settings, device: str) -> Identity:
     """The device's certificate; the device is registered and enrolled when it is not."""
     _trusted(settings)
@@ -168,13 +184,17 @@ async def _identity(settings: Settings, device: str) -> Identity:
 
 
 async def _enrol(settings: Settings, device: str, token: str, folder: Path) -> Identity:
-    url = f"https://{settings.web.est_names[0]}:{settings.web.est_port}"
+    url = _est_url(settings)
     try:
         return await enrol(url, token, device, _trusted(settings), folder)
     except EnrolmentError as error:
         if error.reason == "unreachable":
             raise StartError(f"Nobody enrols devices at {url}", "Is the platform up? Ask `iotcore doctor`.") from error
         raise
+
+
+def _est_url(settings: Settings) -> str:
+    return f"https://{settings.web.est_names[0]}:{settings.web.est_port}"
 
 
 def _trusted(settings: Settings) -> Path:

@@ -16,8 +16,8 @@ from iotcore.commands import office
 from iotcore.errors import Refused
 from iotcore.process.credentials import environment
 from iotcore.registry.accounts import Accounts, accounts
+from iotcore.registry.database import Database
 from iotcore.registry.rights import Right
-from iotcore.registry.store import Registry
 from iotcore.settings import Settings
 
 TOKEN_VARIABLE = "IOTCORE_API_TOKEN"  # noqa: S105 - the name of a variable
@@ -82,9 +82,9 @@ async def opened(settings: Settings) -> AsyncIterator[Desk]:
         yield Desk(settings, people, *await _who(settings, people))
 
 
-async def by(settings: Settings, registry: Registry) -> str:
+async def by(settings: Settings, database: Database) -> str:
     """Who stands in the audit for what is done at this command line; raises Refused(`bad_token`)."""
-    return (await _who(settings, accounts(registry.database, settings.people.session_idle_s, settings.people.session_s)))[1]
+    return (await _who(settings, accounts(database, settings.people.session_idle_s, settings.people.session_s)))[1]
 
 
 async def _who(settings: Settings, people: Accounts) -> tuple[str, str]:

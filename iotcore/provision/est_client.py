@@ -74,7 +74,8 @@ class EstServer:
 
 def _content(response: http.client.HTTPResponse, answer: bytes) -> bytes:
     if response.status == HTTPStatus.ACCEPTED:  # RFC 7030, 4.2.3: a person has to approve first
-        raise EnrolmentError("pending", f"a person has to approve; ask again in {response.headers.get('Retry-After', '?')} s")
+        said = answer[:TOLD_CHARACTERS].decode(errors="replace").strip()
+        raise EnrolmentError("pending", f"{said}; ask again in {response.headers.get('Retry-After', '?')} s")
     if response.status != HTTPStatus.OK:
         said = answer[:TOLD_CHARACTERS].decode(errors="replace").strip()
         raise EnrolmentError(f"http_{response.status}", said)

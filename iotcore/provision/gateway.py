@@ -26,7 +26,7 @@ from iotcore.clock import Clock
 from iotcore.errors import EnrolmentError, IotError
 from iotcore.provision.ca import Anchor, Authority, IssuedCertificate
 from iotcore.provision.est_client import EstServer
-from iotcore.provision.identity import Identity, NewKey, load, new_key, own_certificate, store
+from iotcore.provision.identity import Identity, NewKey, keep_key, kept_key, load, new_key, own_certificate, store
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ RENEW_RETRY_S = 600.0  # a renewal has half a life's time; for short lives a fif
 LOOK_S = 3600.0  # the longest sleep: the wall clock may be set meanwhile
 TRIES = 3  # of one new certificate; a broker that is down is not a broker that refuses it
 SPARE_MS = 60_000.0  # a certificate with less left than this counts as none
+
+STILL_OUT = ("pending", "unreachable", "http_429", "http_503")  # nothing was decided: the same request goes out again
 
 Switch = Callable[[Path], Awaitable[str]]
 Ours = Callable[[x509.Certificate], bool]
@@ -180,8 +182,21 @@ class Upkeep:
         return found if self._ours(found.certificate) else None
 
     async def _enrol(self) -> Identity:
-        key = await asyncio.to_thread(new_key, self._gateway)
-        return store(self.file, key, await self._source.first(key))
+        """The same key as long as the answer is out: a person may have to approve, and approves a key."""
+        asked = self.file.with_suffix(".asked.pem")
+        key = kept_key(asked, self._gateway)
+        if key is None:
+            key = await asyncio.to_thread(new_key, self._gateway)
+            keep_key(asked, key)
+        try:
+            certificate = await self._source.first(key)
+        except EnrolmentError as error:
+            if error.reason not in STILL_OUT:
+                asked.unlink(missing_ok=True)
+            raise
+        identity = store(self.file, key, certificate)
+        asked.unlink(missing_ok=True)
+        return identity
 
     def _failed(self, error: IotError, what: str) -> None:
         if str(error) != self.last_error:

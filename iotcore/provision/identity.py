@@ -58,7 +58,10 @@ class NewKey:
 
 def new_key(name: str) -> NewKey:
     """A new P-256 key for the device `name`."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    return _asking(ec.generate_private_key(ec.SECP256R1()), name)
+
+
+def _asking(key: ec.EllipticCurvePrivateKey, name: str) -> NewKey:
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     request = x509.CertificateSigningRequestBuilder(subject).sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
     return NewKey(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), request, key.public_key())
@@ -73,6 +76,21 @@ def store(file: Path, key: NewKey, certificate: x509.Certificate) -> Identity:
     make_folder(file.parent)
     write_whole(file, key.pem + certificate.public_bytes(Encoding.PEM), SECRET_MODE)
     return Identity(file, certificate)
+
+
+def keep_key(file: Path, key: NewKey) -> None:
+    """Keep a key whose request is on its way: who asks again with another key is another for whoever has to approve."""
+    make_folder(file.parent)
+    write_whole(file, key.pem, SECRET_MODE)
+
+
+def kept_key(file: Path, name: str) -> NewKey | None:
+    """The key in `file`, with a request for `name`; None when there is none, or it is not whole."""
+    try:
+        key = load_pem_private_key(file.read_bytes(), None)
+    except (OSError, ValueError, TypeError):
+        return None
+    return _asking(key, name) if isinstance(key, ec.EllipticCurvePrivateKey) else None
 
 
 def load(file: Path, name: str) -> Identity | None:

@@ -9,6 +9,7 @@ years a detector hangs on its ceiling, and RSA would allow TLS 1.2 key exchange 
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from iotcore.errors import EnrolmentError
@@ -50,14 +52,44 @@ def refused(reason: Reason, detail: str) -> EnrolmentError:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request that passed: the key to certify, for the device that was expected."""
+    """A request that passed: the key to certify, its SHA-256 (SubjectPublicKeyInfo) in hex, and the name it is for."""
 
-    device: str
+    name: str
     key: PublicKey
+    key_hash: str
 
 
-def check(csr_der: bytes, device: str) -> Request:
-    """Judge a PKCS#10 request (RFC 2986, DER) for `device`, the name that its token is bound to.
+def key_hash(key: PublicKey) -> str:
+    """What a key is known by: SHA-256 of its SubjectPublicKeyInfo, in hex."""
+    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+
+def hash_of_certificate(pem: bytes) -> str:
+    """The same of the key of a certificate of ours."""
+    return hashlib.sha256(
+        x509.load_pem_x509_certificate(pem).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    ).hexdigest()
+
+
+def attributes() -> bytes:
+    """What a request should have (RFC 7030, 4.5.2: CsrAttrs, DER): a key on P-256, and ECDSA with SHA-256."""
+    public_key = bytes.fromhex("06072a8648ce3d0201")  # id-ecPublicKey, 1.2.840.10045.2.1
+    p256 = bytes.fromhex("06082a8648ce3d030107")  # prime256v1, 1.2.840.10045.3.1.7
+    signature = bytes.fromhex("06082a8648ce3d040302")  # ecdsa-with-SHA256, 1.2.840.10045.4.3.2
+    attribute = _sequence(public_key + _tagged(0x31, p256))
+    return _sequence(attribute + signature)
+
+
+def _sequence(content: bytes) -> bytes:
+    return _tagged(0x30, content)
+
+
+def _tagged(tag: int, content: bytes) -> bytes:
+    return bytes([tag, len(content)]) + content  # short form: all of it has 36 bytes
+
+
+def check(csr_der: bytes, device: str = "") -> Request:
+    """Judge a PKCS#10 request (RFC 2986, DER) for `device`, the name that its right is bound to; "": for the device it names.
 
     Raises:
         EnrolmentError: with one of `Reason`.
@@ -71,14 +103,14 @@ def check(csr_der: bytes, device: str) -> Request:
         raise refused(Reason.NOT_A_REQUEST, "not a PKCS#10 certificate request in DER, or of an unknown key") from error
     known = _known_key(key)
     _check_signature(csr)
-    _check_name(csr, device)
+    name = _checked_name(csr, device)
     try:
         extensions = csr.extensions
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         raise refused(Reason.FOREIGN_EXTENSION, "its extensions cannot be read") from error
     for extension in extensions:
-        _check_extension(extension.value, device)
-    return Request(device, known)
+        _check_extension(extension.value, name)
+    return Request(name, known, key_hash(known))
 
 
 def _known_key(key: object) -> PublicKey:
@@ -102,8 +134,8 @@ def _check_signature(csr: x509.CertificateSigningRequest) -> None:
         raise refused(Reason.NO_POSSESSION, "its signature does not fit its key")
 
 
-def _check_name(csr: x509.CertificateSigningRequest, device: str) -> None:
-    """Exactly one CN, and it is the device's. Other parts of the subject (a country, an organisation) are dropped unread."""
+def _checked_name(csr: x509.CertificateSigningRequest, device: str) -> str:
+    """Exactly one CN, and it is the device's (any device's for ""). Other parts of the subject (a country) are dropped unread."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of a length that is wrong; we refuse that ourselves
@@ -114,8 +146,9 @@ def _check_name(csr: x509.CertificateSigningRequest, device: str) -> None:
         raise refused(Reason.BAD_NAME, f"the subject has {len(names)} common names; it needs one, the device's")
     if not DEVICE_NAME.match(names[0]):
         raise refused(Reason.BAD_NAME, "a device's name is 1 to 64 of A–Z, a–z, 0–9, _ and -")
-    if names[0] != device:
+    if device and names[0] != device:
         raise refused(Reason.WRONG_NAME, f"the request is for {names[0]!r}, the token for another device")
+    return names[0]
 
 
 def _check_extension(extension: x509.ExtensionType, device: str) -> None:

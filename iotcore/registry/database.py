@@ -44,6 +44,7 @@ POOL_CONNECTIONS = 4
 MODELS = (
     "iotcore.registry.tables",
     "iotcore.registry.tables_places",
+    "iotcore.registry.tables_enrolment",
     "iotcore.registry.tables_people",
     "iotcore.registry.tables_commissioning",
 )

@@ -29,7 +29,10 @@ def first_state(*, behind_a_gateway: bool) -> State:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """An issued certificate; `cn` is a device or a service, `fingerprint` is SHA-256 of its DER in hex."""
+    """An issued certificate; `cn` is a device or a service.
+
+    `fingerprint` is the SHA-256 of its DER, `key` of its public key (SubjectPublicKeyInfo), both in hex.
+    """
 
     serial: str
     cn: str
@@ -38,6 +41,7 @@ class Certificate:
     fingerprint: str
     issued_ms: int = 0
     revoked_ms: int | None = None
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

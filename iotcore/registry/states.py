@@ -47,6 +47,7 @@ async def certify(work: Writing, certificate: Certificate, by: str) -> None:
         not_after_ms=certificate.not_after_ms,
         fingerprint=certificate.fingerprint,
         issued_ms=work.now_ms,
+        key=certificate.key or None,
     )
     work.note(by, "certificate.issue", certificate.cn, serial=certificate.serial, anchor=certificate.anchor)
     work.changed("certificate", certificate.cn)

@@ -127,12 +127,6 @@ class Registry:
             return await tokens.create(work, device, ttl_s, by)
 
     @whole
-    async def use_token(self, token: str, device: str) -> bool:
-        """Use up a token; exactly one caller wins, and only for the device it was made for, in time."""
-        async with self._database.writing() as work:
-            return await tokens.use(work, token, device)
-
-    @whole
     async def record_certificate(self, certificate: Certificate, by: str) -> None:
         """Keep an issued certificate; a registered device becomes provisioned by it, and loses its password if it had one."""
         async with self._database.writing() as work:

@@ -112,6 +112,8 @@ class TokenRow(Model):
     device_id: str
     expires_ms = fields.BigIntField()
     used_ms = fields.BigIntField(null=True)
+    revoked_ms = fields.BigIntField(null=True)
+    approval = fields.BooleanField(default=False)  # whether a person has to approve the request that comes with it
 
     class Meta:
         """Table."""
@@ -145,6 +147,7 @@ class CertificateRow(Model):
     fingerprint = fields.CharField(SHA256_HEX_LENGTH)
     issued_ms = fields.BigIntField()
     revoked_ms = fields.BigIntField(null=True)
+    key = fields.CharField(SHA256_HEX_LENGTH, null=True, db_index=True)  # SHA-256 of its public key; older rows have none
 
     class Meta:
         """Table."""

@@ -1,7 +1,10 @@
 """EST (RFC 7030, with the clarifications of RFC 8951): how a device gets its first certificate, over TLS.
 
 GET  /.well-known/est/cacerts            roots and issuing authorities: service (brokers, this listener), fire, field
+GET  /.well-known/est/csrattrs           what a request should have: P-256, ECDSA with SHA-256
 POST /.well-known/est/simpleenroll       HTTP basic: user = device, password = one-time token; base64 PKCS#10 in, PKCS#7 out
+                                         or user = serial of a unit, password = its secret, or a token of its batch
+                                         or no HTTP basic, but a gateway's certificate: a request of its registered child
 POST /.well-known/est/fire/simpleenroll  the same, asking for the `fire` anchor (a gateway with fire children); likewise `field`
 POST /.well-known/est/simplereenroll     the certificate to renew is the one shown in the TLS handshake; with a label likewise
 GET  /crl/<anchor>-<n>.crl               the revocation list of an issuer, DER
@@ -12,59 +15,33 @@ must be of our fire or field anchor, else the handshake fails; one that has expi
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import binascii
+import contextlib
+import logging
 import ssl
-from collections import OrderedDict
-from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
+from iotcore import metrics
 from iotcore.clock import Clock
-from iotcore.errors import EnrolmentError, StartError
-from iotcore.provision import enroll, policy
+from iotcore.errors import EnrolmentError, IotError, StartError
+from iotcore.provision import enroll
 from iotcore.provision.ca import Anchor, Authority, IssuedCertificate
-from iotcore.provision.enroll import Enrolment
+from iotcore.provision.enroll import Caller, Enrolment
 from iotcore.provision.files import SECRET_MODE, make_folder, write_whole
+from iotcore.provision.refusals import PER_ADDRESS, WINDOW_S, Refusals
+from iotcore.registry.admissions import Refusal
+from iotcore.web import est_http
 
 SERVER_CN = "svc.web.1.est"
-MAX_BODY_BYTES = 16 * 1024
-BODY_LIMIT_S = 10.0
 NO_CHECK_TIME = ssl.VerifyFlags(0x200000)  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL's x509_vfy.h; Python has no name for it
-MAX_REFUSALS = (
-    20  # an address that is refused more often within REFUSALS_WINDOW_S waits; bounds the audit, not the odds: 128 bits
-)
-REFUSALS_WINDOW_S = 60.0
-MAX_ADDRESSES = 10_000
-
-
-@dataclass(slots=True)
-class _Refusals:
-    """How often each address was refused lately; the oldest address is forgotten when there are too many."""
-
-    clock: Clock
-    limit: int
-    counts: OrderedDict[str, tuple[float, int]] = field(default_factory=OrderedDict)
-
-    def exhausted(self, address: str) -> bool:
-        since, count = self.counts.get(address, (0.0, 0))
-        return count >= self.limit and self.clock.monotonic_s() - since < REFUSALS_WINDOW_S
-
-    def note(self, address: str) -> None:
-        now = self.clock.monotonic_s()
-        since, count = self.counts.pop(address, (now, 0))
-        if now - since >= REFUSALS_WINDOW_S:
-            since, count = now, 0
-        self.counts[address] = (since, count + 1)
-        while len(self.counts) > MAX_ADDRESSES:
-            self.counts.popitem(last=False)
+ISSUED_TYPE = "application/pkcs7-mime; smime-type=certs-only"
+log = logging.getLogger(__name__)
+Asking = Callable[[web.Request, Caller], Awaitable[IssuedCertificate]]
 
 
 class EstListener:
@@ -78,12 +55,14 @@ class EstListener:
         *,
         host: str,
         port: int,
-        max_refusals: int = MAX_REFUSALS,
+        max_refusals: int = PER_ADDRESS,
     ) -> None:
         self._enrolment = enrolment
         self._authority: Authority = enrolment.authority
         self._tls = tls
-        self._refusals = _Refusals(clock, max_refusals)
+        self._trouble = ""  # said once, not for each request
+        self._trusted: list[Any] = []  # the issuers that `tls` was told of
+        self.refusals = Refusals(clock, max_refusals)
         self._runner: web.AppRunner | None = None
         self.host = host
         self.port = port
@@ -101,9 +80,10 @@ class EstListener:
         Raises:
             StartError: the port is taken or the host is not ours.
         """
-        application = web.Application(client_max_size=MAX_BODY_BYTES)
+        application = web.Application(client_max_size=est_http.MAX_BODY_BYTES)
         for label in ("", "/fire", "/field"):
             application.router.add_get(f"/.well-known/est{label}/cacerts", self._cacerts)
+            application.router.add_get(f"/.well-known/est{label}/csrattrs", self._csrattrs)
             application.router.add_post(f"/.well-known/est{label}/simpleenroll", self._simpleenroll)
             application.router.add_post(f"/.well-known/est{label}/simplereenroll", self._simplereenroll)
         application.router.add_get("/crl/{name}.crl", self._crl)
@@ -127,10 +107,13 @@ class EstListener:
             self._runner = None
 
     async def _cacerts(self, request: web.Request) -> web.Response:
-        label = _label(request)
+        label = est_http.label(request)
         issuing = [label] if label else [Anchor.FIRE, Anchor.FIELD]
         chain = [certificate for anchor in (Anchor.SERVICE, *issuing) for certificate in self._authority.chain(anchor)]
-        return _certificates(chain, "application/pkcs7-mime")
+        return est_http.certificates(chain, "application/pkcs7-mime")
+
+    async def _csrattrs(self, _: web.Request) -> web.Response:
+        return est_http.attributes()
 
     async def _crl(self, request: web.Request) -> web.Response:
         crl = self._authority.published_crl(request.match_info["name"])
@@ -139,43 +122,101 @@ class EstListener:
         return web.Response(body=crl, content_type="application/pkix-crl")
 
     async def _simpleenroll(self, request: web.Request) -> web.Response:
-        async def enrol() -> IssuedCertificate:
-            device, token = _credentials(request)
-            body = await self._body(request, "enrolment_refused", device)
-            return await self._enrolment.enrol(device, token, body, _label(request))
-
-        return await self._issued(request, enrol())
+        gateway = None if "Authorization" in request.headers else est_http.shown(request)
+        if gateway is not None:
+            return await self._answered(request, lambda asking, caller: self._adopted(asking, gateway, caller))
+        return await self._answered(request, self._enrolled)
 
     async def _simplereenroll(self, request: web.Request) -> web.Response:
-        async def renew() -> IssuedCertificate:
-            shown = _shown(request)
-            body = await self._body(request, "renewal_refused", enroll.name_of(shown))
-            return await self._enrolment.renew(shown, body, _label(request))
+        return await self._answered(request, self._renewed)
 
-        return await self._issued(request, renew())
+    async def _enrolled(self, request: web.Request, caller: Caller) -> IssuedCertificate:
+        user, secret = est_http.credentials(request)
+        body = await self._body(request, "enrolment_refused", user, caller)
+        return await self._enrolment.enrol(user, secret, body, est_http.label(request), caller)
 
-    async def _body(self, request: web.Request, action: str, device: str) -> bytes:
+    async def _adopted(self, request: web.Request, gateway: x509.Certificate, caller: Caller) -> IssuedCertificate:
+        body = await self._body(request, "enrolment_refused", enroll.name_of(gateway), caller)
+        return await self._enrolment.adopt(gateway, body, est_http.label(request), caller)
+
+    async def _renewed(self, request: web.Request, caller: Caller) -> IssuedCertificate:
+        shown = est_http.shown(request)
+        body = await self._body(request, "renewal_refused", enroll.name_of(shown), caller)
+        return await self._enrolment.renew(shown, body, est_http.label(request), caller)
+
+    async def _body(self, request: web.Request, action: str, device: str, caller: Caller) -> bytes:
         """The request in it; one that is none is audited."""
         try:
-            return await _request_body(request)
+            return await est_http.body(request)
         except EnrolmentError as error:
-            await self._enrolment.audit(action, device, str(error))
+            await self._enrolment.refused(action, device, error, caller)
             raise
 
-    async def _issued(self, request: web.Request, issuing: Coroutine[Any, Any, IssuedCertificate]) -> web.Response:
-        """What comes of a request; an address that is refused again and again has to wait."""
-        address = request.remote or ""
-        if self._refusals.exhausted(address):
-            issuing.close()
-            raise web.HTTPTooManyRequests(text="too many refusals\n", headers={"Retry-After": f"{REFUSALS_WINDOW_S:.0f}"})
+    async def _answered(self, request: web.Request, asking: Asking) -> web.Response:
+        """What comes of a request; who is refused again and again has to wait.
+
+        Who shows a certificate of ours is known by that, and not by an address: hundreds of devices may share one.
+        """
+        address, shown = request.remote or "", est_http.shown(request)
+        subscriber = address if shown is None else f"certificate of {enroll.name_of(shown)}"
+        wait_s = self.refusals.must_wait(subscriber)
+        if wait_s:
+            metrics.enrolments.labels("limited").inc()
+            return est_http.too_often(wait_s)
+        caller = _Counting(self.refusals, self._enrolment, subscriber)
         try:
-            certificate = await issuing
+            issued = await asking(request, Caller(address, caller.audited))
         except EnrolmentError as error:
-            self._refusals.note(address)
-            raise _http(error) from error
-        trust(self._tls, self._authority)  # the issuer may be new: what was just given must be good for the next renewal
-        issued = x509.load_pem_x509_certificate(certificate.pem)
-        return _certificates([issued], "application/pkcs7-mime; smime-type=certs-only")
+            return await self._refused(error, caller)
+        except IotError as error:
+            if str(error) != self._trouble:
+                log.error("nobody can enrol: %s", error)  # noqa: TRY400 - an expected outage needs no stack
+            self._trouble = str(error)
+            metrics.enrolments.labels("failed").inc()
+            return est_http.down("the registry or the signing key does not answer; nothing was used up")
+        self._trouble = ""
+        metrics.enrolments.labels("issued").inc()
+        self._follow_issuers()
+        return est_http.certificates([x509.load_pem_x509_certificate(issued.pem)], ISSUED_TYPE)
+
+    async def _refused(self, error: EnrolmentError, caller: _Counting) -> web.Response:
+        if error.retry_s:
+            metrics.enrolments.labels(error.reason).inc()
+        else:
+            metrics.enrolments.labels("refused").inc()
+            await caller.count()
+        return est_http.refusal(error)
+
+    def _follow_issuers(self) -> None:
+        """The issuer may be new: what was just given must be good for the next renewal."""
+        try:
+            now = [self._authority.issuers(anchor) for anchor in (Anchor.FIRE, Anchor.FIELD)]
+            if any(one is not known for one, known in zip(now, self._trusted or [None, None], strict=True)):
+                trust(self._tls, self._authority)
+                self._trusted = now
+        except IotError as error:  # the certificate is committed, and its holder gets it in any case
+            log.error("the issuers cannot be read anew: %s", error)  # noqa: TRY400 - an expected outage needs no stack
+
+
+class _Counting:
+    """The refusal of one request: counted once, with an entry of its own in the audit, one for many, or none."""
+
+    def __init__(self, refusals: Refusals, enrolment: Enrolment, subscriber: str) -> None:
+        self._refusals, self._enrolment, self._subscriber = refusals, enrolment, subscriber
+        self._said: str | None = None
+
+    def audited(self) -> bool:
+        if self._said is None:
+            self._said = self._refusals.note(self._subscriber)
+        return self._said == "each"
+
+    async def count(self) -> None:
+        """Count it if nobody has; a burst is audited once."""
+        self.audited()
+        if self._said == "burst":
+            told = f"{self._refusals.lately} in {WINDOW_S:.0f} s; further ones of this minute are only counted"
+            with contextlib.suppress(IotError):  # the metrics tell of it, too
+                await self._enrolment.refuse(Refusal("enrolment_burst", "est", told, self._subscriber))
 
 
 def server_context(authority: Authority, folder: Path, names: Sequence[str]) -> ssl.SSLContext:
@@ -187,6 +228,7 @@ def server_context(authority: Authority, folder: Path, names: Sequence[str]) -> 
     write_whole(cert_file, pair.certificate.pem)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.num_tickets = 0  # each connection proves anew that it holds the key; a device comes once and resumes nothing
     context.load_cert_chain(cert_file, key_file)
     context.verify_mode = ssl.CERT_OPTIONAL  # a device that renews shows what it has
     context.verify_flags |= NO_CHECK_TIME  # an expired one is refused by enroll.py, which tells it why and audits it
@@ -197,61 +239,3 @@ def server_context(authority: Authority, folder: Path, names: Sequence[str]) -> 
 def trust(context: ssl.SSLContext, authority: Authority) -> None:
     """Let in the certificates of every issuer that counts now; those from before are let in as well, and judged when they ask."""
     context.load_verify_locations(cadata="".join(authority.trust_pem(a).decode() for a in (Anchor.FIRE, Anchor.FIELD)))
-
-
-def _label(request: web.Request) -> Anchor | None:
-    """The anchor that the path names (RFC 7030, 3.2.2: an additional path segment)."""
-    segment = request.path.split("/")[3]
-    return Anchor(segment) if segment in {Anchor.FIRE.value, Anchor.FIELD.value} else None
-
-
-def _shown(request: web.Request) -> x509.Certificate | None:
-    """The certificate that the client proved to hold in the TLS handshake."""
-    tls = request.transport.get_extra_info("ssl_object") if request.transport is not None else None
-    der = tls.getpeercert(binary_form=True) if tls is not None else None
-    return x509.load_der_x509_certificate(der) if der else None
-
-
-def _credentials(request: web.Request) -> tuple[str, str]:
-    """User and password of HTTP basic (RFC 7617), read as UTF-8."""
-    scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
-    try:
-        given = base64.b64decode(encoded.strip(), validate=True).decode()
-    except ValueError:
-        given = ""
-    device, colon, token = given.partition(":")
-    if scheme.lower() != "basic" or not colon:
-        raise EnrolmentError(enroll.TOKEN, "send HTTP basic: user = device, password = its enrolment token")
-    return device, token
-
-
-async def _request_body(request: web.Request) -> bytes:
-    """The PKCS#10 request, DER. White space in the base64 passes; no Content-Transfer-Encoding is needed (RFC 8951, 3.1)."""
-    if request.content_type != "application/pkcs10":
-        raise web.HTTPUnsupportedMediaType(text="the body is application/pkcs10, base64\n")
-    try:
-        async with asyncio.timeout(BODY_LIMIT_S):
-            body = await request.read()
-    except web.HTTPRequestEntityTooLarge as error:
-        raise EnrolmentError(policy.Reason.TOO_LARGE.value, f"a body has at most {MAX_BODY_BYTES} bytes") from error
-    except TimeoutError as error:
-        raise web.HTTPRequestTimeout(text="the request did not arrive in time\n") from error
-    try:
-        return base64.b64decode(b"".join(body.split()), validate=True)
-    except binascii.Error as error:
-        raise EnrolmentError(policy.Reason.NOT_A_REQUEST.value, "the body is not base64") from error
-
-
-def _http(error: EnrolmentError) -> web.HTTPException:
-    """The reason in words: 401 for a token, 403 for an anchor or a certificate, 413 or 400 for a request (RFC 7030, 4.2.3)."""
-    if error.reason == enroll.TOKEN:
-        return web.HTTPUnauthorized(text=f"{error}\n", headers={"WWW-Authenticate": 'Basic realm="iotcore enrolment"'})
-    if error.reason == policy.Reason.TOO_LARGE.value:
-        return web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, text=f"{error}\n")
-    return (web.HTTPForbidden if error.reason in {enroll.ANCHOR, enroll.CERTIFICATE} else web.HTTPBadRequest)(text=f"{error}\n")
-
-
-def _certificates(certificates: list[x509.Certificate], kind: str) -> web.Response:
-    """Certs-only PKCS#7, base64 without line breaks: strongSwan's client takes no other."""
-    text = base64.b64encode(pkcs7.serialize_certificates(certificates, Encoding.DER))
-    return web.Response(body=text, headers={"Content-Type": kind, "Content-Transfer-Encoding": "base64"})

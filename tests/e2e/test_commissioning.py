@@ -167,7 +167,7 @@ async def test_without_the_mark_the_fire_service_hears_it_and_the_technician_see
 
 async def test_the_button_of_a_simulated_detector_from_the_command_line(site: Site) -> None:
     platform = site.platform
-    token = platform.iotcore("token", "sd-3")
+    token = platform.iotcore("token", "create", "sd-3")
     platform.iotcore("commissioning", "test", "sd-3", "--minutes", "1")
     folder = str(platform.folder / "sd-3")
     said = platform.iotcore("sim", "press", "sd-3", "--token", token, "--folder", folder)

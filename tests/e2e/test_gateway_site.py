@@ -94,7 +94,9 @@ async def city(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[City]:
         platform.import_city(_document(bus.connection(), station.connection(), foreign.connection()))
         stack.push_async_callback(platform.stop)
         await platform.start()
-        tokens = {f"{anchor}_token": await asyncio.to_thread(platform.iotcore, "token", GW) for anchor in ("fire", "field")}
+        tokens = {
+            f"{anchor}_token": await asyncio.to_thread(platform.iotcore, "token", "create", GW) for anchor in ("fire", "field")
+        }
         units = [
             {"id": "panel-1", "title": "Tủ 1", "model": PANEL, "connection": bus.connection()},
             {"id": "air-7", "title": "Trạm", "model": STATION, "connection": station.connection()},

@@ -99,7 +99,9 @@ async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench
         stack.push_async_callback(platform.stop)
         await platform.start()
         names = [f"{kind}-{place}" for kind in ("sd", "ts") for place in range(1, PLACES + 1)]
-        said = await asyncio.to_thread(platform.iotcore, "token", *names)  # one start of the command line, not one for each
+        said = await asyncio.to_thread(
+            platform.iotcore, "token", "create", *names
+        )  # one start of the command line, not one for each
         tokens = dict(zip(names, said.split(), strict=True))
         detector, signal = [await stack.enter_async_context(await enrolled(platform, n, tokens[n])) for n in ("sd-1", "ts-1")]
         await platform.until(lambda: detector.connected and signal.connected, 10.0, "the neighbours are connected")

@@ -132,7 +132,7 @@ async def test_a_lost_key_is_out_for_good_and_a_new_token_brings_the_device_back
         assert await put_out(platform, device, "revoke") < CUT_LIMIT_S
         assert await stays_out(device)
         await platform.kill("mosquitto fire", "keeper")
-        token = await asyncio.to_thread(platform.iotcore, "token", "sd-3")
+        token = await asyncio.to_thread(platform.iotcore, "token", "create", "sd-3")
         service = platform.data / "certs" / "service-root.pem"
         url = f"https://127.0.0.1:{platform.est_port}"
         identity = await enrol(url, token, "sd-3", service, platform.folder / "anew")

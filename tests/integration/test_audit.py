@@ -108,7 +108,6 @@ CERTIFICATE = Certificate("0a", "d1", "fire", 9, "ff")
 LIFE: list[tuple[Step, list[str]]] = [  # a device's life, each step with every entry that it has to leave
     (lambda registry: registry.import_city(city(3), SPECS, "t"), ["premises.add", "zone.add", *["device.change"] * 3]),
     (lambda registry: registry.create_token("d1", 60.0, "t"), ["token.create"]),
-    (lambda registry: registry.use_token("guess", "d1"), ["token.refuse"]),
     (lambda registry: registry.record_certificate(CERTIFICATE, "ca"), ["certificate.issue", "device.state"]),
     (lambda registry: registry.activate("d1", "ingest"), ["device.state"]),
     (lambda registry: registry.set_state("d1", "suspended", "t"), ["device.state"]),

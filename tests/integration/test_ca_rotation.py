@@ -19,10 +19,10 @@ from iotcore.provision.ca import Anchor, Authority
 from iotcore.provision.est_client import EstServer
 from iotcore.provision.identity import new_key, own_certificate, store
 from iotcore.provision.issuers import Signer
-from iotcore.web.est import EstListener, server_context
 from tests.support.brokers import Client, Site, accepted, becomes
 from tests.support.earlier import earlier_authority
-from tests.support.pki import PASSPHRASE, TokenBook, authority, device_files, run, trust_file
+from tests.support.enrolling import book, device, listening
+from tests.support.pki import PASSPHRASE, authority, device_files, run, trust_file
 from tests.support.ports import free_port
 from tests.support.requests import p256
 
@@ -203,10 +203,11 @@ async def test_what_was_revoked_before_a_rotation_stays_so_and_the_old_authority
 
 
 async def test_est_gives_the_list_that_a_certificate_names_and_lets_in_what_it_gave(tmp_path: Path) -> None:
-    ours = authority(tmp_path)
-    book = TokenBook({"t1": "d-1", "t2": "d-2"}, {"d-1": [Anchor.FIRE], "d-2": [Anchor.FIRE]})
-    tls = server_context(ours, tmp_path / "certs", ["localhost"])
-    async with EstListener(book.enrolment(ours), tls, ManualClock(), host="127.0.0.1", port=0) as listener:
+    ours, clock = authority(tmp_path), ManualClock(now_ms=SystemClock().wall_ms())
+    devices = [device(name, "smoke-heat") for name in ("d-1", "d-2")]
+    async with book(tmp_path, devices, clock) as kept, listening(kept, ours, tmp_path, clock) as listener:
+        await kept.give("t1", "d-1")
+        await kept.give("t2", "d-2")
         server = EstServer(f"https://localhost:{listener.port}", trust_file(ours, tmp_path))
         first = await enrolled(server, tmp_path / "d-1.pem", "d-1", "t1")
         ours.announce(Anchor.FIRE, new_root=True)

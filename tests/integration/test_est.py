@@ -15,11 +15,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import pkcs7
 
-from iotcore.clock import ManualClock
+from iotcore.clock import ManualClock, SystemClock
 from iotcore.errors import StartError
 from iotcore.provision.ca import Anchor, Authority
-from iotcore.web.est import MAX_REFUSALS, REFUSALS_WINDOW_S, EstListener, server_context
-from tests.support.pki import TokenBook, authority, run, trust_file
+from iotcore.provision.refusals import PER_ADDRESS, WINDOW_S
+from iotcore.web.est import EstListener, server_context
+from tests.support.enrolling import Book, book, device, listening
+from tests.support.pki import authority, run, trust_file
 from tests.support.requests import p256, request
 
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -31,7 +33,7 @@ class Est:
 
     listener: EstListener
     authority: Authority
-    book: TokenBook
+    book: Book
     clock: ManualClock
     trust: Path
 
@@ -64,14 +66,12 @@ class Est:
 @pytest.fixture
 async def est(tmp_path: Path) -> AsyncIterator[Est]:
     ours = authority(tmp_path)
-    book = TokenBook(
-        {TOKEN: "smoke-1", "gateway-token": "gw-1"},
-        {"smoke-1": [Anchor.FIRE], "gw-1": [Anchor.FIELD, Anchor.FIRE]},
-    )
-    context = server_context(ours, tmp_path / "certs", ["localhost", "127.0.0.1"])
-    clock = ManualClock()
-    async with EstListener(book.enrolment(ours), context, clock, host="127.0.0.1", port=0) as listener:
-        yield Est(listener, ours, book, clock, trust_file(ours, tmp_path))
+    clock = ManualClock(now_ms=SystemClock().wall_ms())
+    devices = [device("smoke-1", "smoke-heat"), device("gw-1", "gateway")]
+    async with book(tmp_path, devices, clock) as kept, listening(kept, ours, tmp_path, clock) as listener:
+        await kept.give(TOKEN, "smoke-1")
+        await kept.give("gateway-token", "gw-1")
+        yield Est(listener, ours, kept, clock, trust_file(ours, tmp_path))
 
 
 def cas_in(folder: Path) -> list[Path]:
@@ -110,7 +110,7 @@ async def test_curl_and_openssl_enrol_with_a_token(est: Est, tmp_path: Path) -> 
     assert code == 0, out.decode() + said
     certificate = x509.load_pem_x509_certificate(pem)
     assert certificate.subject.rfc4514_string() == "CN=smoke-1"
-    assert [recorded.serial for recorded in est.book.recorded] == [f"{certificate.serial_number:x}"]
+    assert [recorded.serial for recorded in await est.book.recorded()] == [f"{certificate.serial_number:x}"]
 
 
 async def test_strongswan_enrols_with_a_token(est: Est, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ async def test_strongswan_enrols_with_a_token(est: Est, tmp_path: Path) -> None:
 async def test_a_token_is_good_once_even_for_two_at_the_same_moment(est: Est) -> None:
     answers = await asyncio.gather(*(est.enrol(request("smoke-1")) for _ in range(5)))
     assert sorted(status for status, _, _ in answers) == [200, 401, 401, 401, 401]
-    assert len(est.book.recorded) == 1
+    assert len(await est.book.recorded()) == 1
 
 
 @pytest.mark.parametrize(
@@ -157,8 +157,9 @@ async def test_a_hostile_request_is_refused_with_its_reason_and_spends_no_token(
     status, kind, body = await est.enrol(csr)
     assert (status, kind) == (400, "text/plain; charset=utf-8")
     assert body.decode().startswith(f"{reason}: ")
-    assert est.book.audited[-1][:2] == ("enrolment_refused", "smoke-1")
-    assert est.book.audited[-1][2].startswith(reason)
+    action, subject, told = (await est.book.refused())[-1]
+    assert (action, subject) == ("enrolment_refused", "smoke-1")
+    assert told.startswith(reason)
     status, _, body = await est.enrol(request("smoke-1"))
     assert status == 200
     assert issued_of(body).subject.rfc4514_string() == "CN=smoke-1"
@@ -208,11 +209,11 @@ async def test_bodies_that_are_too_large_or_of_another_type_are_refused(est: Est
 
 
 async def test_an_address_that_is_refused_again_and_again_has_to_wait(est: Est) -> None:
-    for _ in range(MAX_REFUSALS):
+    for _ in range(PER_ADDRESS):
         assert (await est.enrol(request("smoke-1"), token="guess"))[0] == 401
     assert (await est.enrol(request("smoke-1")))[0] == 429
-    assert len(est.book.audited) == MAX_REFUSALS
-    est.clock.advance(REFUSALS_WINDOW_S)
+    assert len(await est.book.refused()) == PER_ADDRESS
+    est.clock.advance(WINDOW_S)
     assert (await est.enrol(request("smoke-1")))[0] == 200
 
 
@@ -245,4 +246,4 @@ async def test_a_client_that_trusts_another_root_does_not_enrol(est: Est, tmp_pa
     est.trust.write_bytes(foreign.root_pem(Anchor.SERVICE))
     with pytest.raises(aiohttp.ClientConnectorCertificateError):
         await est.enrol(request("smoke-1"))
-    assert est.book.recorded == []
+    assert await est.book.recorded() == []

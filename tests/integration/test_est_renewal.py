@@ -17,8 +17,10 @@ from iotcore.errors import EnrolmentError
 from iotcore.provision.ca import Anchor, Authority
 from iotcore.provision.est_client import EstServer
 from iotcore.provision.identity import NewKey, load, new_key, own_certificate, store
-from iotcore.web.est import MAX_REFUSALS, EstListener, server_context
-from tests.support.pki import PASSPHRASE, TokenBook, authority, device_files, run, trust_file
+from iotcore.provision.refusals import PER_ADDRESS
+from iotcore.web.est import EstListener
+from tests.support.enrolling import Book, book, device, listening
+from tests.support.pki import PASSPHRASE, authority, device_files, run, trust_file
 from tests.support.requests import key_pem, p256, request
 
 REENROL = ".well-known/est{}/simplereenroll"
@@ -31,7 +33,7 @@ class Est:
 
     listener: EstListener
     authority: Authority
-    book: TokenBook
+    book: Book
     trust: Path
     folder: Path
     files: tuple[Path, Path]
@@ -56,14 +58,13 @@ class Est:
 @pytest.fixture
 async def est(tmp_path: Path) -> AsyncIterator[Est]:
     ours = authority(tmp_path)
-    book = TokenBook(
-        {"t1": "gw-1", "t2": "gw-1"},
-        {"smoke-1": [Anchor.FIRE], "gw-1": [Anchor.FIELD, Anchor.FIRE]},
-    )
     cert, key, issued = device_files(ours, tmp_path / "d", Anchor.FIRE, "smoke-1")
-    context = server_context(ours, tmp_path / "certs", ["localhost", "127.0.0.1"])
-    async with EstListener(book.enrolment(ours), context, ManualClock(), host="127.0.0.1", port=0) as listener:
-        yield Est(listener, ours, book, trust_file(ours, tmp_path), tmp_path, (cert, key), issued.serial)
+    clock = ManualClock(now_ms=SystemClock().wall_ms())
+    devices = [device("smoke-1", "smoke-heat"), device("gw-1", "gateway")]
+    async with book(tmp_path, devices, clock) as kept, listening(kept, ours, tmp_path, clock) as listener:
+        for token in ("t1", "t2"):
+            await kept.give(token, "gw-1")
+        yield Est(listener, ours, kept, trust_file(ours, tmp_path), tmp_path, (cert, key), issued.serial)
 
 
 def issued_of(body: bytes) -> x509.Certificate:
@@ -79,7 +80,7 @@ async def test_curl_renews_with_the_certificate_it_shows_and_a_new_key(est: Est)
     assert certificate.public_key() == key.public_key()
     assert est.authority.anchor_of(certificate) is Anchor.FIRE
     assert certificate.subject.rfc4514_string() == "CN=smoke-1"
-    assert [recorded.serial for recorded in est.book.recorded] == [f"{certificate.serial_number:x}"]
+    assert [recorded.serial for recorded in await est.book.recorded()] == [f"{certificate.serial_number:x}"]
     assert not est.authority.is_revoked(Anchor.FIRE, est.serial)
 
 
@@ -106,8 +107,8 @@ async def test_a_revoked_certificate_is_not_renewed(est: Est) -> None:
     est.authority.revoke(Anchor.FIRE, est.serial)
     status, body = await est.curl(request("smoke-1"))
     assert (status, body) == (403, b"certificate: it is revoked\n")
-    assert est.book.audited == [("renewal_refused", "smoke-1", "certificate: it is revoked")]
-    assert est.book.recorded == []
+    assert await est.book.refused() == [("renewal_refused", "smoke-1", "certificate: it is revoked")]
+    assert await est.book.recorded() == []
 
 
 async def test_an_expired_certificate_is_not_renewed_and_is_told_why(est: Est, tmp_path: Path) -> None:
@@ -115,14 +116,14 @@ async def test_an_expired_certificate_is_not_renewed_and_is_told_why(est: Est, t
     old = device_files(Authority.open(est.authority.folder, PASSPHRASE, past), tmp_path / "old", Anchor.FIRE, "smoke-1")
     status, body = await est.curl(request("smoke-1"), shown=old[:2])
     assert (status, body) == (403, b"certificate: it has expired, or is not valid yet; enrol anew with a token\n")
-    ((action, device, why),) = est.book.audited
-    assert (action, device) == ("renewal_refused", "smoke-1")
+    ((action, subject, why),) = await est.book.refused()
+    assert (action, subject) == ("renewal_refused", "smoke-1")
     assert why.startswith("certificate: it has expired")
-    assert est.book.recorded == []
+    assert await est.book.recorded() == []
 
 
 async def test_a_device_that_the_registry_no_longer_lets_in_is_not_renewed(est: Est) -> None:
-    del est.book.anchors["smoke-1"]
+    await est.book.put_out("smoke-1")
     status, body = await est.curl(request("smoke-1"))
     assert (status, body[:41]) == (403, b"anchor: smoke-1 may have no certificate o")
 
@@ -140,7 +141,7 @@ async def test_a_certificate_renews_its_own_anchor_only(est: Est) -> None:
 async def test_a_request_for_another_name_or_with_another_kind_of_key_is_refused(est: Est) -> None:
     assert (await est.curl(request("smoke-2")))[1].startswith(b"wrong_name: ")
     assert (await est.curl(request("smoke-1", extensions=[x509.BasicConstraints(ca=True, path_length=None)])))[0] == 400
-    assert est.book.recorded == []
+    assert await est.book.recorded() == []
 
 
 async def test_without_a_certificate_there_is_nothing_to_renew(est: Est) -> None:
@@ -162,13 +163,24 @@ async def test_foreign_and_service_certificates_do_not_pass_the_handshake(est: E
         (tmp_path / "svc.pem", tmp_path / "svc.key"),
     ):
         assert (await est.curl(request("smoke-1"), shown=shown))[0] == 0
-    assert est.book.recorded == []
+    assert await est.book.recorded() == []
 
 
 async def test_an_address_that_is_refused_again_and_again_has_to_wait(est: Est) -> None:
-    for _ in range(MAX_REFUSALS):
+    for _ in range(PER_ADDRESS):
         assert (await est.curl(request("smoke-2")))[0] == 400
     assert (await est.curl(request("smoke-1")))[0] == 429
+    gateway = device_files(est.authority, est.folder / "gw", Anchor.FIELD, "gw-1")
+    assert (await est.curl(request("gw-1"), shown=gateway[:2]))[0] == 200  # from the same address
+
+
+async def test_a_device_renews_while_its_address_is_refused_for_another_s_guesses(est: Est) -> None:
+    for _ in range(PER_ADDRESS):
+        with pytest.raises(EnrolmentError, match="http_401"):
+            await _as_a_gateway(est, est.folder / "x.pem", Anchor.FIRE, "wrong")
+    with pytest.raises(EnrolmentError, match="http_429"):
+        await _as_a_gateway(est, est.folder / "x.pem", Anchor.FIRE, "t1")
+    assert (await est.curl(request("smoke-1")))[0] == 200
 
 
 async def _as_a_gateway(est: Est, file: Path, anchor: Anchor, token: str) -> NewKey:
@@ -207,7 +219,7 @@ async def test_our_own_client_tells_what_the_listener_says(est: Est) -> None:
         await asyncio.to_thread(stranger.enrol, b"", Anchor.FIRE, "gw-1", "t1")
     with pytest.raises(EnrolmentError, match=r"trust: .*none\.pem cannot be used"):
         await asyncio.to_thread(EstServer(est.server.url, est.folder / "none.pem").enrol, b"", Anchor.FIRE, "gw-1", "t1")
-    assert "t1" in est.book.tokens
+    assert await est.book.open_tokens() == ["gw-1", "gw-1"]
 
 
 def test_a_file_that_is_half_of_two_identities_is_none(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from iotcore.provision.est_client import EstServer
 from iotcore.provision.gateway import TRIES, AtHand, OverEst, Upkeep
 from iotcore.provision.identity import Identity, NewKey, load, new_key, store
 from tests.support.pki import authority
+from tests.support.until import until
 
 DAY_S = 86_400.0
 GW = "gw-7"
@@ -29,12 +30,15 @@ class Failing:
     real: AtHand
     failures: int = 0
     asked: int = 0
+    why: str = "unreachable"
+    keys: list[bytes] = field(default_factory=list)
 
     async def first(self, key: NewKey) -> x509.Certificate:
         self.asked += 1
+        self.keys.append(key.pem)
         if self.failures:
             self.failures -= 1
-            raise EnrolmentError("unreachable", "the link is down")
+            raise EnrolmentError(self.why, "the link is down")
         return await self.real.first(key)
 
     async def renewed(self, key: NewKey, current: Identity) -> x509.Certificate:
@@ -94,6 +98,22 @@ async def test_the_first_certificate_is_got_once_recorded_and_found_again(bench:
     assert await again.first() == file
     assert (len(bench.recorded), bench.source.asked) == (1, 1)
     assert 89.9 < again.days_left() <= 90.0
+
+
+@pytest.mark.parametrize(("why", "same"), [("pending", True), ("unreachable", True), ("http_401", False), ("http_403", False)])
+async def test_while_the_answer_is_out_the_same_key_asks_again_also_after_a_restart(
+    bench: Bench, why: str, *, same: bool
+) -> None:
+    bench.source.failures, bench.source.why = 1, why
+    waiting = asyncio.create_task(bench.upkeep().first())
+    await until(lambda: bench.source.asked == 1)
+    waiting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await waiting
+    await bench.upkeep().first()
+    first, second = bench.source.keys
+    assert (first == second) is same
+    assert bench.names() == {"gw-7-fire.pem"}
 
 
 async def test_it_renews_between_half_life_and_six_tenths_and_not_before(bench: Bench) -> None:

@@ -20,16 +20,16 @@ from iotcore.errors import EnrolmentError, StartError
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker_process import BrokerProcess
 from iotcore.provision.ca import Anchor, Authority
-from iotcore.web.est import EstListener, server_context
 from iotcore.wire.arrival import Endpoint
 from iotcore.wire.messages import StatusMessage
 from simulators.enrol import enrol
 from simulators.modbus_device import ModbusDevice, ModbusServer
 from simulators.mqtt_device import MqttDevice
 from simulators.mqtt_faults import ExpiredCertificate
+from tests.support import enrolling
 from tests.support.brokers import Kind, Site, site
 from tests.support.core_stand_in import CoreStandIn, until
-from tests.support.pki import PASSPHRASE, TokenBook, authority, device_files, service_files, trust_file
+from tests.support.pki import PASSPHRASE, authority, device_files, service_files, trust_file
 from tests.support.shipped import SPECS
 
 SMOKE = SPECS["iotcore-smoke-heat"]
@@ -189,10 +189,13 @@ async def test_a_gateway_s_uplink_works_on_the_embedded_broker_too(tmp_path: Pat
 async def test_enrolment_gives_a_key_of_ones_own_and_a_certificate_that_opens_the_broker(fire_site: Site) -> None:
     ours = fire_site.authority
     trust = trust_file(ours, fire_site.folder)
-    book = TokenBook({"one-time": "sd-9"}, {"sd-9": [Anchor.FIRE]})
-    context = server_context(ours, fire_site.folder / "est", ["localhost", "127.0.0.1"])
     folder = fire_site.folder / "sd-9"
-    async with EstListener(book.enrolment(ours), context, CLOCK, host="127.0.0.1", port=0) as est:
+    detectors = [enrolling.device("sd-9", "smoke-heat")]
+    async with (
+        enrolling.book(fire_site.folder, detectors, CLOCK) as kept,
+        enrolling.listening(kept, ours, fire_site.folder, CLOCK) as est,
+    ):
+        await kept.give("one-time", "sd-9")
         url = f"https://127.0.0.1:{est.port}"
         with pytest.raises(EnrolmentError, match="http_401"):
             await enrol(url, "wrong", "sd-9", trust, folder)
@@ -208,14 +211,18 @@ async def test_enrolment_gives_a_key_of_ones_own_and_a_certificate_that_opens_th
 async def test_enrolment_trusts_only_the_given_authority(tmp_path: Path) -> None:
     ours, stranger = authority(tmp_path / "ours"), authority(tmp_path / "stranger")
     (tmp_path / "trust").mkdir()
-    book = TokenBook({"one-time": "sd-9"}, {"sd-9": [Anchor.FIRE]})
-    context = server_context(stranger, tmp_path / "est", ["localhost", "127.0.0.1"])
-    async with EstListener(book.enrolment(stranger), context, CLOCK, host="127.0.0.1", port=0) as est:
+    detectors = [enrolling.device("sd-9", "smoke-heat")]
+    async with (
+        enrolling.book(tmp_path, detectors, CLOCK) as kept,
+        enrolling.listening(kept, stranger, tmp_path, CLOCK) as est,
+    ):
+        await kept.give("one-time", "sd-9")
         with pytest.raises(EnrolmentError, match="unreachable"):
             await enrol(
                 f"https://127.0.0.1:{est.port}", "one-time", "sd-9", trust_file(ours, tmp_path / "trust"), tmp_path / "sd-9"
             )
-    assert book.tokens == {"one-time": "sd-9"}  # the token never left the device
+        assert await kept.open_tokens() == ["sd-9"]
+        assert await kept.refused() == []  # the token never left the device
 
 
 async def test_a_simulated_unit_refuses_writes_and_counts_them() -> None:

@@ -7,14 +7,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from iotcore.app.common import anchors_of
 from iotcore.clock import ManualClock
-from iotcore.errors import ConfigError, Refused
+from iotcore.errors import ConfigError, EnrolmentError, Refused
+from iotcore.registry.admissions import Admissions
 from iotcore.registry.places import Places
 from iotcore.registry.records import Certificate, State
 from iotcore.registry.store import Registry, open_registry
 from iotcore.registry.subjects import Subject
 from iotcore.registry.units import Another
 from tests.integration.test_registry_places import PLACES
+from tests.support.enrolling import asking
 from tests.support.shipped import SPECS
 
 DAY_S = 86_400.0
@@ -88,9 +91,11 @@ async def test_a_replaced_unit_is_out_and_the_new_one_begins_at_the_same_place(
         ("SN-0002", added_ms + 60_000, None, ""),
         ("SN-0001", added_ms, added_ms + 60_000, "vỏ vỡ"),
     ]
-    assert not left_over or not await registry.use_token(left_over, "sd-1")  # the old unit's
-    assert await registry.use_token(token, "sd-1")
-    await registry.record_certificate(Certificate("0b", "sd-1", "fire", LONG_MS, "ee"), "est")
+    async with Admissions(registry.database, lambda model: anchors_of(SPECS, model)) as admissions:
+        if left_over:  # the old unit's
+            with pytest.raises(EnrolmentError, match="token"):
+                await admissions.admit(asking("sd-1", left_over, "old"))
+        await admissions.admit(asking("sd-1", token, "new"))
     assert await registry.activate("sd-1", "ingest")
 
 

@@ -19,14 +19,14 @@ from iotcore.provision.services import ensure_service
 from iotcore.reading import Quality, Scalar
 from iotcore.specs import load, payload
 from iotcore.specs.model import DeviceSpec
-from iotcore.web.est import EstListener, server_context
 from iotcore.wire.arrival import Endpoint
 from simulators import mqtt_faults
 from simulators.enrol import enrol
 from simulators.vendor_device import VendorDevice
 from tests.support.core_stand_in import until
+from tests.support.enrolling import book, device, listening
 from tests.support.mosquitto import Mosquitto, TlsFiles
-from tests.support.pki import TokenBook, authority, trust_file
+from tests.support.pki import authority, trust_file
 from tests.support.shipped import SPECS
 from tests.support.spec_cases import of_model
 
@@ -118,20 +118,19 @@ async def test_a_vendor_s_device_says_its_own_payload_on_its_own_topic(spec: Dev
 async def test_it_gets_a_certificate_by_csr_and_meets_a_broker_that_asks_for_one(tmp_path: Path) -> None:
     ours = authority(tmp_path)
     trust = trust_file(ours, tmp_path)
-    book = TokenBook({"one-time": "dev-1"}, {"dev-1": [Anchor.FIELD]})
-    context = server_context(ours, tmp_path / "est", ["localhost", "127.0.0.1"])
-    async with EstListener(book.enrolment(ours), context, SystemClock(), host="127.0.0.1", port=0) as est:
+    async with book(tmp_path, [device("dev-1")], SystemClock()) as kept, listening(kept, ours, tmp_path, SystemClock()) as est:
+        await kept.give("one-time", "dev-1")
         identity = await enrol(f"https://127.0.0.1:{est.port}", "one-time", "dev-1", trust, tmp_path / "device")
     anchors = tmp_path / "field.pem"
     anchors.write_bytes(ours.trust_pem(Anchor.FIELD))
     certificate, key = ensure_service(ours, tmp_path / "certs", "svc.broker.1.field", ("localhost",), SystemClock())
     tls = TlsFiles(anchors, certificate, key)
     second = Mosquitto(tmp_path / "plain")
-    with second as listening, Mosquitto(tmp_path, tls=tls, extra=bridge(listening.port)) as broker:
+    with second as bridged, Mosquitto(tmp_path, tls=tls, extra=bridge(bridged.port)) as broker:
         endpoint = identity.endpoint("localhost", broker.port)
-        async with heard(listening.endpoint(), "#") as messages, VendorDevice("dev-1", OURS[0], endpoint, qos=1) as device:
-            await until(lambda: device.connected, "connected")
-            await device.report(SAID["acme-station"])
+        async with heard(bridged.endpoint(), "#") as messages, VendorDevice("dev-1", OURS[0], endpoint, qos=1) as station:
+            await until(lambda: station.connected, "connected")
+            await station.report(SAID["acme-station"])
             await until(lambda: messages, "heard behind the bridge")
         stranger = replace(endpoint, cert_file=certificate, key_file=key)
         async with VendorDevice("dev-1", OURS[0], stranger) as refused:

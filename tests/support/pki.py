@@ -1,15 +1,12 @@
-"""Our own authority in a test's folder, devices with certificates of it, and a token book as the registry keeps one."""
+"""Our own authority in a test's folder, and devices with certificates of it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from iotcore.clock import Clock, SystemClock
 from iotcore.provision.ca import Anchor, Authority, IssuedCertificate
-from iotcore.provision.enroll import Enrolment
 from iotcore.provision.services import ensure_service
 from tests.support.requests import key_pem, p256
 from tests.support.services import require
@@ -43,36 +40,6 @@ def trust_file(authority_: Authority, folder: Path) -> Path:
     path = folder / "service-root.pem"
     path.write_bytes(authority_.root_pem(Anchor.SERVICE))
     return path
-
-
-@dataclass
-class TokenBook:
-    """Tokens by device, used once; what was recorded and audited."""
-
-    tokens: dict[str, str]
-    anchors: dict[str, Sequence[Anchor]]
-    recorded: list[IssuedCertificate] = field(default_factory=list)
-    audited: list[tuple[str, str, str]] = field(default_factory=list)
-
-    async def anchors_of(self, device: str) -> Sequence[Anchor]:
-        return self.anchors.get(device, ())
-
-    async def use_token(self, token: str, device: str) -> bool:
-        await asyncio.sleep(0)  # a registry is never at once: lets two requests meet
-        if self.tokens.get(token) != device:
-            return False
-        del self.tokens[token]
-        return True
-
-    async def record(self, certificate: IssuedCertificate) -> None:
-        self.recorded.append(certificate)
-
-    async def audit(self, action: str, device: str, detail: str) -> None:
-        self.audited.append((action, device, detail))
-
-    def enrolment(self, authority_: Authority) -> Enrolment:
-        """The road to a certificate, over this book."""
-        return Enrolment(authority_, self.anchors_of, self.use_token, self.record, self.audit)
 
 
 async def run(*command: str | Path, stdin: bytes = b"") -> tuple[int, bytes, str]:

@@ -150,7 +150,7 @@ class Platform:
 
     async def enrol(self, device: str, domain: str) -> Endpoint:
         """A device gets its certificate as it would in the field: token, key, CSR, EST."""
-        token = await asyncio.to_thread(self.iotcore, "token", device)
+        token = await asyncio.to_thread(self.iotcore, "token", "create", device)
         service = self.data / "certs" / "service-root.pem"
         identity = await enrol(f"https://127.0.0.1:{self.est_port}", token, device, service, self.folder / "devices")
         return identity.endpoint("127.0.0.1", self.fire_port if domain == "fire" else self.field_port)

@@ -89,13 +89,23 @@ def test_a_hostile_request_is_refused_by_name(case: str) -> None:
     assert refusal.value.reason == reason.value
 
 
+@pytest.mark.parametrize("case", [case for case, (_, reason) in HOSTILE.items() if reason is not Reason.WRONG_NAME])
+def test_a_request_for_whichever_device_is_judged_likewise(case: str) -> None:
+    csr, reason = HOSTILE[case]
+    with pytest.raises(EnrolmentError) as refusal:
+        policy.check(csr)
+    assert refusal.value.reason == reason.value
+    assert policy.check(GOOD).name == DEVICE
+
+
 def test_every_reason_has_a_case() -> None:
     assert {reason for _, reason in HOSTILE.values()} == set(Reason)
 
 
 @pytest.mark.parametrize("key", [p256(), ed25519.Ed25519PrivateKey.generate()], ids=["P-256", "Ed25519"])
 def test_a_plain_request_passes_with_its_own_key(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> None:
-    assert policy.check(request(DEVICE, key=key), DEVICE) == policy.Request(DEVICE, key.public_key())
+    request_ = policy.check(request(DEVICE, key=key), DEVICE)
+    assert (request_.name, request_.key, len(request_.key_hash)) == (DEVICE, key.public_key(), 64)
 
 
 def test_asking_for_what_a_device_gets_anyway_passes() -> None:
@@ -105,7 +115,7 @@ def test_asking_for_what_a_device_gets_anyway_passes() -> None:
         x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]),
         x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"urn:dev:iotcore:{DEVICE}")]),
     ]
-    assert policy.check(request(DEVICE, extensions=asked, organisation="Maker Ltd"), DEVICE).device == DEVICE
+    assert policy.check(request(DEVICE, extensions=asked, organisation="Maker Ltd"), DEVICE).name == DEVICE
 
 
 @given(st.binary(max_size=600))
