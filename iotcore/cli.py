@@ -16,8 +16,10 @@ from iotcore import (
     cli_audit,
     cli_ca,
     cli_commissioning,
+    cli_coverage,
     cli_device,
     cli_field,
+    cli_group,
     cli_places,
     cli_quarantine,
     cli_registry,
@@ -69,6 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     cli_device.add(nouns, _command)
     cli_commissioning.add(nouns, _command)
     cli_ca.add(nouns, _command)
+    cli_coverage.add(nouns, _command)
+    cli_group.add(nouns, _command)
     cli_telemetry.add(nouns, _command)
     cli_token.add(nouns, _command)
     cli_user.add(nouns, _command)
@@ -99,6 +103,7 @@ def _registry_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParser
     importing = _command(nouns, "import", "add premises, zones and devices from a JSON document", _import)
     importing.add_argument("file", type=Path)
     listing = _command(nouns, "devices", "list the devices", _devices)
+    listing.add_argument("--group", default="", help="only the devices of a group")
     listing.add_argument("-o", "--output", choices=("table", "json"), default="table")
     incidents = _command(nouns, "incidents", "list incidents with their timelines", _incidents)
     incidents.add_argument("-o", "--output", choices=("table", "json"), default="table")
@@ -245,9 +250,12 @@ def _import(options: argparse.Namespace) -> int:
 
 
 def _devices(options: argparse.Namespace) -> int:
-    from iotcore.commands import office
+    from iotcore.commands import groups, office
 
     rows = asyncio.run(office.devices(_settings(options)))
+    if options.group:
+        members = set(asyncio.run(groups.names(_settings(options), options.group)))
+        rows = [row for row in rows if row["device"] in members]
     _table(rows, options.output)
     return 0
 

@@ -112,6 +112,13 @@ class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     folder: str = ""
 
 
+class Coverage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a key site counts as covered, and by when all of them should be (docs/coverage.md)."""
+
+    tested_within_days: Annotated[int, Meta(ge=1, le=3_660)] = 365
+    goal_year: Annotated[int, Meta(ge=2_000, le=2_200)] = 2_030
+
+
 class Web(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The page and the enrolment (EST, TLS) listener. They listen on loopback until told otherwise."""
 
@@ -217,6 +224,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: Metrics = Metrics()
     registry: Registry = Registry()
     audit: Audit = Audit()
+    coverage: Coverage = Coverage()
     web: Web = Web()
     people: People = People()
     oidc: Oidc = Oidc()

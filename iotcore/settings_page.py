@@ -56,6 +56,9 @@ WORDS = {
     "Metrics.host": "Where `/metrics` is served. It has no accounts: keep it on loopback, or where only Prometheus reaches it.",
     "Metrics.port": "The port of the fire process's metrics; the others follow it ([metrics.md](metrics.md)). 0: no metrics.",
     "Registry.url": '`postgres://user:password@host:port/database`; "" means SQLite in the data folder. Holds a secret.',
+    "Coverage.tested_within_days": "A fire device counts for its key site when a test alarm of it came through within so many "
+    "days. 365: initiating devices are tested once a year (NFPA 72, table 14.4.3.2).",
+    "Coverage.goal_year": "At the end of this year every key site should be covered; the page compares the trend with it.",
     "Audit.folder": "The keeper writes the signed head of the audit chain to `heads.jsonl` here every hour. Best a folder "
     'of another machine ([audit.md](audit.md)); "" means `audit/heads` in the data folder.',
     "Web.host": "The page listens here, without TLS: keep it on loopback, behind a proxy that has TLS "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
+from typing import TextIO
 
 from iotcore.errors import Refused
 from iotcore.provision.files import SECRET_MODE, write_whole
@@ -12,6 +14,7 @@ from iotcore.settings import Settings
 
 FILE = "first-link"
 LASTS_S = 3600.0
+POLL_S = 0.2
 log = logging.getLogger(__name__)
 
 
@@ -43,6 +46,18 @@ async def keep_link(settings: Settings, accounts: Accounts) -> None:
     log.warning(
         "nobody can sign in yet: open the link that %s holds, within an hour; `iotcore user link` makes another", path.absolute()
     )
+
+
+async def tell(settings: Settings, since_ms: float, out: TextIO) -> None:
+    """Show a terminal the link that the web process makes after `since_ms`; where it makes none, do nothing, until cancelled."""
+    path = settings.folder / FILE
+    while out.isatty():
+        with suppress(OSError):
+            if path.stat().st_mtime * 1000.0 >= since_ms:
+                out.write(f"Nobody can sign in yet. Within an hour, open {path.read_text(encoding='utf-8').strip()}\n")
+                out.flush()
+                return
+        await asyncio.sleep(POLL_S)
 
 
 def forget(settings: Settings) -> None:

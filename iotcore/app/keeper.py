@@ -1,4 +1,4 @@
-"""Keeper: revocations, heads of the audit, vendors' passwords at the brokers, the watchdog over dispatch, rollups in InfluxDB."""
+"""Keeper: revocations, audit heads, each day's coverage, vendors' passwords, the watchdog over dispatch, rollups in InfluxDB."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from iotcore import metrics
-from iotcore.app import audit_heads, testing
+from iotcore.app import audit_heads, coverage_history, testing
 from iotcore.app.common import opened
 from iotcore.app.revoking import Revoking
 from iotcore.clock import SystemClock
@@ -43,6 +43,7 @@ async def run(settings: Settings) -> None:
         group.create_task(keeper.run())
         group.create_task(testing.end_overdue(Commissioning(registry.database)))
         group.create_task(audit_heads.run(settings, registry, clock))
+        group.create_task(coverage_history.run(settings, registry, lambda: follower.directory, clock))
         group.create_task(revoking.follow(registry))
         group.create_task(revoking.watch())
         trouble = "the registry cannot be read; vendors' devices stay as the brokers know them"

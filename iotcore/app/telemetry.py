@@ -95,7 +95,8 @@ async def run(settings: Settings, number: int = 1) -> None:
         if worker.owns_fire:
             series = PlatformSeries(spool, store.format, lane.wake, settings.cell)
             tasks.append(follow_incidents(journal, series))
-            tasks.append(watch_coverage(directory, Files(file.path, journal), series, clock))
+            within = settings.coverage.tested_within_days
+            tasks.append(watch_coverage(directory, Files(file.path, journal), series, clock, tested_within_days=within))
         stores = [store, *([confidential.store] if confidential else [])]
         embedded = [one for one in stores if isinstance(one, EmbeddedStore)]
         tasks += [Upkeep(one, settings.store, clock, directory, writer=number).run() for one in embedded]

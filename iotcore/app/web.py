@@ -9,13 +9,14 @@ from pathlib import Path
 
 from drivers.modbus import roster
 from iotcore import metrics
-from iotcore.app import first
+from iotcore.app import coverage_history, first
 from iotcore.app.common import anchors_of, opened, specs_of
 from iotcore.clock import Clock, SystemClock
 from iotcore.paper.signed import Seal
 from iotcore.process import home
 from iotcore.process.alive import alive
 from iotcore.process.follow import Follower
+from iotcore.process.grouped import Grouped
 from iotcore.process.room import Room
 from iotcore.process.serve import beats
 from iotcore.provision.ca import Authority
@@ -24,16 +25,23 @@ from iotcore.provision.file_folder import FileFolder
 from iotcore.registry.accounts import accounts
 from iotcore.registry.admissions import Admissions
 from iotcore.registry.commissioning import Commissioning
+from iotcore.registry.coverage_days import CoverageDays
 from iotcore.registry.directory import Directory
+from iotcore.registry.groups import GroupStore
 from iotcore.registry.places import Places
 from iotcore.registry.store import Registry
 from iotcore.settings import Settings
+from iotcore.telemetry import reported
+from iotcore.telemetry.coverage import signs_of_life
 from iotcore.telemetry.query import Query, open_query
+from iotcore.telemetry.stores import TELEMETRY_DB
 from iotcore.web.app import LOOPBACK_NAMES
 from iotcore.web.app import create as create_page
 from iotcore.web.checklist import Budget
 from iotcore.web.commissioning import Desk
+from iotcore.web.coverage import CoveragePages
 from iotcore.web.est import EstListener, server_context
+from iotcore.web.groups import GroupPages
 from iotcore.web.records import Records
 from iotcore.web.revocation import RevocationListener
 from iotcore.web.server import serve as serve_page
@@ -53,6 +61,12 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
     tls = server_context(authority, settings.folder / "certs", settings.web.est_names)
     people = accounts(registry.database, settings.people.session_idle_s, settings.people.session_s)
     await first.keep_link(settings, people)
+    grouped = Grouped(
+        GroupStore(registry.database),
+        lambda: follower.directory,
+        lambda: reported.firmware(settings.folder / TELEMETRY_DB),
+        clock,
+    )
     page = create_page(
         view=StoredView(settings.folder, lambda: follower.directory),
         directory=lambda: follower.directory,
@@ -69,6 +83,7 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         processes=lambda: beats(settings.folder, clock),
         query=query,
         records=_records(settings, registry),
+        parts=[_coverage(settings, registry, follower, clock), GroupPages(grouped, lambda: follower.directory)],
     )
     specs = specs_of(settings)
     admissions = Admissions(registry.database, lambda model: anchors_of(specs, model), approval=settings.web.approval)
@@ -79,6 +94,7 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
     metrics.enrolment_waiting.ask(lambda: float(admissions.waiting))
     async with admissions, listener, _revocation(settings, registry, authority, clock), asyncio.TaskGroup() as group:
         group.create_task(follower.run())
+        group.create_task(grouped.run())
         group.create_task(alive(settings, "web", clock, listener.refusals.state))
         group.create_task(serve_page(page, settings.web.host, settings.web.port))
 
@@ -102,6 +118,17 @@ def desk(
 def _records(settings: Settings, registry: Registry) -> Records:
     places = Places(registry.database)
     return Records(places.known, places.file, FileFolder(settings.folder / "files").read)
+
+
+def _coverage(settings: Settings, registry: Registry, follower: Follower, clock: Clock) -> CoveragePages:
+    return CoveragePages(
+        directory=lambda: follower.directory,
+        signs=lambda: signs_of_life(coverage_history.files(settings)),
+        days=CoverageDays(registry.database),
+        clock=clock,
+        tested_within_days=settings.coverage.tested_within_days,
+        goal_year=settings.coverage.goal_year,
+    )
 
 
 @asynccontextmanager

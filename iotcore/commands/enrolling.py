@@ -34,7 +34,7 @@ async def make_tokens(
         Refused: `whom`: neither or both are named, or why the registry makes none.
     """
     if bool(devices) == bool(batch):
-        raise Refused("whom", "name devices, or --batch NAME with --uses N")
+        raise Refused("whom", "name devices, a group with --group, or --batch NAME with --uses N")
     async with enrolments(settings) as (made, by):
         if batch:
             return [await made.create_batch_token(batch, uses, hours * HOUR_S, by, approval=approval)]

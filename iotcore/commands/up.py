@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import logging
 import socket
+import sys
 from pathlib import Path
 
-from iotcore.app import common
+from iotcore.app import common, first
 from iotcore.clock import SystemClock
 from iotcore.errors import StartError
 from iotcore.process import home
@@ -79,11 +80,13 @@ async def up(settings: Settings, config: Path) -> None:
         check_ports(settings)
         home.prepare(settings, SystemClock())
         running = supervisor(settings, config)
+        telling = asyncio.create_task(first.tell(settings, SystemClock().wall_ms(), sys.stdout))
         try:
             await start(running, settings)
             log.info("iotcore is up: http://%s:%d", settings.web.host, settings.web.port)
             await asyncio.Event().wait()
         finally:
+            telling.cancel()
             await running.stop()
 
 

@@ -114,9 +114,7 @@ async def bind(work: Writing, serial: str, device: str, by: str) -> bool:
     if serial != device and await DeviceRow.filter(id=serial).using_db(work.db).exists():
         raise Refused("other_device", f"the serial {serial!r} is the name of another device")
     await ClaimRow.filter(id=unit.id).using_db(work.db).update(device_id=device, bound_ms=work.now_ms)
-    await DeviceRow.filter(id=device).using_db(work.db).update(serial=serial)
     work.note(by, "unit.bind", device, serial=serial, model=place.model)
-    work.changed("device", device)
     return True
 
 
@@ -132,14 +130,13 @@ async def release(work: Writing, serial: str, by: str, model: str = "") -> str:
     if unit.device_id is None:
         raise Refused("not_bound", f"unit {serial} stands nowhere")
     device = str(unit.device_id)
-    stands = await DeviceRow.filter(id=device, serial=serial).using_db(work.db).update(serial="")
-    if unit.spent_ms is not None and stands:
+    stands = DeviceRow.filter(id=device, serial__in=["", serial])
+    if unit.spent_ms is not None and await stands.using_db(work.db).exists():
         valid = CertificateRow.filter(cn=device, revoked_ms=None, not_after_ms__gt=work.now_ms)
         for number in await valid.using_db(work.db).values_list("serial", flat=True):
             await states.revoke(work, str(number), by)
     await ClaimRow.filter(id=unit.id).using_db(work.db).update(device_id=None, bound_ms=None, spent_ms=None)
     work.note(by, "unit.release", device, serial=serial)
-    work.changed("device", device)
     return device
 
 

@@ -47,6 +47,7 @@ MODELS = (
     "iotcore.registry.tables_enrolment",
     "iotcore.registry.tables_people",
     "iotcore.registry.tables_commissioning",
+    "iotcore.registry.tables_coverage",
 )
 DEFAULT_SCHEMA = "registry"  # PostgreSQL: one schema of the platform's database
 BATCH_ROWS = 500

@@ -6,6 +6,7 @@ are read as plain columns, for objects of the ORM cost several times the time an
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -15,28 +16,30 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.models import Model
 
 from iotcore.registry import commissioning
-from iotcore.registry.directory import Area, Binding, Directory, Premises, Zone
+from iotcore.registry.directory import NO_LABELS, Area, Binding, Directory, Premises, Zone
 from iotcore.registry.records import Change
 from iotcore.registry.tables import AreaRow, DeviceRow, PremisesRow, ZoneRow
+from iotcore.registry.tables_commissioning import DeviceTestRow
 from iotcore.specs.model import DeviceSpec
 from iotcore.wire.topics import DOMAIN_OF_CLASS
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-DEVICE = ("id", "title", "model", "state", "parent_id", "premises_id", "zone_id", "connection")
+DEVICE = ("id", "title", "model", "state", "parent_id", "premises_id", "zone_id", "connection", "labels")
 PREMISES = ("id", "name", "address", "latitude", "longitude", "account", "key_site", "area_id")
-AREA = ("id", "kind", "name", "parent_id")
 ZONE = ("id", "premises_id", "number", "floor", "name")
+AREA = ("id", "kind", "name", "parent_id")
+WITHOUT_LABELS = "{}"
 
 
 async def whole(db: BaseDBAsyncClient, specs: Mapping[str, DeviceSpec]) -> Directory:
     """Everything the lanes need. A device without a spec is left out and logged: it must not stop the others."""
     return Directory(
-        _bindings(await _rows(db, DeviceRow, DEVICE), specs),
-        {row[0]: _premises(row) for row in await _rows(db, PremisesRow, PREMISES)},
+        _bindings(await _rows(db, DeviceRow, DEVICE), specs, await _tested(db)),
+        _premises(await _rows(db, PremisesRow, PREMISES)),
         {row[0]: Zone(*row) for row in await _rows(db, ZoneRow, ZONE)},
-        {row[0]: _area(row) for row in await _rows(db, AreaRow, AREA)},
+        _areas(await _rows(db, AreaRow, AREA)),
         in_test=await commissioning.in_test(db),
     )
 
@@ -45,7 +48,7 @@ async def patched(
     db: BaseDBAsyncClient, known: Directory, changes: Sequence[Change], specs: Mapping[str, DeviceSpec]
 ) -> Directory:
     """`known` with what `changes` name read anew; the very same when they concern nothing in it."""
-    devices = {change.key for change in changes if change.kind == "device"}
+    devices = {change.key for change in changes if change.kind in {"device", "device_test"}}
     premises = {change.key for change in changes if change.kind == "premises"}
     zones = {change.key for change in changes if change.kind == "zone"}
     areas = {change.key for change in changes if change.kind == "area"}
@@ -54,10 +57,10 @@ async def patched(
         return known
     return replace(
         known,
-        devices=_with(known.devices, devices, _bindings(await _rows(db, DeviceRow, DEVICE, devices), specs)),
-        premises=_with(known.premises, premises, {r[0]: _premises(r) for r in await _rows(db, PremisesRow, PREMISES, premises)}),
+        devices=_with(known.devices, devices, await _devices(db, specs, devices)),
+        premises=_with(known.premises, premises, _premises(await _rows(db, PremisesRow, PREMISES, premises))),
         zones=_with(known.zones, zones, {row[0]: Zone(*row) for row in await _rows(db, ZoneRow, ZONE, zones)}),
-        areas=_with(known.areas, areas, {row[0]: _area(row) for row in await _rows(db, AreaRow, AREA, areas)}),
+        areas=_with(known.areas, areas, _areas(await _rows(db, AreaRow, AREA, areas))),
         in_test=_with(known.in_test, tests, await commissioning.in_test(db, sorted(tests)) if tests else {}),
         routes={} if devices or premises or zones or areas else known.routes,  # a test mode leads no topic elsewhere
     )
@@ -72,6 +75,16 @@ async def _rows(
     return await table.filter(id__in=sorted(ids)).using_db(db).values_list(*columns) if ids else ()
 
 
+async def _devices(db: BaseDBAsyncClient, specs: Mapping[str, DeviceSpec], ids: Collection[str]) -> dict[str, Binding]:
+    return _bindings(await _rows(db, DeviceRow, DEVICE, ids), specs, await _tested(db, ids)) if ids else {}
+
+
+async def _tested(db: BaseDBAsyncClient, ids: Collection[str] | None = None) -> dict[str, int]:
+    """When a test alarm of each device last came through, ms UTC; of those that ever had one."""
+    rows = DeviceTestRow.all() if ids is None else DeviceTestRow.filter(device_id__in=sorted(ids))
+    return dict(await rows.using_db(db).values_list("device_id", "at_ms"))
+
+
 def _with(known: Mapping[str, T], changed: Collection[str], found: Mapping[str, T]) -> Mapping[str, T]:
     """`known` without what is gone, and with what was found."""
     if not changed:
@@ -83,27 +96,45 @@ def _with(known: Mapping[str, T], changed: Collection[str], found: Mapping[str, 
     return kept
 
 
-def _premises(row: tuple[Any, ...]) -> Premises:
-    premises, name, address, latitude, longitude, account, key_site, area = row
-    return Premises(premises, name, address, latitude, longitude, account, key_site, area or "")
+def _premises(rows: Iterable[tuple[Any, ...]]) -> dict[str, Premises]:
+    return {row[0]: Premises(*_without_null(row)) for row in rows}
 
 
-def _area(row: tuple[Any, ...]) -> Area:
-    area, kind, name, parent = row
-    return Area(area, kind, name, parent or "")
+def _areas(rows: Iterable[tuple[Any, ...]]) -> dict[str, Area]:
+    return {row[0]: Area(*_without_null(row)) for row in rows}
 
 
-def _bindings(rows: Iterable[tuple[Any, ...]], specs: Mapping[str, DeviceSpec]) -> dict[str, Binding]:
-    """The devices of known models."""
+def _without_null(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A row whose last column refers to something, or to nothing."""
+    return (*row[:-1], row[-1] or "")
+
+
+def _bindings(rows: Iterable[tuple[Any, ...]], specs: Mapping[str, DeviceSpec], tested: Mapping[str, int]) -> dict[str, Binding]:
+    """The devices of known models. Equal texts are one object: a hundred thousand devices name few places and states."""
     found: dict[str, Binding] = {}
     unknown: set[str] = set()
-    for device, title, model, state, parent, premises, zone, connection in rows:
+    shared: dict[str, str] = {"": ""}
+    labels: dict[str, Mapping[str, str]] = {WITHOUT_LABELS: NO_LABELS}
+    for device, title, model, state, parent, premises, zone, connection, labelled in rows:
         if model not in specs:
             unknown.add(model)
             continue
+        if labelled not in labels:
+            labels[labelled] = json.loads(labelled)
         spec = specs[model]
-        domain = DOMAIN_OF_CLASS[spec.device_class]
-        found[device] = Binding(device, title, spec, domain, parent or device, state, premises or "", zone or "", connection)
+        found[device] = Binding(
+            device,
+            title,
+            spec,
+            DOMAIN_OF_CLASS[spec.device_class],
+            shared.setdefault(parent, parent) if parent else device,
+            shared.setdefault(state, state),
+            shared.setdefault(premises or "", premises),
+            shared.setdefault(zone or "", zone),
+            connection,
+            labels[labelled],
+            tested.get(device),
+        )
     if unknown:
         log.warning("no spec for %s: devices of these models are not known to this process", ", ".join(sorted(unknown)))
     return found

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from iotcore.specs.model import DeviceSpec
@@ -11,6 +12,7 @@ from iotcore.specs.model import DeviceSpec
 # Who speaks has shown a certificate to the broker: one that is only "registered" here was enrolled since the last poll, and a
 # fire in its first moments must not be refused.
 ACCEPTED_STATES = frozenset({"registered", "provisioned", "active"})
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class Binding:
     premises: str = ""
     zone: str = ""
     connection: str = ""  # Modbus devices: "tcp://host:port?device_id=1"
+    labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS, hash=False)
+    tested_ms: int | None = None  # when a test alarm of it last came through, ms UTC
 
     @property
     def accepted(self) -> bool:
@@ -92,12 +96,15 @@ class Directory:
     in_test: Mapping[str, InTest] = field(default_factory=dict)  # nobody has ended them; their time may be up
     routes: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # a driver's own: what it made of a topic
 
+    def upwards(self, area: str) -> Iterator[str]:
+        """An area and all that it lies in, from the inside out."""
+        seen: set[str] = set()
+        while area in self.areas and area not in seen:
+            seen.add(area)
+            yield area
+            area = self.areas[area].parent
+
     def areas_of(self, premises: str) -> frozenset[str]:
         """The areas that a building lies in, from its ward up; none for an unknown one, or one without an area."""
-        found: set[str] = set()
         known = self.premises.get(premises)
-        area = self.areas.get(known.area) if known is not None else None
-        while area is not None and area.id not in found:
-            found.add(area.id)
-            area = self.areas.get(area.parent)
-        return frozenset(found)
+        return frozenset(self.upwards(known.area)) if known is not None else frozenset()

@@ -89,7 +89,7 @@ def _may_replace(entry: Mapping[str, str], state: State, another: Another) -> No
         raise Refused("no_serial", "say which unit stands there now: the serial that its maker printed on it")
     if another.serial == entry["serial"]:
         raise Refused(
-            "same_unit", f"unit {another.serial} stands there; a new token is enough for it: `iotcore token {entry['id']}`"
+            "same_unit", f"unit {another.serial} stands there; a new token is enough for it: `iotcore token create {entry['id']}`"
         )
     if not another.why.strip() or len(another.why) > MAX_WHY:
         raise Refused("no_reason", f"say in 1 to {MAX_WHY} characters why the old unit went")
@@ -139,9 +139,9 @@ async def out(work: Writing, device: str, by: str) -> list[str]:
 
 
 async def close_tokens(work: Writing, device: str, by: str) -> int:
-    """Tokens that nobody has used yet are worth nothing from now on; how many there were."""
-    still = TokenRow.filter(device_id=device, used_ms=None, expires_ms__gt=work.now_ms)
-    closed = await still.using_db(work.db).update(expires_ms=work.now_ms)
+    """Tokens that nobody has used yet are worth nothing from now on, approved or not; how many there were."""
+    still = TokenRow.filter(device_id=device, used_ms=None, revoked_ms=None)
+    closed = await still.using_db(work.db).update(revoked_ms=work.now_ms)
     if closed:
         work.note(by, "token.close", device, count=closed)
     return closed

@@ -8,7 +8,7 @@ sees what stands in their areas, on pages and in the live stream.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from quart import Quart, Response, request
 from werkzeug.exceptions import HTTPException
@@ -56,6 +56,13 @@ HEADERS = {
 }
 
 
+class Part(Protocol):
+    """What adds pages of its own."""
+
+    def add(self, app: Quart, door: Door, screen: Screen) -> None:
+        """Declare the routes, each with its right."""
+
+
 def create(
     *,
     view: View,
@@ -74,16 +81,16 @@ def create(
     processes: Callable[[], Mapping[str, Any]] | None = None,
     query: Query | None = None,
     records: Records | None = None,
+    parts: Sequence[Part] = (),
 ) -> Quart:
     """The console as an ASGI application.
 
     `directory()` says who is where; `certificates(cn)` are those issued, newest first; `desk` is what commissioning works with;
     `throttle` brakes guessing; `first_used()` is called when the first admin was made; `hosts` are the names it answers to;
     `processes()` are those that beat now, or None where nobody counts them; `query` is the telemetry store; `records` is what the
-    registry knows of a device besides.
+    registry knows of a device besides; `parts` have pages of their own.
     """
-    app = Quart("iotcore.web")
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app = _bare()
     live = Live(view, clock, processes)
     screen = Screen(Pages(), clock, language, lambda: live.cursor)
     places = Places(directory, live)
@@ -97,10 +104,6 @@ def create(
     console = ConsolePages(live, screen, door, places, intend, commissioner.known, clock, History(query, clock), records)
     app.while_serving(console.serving)
     app.before_request(door.check)
-    app.after_request(_add_headers)
-    app.after_request(_count)
-    app.register_error_handler(HTTPException, _problem_of)
-    app.register_error_handler(StoreError, _registry_down)
     console.add(app)
     if records is not None:
         records.add(app, door)
@@ -114,7 +117,20 @@ def create(
         SignInOidc(oidc, Provider(oidc, clock), accounts, door, screen, people.session_s, people.passwords).add(app)
     ApprovalPage(accounts, door, screen).add(app)
     Account(accounts, door, screen, brakes, hasher, clock, people.passwords).add(app)
+    for part in parts:
+        part.add(app, door, screen)
     app.extensions["iotcore.door"] = door
+    return app
+
+
+def _bare() -> Quart:
+    """An application without a page: how large a question may be, what every answer carries, how errors are told."""
+    app = Quart("iotcore.web")
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.after_request(_add_headers)
+    app.after_request(_count)
+    app.register_error_handler(HTTPException, _problem_of)
+    app.register_error_handler(StoreError, _registry_down)
     return app
 
 

@@ -55,5 +55,9 @@ class ApprovalPage:
 
     async def _page(self, code: int = 200, wrong: str = "") -> Response:
         found = (await self.accounts.approvals.all())[:SHOWN]
-        told = [(one, [f"{name}: {value}" for name, value in json.loads(one.arguments).items()]) for one in found]
+        told = [(one, _listed(one.arguments)) for one in found]
         return self.screen.page("approvals.html", code, approvals=told, wrong=wrong)
+
+
+def _listed(arguments: str) -> list[str]:
+    return [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in json.loads(arguments).items()]

@@ -25,11 +25,16 @@ class Chart(NamedTuple):
     last: float
 
 
-def draw(intervals: Sequence[Interval], start_ms: float, end_ms: float, interval_ms: int) -> Chart | None:
-    """The chart of the intervals of one device, oldest first; None when there are none."""
+def draw(
+    intervals: Sequence[Interval], start_ms: float, end_ms: float, interval_ms: int, *, bounds: tuple[float, float] | None = None
+) -> Chart | None:
+    """The chart of the intervals of one device, oldest first; None when there are none.
+
+    It reaches from the lowest to the highest value, or from one of the `bounds` to the other.
+    """
     if not intervals:
         return None
-    low, high = min(one.minimum for one in intervals), max(one.maximum for one in intervals)
+    low, high = bounds or (min(one.minimum for one in intervals), max(one.maximum for one in intervals))
 
     def x(at_ms: float) -> float:
         return MARGIN + (WIDTH - 2 * MARGIN) * (at_ms + interval_ms / 2 - start_ms) / (end_ms - start_ms)

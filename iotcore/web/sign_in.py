@@ -19,7 +19,7 @@ from iotcore.web import cookies
 from iotcore.web.door import Door
 from iotcore.web.passwords import Busy, Passwords
 from iotcore.web.screen import Screen
-from iotcore.web.throttle import Kind, Throttle
+from iotcore.web.throttle import Kind, Throttle, network
 
 UNAUTHORIZED, FORBIDDEN, GONE, UNPROCESSABLE, TOO_MANY, UNAVAILABLE = 401, 403, 410, 422, 429, 503
 BUSY_S = 2
@@ -137,7 +137,7 @@ class SignIn:
     async def _take(self, name: str, address: str, browser: str) -> tuple[list[tuple[Kind, str]], float]:
         """Take a try from each bucket that counts; or nothing, and how long to wait."""
         known = await self.accounts.sessions.knows(browser, name)
-        buckets: list[tuple[Kind, str]] = [("browser", browser)] if known else [("account", name), ("address", address)]
+        buckets: list[tuple[Kind, str]] = [("browser", browser)] if known else [("account", name), ("address", network(address))]
         taken: list[tuple[Kind, str]] = []
         for kind, key in buckets:
             wait_s = self.throttle.take(kind, key)

@@ -10,6 +10,7 @@ user before has one of its own; and a one-time link (`iotcore user link`) asks n
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -72,3 +73,14 @@ class Throttle:
         i = int.from_bytes(digest, "big") % BUCKETS
         used, at_s = self._used[kind][i]
         return brake, i, max(0.0, used - (self._now_s() - at_s) / brake.every_s)
+
+
+def network(address: str) -> str:
+    """Whose address it is: one of IPv4, the first half of one of IPv6, for a household has all the rest (RFC 6177)."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv6Address):
+        return str(found.ipv4_mapped or ipaddress.ip_network((found, 64), strict=False))
+    return str(found)

@@ -92,6 +92,6 @@ async def test_a_unit_is_replaced_and_later_taken_down(road: tuple[Platform, Rec
             await asyncio.to_thread(platform.iotcore, "device", "retire", "sd-1", "--why", "tháo dỡ", code=1)
             await asyncio.to_thread(platform.iotcore, "device", "retire", "sd-1", "--why", "tháo dỡ", "--anyway")
             await platform.until(lambda: not new.connected, CUT_LIMIT_S, "the retired unit is cut")
-        await asyncio.to_thread(platform.iotcore, "token", "sd-1", code=1)
+        await asyncio.to_thread(platform.iotcore, "token", "create", "sd-1", code=1)
         audit = await asyncio.to_thread(platform.iotcore, "audit", "verify")
         assert "whole" in audit, audit

@@ -214,7 +214,14 @@ async def test_a_token_that_was_taken_back_is_worth_nothing(kept: Book) -> None:
         with pytest.raises(Refused, match=reason):
             await kept.enrolments.revoke_token(id_, BY)
     assert await said(kept, asking("d1", token)) == words.TOKEN
-    assert await whys(kept) == ["revoked"]
+    approved = await kept.enrolments.create_token("d2", 60, BY, approval=True)
+    assert await said(kept, asking("d2", approved)) == words.PENDING
+    (request,) = await kept.enrolments.requests()
+    await kept.enrolments.decide(request.id, "an", approve=True)
+    (open_,) = [shown_ for shown_ in await kept.enrolments.tokens("d2") if shown_.revoked_ms is None]
+    await kept.enrolments.revoke_token(open_.id, BY)
+    assert await said(kept, asking("d2", approved)) == words.TOKEN  # also after its approval
+    assert await whys(kept) == ["revoked", "revoked"]
 
 
 async def test_a_person_approves_one_key_and_another_key_is_another_request(kept: Book, clock: ManualClock) -> None:

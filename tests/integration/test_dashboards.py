@@ -10,6 +10,8 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -18,13 +20,20 @@ import pytest
 import yaml
 
 from drivers.mqtt.canonical import decode
-from iotcore.clock import SystemClock
-from iotcore.registry.directory import Binding, Directory
+from iotcore.clock import ManualClock, SystemClock
+from iotcore.journal.database import connect_readonly
+from iotcore.journal.timeline import timeline
+from iotcore.registry.coverage import Signs, assess
+from iotcore.registry.directory import Area, Binding, Directory, Premises
 from iotcore.settings import Store
+from iotcore.telemetry.coverage import device_points, key_site_points
+from iotcore.telemetry.feed import drill_points, incident_points
 from iotcore.telemetry.influx import Influx1
+from iotcore.telemetry.point import Point, as_line
 from iotcore.telemetry.store import Written
 from iotcore.wire import topics
 from iotcore.wire.arrival import Arrival
+from tests.support.fire_journal import FireJournal
 from tests.support.influx import Influxd
 from tests.support.joined import joined
 from tests.support.shipped import SPECS
@@ -37,6 +46,10 @@ GRID_COLUMNS = 24
 PM25_BANDS = [None, 25, 50, 80, 150, 250]  # Decision 1459/QĐ-TCMT (2019), µg/m³
 PM10_BANDS = [None, 50, 150, 250, 350, 420]
 
+PLATFORM = {"coverage"}  # dashboards of the platform's own series
+VARIABLES_OF = {"coverage": ["datasource", "area", "premises"]}
+AREAS = {"th": Area("th", "province", "Thanh Hóa"), "w1": Area("w1", "ward", "Phường Hạc Thành", "th")}
+CELLS = ("", "south")
 DEVICES = {"sd-1": "iotcore-smoke-heat", "cp-1": "iotcore-call-point", "aqt-1": "vaisala-aqt530", "aqt-2": "vaisala-aqt530"}
 
 
@@ -67,7 +80,10 @@ def bindings() -> Directory:
         {
             name: Binding(name, name, SPECS[model], topics.DOMAIN_OF_CLASS[SPECS[model].device_class], name, "active", "p 1")
             for name, model in DEVICES.items()
-        }
+        },
+        {"p 1": Premises("p 1", "Chợ", "x", 19.8, 105.7, "1001", key_site=True, area="w1")},
+        {},
+        AREAS,
     )
 
 
@@ -96,12 +112,13 @@ def _plausible(limits: tuple[float, float] | None, step: int) -> float:
 
 @pytest.fixture(scope="module")
 def influxd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influxd]:
-    with Influxd(tmp_path_factory.mktemp("dashboards")) as server:
-        asyncio.run(_fill(server))
+    folder = tmp_path_factory.mktemp("dashboards")
+    with Influxd(folder) as server:
+        asyncio.run(_fill(server, folder))
         yield server
 
 
-async def _fill(server: Influxd) -> None:
+async def _fill(server: Influxd, folder: Path) -> None:
     clock, directory = SystemClock(), bindings()
     async with Influx1(Store(kind="influx1", url=server.url), clock) as store:
         await store.ensure()
@@ -111,7 +128,36 @@ async def _fill(server: Influxd) -> None:
             for reading in decode(arrival, directory, clock.wall_ms()).readings
         ]
         lines = [store.record(reading, directory.devices[reading.device]) for reading in readings]
-        assert await store.write(*joined(*lines)) == Written()
+        platform = [as_line(point) for point in platform_points(folder, int(clock.wall_ms()))]
+        assert await store.write(*joined(*lines, *platform)) == Written()
+
+
+def platform_points(folder: Path, now_ms: int) -> Iterator[Point]:
+    """Three hours of coverage, half of it before the detector was tested, as two cells see it; a fire, and a test alarm."""
+    directory = bindings()
+    for step in range(0, SPAN_MS // STEP_MS, 10):
+        at_ms = now_ms - step * STEP_MS
+        signs = Signs(dict.fromkeys(DEVICES, float(at_ms)))
+        tested = {
+            name: replace(one, tested_ms=at_ms if step < SPAN_MS // STEP_MS // 2 else None)
+            for name, one in directory.devices.items()
+        }
+        found = assess(replace(directory, devices=tested), signs, float(at_ms))
+        nobody = assess(directory, Signs(), float(at_ms))
+        yield from key_site_points(found, at_ms, CELLS[0])
+        yield from key_site_points(nobody, at_ms, CELLS[1])
+        yield from device_points(directory, signs, float(at_ms), at_ms)
+    fire = FireJournal(folder / "journal.db", ManualClock(now_ms - 600_000.0))
+    incident = fire.burn("p 1", "sd-1")
+    fire.deliver()
+    fire.burn("p 1", "sd-1", test=True)
+    fire.close()
+    with closing(connect_readonly(folder / "journal.db")) as connection:
+        story = timeline(connection, incident)
+        assert story is not None
+        yield from incident_points(story)
+        for (alarm,) in connection.execute("SELECT id FROM alarm").fetchall():
+            yield from drill_points(connection, alarm)
 
 
 def substituted(query: str, *, choose_all: bool) -> str:
@@ -121,6 +167,7 @@ def substituted(query: str, *, choose_all: bool) -> str:
     for name, text in (
         ("$timeFilter", f"time >= {now_ms - SPAN_MS}ms and time <= {now_ms}ms"),
         ("$__interval", "30s"),
+        ("$area", ".*" if choose_all else "w1"),
         ("$premises", ".*" if choose_all else "p 1"),
         ("$device", ".*" if choose_all else several),
     ):
@@ -140,13 +187,40 @@ def test_every_query_of_a_panel_finds_values(influxd: Influxd, query: Query, *, 
 @pytest.mark.parametrize("query", VARIABLES, ids=lambda query: f"{query.dashboard}: {query.title}")
 def test_every_variable_has_something_to_choose(influxd: Influxd, query: Query) -> None:
     (series,) = influxd.query(substituted(query.text, choose_all=True))
-    assert {row[1] for row in series["values"]} <= {*DEVICES, "p 1"}
+    assert {row[1] for row in series["values"]} <= {*DEVICES, *AREAS, "p 1"}
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: f"{query.dashboard}: {query.title}: {query.text[:30]}")
 def test_every_query_heeds_the_time_range_and_the_chosen_premises_and_devices(query: Query) -> None:
-    for part in ("$timeFilter", '"premises" =~ /^$premises$/', '"device" =~ /^$device$/'):
+    heeded = ["$timeFilter"]
+    if query.dashboard not in PLATFORM:
+        heeded += ['"premises" =~ /^$premises$/', '"device" =~ /^$device$/']
+    elif 'FROM "coverage"' not in query.text:
+        heeded += ['"premises" =~ /^$premises$/']
+    for part in heeded:
         assert part in query.text
+
+
+@pytest.mark.parametrize(
+    ("title", "values"),
+    [
+        ("Key sites covered", [100.0]),
+        ("Key sites not covered", [0.0]),
+        ("Incidents opened", [1.0]),
+        ("Test alarms", [1.0]),
+        ("From the detector to the receiving centre", [39.5]),
+    ],
+)
+def test_the_figures_of_the_city_are_those_that_were_written(influxd: Influxd, title: str, values: list[float]) -> None:
+    (query,) = [one for one in QUERIES if one.title.endswith(f" / {title}")]
+    (series,) = influxd.query(substituted(query.text, choose_all=True))
+    assert [value for value in series["values"][-1][1:] if value is not None] == pytest.approx(values)
+
+
+def test_an_area_shows_what_the_cell_says_that_covers_it(influxd: Influxd) -> None:
+    (query,) = [one for one in QUERIES if one.title.endswith(" / Coverage by area")]
+    found = influxd.query(substituted(query.text, choose_all=True))
+    assert {series["tags"]["area"]: series["values"][0][1] for series in found} == {"th": 100.0, "w1": 100.0}
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
@@ -164,7 +238,8 @@ def test_every_panel_has_a_unit_two_languages_a_place_of_its_own_and_the_chosen_
         assert place["x"] + place["w"] <= GRID_COLUMNS
         assert not cells & taken, f"{panel['title']} lies over another"
         taken |= cells
-    assert [one["name"] for one in board["templating"]["list"]] == ["datasource", "premises", "device"]
+    names = VARIABLES_OF.get(name, ["datasource", "premises", "device"])
+    assert [one["name"] for one in board["templating"]["list"]] == names
 
 
 def test_particles_are_coloured_by_the_bands_of_the_decision() -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +212,8 @@ async def test_coverage_is_written_each_minute_and_when_a_key_site_gains_or_lose
     clock = ManualClock(NOW_MS)
     spool = Spool(tmp_path / "spool-1.db", clock, store_format="line1", max_bytes=10**8, max_age_s=3600.0)
     bench = directory()
-    city = Directory(bench.devices, {"p1": Premises("p1", "x", "x", 0.0, 0.0, "1001", key_site=True)})
+    tested = replace(bench.devices["f1"], tested_ms=int(NOW_MS))
+    city = Directory({**bench.devices, "f1": tested}, {"p1": Premises("p1", "x", "x", 0.0, 0.0, "1001", key_site=True)})
     async with TelemetryFile(tmp_path / "telemetry.db") as file, spool:
         files = Files(file.path, tmp_path / "journal.db")
         series = PlatformSeries(spool, "line1", lambda: None)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import logging
+import os
 import stat
 from pathlib import Path
 
@@ -52,3 +55,25 @@ async def test_a_link_lies_in_the_data_folder_until_there_is_a_user(tmp_path: Pa
 )
 def test_links_name_the_page_as_people_reach_it(web: Web, url: str) -> None:
     assert first.page_url(Settings(data="x", web=web)) == url
+
+
+class Terminal(io.StringIO):
+    """What somebody looks at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+async def test_a_terminal_shows_the_link_of_this_start_and_a_log_does_not(tmp_path: Path) -> None:
+    settings, terminal, log = Settings(data=str(tmp_path)), Terminal(), io.StringIO()
+    path = tmp_path / first.FILE
+    path.write_text("http://127.0.0.1:8080/first/of-an-earlier-start\n")
+    os.utime(path, (1.0, 1.0))
+    telling = asyncio.create_task(first.tell(settings, 2000.0, terminal))
+    await asyncio.sleep(2 * first.POLL_S)
+    assert terminal.getvalue() == ""
+    path.write_text("http://127.0.0.1:8080/first/of-this\n")
+    await asyncio.wait_for(telling, 5.0)
+    assert terminal.getvalue().endswith("open http://127.0.0.1:8080/first/of-this\n")
+    await first.tell(settings, 2000.0, log)
+    assert log.getvalue() == ""

@@ -207,7 +207,7 @@ async def test_another_admin_approves_on_the_page_and_nobody_else(made: Console)
     assert approve not in own
     page = await (await minh.get("/approvals", headers=BROWSER)).get_data(as_text=True)
     assert approve in page
-    assert "anchor: &lt;b&gt;fire" in page
+    assert "anchor: &#34;&lt;b&gt;fire" in page
     assert (await minh.post(approve, headers=BROWSER)).status_code == 303
     assert (await minh.post("/approvals/99/approve", headers=BROWSER)).status_code == 409
     assert await made.people.approvals.take("ca.rotate", {"anchor": "<b>fire</b>"}, "lan-admin") == asked.id

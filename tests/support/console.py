@@ -15,21 +15,29 @@ from quart.typing import TestClientProtocol
 from iotcore.app.web import desk
 from iotcore.clock import ManualClock, SystemClock
 from iotcore.process import home
+from iotcore.process.grouped import Grouped
 from iotcore.provision.ca import Authority
 from iotcore.provision.file_folder import FileFolder
 from iotcore.reading import Quality, Reading, Value
 from iotcore.registry.accounts import Accounts, accounts
+from iotcore.registry.coverage_days import CoverageDays
 from iotcore.registry.directory import Directory
+from iotcore.registry.groups import GroupStore
 from iotcore.registry.places import Places
 from iotcore.registry.records import Certificate
 from iotcore.registry.rights import Grant, Role
 from iotcore.registry.sessions import From
 from iotcore.registry.store import Registry, open_registry
 from iotcore.settings import Oidc, People, Settings
+from iotcore.telemetry import reported
+from iotcore.telemetry.coverage import Files, signs_of_life
 from iotcore.telemetry.embedded import EmbeddedStore, TelemetryFile
 from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.query import open_query
-from iotcore.web.app import DEFAULTS, LOOPBACK_NAMES, NO_PROVIDER, create
+from iotcore.web.app import DEFAULTS, LOOPBACK_NAMES, NO_PROVIDER, Part, create
+from iotcore.web.commissioning import Desk
+from iotcore.web.coverage import CoveragePages
+from iotcore.web.groups import GroupPages
 from iotcore.web.records import Records
 from iotcore.web.throttle import Throttle
 from iotcore.web.view import StoredView
@@ -81,6 +89,7 @@ class Console:
     store: EmbeddedStore
     people: Accounts
     throttle: Throttle  # its time is `clock`, and stands still
+    grouped: Grouped
 
     async def sign_in(self, name: str, *grants: Grant) -> str:
         """A user with these roles who is signed in; the cookie of their browser."""
@@ -127,23 +136,22 @@ async def console(
     `areas` are registered besides, and `area_of` says in which a building lies.
     """
     clock = ManualClock()
-    specs = SPECS
     registry = await open_registry(f"sqlite://{folder / 'registry.db'}", SystemClock())
     premises = [{**one, "area": (area_of or {}).get(one["id"], "")} for one in CITY["premises"]]
-    await registry.import_city({**CITY, "premises": premises, "areas": list(areas)}, specs, "tester")
+    await registry.import_city({**CITY, "premises": premises, "areas": list(areas)}, SPECS, "tester")
     await registry.record_certificate(Certificate("0a1b", "d1", "fire", int(clock.wall_ms()) + 86_400_000, "ff"), "ca")
-    directory = await registry.directory(specs)
+    directory = await registry.directory(SPECS)
     fire = FireJournal(folder / "journal.db", clock)
-    throttle = Throttle(clock.monotonic_s)
-    places = Places(registry.database)
+    throttle, places = Throttle(clock.monotonic_s), Places(registry.database)
     known = accounts(registry.database, people.session_idle_s, people.session_s)
     view = StoredView(folder, lambda: made.directory)
     settings = Settings(data=str(folder))
-    authority = authority_of(folder)
     async with (
         TelemetryFile(folder / "telemetry.db") as file,
         open_query(settings, clock) as query,
     ):
+        telemetry = folder / "telemetry.db"
+        grouped = Grouped(GroupStore(registry.database), lambda: made.directory, lambda: reported.firmware(telemetry), clock)
         app = create(
             view=view,
             directory=lambda: made.directory,
@@ -156,12 +164,13 @@ async def console(
             intend=registry.intent,
             certificates=registry.certificates,
             clock=SteadyClock(clock),
-            desk=desk(settings, registry, lambda: made.directory, lambda: home.papers(settings, authority, SystemClock())),
+            desk=_desk(settings, registry, lambda: made.directory),
             processes=None if processes is None else lambda: processes,
             query=query,
             records=Records(places.known, places.file, FileFolder(folder / "files").read),
+            parts=_parts(folder, registry, clock, grouped, lambda: made.directory),
         )
-        made = Console(app, registry, fire, Panel(file, clock), clock, directory, EmbeddedStore(file), known, throttle)
+        made = Console(app, registry, fire, Panel(file, clock), clock, directory, EmbeddedStore(file), known, throttle, grouped)
         try:
             await made.report("d1", Value("smoke", 0.02), Value("temperature", 24.1), Value("alarm", value=False))
             await made.report("air-1", Value("pm25", 18.4), Value("no2", None, Quality.BAD, "timeout"))
@@ -175,6 +184,22 @@ async def console(
 def authority_of(folder: Path) -> Authority:
     """The certificate authority behind the console in a folder."""
     return Authority.ensure(folder / "ca", PASSPHRASE, SystemClock())
+
+
+def _desk(settings: Settings, registry: Registry, directory: Callable[[], Directory]) -> Desk:
+    clock = SystemClock()
+    return desk(settings, registry, directory, lambda: home.papers(settings, authority_of(settings.folder), clock))
+
+
+def _parts(
+    folder: Path, registry: Registry, clock: ManualClock, grouped: Grouped, directory: Callable[[], Directory]
+) -> list[Part]:
+    files = Files(folder / "telemetry.db", folder / "journal.db")
+    days, steady = CoverageDays(registry.database), SteadyClock(clock)
+    return [
+        CoveragePages(directory=directory, signs=lambda: signs_of_life(files), days=days, clock=steady),
+        GroupPages(grouped, directory),
+    ]
 
 
 @dataclass(frozen=True, slots=True)

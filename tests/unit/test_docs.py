@@ -16,6 +16,7 @@ from iotcore import settings_page
 from iotcore.cli import _parser
 from iotcore.clock import SystemClock
 from iotcore.journal import conduct, journal, quarantine
+from iotcore.registry import group_query
 from iotcore.registry.store import open_registry
 from iotcore.specs import page as devices_page
 from iotcore.specs.load import parse as parse_spec
@@ -215,6 +216,13 @@ def test_the_devices_of_the_page_for_vendors_can_be_imported(tmp_path: Path) -> 
             return [(await registry.import_city(json.loads(each), SPECS, "test")).added for each in documents]
 
     assert asyncio.run(imported()) == [1, 3]
+
+
+def test_the_group_of_the_page_for_groups_is_one() -> None:
+    ((_, document),) = blocks(DOCS / "groups.md", "json")
+    found = group_query.read(json.loads(document))
+    kinds = {part.__struct_config__.tag for part, _ in group_query.walk(found.query)}
+    assert kinds == {"any", "all", "class", "key_site", "not", "label", "firmware", "parent"}
 
 
 def test_the_specs_of_the_page_for_spec_writers_are_sound() -> None:

@@ -13,7 +13,9 @@ import iotcore.web
 from iotcore.alarms.engine import Reason
 from iotcore.alarms.rules import Hazard
 from iotcore.reading import Quality
+from iotcore.registry.city import AreaKind
 from iotcore.registry.commissioning import EntryKind
+from iotcore.registry.coverage import REASONS
 from iotcore.registry.records import State
 from iotcore.registry.rights import Right, Role
 from iotcore.specs.model import DeviceClass
@@ -46,6 +48,8 @@ FAMILIES: dict[str, Iterable[str]] = {
     ),
     "value": ("yes", "no"),
     "config": ("unreported", "behind", "differs", "applied"),
+    "area": (*get_args(AreaKind), "whole", "none"),
+    "lack": REASONS,
     "role": [role.value for role in Role],
     "right": [*(right.value for right in Right), "session", "no_right_declared"],
     "approval": ("asked", "approved", "rejected", "used", "expired"),

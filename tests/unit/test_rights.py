@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import tomllib
 
+import msgspec
 import pytest
 
 from iotcore.registry.rights import EVERYWHERE, RIGHTS, Grant, Right, Role, Visitor
-from tests.unit.test_docs import DOCS
+from iotcore.settings import check
+from tests.unit.test_docs import DOCS, blocks
 
 WARD = frozenset({"hac-thanh", "thanh-hoa-city", "thanh-hoa"})  # a ward, and what it lies in
 TABLE = {
@@ -74,3 +77,10 @@ def test_the_page_shows_this_table() -> None:
             if cell:
                 shown[role].add(Right(re.sub("`", "", right)))
     assert shown == {role: set(rights) for role, rights in RIGHTS.items()}
+
+
+def test_the_settings_of_the_page_are_accepted() -> None:
+    (block,) = [text for _, text in blocks(DOCS / "people.md", "toml")]
+    settings = check({"data": "x", **tomllib.loads(block)}, "people.md")
+    assert settings.oidc.roles[0].role == "dispatcher"
+    assert "secret" not in repr(msgspec.structs.replace(settings.oidc, client_secret="secret"))

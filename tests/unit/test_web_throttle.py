@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from iotcore.clock import ManualClock
-from iotcore.web.throttle import BRAKES, BUCKETS, Throttle
+from iotcore.web.throttle import BRAKES, BUCKETS, Throttle, network
 
 
 def test_an_account_has_ten_tries_and_then_one_each_forty_seconds() -> None:
@@ -56,3 +58,18 @@ def test_names_without_end_take_no_memory_without_end() -> None:
     for number in range(3 * BUCKETS):
         throttle.take("account", f"name-{number}")
     assert sum(len(buckets) for buckets in throttle._used.values()) == BUCKETS * len(BRAKES)
+
+
+@pytest.mark.parametrize(
+    ("address", "whose"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("<local>", "<local>"),
+    ],
+)
+def test_an_address_of_ipv6_counts_as_its_network(address: str, whose: str) -> None:
+    assert network(address) == whose
