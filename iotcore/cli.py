@@ -14,12 +14,15 @@ from pathlib import Path
 
 from iotcore import (
     cli_audit,
+    cli_backup,
+    cli_broker,
     cli_ca,
     cli_commissioning,
     cli_coverage,
     cli_device,
     cli_field,
     cli_group,
+    cli_import,
     cli_places,
     cli_quarantine,
     cli_registry,
@@ -68,13 +71,16 @@ def _parser() -> argparse.ArgumentParser:
     cli_places.add(nouns, _command)
     cli_store.add(nouns, _command)
     cli_audit.add(nouns, _command)
+    cli_backup.add(nouns, _command)
     cli_device.add(nouns, _command)
     cli_commissioning.add(nouns, _command)
     cli_ca.add(nouns, _command)
+    cli_broker.add(nouns, _command)
     cli_coverage.add(nouns, _command)
     cli_group.add(nouns, _command)
     cli_telemetry.add(nouns, _command)
     cli_token.add(nouns, _command)
+    cli_import.add(nouns, _command, _settings)
     cli_user.add(nouns, _command)
     return parser
 
@@ -100,8 +106,6 @@ def _platform_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParser
 
 
 def _registry_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    importing = _command(nouns, "import", "add premises, zones and devices from a JSON document", _import)
-    importing.add_argument("file", type=Path)
     listing = _command(nouns, "devices", "list the devices", _devices)
     listing.add_argument("--group", default="", help="only the devices of a group")
     listing.add_argument("-o", "--output", choices=("table", "json"), default="table")
@@ -203,9 +207,11 @@ def _up(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from iotcore.process import home
     from iotcore.process.serve import serve
 
     settings = _settings(options)
+    home.check_finished(settings.folder)
     name: str = options.process
     if name.startswith("broker-"):
         from iotcore.process import brokers
@@ -240,13 +246,6 @@ def _demo(options: argparse.Namespace) -> int:
     from iotcore.commands.demo import Demo
 
     return Demo.from_options(options).run()
-
-
-def _import(options: argparse.Namespace) -> int:
-    from iotcore.commands import office
-
-    _say(asyncio.run(office.import_city(_settings(options), options.file)))
-    return 0
 
 
 def _devices(options: argparse.Namespace) -> int:

@@ -36,6 +36,9 @@ def add(nouns: Nouns, command: Command) -> None:
             making.add_argument("--at-once", action="store_true", help="a new service root that devices do not know yet (theft)")
         making.add_argument("--alone", default="", metavar="REASON", help="without a second admin: the audit tells it aloud")
     for parser in (init, *(verbs.choices[verb] for verb in ("issue-intermediate", "rotate"))):
+        parser.add_argument("--pkcs11", metavar="MODULE", help="make issuing keys in a security module: its PKCS#11 library")
+        parser.add_argument("--token", metavar="LABEL", help="which token of the module; its PIN is $IOTCORE_CA_PIN")
+    for parser in (init, *(verbs.choices[verb] for verb in ("issue-intermediate", "rotate"))):
         parser.add_argument("--by", default=os.environ.get("USER", "operator"), help="who stands in the audit")
     shown = command(verbs, "status", "each issuer, how long it lasts, its list; exit 1 when one needs attention", _status)
     shown.add_argument("-o", "--output", choices=("table", "json"), default="table")
@@ -49,7 +52,17 @@ def _init(options: argparse.Namespace) -> int:
     from iotcore.clock import SystemClock
     from iotcore.commands import ca
 
-    return _said(asyncio.run(ca.init(_settings(options), SystemClock(), options.root_keys, options.by)))
+    return _said(asyncio.run(ca.init(_settings(options), SystemClock(), options.root_keys, options.by, _module(options))))
+
+
+def _module(options: argparse.Namespace) -> Any:
+    """The security module that is named, if one is."""
+    from iotcore.errors import StartError
+    from iotcore.provision.issuers import Module
+
+    if bool(options.pkcs11) != bool(options.token):
+        raise StartError("A security module is named by --pkcs11 and --token together", "Give both, or neither.")
+    return Module(options.pkcs11, options.token) if options.pkcs11 else None
 
 
 def _announce(options: argparse.Namespace) -> int:
@@ -62,6 +75,7 @@ def _announce(options: argparse.Namespace) -> int:
         alone=options.alone,
         new_root=options.new_root,
         root_key=options.root_key,
+        at=_module(options),
     )
     return _said(asyncio.run(making))
 
@@ -77,6 +91,7 @@ def _rotate(options: argparse.Namespace) -> int:
         new_root=options.new_root,
         root_key=options.root_key,
         at_once=options.at_once,
+        at=_module(options),
     )
     return _said(asyncio.run(rotating))
 

@@ -36,6 +36,7 @@ def _token_commands(verbs: Nouns, command: Command) -> None:
     create = command(verbs, "create", "a one-time token for each device named, one a line; shown here and never again", _create)
     create.add_argument("device", nargs="*")
     create.add_argument("--group", default="", help="for each device of a group that enrols itself: `DEVICE TOKEN` a line")
+    create.add_argument("--alone", default="", metavar="REASON", help="with --group: without a second admin, told in the audit")
     create.add_argument("--batch", default="", help="instead: one token for units of this batch")
     create.add_argument("--uses", type=int, default=1, help="with --batch: for how many of them (default: %(default)s)")
     create.add_argument("--hours", type=float, default=24.0, help="how long it may be used (default: %(default)s)")
@@ -77,7 +78,7 @@ def _create(options: argparse.Namespace) -> int:
     from iotcore.commands import enrolling, groups
 
     if options.group and not options.batch:
-        given, others = asyncio.run(groups.tokens(_settings(options), options.group, options.hours * 3600.0))
+        given, others = asyncio.run(groups.tokens(_settings(options), options.group, options.hours * 3600.0, options.alone))
         if others:
             sys.stderr.write(f"no token for those that do not enrol themselves now: {', '.join(others)}\n")
         _say(*(f"{device} {token}" for device, token in given))

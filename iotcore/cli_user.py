@@ -58,7 +58,10 @@ def _add_user(verbs: Nouns, command: Command) -> None:
         parser.set_defaults(take=take)
     password = command(verbs, "password", "set a password, from the terminal or standard input; all sessions end", _password)
     link = command(verbs, "link", "a link that signs a user in, once; without a name: that makes the first admin", _link)
-    for parser in (disabling, enabling, password):
+    sessions = command(verbs, "sessions", "where a user is signed in, or with --end: nowhere any more", _sessions)
+    sessions.add_argument("--end", action="store_true", help="end them all")
+    sessions.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    for parser in (disabling, enabling, password, sessions):
         parser.add_argument("name")
     link.add_argument("name", nargs="?", default="")
     link.add_argument("--hours", type=float, default=1.0, help="how long it may be used (default: %(default)s)")
@@ -121,6 +124,16 @@ def _password(options: argparse.Namespace) -> int:
     password = getpass.getpass("New password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
     asyncio.run(people.set_password(_settings(options), options.name, password, options.alone))
     return _said(f"The password of {options.name} is set; all sessions have ended")
+
+
+def _sessions(options: argparse.Namespace) -> int:
+    from iotcore.commands import people
+
+    if options.end:
+        return _said(
+            f"{asyncio.run(people.end_sessions(_settings(options), options.name))} sessions of {options.name} have ended"
+        )
+    return _table(asyncio.run(people.sessions(_settings(options), options.name)), options.output)
 
 
 def _link(options: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ IotError                 what was wrong, where, and what to do
 ├── QueryError           a telemetry store cannot answer a question; says why and what to do
 ├── DeliveryError        a receiver did not take what we sent; says whether trying again may help
 ├── EnrolmentError       a certificate request is refused, with the reason told to the device
+├── SigningError         an authority's key in a security module cannot be used now
 └── StartError           a process cannot start: a taken port, a read-only folder, a missing program
 """
 
@@ -92,6 +93,10 @@ class EnrolmentError(IotError):
         self.detail = detail
         self.retry_s = retry_s
         super().__init__(f"{reason}: {detail}" if detail else reason)
+
+
+class SigningError(IotError):
+    """An authority's key in a security module cannot be used now; it is tried again at the next use."""
 
 
 class StartError(IotError):

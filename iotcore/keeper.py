@@ -12,6 +12,7 @@ from typing import Any
 from iotcore.clock import Clock
 from iotcore.errors import IotError
 from iotcore.journal.database import connect_readonly
+from iotcore.journal.timeline import PARKED
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +63,11 @@ def overdue_notices(journal: Path, clock: Clock) -> list[str]:
             "SELECT incident, event, channel FROM outbox WHERE acknowledged_ms IS NULL AND created_ms < ? ORDER BY id",
             (clock.wall_ms() - OVERDUE_MS,),
         ).fetchall()
+        held = connection.execute("SELECT incident, event, channel FROM parked WHERE decision IS NULL ORDER BY id").fetchall()
     except sqlite3.OperationalError as error:  # the fire process is just making the file
         log.info("the journal cannot be read yet: %s", error)
         return []
     finally:
         connection.close()
-    return [f"{incident} {event} → {channel}" for incident, event, channel in rows]
+    late = [f"{incident} {event} → {channel}" for incident, event, channel in rows]
+    return [*late, *(f"{incident} {event} → {channel} ({PARKED})" for incident, event, channel in held)]

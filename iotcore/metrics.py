@@ -131,9 +131,32 @@ sessions_not_cut = Counter(
     "iotcore_broker_sessions_not_cut_total", "Times that a broker could not be told so; it is tried again", ["broker"]
 )
 
+audit_changed = Asked("iotcore_audit_changed", "1 while the audit does not hold the head of it that was exported last")
+audit_head_age = Asked("iotcore_audit_head_age_seconds", "Since the head of the audit was exported; hourly it should be")
+
+keeper_device_certificates = Asked(
+    "iotcore_keeper_device_certificates",
+    "Devices' certificates that run out within 14 days (ending) or have (expired), of fire devices and of the others",
+    ["what", "lane"],
+)
+
+broker_clones = Asked(
+    "iotcore_broker_cloned_identities", "Names that connect from two addresses by turns: two hold one key", ["broker"]
+)
+broker_refused = Asked(
+    "iotcore_broker_connections_refused_total", "Connections that a broker refused: certificate, TLS, password", ["broker"]
+)
+broker_burst = Asked("iotcore_broker_refusal_burst", "1 while a burst of refused connections is not an hour old", ["broker"])
+broker_dropped = Asked(
+    "iotcore_broker_messages_dropped_total", "Messages that a broker threw away, mostly because a queue was full", ["broker"]
+)
+broker_clients = Asked("iotcore_broker_clients_connected", "Clients that are connected to a broker", ["broker"])
+
 keeper_left = Asked(
     "iotcore_keeper_left_seconds", "Until the first of its kind runs out: authority, list (revocations), service", ["what"]
 )
+
+backup_age = Asked("iotcore_keeper_backup_age_seconds", "How old the last backup is; of none, the platform itself")
 
 process_started = Gauge("iotcore_process_started_seconds", "When the process started, seconds since 1970", ["process"])
 loop_lag = Histogram(

@@ -112,6 +112,12 @@ class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     folder: str = ""
 
 
+class Backup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Backups (docs/backup.md)."""
+
+    max_age_days: Annotated[float, Meta(ge=0, le=3_650)] = 7.0
+
+
 class Coverage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When a key site counts as covered, and by when all of them should be (docs/coverage.md)."""
 
@@ -131,6 +137,7 @@ class Web(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     approval: bool = False  # a person approves every enrolment by token or secret: `iotcore enrolment list`
     est_names: list[str] = msgspec.field(default_factory=lambda: ["localhost", "127.0.0.1"])
     language: Literal["vi", "en"] = "vi"
+    public_url: Annotated[str, Meta(pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*)?)?$")] = ""  # as people reach it: on labels
 
 
 class OidcRole(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -224,6 +231,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: Metrics = Metrics()
     registry: Registry = Registry()
     audit: Audit = Audit()
+    backup: Backup = Backup()
     coverage: Coverage = Coverage()
     web: Web = Web()
     people: People = People()

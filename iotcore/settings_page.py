@@ -56,6 +56,8 @@ WORDS = {
     "Metrics.host": "Where `/metrics` is served. It has no accounts: keep it on loopback, or where only Prometheus reaches it.",
     "Metrics.port": "The port of the fire process's metrics; the others follow it ([metrics.md](metrics.md)). 0: no metrics.",
     "Registry.url": '`postgres://user:password@host:port/database`; "" means SQLite in the data folder. Holds a secret.',
+    "Backup.max_age_days": "The keeper and `iotcore doctor` say that a backup is missing when the last is older, days; 0: never "
+    "([backup.md](backup.md)).",
     "Coverage.tested_within_days": "A fire device counts for its key site when a test alarm of it came through within so many "
     "days. 365: initiating devices are tested once a year (NFPA 72, table 14.4.3.2).",
     "Coverage.goal_year": "At the end of this year every key site should be covered; the page compares the trend with it.",
@@ -74,6 +76,8 @@ WORDS = {
     "Web.est_names": "Names and addresses in its certificate; the first stands in device certificates as the place of the "
     "revocation lists.",
     "Web.language": "Language of the page until its reader chooses another.",
+    "Web.public_url": "The address under which people reach the page, such as `https://iot.example`: the labels of devices lead "
+    "there ([import.md](import.md#labels)).",
     "People.two_person": "Operations of the authority and of admins take a second admin, as soon as there is a user.",
     "People.passwords": "Whether passwords let anybody in; with `false` only an OpenID provider and one-time links do.",
     "People.session_idle_s": "A session ends when it was not used for so many seconds; an open live page uses it.",

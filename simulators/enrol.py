@@ -53,12 +53,12 @@ async def enrol(url: str, token: str, device: str, ca_file: Path, folder: Path, 
     """
     name = f"{device}-{anchor}" if anchor else device
     identity = Identity(ca_file, folder / f"{name}.pem", folder / f"{name}.key")
-    key = _key(identity.key_file)
+    key = made_key(identity.key_file)
     if _is_valid(identity.cert_file, key, device):
         return identity
     path = f"/.well-known/est/{anchor}/simpleenroll" if anchor else "/.well-known/est/simpleenroll"
-    answer = await _post(url.rstrip("/") + path, device, token, _request(device, key), ca_file)
-    _store(identity.cert_file, _own(answer, key, device))
+    answer = await _post(url.rstrip("/") + path, device, token, request_for(device, key), ca_file)
+    store(identity.cert_file, own_certificate(answer, key, device))
     return identity
 
 
@@ -67,7 +67,7 @@ def valid_identity(device: str, ca_file: Path, folder: Path) -> Identity | None:
     identity = Identity(ca_file, folder / f"{device}.pem", folder / f"{device}.key")
     if not identity.key_file.exists():
         return None
-    return identity if _is_valid(identity.cert_file, _key(identity.key_file), device) else None
+    return identity if _is_valid(identity.cert_file, made_key(identity.key_file), device) else None
 
 
 async def claim(url: str, serial: str, secret: str, ca_file: Path, folder: Path, *, limit_s: float = 0.0) -> tuple[str, Identity]:
@@ -79,8 +79,8 @@ async def claim(url: str, serial: str, secret: str, ca_file: Path, folder: Path,
         EnrolmentError: as `enrol`; `pending` when the time is over.
     """
     identity = Identity(ca_file, folder / f"{serial}.pem", folder / f"{serial}.key")
-    key = _key(identity.key_file)
-    body = _request(serial, key)
+    key = made_key(identity.key_file)
+    body = request_for(serial, key)
     until_s = time.monotonic() + limit_s
     while True:
         try:
@@ -90,8 +90,8 @@ async def claim(url: str, serial: str, secret: str, ca_file: Path, folder: Path,
                 raise
             await asyncio.sleep(error.retry_s)
         else:
-            certificate = _own(answer, key, "")
-            _store(identity.cert_file, certificate)
+            certificate = own_certificate(answer, key, "")
+            store(identity.cert_file, certificate)
             return _names(certificate)[0], identity
 
 
@@ -101,15 +101,15 @@ def expired(device: str, folder: Path) -> tuple[Path, Path]:
     No authority has signed it, so that a broker may name that before it names its age; one of the broker's own authority that has
     run out is told by its date alone.
     """
-    key = _key(folder / f"{device}-expired.key")
+    key = made_key(folder / f"{device}-expired.key")
     name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, device)]), dt.datetime.now(dt.UTC)
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
     builder = builder.not_valid_before(now - dt.timedelta(days=30)).not_valid_after(now - dt.timedelta(days=1))
-    _store(folder / f"{device}-expired.pem", builder.sign(key, hashes.SHA256()))
+    store(folder / f"{device}-expired.pem", builder.sign(key, hashes.SHA256()))
     return folder / f"{device}-expired.pem", folder / f"{device}-expired.key"
 
 
-def _request(name: str, key: ec.EllipticCurvePrivateKey) -> bytes:
+def request_for(name: str, key: ec.EllipticCurvePrivateKey) -> bytes:
     """A PKCS#10 request for `name`, base64."""
     request = x509.CertificateSigningRequestBuilder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
     return base64.b64encode(request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER))
@@ -135,7 +135,7 @@ async def _post(url: str, device: str, token: str, body: bytes, ca_file: Path) -
         raise EnrolmentError("unreachable", f"{url}: {error}") from error
 
 
-def _own(answer: bytes, key: ec.EllipticCurvePrivateKey, device: str) -> x509.Certificate:
+def own_certificate(answer: bytes, key: ec.EllipticCurvePrivateKey, device: str) -> x509.Certificate:
     """The certificate of our key (and, unless it is "", of this name) among those in a base64 certs-only PKCS#7."""
     try:
         certificates = pkcs7.load_der_pkcs7_certificates(base64.b64decode(answer))
@@ -175,7 +175,7 @@ def _is_valid(cert_file: Path, key: ec.EllipticCurvePrivateKey, device: str) -> 
     )
 
 
-def _key(path: Path) -> ec.EllipticCurvePrivateKey:
+def made_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """The key in `path`, made at first use, readable by its owner only."""
     if not path.exists():
         key = ec.generate_private_key(ec.SECP256R1())
@@ -189,7 +189,8 @@ def _key(path: Path) -> ec.EllipticCurvePrivateKey:
     return found
 
 
-def _store(path: Path, certificate: x509.Certificate) -> None:
+def store(path: Path, certificate: x509.Certificate) -> None:
+    """Write it, whole or not at all."""
     _write(path, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
 
 

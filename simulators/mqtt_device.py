@@ -129,9 +129,13 @@ class MqttDevice(MqttLink):
         return aiomqtt.Will(self._status_topic, encode(StatusMessage(state="offline")), qos=1, retain=True)
 
     async def _greet(self, client: Client) -> None:
-        await client.subscribe(f"{topics.ROOT}/{self._domain}/{self.device}/down/#", qos=1)
+        await client.subscribe(self._down, qos=1)
         birth = StatusMessage(state="online", boot=self.boot, fw=self._firmware)
         await client.publish(self._status_topic, encode(birth), qos=1, retain=True)
+
+    async def _leave(self, client: Client) -> None:
+        """Nothing more comes after this: closing a socket with something unread is a reset, and would bring out the will."""
+        await client.unsubscribe(self._down)
 
     def _conversation(self, client: Client) -> list[Coroutine[Any, Any, None]]:
         connected_s = time.monotonic()
@@ -143,6 +147,10 @@ class MqttDevice(MqttLink):
         """A reading that is sound but for its length, of a boot of its own: its missing receipt holds up no other."""
         empty = encode(ReadingMessage(boot=secrets.token_hex(4), seq=1, values={"filler": ""}))
         return empty.replace(b'""', b'"' + b"x" * max(0, size - len(empty)) + b'"')
+
+    @property
+    def _down(self) -> str:
+        return f"{topics.ROOT}/{self._domain}/{self.device}/down/#"
 
     @property
     def _status_topic(self) -> str:

@@ -28,6 +28,7 @@ from simulators.mqtt_faults import Fault, Faults
 
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 10.0
+OVER_LIMIT_S, OVER_LOOK_S = 10.0, 0.01
 NO_SUBSCRIBERS, FIRST_FAILURE = 0x10, 0x80  # MQTT 5, 3.4.2.1: reason codes of a PUBACK
 MEMORY_LIMIT = 1_000  # reports a small device can hold; the oldest goes first, and is counted
 
@@ -79,6 +80,7 @@ class MqttLink(ABC):
         self._raw: deque[tuple[str, bytes, bool]] = deque(maxlen=memory_limit)
         self._news = asyncio.Event()
         self._link_news = asyncio.Event()
+        self._over = asyncio.Event()  # somebody wants us to meet the broker by another endpoint
         self._task: asyncio.Task[None] | None = None
         self._flapping: asyncio.Task[None] | None = None
 
@@ -130,6 +132,24 @@ class MqttLink(ABC):
             self._end_flapping()
         self._link_news.set()
 
+    async def go_over(self, endpoint: Endpoint, limit_s: float = OVER_LIMIT_S) -> bool:
+        """Say goodbye and meet the broker by `endpoint` (a new certificate); False, and back, when it does not take us."""
+        before, connections = self._endpoint, self.counters.connections
+        self._endpoint = endpoint
+        self._over.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while not (self.connected and self.counters.connections > connections):  # noqa: ASYNC110 - another task's doing
+                    await asyncio.sleep(OVER_LOOK_S)
+                return True
+        self._endpoint = before
+        self._over.set()
+        return False
+
+    def met_by(self, endpoint: Endpoint) -> None:
+        """Meet the broker by `endpoint` from the next connect on."""
+        self._endpoint = endpoint
+
     def _end_flapping(self) -> None:
         if self._flapping is not None:
             self._flapping.cancel()
@@ -151,6 +171,8 @@ class MqttLink(ABC):
                 self.last_error = str(error)
             finally:
                 self.connected = False
+            if self._over.is_set():
+                continue
             pause_s = FIRST_PAUSE_S if time.monotonic() - began_s > LINK_LIMIT_S else min(2.0 * pause_s, self._longest_pause_s)
             await asyncio.sleep(random.uniform(0.0, pause_s))
 
@@ -169,7 +191,9 @@ class MqttLink(ABC):
             self.connected, self.last_error = True, ""
             self.counters.connections += 1
             talking = [asyncio.create_task(work) for work in self._conversation(client)]
-            tasks = {*talking, asyncio.create_task(self._until_cut(client))}
+            self._over.clear()
+            over = asyncio.create_task(self._over.wait())
+            tasks = {*talking, asyncio.create_task(self._until_cut(client)), over}
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             except asyncio.CancelledError:
@@ -178,9 +202,13 @@ class MqttLink(ABC):
                         await client.publish(will.topic, will.payload, qos=will.qos, retain=will.retain)
                 raise
             finally:
+                left = over.done() and not over.cancelled()
                 for task in tasks:
                     task.cancel()
                 await asyncio.wait(tasks)
+            if left:
+                await self._leave(client)
+                return
             for task in talking:
                 if not task.cancelled():
                     task.result()
@@ -195,6 +223,10 @@ class MqttLink(ABC):
 
     async def _greet(self, client: Client) -> None:
         """What is said and asked for right after a connect."""
+        del client
+
+    async def _leave(self, client: Client) -> None:
+        """What is done before a goodbye."""
         del client
 
     @abstractmethod

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from iotcore.alarms.engine import Decision, Engine
 from iotcore.clock import Clock
 from iotcore.errors import StoreError
 from iotcore.journal.conduct import Conduct
-from iotcore.journal.faults import Faults
+from iotcore.journal.faults import Fault, Faults
 from iotcore.journal.journal import Journal
 from iotcore.journal.progress import Progress, Stage
 from iotcore.journal.quarantine import Row
@@ -276,6 +276,12 @@ class FireLane:
         for binding in directory.devices.values():
             if binding.publisher == presence.device and binding.domain == "fire":
                 self._faults.offline(binding.device)
+
+    async def troubled(self, wrong: Collection[Fault], family: Collection[str]) -> None:
+        """What others know to be wrong with devices: of the faults in `family`, these stand from now on, and no others."""
+        async with self._one_at_a_time:
+            if self._faults.exactly(wrong, family):
+                await self._commit(_Turn(self._progress.stage(self._clock.monotonic_s())))
 
     async def _commit(self, turn: _Turn) -> None:
         """One transaction, off the event loop; while the disk refuses, the same batch again and nothing acknowledged."""

@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
+from typing import Literal, cast
 
 import msgspec
 
@@ -15,13 +16,14 @@ from drivers.mqtt.ingest import Ingest
 from drivers.mqtt.vendor import Vendors
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
+from iotcore.app import troubles
 from iotcore.app.common import EVERYTHING, activate, heard, ingest_version, opened, rules_of
 from iotcore.app.testing import TestsBack
 from iotcore.clock import Clock, SystemClock
 from iotcore.dispatch.cad_webhook import WebhookChannel
 from iotcore.dispatch.outbox import Channel, Dispatcher
 from iotcore.dispatch.sia_dc09 import Dc09Channel
-from iotcore.journal import retry
+from iotcore.journal import parked, retry
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
 from iotcore.journal.quarantine import Row, Wanted
@@ -90,6 +92,7 @@ async def run(settings: Settings) -> None:
             group.create_task(tests.run())
             group.create_task(heard(follower, (ingest, FIRE)))
             group.create_task(Watchdog(settings.folder, {"fire": ingest}).run())
+            group.create_task(troubles.tell_lane(settings, registry, lambda: follower.directory, lane.troubled, clock))
             group.create_task(follow_intents(registry, journal.cursor(INTENT_CURSOR), intents))
             group.create_task(alive(settings, "fire", clock, lambda: {"connected": ingest.connected, **lane.counts()}))
 
@@ -115,8 +118,12 @@ class _Intents:
             await asyncio.to_thread(self._journal.acknowledge, intent.key, intent.by, self._journal.now_ms())
         elif intent.kind == "reset":
             await self._reset(intent)
+        elif intent.kind in {"send", "withhold"}:
+            decision: Literal["send", "drop"] = "send" if intent.kind == "send" else "drop"
+            await asyncio.to_thread(parked.decide, self._journal, intent.key, decision, intent.by)
+            self._dispatcher.wake()
         elif (wanted := retry.asked("fire", intent.key)) is not None:
-            answer = await retry.carry_out(intent.kind, wanted, self)
+            answer = await retry.carry_out(cast("retry.Verb", intent.kind), wanted, self)
             await asyncio.to_thread(self._journal.answer, intent.id, msgspec.json.encode(answer).decode())
         await asyncio.to_thread(self._journal.move_cursor, INTENT_CURSOR, intent.id)
 

@@ -1,4 +1,4 @@
-"""Keeper: revocations, audit heads, each day's coverage, vendors' passwords, the watchdog over dispatch, rollups in InfluxDB."""
+"""Keeper: revocations, audit heads, each day's coverage, vendors' passwords, watchdogs over dispatch and backups, rollups."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from iotcore import metrics
-from iotcore.app import audit_heads, coverage_history, testing
+from iotcore.app import audit_heads, coverage_history, testing, troubles
 from iotcore.app.common import opened
 from iotcore.app.revoking import Revoking
+from iotcore.backup import last
 from iotcore.clock import SystemClock
 from iotcore.keeper import Keeper, overdue_notices
 from iotcore.process import home
@@ -34,6 +35,7 @@ async def run(settings: Settings) -> None:
     )
     revoking.figures()
     metrics.keeper_overdue.ask(lambda: float(len(keeper.state()["overdue"])))
+    metrics.backup_age.ask(lambda: last.due(settings, clock).age_s)
     room = Room(settings, "keeper", clock)
     async with opened(settings, clock, room) as (registry, follower), asyncio.TaskGroup() as group:
         rollups = None
@@ -46,9 +48,13 @@ async def run(settings: Settings) -> None:
         group.create_task(coverage_history.run(settings, registry, lambda: follower.directory, clock))
         group.create_task(revoking.follow(registry))
         group.create_task(revoking.watch())
+        group.create_task(last.watch(settings, clock))
+        watching = troubles.Watching(settings, registry, lambda: follower.directory, clock)
+        watching.figures()
+        group.create_task(watching.run())
         trouble = "the registry cannot be read; vendors' devices stay as the brokers know them"
         group.create_task(forever(_letting_in(settings, registry, follower), trouble))
-        state = lambda: {**keeper.state(), **revoking.state(), **(rollups.state() if rollups else {})}  # noqa: E731 - read at each beat
+        state = lambda: {**keeper.state(), **revoking.state(), **watching.state(), **(rollups.state() if rollups else {})}  # noqa: E731 - read at each beat
         group.create_task(alive(settings, "keeper", clock, state))
 
 

@@ -24,6 +24,7 @@ async def run(settings: Settings) -> None:
             settings,
             directory=lambda: follower.directory,
             record=lambda issued: registry.record_certificate(recorded(issued), "modbus"),
+            confirm=lambda serial: registry.confirm_certificate(serial, "modbus"),
             protocol=lambda name: version_of(settings, name),
             clock=clock,
         )

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from iotcore import metrics
@@ -22,6 +22,8 @@ from iotcore.registry.store import Registry
 from iotcore.settings import Settings
 
 LOOK_S = 60.0
+SUPERSEDE_S = 60.0  # certificates that newer ones have replaced go on a list together, so often at most
+TIDY_S = 3_600.0  # between looks for what may leave the lists
 CONCERNS = frozenset({"device", "certificate"})  # kinds of changes
 TROUBLE = "revocations are not carried out: devices that were suspended or revoked may stay connected"
 log = logging.getLogger(__name__)
@@ -30,7 +32,11 @@ log = logging.getLogger(__name__)
 class Revoking:
     """One for a keeper: its two callers take turns, so that no older list is written over a newer one."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings, clock: Clock, *, supersede_s: float = SUPERSEDE_S) -> None:
+        self._supersede_s = supersede_s
+        self._superseded_s = -math.inf  # when they last did
+        self._put_off = False
+        self._tidied_s = -math.inf
         self._settings = settings
         self._clock = clock
         self._turn = threading.Lock()
@@ -63,9 +69,14 @@ class Revoking:
             changes = await registry.changes_after(self._seen)
             last = changes[-1].id if changes else self._seen
             concerned = any(change.kind in CONCERNS for change in changes)
-        if concerned:
+        if concerned or (self._put_off and not self._patient()):
             held = await asyncio.to_thread(self._held)
             await asyncio.to_thread(self._carry_out, await registry.standings(held))
+        if self._clock.monotonic_s() - self._tidied_s >= TIDY_S:
+            known = await registry.standings(await asyncio.to_thread(self._on_lists))
+            ends_ms = {one.certificate.serial: one.certificate.not_after_ms for one in known}
+            await asyncio.to_thread(self._tidy, ends_ms)
+            self._tidied_s = self._clock.monotonic_s()
         self._seen = last
 
     def state(self) -> dict[str, Any]:
@@ -74,7 +85,7 @@ class Revoking:
 
     def figures(self) -> None:
         """Let Prometheus ask how long each kind of thing still holds."""
-        for kind in expiry.LIMITS_S:
+        for kind in ("authority", "list", "service"):
             metrics.keeper_left.ask(lambda kind=kind: self._left_s(kind), kind)  # type: ignore[misc]
 
     async def watch(self) -> None:
@@ -102,9 +113,29 @@ class Revoking:
     def _held(self) -> set[str]:
         return revoke.held(revoke.listed(home.authority(self._settings, self._clock)))
 
+    def _on_lists(self) -> set[str]:
+        return set(revoke.listed(home.authority(self._settings, self._clock)))
+
+    def _patient(self) -> bool:
+        return self._clock.monotonic_s() - self._superseded_s < self._supersede_s
+
+    def _tidy(self, ends_ms: Mapping[str, int]) -> None:
+        """Drop from the lists what has run out."""
+        with self._turn:
+            authority = home.authority(self._settings, self._clock)
+            ended = revoke.ended(authority, ends_ms)
+            for anchor, serials in ended.items():
+                authority.change_lists(anchor, {}, ended=serials)
+                log.info("%d certificates that have run out left the %s lists", len(serials), anchor.value)
+            for broker in self._homes() if ended else ():
+                refresh_crl(authority, broker)
+
     def _carry_out(self, standings: Sequence[Standing]) -> None:
         with self._turn:
-            changes = revoke.carry_out(home.authority(self._settings, self._clock), self._homes(), standings)
+            authority = home.authority(self._settings, self._clock)
+            changes, self._put_off = revoke.carry_out(authority, self._homes(), standings, patient=self._patient())
+        if any(change.reason is revoke.Reason.superseded for change in changes):
+            self._superseded_s = self._clock.monotonic_s()
         names = {one.certificate.serial: one.certificate.cn for one in standings}
         for change in changes:
             done = f"revoked ({change.reason.value})" if change.reason else "taken off the list again"

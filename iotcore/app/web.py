@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from drivers.modbus import roster
 from iotcore import metrics
@@ -20,6 +21,7 @@ from iotcore.process.grouped import Grouped
 from iotcore.process.room import Room
 from iotcore.process.serve import beats
 from iotcore.provision.ca import Authority
+from iotcore.provision.confirm import Confirmation
 from iotcore.provision.enroll import Enrolment
 from iotcore.provision.file_folder import FileFolder
 from iotcore.registry.accounts import accounts
@@ -35,6 +37,7 @@ from iotcore.telemetry import reported
 from iotcore.telemetry.coverage import signs_of_life
 from iotcore.telemetry.query import Query, open_query
 from iotcore.telemetry.stores import TELEMETRY_DB
+from iotcore.web import confirm
 from iotcore.web.app import LOOPBACK_NAMES
 from iotcore.web.app import create as create_page
 from iotcore.web.checklist import Budget
@@ -78,17 +81,22 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         certificates=registry.certificates,
         clock=clock,
         language=settings.web.language,
-        hosts=[*LOOPBACK_NAMES, settings.web.host, *settings.web.names],
+        hosts=[*LOOPBACK_NAMES, settings.web.host, *settings.web.names, *_labelled(settings)],
         desk=desk(settings, registry, lambda: follower.directory, lambda: home.papers(settings, authority, clock)),
         processes=lambda: beats(settings.folder, clock),
         query=query,
+        of_serial=registry.devices_of_serial,
         records=_records(settings, registry),
         parts=[_coverage(settings, registry, follower, clock), GroupPages(grouped, lambda: follower.directory)],
     )
     specs = specs_of(settings)
     admissions = Admissions(registry.database, lambda model: anchors_of(specs, model), approval=settings.web.approval)
     enrolment = Enrolment(authority, admissions.admit, admissions.refuse)
-    listener = EstListener(enrolment, tls, clock, host=settings.web.est_host, port=settings.web.est_port)
+    confirmation = Confirmation(
+        authority, registry.refuses_certificate, lambda serial: registry.confirm_certificate(serial, "est")
+    )
+    extras = (confirm.route(confirmation),)
+    listener = EstListener(enrolment, tls, clock, host=settings.web.est_host, port=settings.web.est_port, extras=extras)
     metrics.enrolment_refused.ask(lambda: float(listener.refusals.lately))
     metrics.enrolment_burst.ask(lambda: float(listener.refusals.bursting()))
     metrics.enrolment_waiting.ask(lambda: float(admissions.waiting))
@@ -113,6 +121,12 @@ def desk(
         return None if said is None else Budget(*said)
 
     return Desk(Commissioning(registry.database), FileFolder(settings.folder / "files"), seal, budget)
+
+
+def _labelled(settings: Settings) -> list[str]:
+    """The name that labels lead to."""
+    name = urlsplit(settings.web.public_url).hostname
+    return [name] if name else []
 
 
 def _records(settings: Settings, registry: Registry) -> Records:

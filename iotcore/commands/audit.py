@@ -41,8 +41,8 @@ class Verdict(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether nothing at all was found."""
-        return not (self.breaks or self.problems)
+        """Whether nobody has tampered with it: a gap that a restore has left, and that is signed, is none."""
+        return not (self.problems or any(one.tampered for one in self.breaks))
 
     def plain(self) -> dict[str, Any]:
         """For programs."""
@@ -58,8 +58,11 @@ class Verdict(NamedTuple):
     def lines(self) -> list[str]:
         """For people."""
         against = f" and holds {self.heads} exported heads" if self.heads else ""
+        gaps = [one for one in self.breaks if not one.tampered]
         if self.whole:
-            said = [f"the audit is whole: {self.end.seq} entries{against}"]
+            end = f"entry {self.end.seq}" if gaps else f"{self.end.seq} entries"
+            said = [f"the audit is whole{' but for what a restore has lost' if gaps else ''}: {end}{against}"]
+            said += [f"GAP  {one}" for one in gaps]
             return said if self.heads else [*said, "its tail is checked against the database's own head only: give --head FILE"]
         return [*(f"BAD  {one}" for one in self.breaks), *(f"BAD  {one}" for one in self.problems)]
 
@@ -77,7 +80,19 @@ async def verify(settings: Settings, clock: Clock, file: Path | None, key: Path 
             exported.problems.append(f"{file}: holds no head that this key has signed")
     async with await _registry(settings, clock) as registry:
         breaks = await registry.verify_audit([one.head for one in exported.heads])
+        if file is not None:
+            breaks = [await _witnessed(one, registry, exported.heads) for one in breaks]
         return Verdict(breaks, exported.problems, len(exported.heads), await registry.audit_head())
+
+
+async def _witnessed(found: audit.Break, registry: Registry, exported: list[heads.SignedHead]) -> audit.Break:
+    """A gap that a restore has left, and says itself, must be signed as well: whoever writes the database can say anything."""
+    if found.tampered:
+        return found
+    (entry,) = await registry.audit_entries(found.seq - 1, 1)
+    if any(one.after is not None and one.head == (found.seq, entry.hash) for one in exported):
+        return found
+    return audit.Break(found.seq, "unsigned", "it says that a backup was restored, and no signed head says so")
 
 
 async def show(settings: Settings, clock: Clock, asked: Asked, out: TextIO) -> None:

@@ -13,8 +13,9 @@ from iotcore.errors import StartError
 from iotcore.process import home
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker import refresh_crl
-from iotcore.provision.ca import Anchor, Authority
+from iotcore.provision.ca import COMPLETE, Anchor, Authority
 from iotcore.provision.files import make_folder, write_whole
+from iotcore.provision.issuers import Module
 from iotcore.provision.standing import Standing, standings
 from iotcore.settings import Settings
 
@@ -24,14 +25,20 @@ ANNOUNCE_FIRST = (
 )
 
 
-async def init(settings: Settings, clock: Clock, root_keys: Path | None, by: str) -> list[str]:
+async def init(settings: Settings, clock: Clock, root_keys: Path | None, by: str, at: Module | None = None) -> list[str]:
     """Make the authority if there is none; move the keys of its roots to `root_keys`. What was done, in lines.
+
+    `at`: the issuing keys are made in this security module.
 
     Raises:
         StartError: with the thing in the way.
     """
     home.check_folder(settings.folder)
-    async with _acting(settings, clock, "ca_init", by) as (authority, done):
+    if at is not None and (settings.folder / "ca" / COMPLETE).exists():
+        raise StartError(
+            "There is an authority already", "Let one with a key in the module follow: iotcore ca issue-intermediate."
+        )
+    async with _acting(settings, clock, "ca_init", by, at) as (authority, done):
         for anchor in Anchor:
             done.append(f"{anchor.value}: {authority.issuers(anchor).signs.certificate.subject.rfc4514_string()}")
         if root_keys is not None:
@@ -40,7 +47,15 @@ async def init(settings: Settings, clock: Clock, root_keys: Path | None, by: str
 
 
 async def announce(
-    settings: Settings, clock: Clock, anchor: Anchor, by: str, *, new_root: bool, root_key: Path | None, alone: str = ""
+    settings: Settings,
+    clock: Clock,
+    anchor: Anchor,
+    by: str,
+    *,
+    new_root: bool,
+    root_key: Path | None,
+    at: Module | None = None,
+    alone: str = "",
 ) -> list[str]:
     """Make the next issuing authority of `anchor` and have it trusted; it signs nothing yet.
 
@@ -48,9 +63,9 @@ async def announce(
         StartError: the root's key is not here, or the root may have none below it.
         Refused: `second_person`, or another reason of the two-person rule.
     """
-    by = await _approved(settings, by, "ca.issue-intermediate", {"anchor": anchor.value, "new_root": new_root}, alone)
+    by = await _approved(settings, by, "ca.issue-intermediate", {"anchor": anchor.value, "new_root": new_root, **_in(at)}, alone)
     async with _acting(settings, clock, "ca_announce", by) as (authority, done):
-        signer = authority.announce(anchor, new_root=new_root, root_key=root_key)
+        signer = authority.announce(anchor, new_root=new_root, root_key=root_key, at=at)
         done.append(f"{anchor.value}-{signer.number} is announced: trusted from now on, signing nothing yet")
     return done
 
@@ -64,6 +79,7 @@ async def rotate(
     new_root: bool,
     root_key: Path | None,
     at_once: bool,
+    at: Module | None = None,
     alone: str = "",
 ) -> list[str]:
     """The announced issuing authority (else a new one) signs from now on; the one before stays trusted meanwhile.
@@ -72,12 +88,14 @@ async def rotate(
         StartError: as `announce`; or devices would meet a root that nobody has told them of.
         Refused: `second_person`, or another reason of the two-person rule.
     """
-    by = await _approved(settings, by, "ca.rotate", {"anchor": anchor.value, "new_root": new_root, "at_once": at_once}, alone)
+    by = await _approved(
+        settings, by, "ca.rotate", {"anchor": anchor.value, "new_root": new_root, "at_once": at_once, **_in(at)}, alone
+    )
     async with _acting(settings, clock, "ca_rotate", by) as (authority, done):
         if authority.issuers(anchor).announced is None:
             if new_root and anchor is Anchor.SERVICE and not at_once:
                 raise StartError("Devices know the present service root alone", ANNOUNCE_FIRST)
-            authority.announce(anchor, new_root=new_root, root_key=root_key)
+            authority.announce(anchor, new_root=new_root, root_key=root_key, at=at)
             _hand_out(settings, authority)  # the brokers know it before the first certificate of it comes
         before, signer = authority.issuers(anchor).signs, authority.rotate(anchor)
         done.append(f"{anchor.value}-{signer.number} signs from now on; {anchor.value}-{before.number} is trusted meanwhile")
@@ -100,6 +118,11 @@ def plain(standing: Standing) -> dict[str, object]:
     return {key: round(value, 1) if isinstance(value, float) else value for key, value in asdict(standing).items()}
 
 
+def _in(at: Module | None) -> dict[str, object]:
+    """Where the key is made, as far as the other person has to know."""
+    return {"module": at.library, "token": at.token} if at is not None else {}
+
+
 async def _approved(settings: Settings, by: str, action: str, arguments: dict[str, object], alone: str) -> str:
     """Whose deed it is, once another admin has said yes: the user that is known, else `by`; raises Refused."""
     home.check_folder(settings.folder)
@@ -109,10 +132,12 @@ async def _approved(settings: Settings, by: str, action: str, arguments: dict[st
 
 
 @asynccontextmanager
-async def _acting(settings: Settings, clock: Clock, action: str, by: str) -> AsyncIterator[tuple[Authority, list[str]]]:
+async def _acting(
+    settings: Settings, clock: Clock, action: str, by: str, at: Module | None = None
+) -> AsyncIterator[tuple[Authority, list[str]]]:
     """The authority, to change; then everybody here is given the result, and the audit what was done."""
     async with office.opened(settings) as registry:  # first: what cannot be audited is not done
-        authority, done = home.authority(settings, clock), list[str]()
+        authority, done = home.authority(settings, clock, at), list[str]()
         yield authority, done
         _hand_out(settings, authority)
         await registry.note(by, action, "authority", "; ".join(done))

@@ -9,14 +9,18 @@ import sqlite3
 import ssl
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
-from drivers.mqtt.ingest import Ingest
+from iotcore.app import troubles
+from iotcore.backup import last
 from iotcore.clock import Clock
-from iotcore.commands import store_init
+from iotcore.commands import office, store_init
+from iotcore.commands.broker_asking import round_trip
 from iotcore.errors import IotError
+from iotcore.journal import parked
 from iotcore.journal.database import connect_readonly
 from iotcore.process import home
 from iotcore.process.credentials import environment
@@ -58,8 +62,10 @@ async def examine(settings: Settings, clock: Clock) -> list[Finding]:
         ("data folder", "Free disk space, or mend the folder's permissions.", lambda: disk_check(settings)),
         ("clock", "Let the machine keep time: timedatectl set-ntp true.", lambda: clock_check(clock)),
         ("certificates", "Start `iotcore up` once: it makes what is missing.", lambda: _certificates(settings, clock)),
+        ("device certificates", expiry.REMEDIES["device"], lambda: _device_certificates(settings, clock)),
         ("registry", "Check registry.url and that the database runs.", lambda: _registry(settings, clock)),
         ("journal", "Start the fire process; if the file is damaged, restore the backup.", lambda: _journal(settings)),
+        ("backup", last.REMEDY, lambda: _backup(settings, clock)),
         ("store", "Check store.url, its credentials, and that it runs; telemetry waits.", lambda: _store(settings, clock)),
         *((f"{n.value} broker", f"Start it, or check brokers.{n.value}.", _broker_check(settings, n, clock)) for n in BrokerName),
         *((f"process {name}", START_PART, _process_check(settings, name, clock)) for name in parts(settings)),
@@ -115,7 +121,8 @@ def _synchronised() -> str:
 async def _certificates(settings: Settings, clock: Clock) -> Finding:
     folder = settings.folder / "ca"
     certs = settings.folder / "certs"
-    authority = Authority.open(folder, custody.passphrase(folder, environment(os.environ)), clock)
+    given = environment(os.environ)
+    authority = Authority.open(folder, custody.passphrase(folder, given), clock, pin=custody.pin(given))
     certs = settings.folder / "certs"
     missing = [cn for cn in home.clients(settings) if not (certs / f"{cn}.pem").exists()]
     if missing:
@@ -132,12 +139,30 @@ async def _certificates(settings: Settings, clock: Clock) -> Finding:
     return Finding("certificates", well=not remedy, said=said, remedy=remedy)
 
 
+async def _device_certificates(settings: Settings, clock: Clock) -> Finding:
+    """Whose certificates run out; a fire device that is late is worse than many others."""
+    name = "device certificates"
+    if not settings.registry.url and not await asyncio.to_thread((settings.folder / "registry.db").exists):
+        return Finding(name, well=True, said="none yet")
+    async with office.opened(settings) as registry:
+        found = await troubles.endings(registry, clock)
+    if not found:
+        return Finding(name, well=True, said=f"all hold for more than {troubles.ENDING_S / expiry.DAY_S:.0f} days")
+    over = sum(one.until_ms <= clock.wall_ms() for one in found)
+    days = (found[0].until_ms - clock.wall_ms()) / 1000.0 / expiry.DAY_S
+    said = (
+        f"{over} have run out, {len(found) - over} do within {troubles.ENDING_S / expiry.DAY_S:.0f} days; "
+        f"first {found[0].device} ({found[0].anchor}): {days:.1f} days left"
+    )
+    return Finding(name, well=False, said=said, remedy=expiry.REMEDIES["device"])
+
+
 async def _registry(settings: Settings, clock: Clock) -> Finding:
     if not settings.registry.url and not await asyncio.to_thread((settings.folder / "registry.db").exists):
         return Finding("registry", well=False, said="there is none yet", remedy="Start `iotcore up`, or `iotcore import FILE`.")
     registry = await open_registry(settings.registry_url, clock)
     try:
-        breaks = await registry.verify_audit()
+        breaks = [one for one in await registry.verify_audit() if one.tampered]
     finally:
         await registry.close()
     if breaks:
@@ -152,15 +177,24 @@ async def _journal(settings: Settings) -> Finding:
     try:
         said = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         waiting = connection.execute("SELECT count(*) FROM outbox WHERE acknowledged_ms IS NULL").fetchone()[0]
+        held = len(parked.listed(connection))
     finally:
         connection.close()
     if said != "ok":
         return Finding(
             "journal", well=False, said=str(said), remedy="Stop the fire process and restore journal.db from the backup."
         )
+    if held:
+        said = f"{held} notices of a restored backup were not sent"
+        return Finding("journal", well=False, said=said, remedy="Decide on each: iotcore notice list")
     if waiting:
         return Finding("journal", well=False, said=f"{waiting} notices wait for a receiver", remedy="See the receivers below.")
     return Finding("journal", well=True, said="whole; nothing waits for a receiver")
+
+
+async def _backup(settings: Settings, clock: Clock) -> Finding:
+    found = last.due(settings, clock)
+    return Finding("backup", well=not found.overdue, said=found.said, remedy=last.REMEDY if found.overdue else "")
 
 
 async def _store(settings: Settings, clock: Clock) -> Finding:
@@ -174,27 +208,37 @@ async def _store(settings: Settings, clock: Clock) -> Finding:
 
 def _broker_check(settings: Settings, name: BrokerName, clock: Clock) -> Callable[[], Awaitable[Finding]]:
     async def check() -> Finding:
-        cn = home.DOCTOR_FIRE if name is BrokerName.FIRE else home.DOCTOR_FIELD
-        endpoint = home.endpoint(settings, name, cn)
-        async with Ingest(endpoint, cn, ["iotcore/doctor"], clock, heartbeat=False) as mqtt:
-            sent_s = clock.monotonic_s()
-            while not mqtt.connected:
-                if clock.monotonic_s() - sent_s > LIMIT_S - 1.0:
-                    return Finding(f"{name.value} broker", well=False, said=mqtt.last_error or "no connection",
-                                   remedy=f"Start it, or check brokers.{name.value} in the settings.")  # fmt: skip
-                await asyncio.sleep(0.02)
-            sent_s = clock.monotonic_s()
-            await mqtt.publish("iotcore/doctor", b"?")
-            mqtt.acknowledge(await mqtt.take(1))
-            took_ms = (clock.monotonic_s() - sent_s) * 1000.0
-        said = f"a message to ourselves took {took_ms:.1f} ms"
+        answer = await round_trip(settings, name, clock, LIMIT_S - 1.0)
+        if answer.trouble:
+            remedy = f"Start it, or check brokers.{name.value} in the settings."
+            return Finding(f"{name.value} broker", well=False, said=answer.trouble, remedy=remedy)
+        said = f"a message to ourselves took {answer.took_ms:.1f} ms"
+        told = beats(settings.folder, clock).get(f"broker-{name.value}", {})
+        if trouble := _broker_trouble(told):
+            return Finding(f"{name.value} broker", well=False, said=f"{said}; {trouble[0]}", remedy=trouble[1])
+        if "dropped" in told:
+            said += f"; {told['clients']} clients, {told['dropped']} messages dropped since its start"
         if port := home.broker_settings(settings, name).password_port:
+            endpoint = home.endpoint(settings, name, home.DOCTOR_FIRE if name is BrokerName.FIRE else home.DOCTOR_FIELD)
             _, writer = await asyncio.open_connection(endpoint.host, port, ssl=_trusting(endpoint), server_hostname="localhost")
             writer.close()
             said += f"; port {port} takes vendors' devices by password, whose identity nobody proves"
         return Finding(f"{name.value} broker", well=True, said=said)
 
     return check
+
+
+def _broker_trouble(told: Mapping[str, Any]) -> tuple[str, str] | None:
+    """What the broker's process has seen in its log within the hour, and what to do."""
+    for clone in told.get("clones", ()):
+        said = f"{clone['name']} connects from {' and '.join(clone['addresses'])} by turns: two hold its key"
+        return said, f"Find the stranger; iotcore device revoke {clone['name']}, then a new token for the true one."
+    if overflows := told.get("overflows"):
+        return f"messages for {', '.join(overflows)} are dropped: its queue is full", "Start what should take them."
+    if burst := told.get("burst"):
+        where = ", ".join(burst["addresses"]) or "unknown"
+        return f"{burst['refused']} connections refused in a burst (from {where})", "See the broker's log; block the address."
+    return None
 
 
 def _trusting(endpoint: Endpoint) -> ssl.SSLContext:

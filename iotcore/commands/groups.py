@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -166,15 +166,23 @@ async def names(settings: Settings, name: str) -> list[str]:
         return [one.device for one in here.bindings(name)]
 
 
-async def tokens(settings: Settings, name: str, ttl_s: float) -> tuple[list[tuple[str, str]], list[str]]:
-    """A token for each member that enrols itself, and the members that do not: behind a gateway, with a password, or put out."""
-    async with known(settings) as here:
+async def tokens(settings: Settings, name: str, ttl_s: float, alone: str = "") -> tuple[list[tuple[str, str]], list[str]]:
+    """A token for each member that enrols itself, and the members that do not: behind a gateway, with a password, or put out.
+
+    It takes two admins, as `move`: who holds the tokens can be every one of these devices.
+
+    Raises:
+        Refused: `second_person`, or another reason of the two-person rule.
+    """
+    async with known(settings) as here, who.opened(settings) as desk:
         own: list[str] = []
         others: list[str] = []
         for one in here.bindings(name):
             enrols = one.publisher == one.device and not vendors.is_vendor(one) and one.state in ENROLLABLE
             (own if enrols else others).append(one.device)
-        return [(device, await here.registry.create_token(device, ttl_s, office.BY)) for device in own], others
+        if own:
+            await desk.second_person("group.tokens", {"group": name, **_named(own)}, alone)
+        return [(device, await here.registry.create_token(device, ttl_s, desk.by)) for device in own], others
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +212,7 @@ async def move(settings: Settings, name: str, state: State, alone: str = "") -> 
     async with known(settings) as here, who.opened(settings) as desk:
         moving = _movable(here.bindings(name), state)
         if moving:
-            named = hashlib.sha256("\n".join(one.device for one in moving).encode()).hexdigest()
-            asked: dict[str, object] = {"group": name, "state": state, "count": len(moving), "devices_sha256": named}
+            asked: dict[str, object] = {"group": name, "state": state, **_named([one.device for one in moving])}
             await desk.second_person("group.move", asked, alone)
         for one in moving:
             try:
@@ -214,6 +221,11 @@ async def move(settings: Settings, name: str, state: State, alone: str = "") -> 
             except Refused as error:  # it was moved meanwhile
                 failed.append(str(error))
     return done, failed
+
+
+def _named(devices: Sequence[str]) -> dict[str, object]:
+    """The very devices that a second person says yes to."""
+    return {"count": len(devices), "devices_sha256": hashlib.sha256("\n".join(devices).encode()).hexdigest()}
 
 
 def _movable(bindings: Iterable[Binding], state: State) -> list[Binding]:

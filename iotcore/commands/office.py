@@ -1,19 +1,16 @@
-"""What an operator does from the command line: import a city, make tokens, look at devices and incidents, take and reset them."""
+"""What an operator does from the command line: make tokens, look at devices and incidents, take and reset them."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
 
 from iotcore.app import common
 from iotcore.clock import SystemClock
-from iotcore.errors import ConfigError, Problem, Refused
+from iotcore.errors import Refused
 from iotcore.journal.database import connect_readonly
 from iotcore.journal.timeline import incidents as read_incidents
 from iotcore.process import home
@@ -37,23 +34,6 @@ async def opened(settings: Settings) -> AsyncIterator[Registry]:
         yield registry
     finally:
         await registry.close()
-
-
-async def import_city(settings: Settings, file: Path) -> str:
-    """Add what a city document holds; importing it again changes nothing.
-
-    Raises:
-        ConfigError: with every problem of the document; then nothing is imported.
-    """
-    try:
-        document = json.loads(await asyncio.to_thread(file.read_bytes))
-    except OSError as error:
-        raise ConfigError([Problem(str(file), "", f"cannot be read: {error.strerror}")]) from error
-    except ValueError as error:
-        raise ConfigError([Problem(str(file), "", f"is not JSON: {error}")]) from error
-    async with opened(settings) as registry:
-        done = await registry.import_city(document, common.specs_of(settings), BY)
-    return f"{done.added} added, {done.changed} changed, {done.same} as they were"
 
 
 async def give_credential(settings: Settings, device: str) -> str:

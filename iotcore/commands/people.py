@@ -81,6 +81,31 @@ async def set_password(settings: Settings, name: str, password: str, alone: str)
         await desk.people.people.keep_password(name, passwords.hashed(password), desk.by)
 
 
+async def sessions(settings: Settings, name: str) -> Rows:
+    """Where a user is signed in, the last used first; raises Refused(`unknown_user`)."""
+    async with opened(settings) as desk:
+        await desk.people.people.person(name)
+        found = await desk.people.sessions.of(name)
+    return [
+        {
+            "session": one.id,
+            "by": one.way,
+            "from": one.address,
+            "browser": one.agent,
+            "since": _moment(one.made_ms),
+            "used": _moment(one.seen_ms),
+        }
+        for one in found
+    ]
+
+
+async def end_sessions(settings: Settings, name: str) -> int:
+    """End every session of a user; how many; raises Refused(`unknown_user`)."""
+    async with opened(settings) as desk:
+        await desk.people.people.person(name)
+        return await desk.people.sessions.end(name, desk.by)
+
+
 async def link(settings: Settings, name: str, hours: float, alone: str) -> str:
     """A link that signs a user in, once; without a name, the one that makes the first admin; raises Refused."""
     async with opened(settings) as desk:

@@ -25,7 +25,9 @@ async def run(
     settings: Settings,
     directory: Callable[[], Directory],
     record: Callable[[IssuedCertificate], Awaitable[None]],
+    confirm: Callable[[str], Awaitable[object]],
     protocol: Callable[[BrokerName], Protocol],
+    *,
     clock: Clock,
 ) -> None:
     """Serve until cancelled; waits until the registry has the gateway."""
@@ -37,13 +39,13 @@ async def run(
         while gateway not in directory().devices:  # noqa: ASYNC110 - the registry is polled, see Follower
             await asyncio.sleep(POLL_S)
         authority = await asyncio.to_thread(home.authority, settings, clock)
-        await serve(_place(settings, directory, record, protocol, authority, clock=clock), settings, clock, voice)
+        await serve(_place(settings, directory, (record, confirm), protocol, authority, clock=clock), settings, clock, voice)
 
 
 def _place(
     settings: Settings,
     directory: Callable[[], Directory],
-    record: Callable[[IssuedCertificate], Awaitable[None]],
+    keep: tuple[Callable[[IssuedCertificate], Awaitable[None]], Callable[[str], Awaitable[object]]],
     protocol: Callable[[BrokerName], Protocol],
     authority: Authority,
     *,
@@ -52,7 +54,7 @@ def _place(
     gateway, certs = settings.modbus_gateway, settings.folder / "certs"
 
     def upkeep(anchor: Anchor) -> Upkeep:
-        source = AtHand(lambda: authority, anchor, gateway, record)
+        source = AtHand(lambda: authority, anchor, gateway, *keep)
         return Upkeep(certs, gateway, anchor, source, clock, ours=lambda certificate: authority.anchor_of(certificate) is anchor)
 
     def endpoint(broker: BrokerName, file: Path) -> Endpoint:

@@ -45,6 +45,14 @@ class Side:
             return self.upkeep.last_error if self.used else ""
         return self.uplink.last_error or self.upkeep.last_error
 
+    async def switch(self, following: Path) -> str:
+        """Go over to the identity in `following`: "", or why the broker does not take it."""
+        assert self.uplink is not None, "run() comes first"
+        said = await self.uplink.go_over(self.endpoint(following))
+        if not said:
+            self.uplink.endpoint = self.endpoint(self.upkeep.file)  # where the new identity is from now on
+        return said
+
     async def run(self) -> None:
         """Get a certificate, then publish and renew; ends only by cancellation."""
         self.used = True
@@ -52,12 +60,7 @@ class Side:
         uplink = self.uplink = self.make_uplink(self.endpoint(file), self.outbox)
         uplink.urgent = self.urgent
 
-        async def switch(following: Path) -> str:
-            said = await uplink.go_over(self.endpoint(following))
-            if not said:
-                uplink.endpoint = self.endpoint(file)  # where the new identity is from now on
-            return said
-
         async with asyncio.TaskGroup() as group:
             group.create_task(uplink.run())
-            group.create_task(self.upkeep.run(switch))
+            group.create_task(self.upkeep.run(self.switch))
+            group.create_task(self.upkeep.tell(lambda: uplink.connected))

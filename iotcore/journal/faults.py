@@ -2,12 +2,13 @@
 
 A fault has a name that operators rely on: `bad:<point>:<why>`, `clock_past`, `clock_future`, `clock_skew`, `refused:<reason>`,
 `offline`, `gap`, `throttled`. It stays until the device shows the opposite: a good value of that point, a plausible clock, an
-accepted reading, a live one, a while without losses or without flooding.
+accepted reading, a live one, a while without losses or without flooding. Others are told by whoever knows (`app/troubles.py`):
+`certificate_ending`, `certificate_expired`, `cloned`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from iotcore.reading import Quality, Reading
 from iotcore.wire.arrival import Refusal
@@ -54,6 +55,16 @@ class Faults:
     def over(self, device: str, reason: str) -> None:
         """What `note` said is over."""
         self._clear(device, reason)
+
+    def exactly(self, wrong: Collection[Fault], family: Collection[str]) -> bool:
+        """What somebody else knows: of the reasons in `family` these stand, and no others. Whether that differs from before."""
+        wanted, before = frozenset(wrong), len(self._raised) + len(self._cleared)
+        for device, standing in self._standing.items():
+            for reason in [one for one in standing if one in family and (device, one) not in wanted]:
+                self._clear(device, reason)
+        for device, reason in wanted:
+            self.note(device, reason)
+        return len(self._raised) + len(self._cleared) != before
 
     def accepted(self, reading: Reading) -> None:
         """Judge a reading: bad values and an odd clock are faults; good ones end them."""

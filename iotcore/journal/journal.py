@@ -160,7 +160,7 @@ class Journal:
                 return found[0], False
             # the name is taken: in a storm of a thousand premises within one second, about one time in thirty; draw again
         for channel in self._channels:
-            self._post(connection, channel, name, "alarm", text)
+            self.post(connection, channel, name, "alarm", text)
         return name, True
 
     def _alarm(self, connection: sqlite3.Connection, one: Raise, incident: str | None, state: str) -> None:
@@ -173,7 +173,7 @@ class Journal:
         )  # fmt: skip
         self._note(connection, "alarm", str(cursor.lastrowid))
 
-    def _post(self, connection: sqlite3.Connection, channel: str, incident: str, event: str, notice: str) -> None:
+    def post(self, connection: sqlite3.Connection, channel: str, incident: str, event: str, notice: str) -> None:
         """Put a notice into the outbox of a channel, with the channel's next number."""
         number = connection.execute(
             "INSERT INTO channel_number (channel, number) VALUES (?, 1) "
@@ -251,7 +251,7 @@ class Journal:
             restore = _text(msgspec.structs.replace(msgspec.json.decode(row[0], type=Notice), event="restore"))
             told = connection.execute("SELECT channel FROM outbox WHERE incident = ? AND event = 'alarm'", (incident,))
             for (channel,) in told.fetchall():
-                self._post(connection, channel, incident, "restore", restore)
+                self.post(connection, channel, incident, "restore", restore)
             self._note(connection, "incident", incident)
             return True
 

@@ -101,3 +101,17 @@ CREATE TABLE IF NOT EXISTS change (           -- monotonic: pages and other proc
     key   TEXT NOT NULL,
     at_ms REAL NOT NULL
 );
+
+CREATE TABLE IF NOT EXISTS parked (           -- notices of a restored backup that may have been delivered since: a person decides
+    id         INTEGER PRIMARY KEY,           -- as it was in the outbox
+    incident   TEXT NOT NULL REFERENCES incident (id),
+    channel    TEXT NOT NULL,
+    event      TEXT NOT NULL,
+    notice     TEXT NOT NULL,
+    created_ms REAL NOT NULL,
+    sent_ms    REAL,
+    parked_ms  REAL NOT NULL,
+    decision   TEXT CHECK (decision IN ('send', 'drop')),
+    decided_ms REAL,
+    decided_by TEXT
+);

@@ -9,6 +9,8 @@ import msgspec
 
 from iotcore.journal.records import Notice
 
+PARKED = "restored, not sent: iotcore notice"
+
 
 class Delivery(msgspec.Struct, frozen=True):
     """One channel's part: ms UTC at which it was sent and at which the receiver acknowledged it."""
@@ -74,7 +76,8 @@ def timeline(connection: sqlite3.Connection, incident: str) -> Timeline | None:
     deliveries = connection.execute(
         "SELECT channel, event, attempts, sent_ms, acknowledged_ms, reply, last_error FROM outbox WHERE incident = ? ORDER BY id",
         (incident,),
-    )
+    ).fetchall()
+    deliveries += _parked(connection, incident)
     alarms = connection.execute("SELECT count(*) FROM alarm WHERE incident = ?", (incident,)).fetchone()[0]
     return Timeline(
         incident=row["id"],
@@ -91,6 +94,15 @@ def timeline(connection: sqlite3.Connection, incident: str) -> Timeline | None:
         alarms=alarms,
         deliveries=tuple(Delivery(*delivery) for delivery in deliveries),
     )
+
+
+def _parked(connection: sqlite3.Connection, incident: str) -> list[tuple[object, ...]]:
+    """Notices of a restored backup: nobody knows whether they arrived, until a person decides."""
+    query = "SELECT channel, event, 0, sent_ms, NULL, NULL, ? FROM parked WHERE incident = ? AND decision IS NULL ORDER BY id"
+    try:
+        return connection.execute(query, (PARKED, incident)).fetchall()
+    except sqlite3.OperationalError:  # a journal of the release before, which no fire process has opened since
+        return []
 
 
 def incidents(connection: sqlite3.Connection, *, open_only: bool = False, limit: int = 100) -> list[Timeline]:

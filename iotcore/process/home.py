@@ -23,11 +23,13 @@ from iotcore.provision import custody
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker import BrokerHome, write_home
 from iotcore.provision.ca import Anchor, Authority
-from iotcore.provision.files import make_folder, write_whole
+from iotcore.provision.files import FOLDER_MODE, make_folder, write_whole
+from iotcore.provision.issuers import Module
 from iotcore.provision.services import ensure_service
 from iotcore.settings import Broker, Settings
 from iotcore.wire.arrival import Endpoint
 
+UNFINISHED = "restoring.json"  # a restore's marker, gone when it is done
 FIRE_IN = "svc.fire.1.in"
 TELEMETRY_FIELD = "svc.telemetry.1.field"
 DOCTOR_FIRE = "svc.doctor.1.fire"
@@ -35,14 +37,25 @@ DOCTOR_FIELD = "svc.doctor.1.field"
 PAPERS = "svc.web.1.papers"
 
 
+def check_finished(folder: Path) -> None:
+    """Refuse a folder that a restore has not finished: parts of it may be of different moments.
+
+    Raises:
+        StartError: it is one.
+    """
+    if (folder / UNFINISHED).exists():
+        raise StartError(f"A restore into {folder} was not finished", "Run the same `iotcore restore` again.")
+
+
 def check_folder(folder: Path) -> None:
     """Make the data folder.
 
     Raises:
-        StartError: when it cannot be made or written.
+        StartError: when it cannot be made or written, or a restore into it was not finished.
     """
+    check_finished(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         probe = folder / ".write-probe"
         probe.write_bytes(b"")
         probe.unlink()
@@ -69,10 +82,11 @@ def claimed(folder: Path) -> Iterator[None]:
         yield
 
 
-def authority(settings: Settings, clock: Clock) -> Authority:
-    """The certificate authority of this installation, created at first use."""
-    folder = settings.folder / "ca"
-    return Authority.ensure(folder, custody.passphrase(folder, environment(os.environ)), clock, crl_url(settings))
+def authority(settings: Settings, clock: Clock, at: Module | None = None) -> Authority:
+    """The certificate authority of this installation, created at first use, with issuing keys in the security module `at`."""
+    folder, given = settings.folder / "ca", environment(os.environ)
+    pin = custody.pin(given)
+    return Authority.ensure(folder, custody.passphrase(folder, given), clock, crl_url(settings), pin=pin, at=at)
 
 
 def crl_url(settings: Settings) -> str:
@@ -108,7 +122,8 @@ def prepare(settings: Settings, clock: Clock) -> Authority:
     """
     check_folder(settings.folder)
     made = authority(settings, clock)
-    make_folder(settings.folder / "run")
+    for part in ("run", "broker"):
+        make_folder(settings.folder / part)
     for name in BrokerName:
         if broker_settings(settings, name).run != "external":
             write_home(made, broker_home(settings, name))

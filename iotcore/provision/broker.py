@@ -4,28 +4,30 @@ folder/mosquitto.conf   acl   trust.pem   crl.pem   server.pem   server.key   mo
 folder/vendors.json     acl-vendors   passwords       (vendor_access.py)
 folder/admin/           cuts.json                     (session_cut.py)
 
-The folder is written anew at each start from the authority and the table in acl.py; only mosquitto.db is kept, and what the
-keeper has made of the registry: vendors' topics and passwords.
+The folder is written anew at each start from the authority and the table in acl.py; kept are mosquitto.db, the server's
+certificate until half life, and what the keeper has made of the registry: vendors' topics and passwords.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from cryptography import x509
+
 from iotcore.errors import StartError
-from iotcore.provision import session_cut, vendor_access
+from iotcore.provision import services, session_cut, vendor_access
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.ca import Anchor, Authority
 from iotcore.provision.files import SECRET_MODE, make_folder, write_whole
+from iotcore.provision.mosquitto import Form, find_mosquitto, form_here
 
 SERVER_CN = "svc.broker.1.{}"
 LOOPBACK_NAMES = ("localhost", "127.0.0.1")
-SBIN = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin", "/opt/homebrew/opt/mosquitto/sbin")  # not on every user's PATH
 INSTALL = "Install it (Debian: apt-get install mosquitto; macOS: brew install mosquitto) or set run = 'amqtt' to try things out."
 
 # The contract allows 64 KiB of payload; what is larger is let in so far that the lane can refuse it by name and count it.
@@ -89,31 +91,60 @@ def write_home(authority: Authority, home: BrokerHome) -> None:
     """
     make_folder(home.folder)
     make_folder(home.folder / session_cut.FOLDER)
-    names = dict.fromkeys([*LOOPBACK_NAMES, *home.names])
-    pair = authority.issue_service(SERVER_CN.format(home.name.value), list(names))
-    write_whole(home.key, pair.key_pem, SECRET_MODE)
-    write_whole(home.certificate, pair.certificate.pem)
+    if not has_server(authority, home):
+        pair = authority.issue_service(SERVER_CN.format(home.name.value), server_names(home))
+        write_whole(home.key, pair.key_pem, SECRET_MODE)
+        write_whole(home.certificate, pair.certificate.pem)
     vendor_access.write(home.folder, home.name, vendor_access.remembered(home.folder), passwords=bool(home.password_port))
-    write_whole(home.configuration, configuration(home, as_root=os.geteuid() == 0).encode())
+    write_whole(home.configuration, configuration(home, form_here(), as_root=os.geteuid() == 0).encode())
     refresh_crl(authority, home)
 
 
 def refresh_crl(authority: Authority, home: BrokerHome) -> None:
     """Hand the broker whom to trust and the current lists; it reads them at its next SIGHUP (`BrokerProcess.reload`)."""
-    trust = b"".join(authority.trust_pem(anchor) for anchor in anchors(home.name))
-    lists = b"".join(authority.crl_pem(anchor) for anchor in anchors(home.name))
+    trust, lists = trusted(authority, home.name)
     for path, content in ((home.trust, trust), (home.crl, lists)):  # the list last: it is what is watched
         if not path.exists() or path.read_bytes() != content:
             write_whole(path, content)
 
 
-def configuration(home: BrokerHome, *, as_root: bool) -> str:
-    """mosquitto.conf for `home`. Every line is a trap that somebody has fallen into; see docs/access.md."""
-    folder = home.folder.resolve()
+def trusted(authority: Authority, name: BrokerName) -> tuple[bytes, bytes]:
+    """Whom a broker trusts, and the lists of what is revoked, both PEM."""
+    trust = b"".join(authority.trust_pem(anchor) for anchor in anchors(name))
+    return trust, b"".join(authority.crl_pem(anchor) for anchor in anchors(name))
+
+
+def has_server(authority: Authority, home: BrokerHome) -> bool:
+    """Whether its certificate is good, before half life, and of who signs now: a start needs no signature then."""
+    if not services.still_good(home.certificate, home.key, authority, server_names(home), authority.clock):
+        return False
+    issuer = x509.load_pem_x509_certificate(home.certificate.read_bytes()).issuer
+    return issuer == authority.issuers(Anchor.SERVICE).signs.certificate.subject
+
+
+def server_names(home: BrokerHome) -> list[str]:
+    """The names and addresses that its certificate is for."""
+    return list(dict.fromkeys([*LOOPBACK_NAMES, *home.names]))
+
+
+def free_port() -> int:
+    """A port of loopback that nobody has. Whoever takes it before the broker does makes the broker end."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK_NAMES[1], 0))
+        return int(probe.getsockname()[1])
+
+
+def configuration(home: BrokerHome, form: Form, *, as_root: bool, at: Path | None = None) -> str:
+    """mosquitto.conf for `home`; every line is a trap that somebody has fallen into, see docs/access.md.
+
+    `at`: the folder where its files will be, for a broker that somebody else runs; None: its own.
+    """
+    folder = at or home.folder.resolve()
     lines = [
         "# Generated by iotcore; changes here are lost at the next start.",
-        # Before everything else: each listener has its own acl, its own passwords, its own plugin, or none.
-        "per_listener_settings true",
+        # Each listener has its own acl, its own passwords, its own plugin, or none: by this, or by `plugin_use`.
+        *([] if form.modern else ["per_listener_settings true"]),
+        *_plugins(form, home, folder),
         f"listener {home.port} {home.host}",
         f"max_connections {MAX_CONNECTIONS}",
         f"cafile {folder / home.trust.name}",
@@ -124,9 +155,9 @@ def configuration(home: BrokerHome, *, as_root: bool) -> str:
         "require_certificate true",
         "use_identity_as_username true",
         "use_username_as_clientid true",  # else any valid certificate takes over a victim's session by its client id
-        "allow_anonymous false",
-        f"acl_file {folder / vendor_access.ACL}",
-        *_password_listener(home, folder),
+        *_anonymous(form),
+        "plugin_use acl" if form.modern else f"acl_file {folder / vendor_access.ACL}",
+        *_password_listener(home, form, folder),
         "set_tcp_nodelay true",
         f"max_packet_size {MAX_PACKET_BYTES}",
         f"max_keepalive {MAX_KEEPALIVE_S}",
@@ -138,6 +169,7 @@ def configuration(home: BrokerHome, *, as_root: bool) -> str:
         f"persistence_location {folder}/",
         "autosave_on_changes false",
         f"autosave_interval {AUTOSAVE_S[home.name]}",
+        f"sys_interval {AUTOSAVE_S[home.name]}",  # an idle 2.1 wakes up for this alone, and saves when it wakes
         f"pid_file {folder / 'mosquitto.pid'}",
         "log_dest stderr",
         "log_type error",
@@ -147,14 +179,35 @@ def configuration(home: BrokerHome, *, as_root: bool) -> str:
     ]
     if as_root:
         lines.append("user root")  # started as root it would become `mosquitto`, who cannot enter the data folder
-    lines.append(f"include_dir {folder / session_cut.FOLDER}")  # last: what follows a listener is that listener's
+    if at is None:
+        lines.append(f"include_dir {folder / session_cut.FOLDER}")  # last: what follows a listener is that listener's
     return "\n".join([*lines, ""])
 
 
-def _password_listener(home: BrokerHome, folder: Path) -> list[str]:
+def _anonymous(form: Form) -> list[str]:
+    return ["listener_allow_anonymous false" if form.modern else "allow_anonymous false"]
+
+
+def _plugins(form: Form, home: BrokerHome, folder: Path) -> list[str]:
+    """In the form of 2.1: one instance of a plugin for each acl and for the passwords, used by the listeners below."""
+    if not form.modern:
+        return []
+    lines = [f"plugin_load acl {form.acls}", f"plugin_opt_acl_file {folder / vendor_access.ACL}"]
+    if home.password_port:
+        lines += [
+            f"plugin_load vendor-acl {form.acls}",
+            f"plugin_opt_acl_file {folder / vendor_access.VENDOR_ACL}",
+            f"plugin_load vendor-passwords {form.passwords}",
+            f"plugin_opt_password_file {folder / vendor_access.PASSWORDS}",
+        ]
+    return lines
+
+
+def _password_listener(home: BrokerHome, form: Form, folder: Path) -> list[str]:
     """A second way in, for those who can show no certificate: TLS, a password, and an acl that has none of our topics."""
     if not home.password_port:
         return []
+    checks = [f"password_file {folder / vendor_access.PASSWORDS}", f"acl_file {folder / vendor_access.VENDOR_ACL}"]
     return [
         f"listener {home.password_port} {home.host}",
         f"max_connections {MAX_CONNECTIONS}",
@@ -163,16 +216,9 @@ def _password_listener(home: BrokerHome, folder: Path) -> list[str]:
         "tls_version tlsv1.2",
         "require_certificate false",
         "use_username_as_clientid true",  # as on the other listener: nobody takes over another's session
-        "allow_anonymous false",
-        f"password_file {folder / vendor_access.PASSWORDS}",
-        f"acl_file {folder / vendor_access.VENDOR_ACL}",
+        *_anonymous(form),
+        *(["plugin_use vendor-passwords", "plugin_use vendor-acl"] if form.modern else checks),
     ]
-
-
-def find_mosquitto() -> Path | None:
-    """The mosquitto program, also where only root's PATH leads."""
-    found = shutil.which("mosquitto", path=os.pathsep.join([os.environ.get("PATH", os.defpath), *SBIN]))
-    return Path(found) if found else None
 
 
 def choose(run: str) -> Literal["mosquitto", "amqtt", "external"]:

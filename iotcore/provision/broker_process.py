@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -22,7 +22,9 @@ from typing import IO, Self
 from iotcore import metrics
 from iotcore.errors import StartError
 from iotcore.provision import session_cut, vendor_access
-from iotcore.provision.broker import INSTALL, BrokerHome, find_mosquitto
+from iotcore.provision.broker import INSTALL, BrokerHome
+from iotcore.provision.broker_figures import Figures, read_figures
+from iotcore.provision.mosquitto import SESSIONS, find_mosquitto, form_here
 
 START_LIMIT_S = 10.0
 STOP_LIMIT_S = 10.0
@@ -31,6 +33,7 @@ WATCH_S = 0.1
 STEADY_S = 5.0  # a broker that lived so long is started again at once; for one that did not, our own supervisor waits
 LOG_BYTES = 1_000_000  # then the log becomes mosquitto.log.1, replacing the one before
 TAIL_LINES = 20
+FIGURES_S = 5.0  # between two looks at what it counts
 CUT_AGAIN_S = 1.0  # a session has to end within 10 s of its revocation
 
 # Runs in the child before it becomes mosquitto: as many open files as allowed; and on Linux the kernel ends the child (SIGTERM:
@@ -51,15 +54,24 @@ os.execv(sys.argv[2], sys.argv[2:])
 log = logging.getLogger(__name__)
 
 
-async def run(home: BrokerHome, *, steady_s: float = STEADY_S) -> None:
+async def run(
+    home: BrokerHome,
+    *,
+    steady_s: float = STEADY_S,
+    hear: Callable[[str], None] = lambda _: None,
+    told: Callable[[Figures], None] = lambda _: None,
+) -> None:
     """Serve until cancelled, from the main thread; a Mosquitto that dies is started again. Ends when it dies young.
+
+    `hear` is given each line of its log (on another thread), `told` what it counts, every few seconds.
 
     Raises:
         StartError: it cannot start.
     """
     loop = asyncio.get_running_loop()
-    process = BrokerProcess(home)
+    process = BrokerProcess(home, hear=hear)
     steady = True
+    counting = asyncio.create_task(_counted(process, told))
     try:
         while steady:
             process.start()
@@ -70,6 +82,18 @@ async def run(home: BrokerHome, *, steady_s: float = STEADY_S) -> None:
             process.stop()
     finally:
         process.stop()
+        counting.cancel()
+        await asyncio.wait({counting})
+
+
+async def _counted(process: BrokerProcess, told: Callable[[Figures], None]) -> None:
+    """Ask it what it counts, for ever; what cannot be asked now is asked the next time."""
+    while True:
+        await asyncio.sleep(FIGURES_S)
+        door = process.door if process.running else None
+        if door is not None:
+            with contextlib.suppress(session_cut.CutError):
+                told(await read_figures(door))
 
 
 async def _until_it_ends(process: BrokerProcess) -> None:
@@ -98,13 +122,14 @@ def _written(home: BrokerHome) -> list[int]:
 class BrokerProcess:
     """One Mosquitto. Call `start` from the main thread: on Linux the broker ends with the thread that started it."""
 
-    def __init__(self, home: BrokerHome, log_bytes: int = LOG_BYTES) -> None:
+    def __init__(self, home: BrokerHome, log_bytes: int = LOG_BYTES, *, hear: Callable[[str], None] = lambda _: None) -> None:
         self.home = home
+        self._hear = hear  # each line of its log, on another thread
         self._log_bytes = log_bytes
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
-        self._door: session_cut.Door | None = None
+        self.door: session_cut.Door | None = None
         self.began_with: tuple[list[int], Collection[str]] = (
             [],
             (),
@@ -145,9 +170,9 @@ class BrokerProcess:
             raise StartError("The program mosquitto is not installed", INSTALL)
         self._refuse_taken_port()
         self._tail.clear()
-        self._door = session_cut.make_door(self.home.folder)
-        if self._door is None:
-            log.error("the %s broker cannot cut a session: %s is not installed", self.home.name.value, session_cut.PLUGIN)
+        self.door = session_cut.make_door(self.home.folder, form_here())
+        if self.door is None:
+            log.error("the %s broker cannot cut a session: %s is not installed", self.home.name.value, SESSIONS)
         self.began_with = (_written(self.home), session_cut.wanted(self.home.folder).keys())
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and the program we found
             [sys.executable, "-IS", "-c", _BECOME, str(os.getpid()), str(program), "-c", str(self.home.configuration.resolve())],
@@ -173,12 +198,12 @@ class BrokerProcess:
     async def cut(self, names: Sequence[str]) -> bool:
         """End the live sessions of these names; False when it is to be tried again. Only the revocation list keeps them out."""
         broker = self.home.name.value
-        if self._door is None:
+        if self.door is None:
             log.error("the sessions of %s at the %s broker go on: it cannot cut them", ", ".join(names), broker)
             metrics.sessions_not_cut.labels(broker).inc()
             return True
         try:
-            await session_cut.cut(self._door, names)
+            await session_cut.cut(self.door, names)
         except session_cut.CutError as error:
             log.error("the sessions of %s at the %s broker are not cut yet: %s", ", ".join(names), broker, error)  # noqa: TRY400
             metrics.sessions_not_cut.labels(broker).inc()
@@ -263,7 +288,9 @@ class BrokerProcess:
         file = self._log.open("ab", buffering=0)
         try:
             for line in lines:
-                self._tail.append(line.decode(errors="replace").rstrip())
+                text = line.decode(errors="replace").rstrip()
+                self._tail.append(text)
+                self._hear(text)
                 if written + len(line) > self._log_bytes:
                     file.close()
                     self._log.replace(self._log.with_name("mosquitto.log.1"))

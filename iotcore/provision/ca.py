@@ -9,7 +9,8 @@ A revoked serial goes on the list of every issuer of its anchor: who has signed 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -20,13 +21,13 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509 import ocsp
 
 from iotcore.clock import Clock
 from iotcore.errors import StartError
 from iotcore.provision import issuers, profile
 from iotcore.provision.files import SECRET_MODE, locked, make_folder, write_whole
-from iotcore.provision.issuers import Issuers, Order, Signer
+from iotcore.provision.issuers import Issuers, Module, Order, Signer
+from iotcore.provision.listed import Lists
 
 DEFAULT_CRL_URL = "https://localhost:8443/crl"
 COMPLETE = "complete"  # written last at creation: from then on a missing file is a loss, not a first start
@@ -70,37 +71,52 @@ class Authority:
     What another process announces or rotates is followed at once: the order is looked at before each use.
     """
 
-    def __init__(self, folder: Path, passphrase: bytes, clock: Clock, crl_url: str) -> None:
+    def __init__(self, folder: Path, passphrase: bytes, clock: Clock, crl_url: str, pin: str = "") -> None:
         self.folder = folder
         self._homes = {
-            anchor: issuers.Home(folder / anchor.value, anchor.value, passphrase, crl_url.rstrip("/")) for anchor in Anchor
+            anchor: issuers.Home(folder / anchor.value, anchor.value, passphrase, crl_url.rstrip("/"), pin) for anchor in Anchor
         }
         self._clock = clock
         self._known: dict[Anchor, tuple[object, Issuers]] = {}
+        self._lists = Lists()
 
     @classmethod
-    def ensure(cls, folder: Path, passphrase: bytes, clock: Clock, crl_url: str = DEFAULT_CRL_URL) -> Self:
-        """Open the authority in `folder`; at the first start create it.
+    def ensure(
+        cls,
+        folder: Path,
+        passphrase: bytes,
+        clock: Clock,
+        crl_url: str = DEFAULT_CRL_URL,
+        *,
+        pin: str = "",
+        at: Module | None = None,
+    ) -> Self:
+        """Open the authority in `folder`; at the first start create it, with issuing keys in the security module `at`.
 
         Raises:
             StartError: wrong passphrase, or a part of an authority that once was complete is missing.
         """
         make_folder(folder)
-        made = cls(folder, passphrase, clock, crl_url)
+        made = cls(folder, passphrase, clock, crl_url, pin)
         with locked(folder / "lock"):
             if not (folder / COMPLETE).exists():
                 for home in made._homes.values():
-                    issuers.make_first(home, _utc(clock))
+                    issuers.make_first(home, _utc(clock), at)
                 write_whole(folder / COMPLETE, b"")
-        return cls.open(folder, passphrase, clock, crl_url)
+        return cls.open(folder, passphrase, clock, crl_url, pin=pin)
 
     @classmethod
-    def open(cls, folder: Path, passphrase: bytes, clock: Clock, crl_url: str = DEFAULT_CRL_URL) -> Self:
+    def open(cls, folder: Path, passphrase: bytes, clock: Clock, crl_url: str = DEFAULT_CRL_URL, *, pin: str = "") -> Self:
         """Open an authority that is there; errors as `ensure`. `crl_url`/<name>.crl is where the lists are published."""
-        opened = cls(folder, passphrase, clock, crl_url)
+        opened = cls(folder, passphrase, clock, crl_url, pin)
         for anchor in Anchor:
             opened.issuers(anchor)
         return opened
+
+    @property
+    def clock(self) -> Clock:
+        """The wall clock by which it judges."""
+        return self._clock
 
     def issuers(self, anchor: Anchor) -> Issuers:
         """All issuers of `anchor` as they stand now.
@@ -146,7 +162,7 @@ class Authority:
             trusted = {self._homes[anchor].list_name(signer.number): signer for signer in self.trusted(anchor)}
             signer = trusted.get(name) or (self.issuers(anchor).signs if name == anchor.value else None)
             if signer is not None:
-                return signer.crl().public_bytes(serialization.Encoding.DER)
+                return self._lists.read(signer.crl_file).der
         return None
 
     def issue_device(self, anchor: Anchor, key: profile.PublicKey, device: str) -> IssuedCertificate:
@@ -178,14 +194,21 @@ class Authority:
 
         The brokers still have to be given the new list (`broker.refresh_crl`) and told to read it (`BrokerProcess.reload`).
         """
-        builder = x509.RevokedCertificateBuilder().serial_number(int(serial, 16)).revocation_date(self._now())
-        if reason is not x509.ReasonFlags.unspecified:  # RFC 5280, 5.3.1: absent rather than unspecified
-            builder = builder.add_extension(x509.CRLReason(reason), critical=False)
-        self._sign_list(anchor, [builder.build()])
+        self.change_lists(anchor, {serial: reason})
 
     def lift(self, anchor: Anchor, serial: str) -> None:
         """Take `serial` (hex) off the list of `anchor` where it is on hold; any other revocation is final and stays."""
-        self._sign_list(anchor, [], lifted=int(serial, 16))
+        self.change_lists(anchor, {}, [serial])
+
+    def change_lists(
+        self, anchor: Anchor, revoked: Mapping[str, x509.ReasonFlags], lifted: Iterable[str] = (), ended: Iterable[str] = ()
+    ) -> None:
+        """As `revoke` and `lift` for many, signing each list once.
+
+        Of `ended` the certificates have run out, and a list has said so since (RFC 5280, 3.3): their lines are dropped.
+        """
+        added = [profile.revoked(int(serial, 16), reason, self._now()) for serial, reason in revoked.items()]
+        self._sign_list(anchor, added, {int(serial, 16) for serial in lifted}, {int(serial, 16) for serial in ended})
 
     def republish(self, anchors: Iterable[Anchor] = Anchor) -> None:
         """Sign the lists anew with the same entries and a later next update: a list that expires locks everybody out."""
@@ -195,7 +218,15 @@ class Authority:
     def is_revoked(self, anchor: Anchor, serial: str) -> bool:
         """Whether `serial` (hex) is on a list of `anchor` as it was last signed."""
         number = int(serial, 16)
-        return any(signer.crl().get_revoked_certificate_by_serial_number(number) is not None for signer in self.trusted(anchor))
+        return any(number in self.revoked_by(signer) for signer in self.trusted(anchor))
+
+    def revoked_by(self, signer: Signer) -> Mapping[int, x509.RevokedCertificate]:
+        """What is on the list of `signer` as it was last signed, by serial."""
+        return self._lists.read(signer.crl_file).entries
+
+    def list_signed(self, anchor: Anchor) -> datetime:
+        """When the lists of `anchor` were last signed (UTC): the one that was so first."""
+        return min(self._lists.read(signer.crl_file).signed for signer in self.trusted(anchor))
 
     def anchor_of(self, certificate: x509.Certificate) -> Anchor | None:
         """Which of our anchors has signed `certificate`; None when none has. Says nothing of its time or its revocation."""
@@ -203,19 +234,6 @@ class Authority:
             if any(_signed(certificate, signer.certificate) for signer in self.trusted(anchor)):
                 return anchor
         return None
-
-    def issuer_named(self, algorithm: hashes.HashAlgorithm, name_hash: bytes, key_hash: bytes) -> tuple[Anchor, Signer] | None:
-        """Whom of ours OCSP means by these hashes: of the subject, and of the bits of the key (RFC 6960, 4.1.1)."""
-        for anchor in Anchor:
-            for signer in self.trusted(anchor):
-                if _ocsp_hashes(signer.certificate, algorithm) == (name_hash, key_hash):
-                    return anchor, signer
-        return None
-
-    def sign_ocsp(self, signer: Signer, builder: ocsp.OCSPResponseBuilder) -> ocsp.OCSPResponse:
-        """A response of the issuer that was asked for, signed with its key."""
-        issuer = signer.issuer
-        return builder.responder_id(ocsp.OCSPResponderEncoding.HASH, issuer.certificate).sign(issuer.key, hashes.SHA256())
 
     def is_current(self, certificate: x509.Certificate) -> bool:
         """Whether `certificate` is valid now by its dates."""
@@ -225,8 +243,12 @@ class Authority:
         """Seconds until the first list of `anchor` expires; the keeper alarms below 48 h."""
         return min(_left_s(signer, self._now()) for signer in self.trusted(anchor))
 
-    def announce(self, anchor: Anchor, *, new_root: bool = False, root_key: Path | None = None) -> Signer:
+    def announce(
+        self, anchor: Anchor, *, new_root: bool = False, root_key: Path | None = None, at: Module | None = None
+    ) -> Signer:
         """Make the next issuing authority: trusted from now on, signing nothing yet. One that is announced is kept.
+
+        `at`: its key is made in this security module.
 
         Raises:
             StartError: the root's key is not here (and `root_key` is not it), or the root may have nothing below it.
@@ -238,7 +260,7 @@ class Authority:
                 return now.announced
             root = None if new_root else issuers.root_with_key(home, now.signs.root, root_key)
             number = issuers.free_number(home.folder)
-            issuers.make(home, number, root, self._now())
+            issuers.make(home, number, root, self._now(), at)
             revoked = [entry for signer in self.trusted(anchor) for entry in signer.crl()]
             before = issuers.order(home.folder)
             issuers.write_order(home.folder, Order(before.signs, number, before.retired))
@@ -296,15 +318,31 @@ class Authority:
     def _roots(self, anchor: Anchor) -> list[x509.Certificate]:
         return list(dict.fromkeys(signer.root for signer in self.trusted(anchor)))
 
-    def _sign_list(self, anchor: Anchor, added: list[x509.RevokedCertificate], lifted: int | None = None) -> None:
+    def _sign_list(
+        self,
+        anchor: Anchor,
+        added: list[x509.RevokedCertificate],
+        lifted: AbstractSet[int] = frozenset(),
+        ended: AbstractSet[int] = frozenset(),
+    ) -> None:
         with locked(self.folder / "lock"):
             for signer in self.trusted(anchor):
-                self._extend(signer, added, lifted)
+                self._extend(signer, added, lifted, ended)
 
-    def _extend(self, signer: Signer, added: list[x509.RevokedCertificate], lifted: int | None = None) -> None:
+    def _extend(
+        self,
+        signer: Signer,
+        added: list[x509.RevokedCertificate],
+        lifted: AbstractSet[int] = frozenset(),
+        ended: AbstractSet[int] = frozenset(),
+    ) -> None:
         before = signer.crl()
-        gone = {lifted, *(entry.serial_number for entry in added if not profile.is_hold(entry))}
-        stays = [entry for entry in before if entry.serial_number not in gone or not profile.is_hold(entry)]
+        gone = lifted | {entry.serial_number for entry in added if not profile.is_hold(entry)}
+        stays = [
+            entry
+            for entry in before
+            if entry.serial_number not in ended and (entry.serial_number not in gone or not profile.is_hold(entry))
+        ]
         entries = {entry.serial_number: entry for entry in [*added, *stays]}  # what is there stays as it was
         number = before.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number + 1
         crl = profile.revocations(signer.issuer, list(entries.values()), number, self._now())
@@ -346,13 +384,3 @@ def _left_s(signer: Signer, now: datetime) -> float:
     until = signer.crl().next_update_utc
     assert until is not None
     return (until - now).total_seconds()
-
-
-def _ocsp_hashes(certificate: x509.Certificate, algorithm: hashes.HashAlgorithm) -> tuple[bytes, bytes]:
-    key = certificate.public_key().public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
-    digests = []
-    for content in (certificate.subject.public_bytes(), key):
-        digest = hashes.Hash(algorithm)
-        digest.update(content)
-        digests.append(digest.finalize())
-    return digests[0], digests[1]

@@ -13,10 +13,16 @@ from iotcore.errors import StartError
 from iotcore.provision.files import SECRET_MODE, locked, make_folder, read_or_explain, write_whole
 
 VARIABLE = "IOTCORE_CA_PASSPHRASE"
+PIN_VARIABLE = "IOTCORE_CA_PIN"  # of a security module; never in a file of ours
 FILE = "passphrase"
 PASSPHRASE_BYTES = 32  # 256 bits, so that the key derivation of the PEM container is not what protects it
 MINIMUM_CHARACTERS = 16
 OTHERS = 0o077
+
+
+def pin(environment: Mapping[str, str]) -> str:
+    """The PIN of the security module that holds issuing keys; "" where none was given."""
+    return environment.get(PIN_VARIABLE, "")
 
 
 def passphrase(folder: Path, environment: Mapping[str, str]) -> bytes:
@@ -35,7 +41,7 @@ def passphrase(folder: Path, environment: Mapping[str, str]) -> bytes:
     path = make_folder(folder) / FILE
     with locked(folder / "lock"):
         if not path.exists():
-            if any(folder.glob("*/root.key")) or any(folder.glob("*/*/issuing.key")):
+            if any(folder.glob("*/root.key")) or any(folder.glob("*/*/issuing.*")):
                 raise StartError(
                     f"The passphrase of the certificate authority is missing: neither {VARIABLE} nor {path}",
                     "Set the variable, or restore the file from the backup.",

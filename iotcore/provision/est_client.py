@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from iotcore.errors import EnrolmentError
 from iotcore.provision.ca import Anchor
 
+CONFIRM = "/iotcore/v1/confirm"
 REQUEST_LIMIT_S = 30.0
 MAX_ANSWER_BYTES = 64 * 1024
 TOLD_CHARACTERS = 300  # of what the listener says when it refuses
@@ -45,11 +46,14 @@ class EstServer:
     def renew(self, request: bytes, anchor: Anchor, identity: Path) -> bytes:
         """Another certificate for the holder of `identity` (PEM, key and certificate); errors as `enrol`."""
         tls = self._tls()
-        try:
-            tls.load_cert_chain(identity)
-        except (OSError, ssl.SSLError) as error:
-            raise EnrolmentError("identity", f"{identity} cannot be used: {error}") from error
+        _shown(tls, identity)
         return self._post(f"{anchor.value}/simplereenroll", request, {}, tls)
+
+    def confirm(self, identity: Path) -> None:
+        """The broker has let us in with `identity`: the certificates before it may end (web/confirm.py); errors as `enrol`."""
+        tls = self._tls()
+        _shown(tls, identity)
+        _content(*self._asked(CONFIRM, b"", {}, tls))
 
     def _tls(self) -> ssl.SSLContext:
         try:
@@ -58,18 +62,34 @@ class EstServer:
             raise EnrolmentError("trust", f"{self.trust} cannot be used: {error}") from error
 
     def _post(self, path: str, request: bytes, headers: dict[str, str], tls: ssl.SSLContext) -> bytes:
+        kind = {"Content-Type": "application/pkcs10", "Content-Transfer-Encoding": "base64"}
+        answer = _content(*self._asked(f"/.well-known/est/{path}", base64.b64encode(request), {**kind, **headers}, tls))
+        try:
+            return base64.b64decode(b"".join(answer.split()), validate=True)
+        except binascii.Error as error:
+            raise EnrolmentError("unreadable", "the answer is not base64") from error
+
+    def _asked(
+        self, path: str, body: bytes, headers: dict[str, str], tls: ssl.SSLContext
+    ) -> tuple[http.client.HTTPResponse, bytes]:
         at = urlsplit(self.url)
         connection = http.client.HTTPSConnection(at.hostname or "", at.port or 443, timeout=REQUEST_LIMIT_S, context=tls)
-        kind = {"Content-Type": "application/pkcs10", "Content-Transfer-Encoding": "base64"}
         try:
-            connection.request("POST", f"/.well-known/est/{path}", base64.b64encode(request), {**kind, **headers})
+            connection.request("POST", path, body, headers)
             response = connection.getresponse()
-            answer = response.read(MAX_ANSWER_BYTES + 1)
+            return response, response.read(MAX_ANSWER_BYTES + 1)
         except (OSError, http.client.HTTPException) as error:
             raise EnrolmentError("unreachable", f"{self.url}: {error}") from error
         finally:
             connection.close()
-        return _content(response, answer)
+
+
+def _shown(tls: ssl.SSLContext, identity: Path) -> None:
+    """Show `identity` (PEM, key and certificate) in the handshake."""
+    try:
+        tls.load_cert_chain(identity)
+    except (OSError, ssl.SSLError) as error:
+        raise EnrolmentError("identity", f"{identity} cannot be used: {error}") from error
 
 
 def _content(response: http.client.HTTPResponse, answer: bytes) -> bytes:
@@ -81,7 +101,4 @@ def _content(response: http.client.HTTPResponse, answer: bytes) -> bytes:
         raise EnrolmentError(f"http_{response.status}", said)
     if len(answer) > MAX_ANSWER_BYTES:
         raise EnrolmentError("unreadable", f"the answer has more than {MAX_ANSWER_BYTES} bytes")
-    try:
-        return base64.b64decode(b"".join(answer.split()), validate=True)
-    except binascii.Error as error:
-        raise EnrolmentError("unreadable", "the answer is not base64") from error
+    return answer

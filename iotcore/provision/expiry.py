@@ -12,15 +12,17 @@ from iotcore.provision.ca import Anchor, Authority
 from iotcore.provision.services import days_left
 
 DAY_S = 86_400.0
-Kind = Literal["authority", "list", "service"]
+Kind = Literal["authority", "list", "service", "device"]
 LIMITS_S: dict[Kind, float] = {
     "authority": 365 * DAY_S,  # every device has to learn of the next one before
     "list": 2 * DAY_S,  # signed hourly, good for 7 days: below this nobody has signed for five
+    "device": 14 * DAY_S,  # renewed at half life, 45 days before its end: below this it has failed to for a month
     "service": 14 * DAY_S,  # made anew at a start past half life: below this nothing was started for months
 }
 REMEDIES: dict[Kind, str] = {
     "authority": "Let another follow it (iotcore ca issue-intermediate): what it has issued is worth nothing after its end.",
     "list": "Start the keeper: it publishes the lists anew every hour; an expired one locks out all devices.",
+    "device": "See why it does not renew (its log, its clock, the enrolment listener), or give it a new token.",
     "service": "Restart `iotcore up`: it makes new ones.",
 }
 
@@ -39,7 +41,12 @@ class Expiry:
         return self.left_s < LIMITS_S[self.kind]
 
     def __str__(self) -> str:
-        what = {"authority": "the authority", "list": "the revocation list", "service": "the certificate of"}[self.kind]
+        what = {
+            "authority": "the authority",
+            "list": "the revocation list",
+            "service": "the certificate of",
+            "device": "the certificate of",
+        }[self.kind]
         return f"{what} {self.name} {'runs' if self.left_s > 0 else 'ran'} out in {self.left_s / DAY_S:.1f} days"
 
 

@@ -5,7 +5,8 @@
                          └──────────────────────────────────────────────────────────────┘ tried again later
 
 The old file is replaced only after the broker has taken a connection with the new certificate. A cut at any point leaves either
-the old identity, or the old one with a new one beside it that is tried again.
+the old identity, or the old one with a new one beside it that is tried again. That a broker has let the current one in is told
+to the core after each start and each renewal, until it has heard it: then those before it are revoked there.
 
 Where certificates come from is a `Source`: EST at a site, the authority itself where the gateway runs beside it.
 """
@@ -34,6 +35,8 @@ FIRST_RETRY_S = 5.0
 LONGEST_RETRY_S = 300.0  # between attempts to get the first certificate: without it nothing is heard of the site
 RENEW_RETRY_S = 600.0  # a renewal has half a life's time; for short lives a fiftieth of what is left
 LOOK_S = 3600.0  # the longest sleep: the wall clock may be set meanwhile
+CONFIRM_LOOK_S = 0.5
+CONFIRM_RETRY_S = 60.0  # nothing is lost meanwhile: two certificates are good instead of one
 TRIES = 3  # of one new certificate; a broker that is down is not a broker that refuses it
 SPARE_MS = 60_000.0  # a certificate with less left than this counts as none
 
@@ -51,6 +54,9 @@ class Source(Protocol):
 
     async def renewed(self, key: NewKey, current: Identity) -> x509.Certificate:
         """Another one for the holder of `current`."""
+
+    async def confirmed(self, current: Identity) -> None:
+        """A broker has let `current` in: those before it may end. A second time changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +80,19 @@ class OverEst:
         answer = await asyncio.to_thread(self.server.renew, key.request, self.anchor, current.file)
         return own_certificate(answer, key, self.gateway)
 
+    async def confirmed(self, current: Identity) -> None:
+        await asyncio.to_thread(self.server.confirm, current.file)
+
 
 @dataclass(frozen=True, slots=True)
 class AtHand:
-    """Beside the core: the authority is at hand. `record` keeps what was issued, like any other certificate."""
+    """Beside the core: the authority is at hand. `record` keeps what was issued, `confirm(serial)` which one has connected."""
 
     authority: Callable[[], Authority]
     anchor: Anchor
     gateway: str
     record: Callable[[IssuedCertificate], Awaitable[None]]
+    confirm: Callable[[str], Awaitable[object]]
 
     async def first(self, key: NewKey) -> x509.Certificate:
         authority = await asyncio.to_thread(self.authority)
@@ -93,6 +103,9 @@ class AtHand:
     async def renewed(self, key: NewKey, current: Identity) -> x509.Certificate:
         del current
         return await self.first(key)
+
+    async def confirmed(self, current: Identity) -> None:
+        await self.confirm(f"{current.certificate.serial_number:x}")
 
 
 class Upkeep:
@@ -111,6 +124,7 @@ class Upkeep:
         self._ours = ours
         self._current: Identity | None = None
         self._refused = 0
+        self._confirmed: Identity | None = None
 
     def days_left(self) -> float:
         """Until the certificate in use expires; negative when it has, 0 when there is none."""
@@ -145,6 +159,23 @@ class Upkeep:
                 self._failed(error, "not renewed yet")
                 left_s = max(0.0, self._current.expires_ms - self._clock.wall_ms()) / 1000.0
                 await asyncio.sleep(random.uniform(0.5, 1.0) * min(RENEW_RETRY_S, 1.0 + left_s / 50.0))  # noqa: S311 - jitter
+
+    async def tell(self, connected: Callable[[], bool]) -> None:
+        """Have the core know, for ever, which identity a broker has let in. `connected()`: the one in use is in now."""
+        said = ""
+        while True:
+            current = self._current
+            if current is not None and current != self._confirmed and connected():
+                try:
+                    await self._source.confirmed(current)
+                except IotError as error:
+                    if str(error) != said:
+                        log.warning("%s: those before it are not revoked yet: %s", self.file.name, error)
+                    said = str(error)
+                    await asyncio.sleep(random.uniform(0.5, 1.0) * CONFIRM_RETRY_S)  # noqa: S311 - jitter, not a secret
+                else:
+                    self._confirmed, said = current, ""
+            await asyncio.sleep(CONFIRM_LOOK_S)
 
     async def renew(self, switch: Switch) -> None:
         """Get the next identity (or take the one that an earlier try left), and use it if the broker takes it.

@@ -26,18 +26,23 @@ KEY_FILE = "head.key"
 PUBLIC_FILE = "head.pub"
 HEADS_FILE = "heads.jsonl"
 CONTEXT = "iotcore audit head 1\n"  # so that a signature of ours can stand for nothing else
+RESTORED_CONTEXT = "iotcore audit restored 1\n"
 MAX_LINE_BYTES = 1_000  # ours have about 300
 NAME_DIGITS = 16  # of the key's fingerprint
 
 
-class SignedHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One line. `key` names the key that signed it, `signature` is over the other members."""
+class SignedHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One line. `key` names the key that signed it, `signature` is over the other members.
+
+    `after`: the entry of this head is the first after a restore, and follows that one; what lay between them is lost.
+    """
 
     seq: Annotated[int, Meta(ge=0)]
     hash: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
     at_ms: int
     key: str
     signature: str = ""
+    after: Head | None = None
 
     @property
     def head(self) -> Head:
@@ -46,7 +51,10 @@ class SignedHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def signed_bytes(self) -> bytes:
         """What the signature is over."""
-        return f"{CONTEXT}{canonical([self.seq, self.hash, self.at_ms, self.key])}".encode()
+        said = [self.seq, self.hash, self.at_ms, self.key]
+        if self.after is None:
+            return f"{CONTEXT}{canonical(said)}".encode()
+        return f"{RESTORED_CONTEXT}{canonical([*said, list(self.after)])}".encode()
 
 
 class Exported(NamedTuple):
@@ -87,9 +95,9 @@ class Signer:
             write_whole(public, _pem(opened.public_key()))
         return cls(opened)
 
-    def sign(self, head: Head, at_ms: float) -> SignedHead:
-        """The line for a head."""
-        unsigned = SignedHead(head.seq, head.hash, int(at_ms), _name(self.key.public_key()))
+    def sign(self, head: Head, at_ms: float, after: Head | None = None) -> SignedHead:
+        """The line for a head; with `after`, for the first entry after a restore."""
+        unsigned = SignedHead(head.seq, head.hash, int(at_ms), _name(self.key.public_key()), after=after)
         signature = base64.b64encode(self.key.sign(unsigned.signed_bytes())).decode()
         return msgspec.structs.replace(unsigned, signature=signature)
 

@@ -2,6 +2,7 @@
 
 folder/issuers.json                        which is which; not there: the release before, whose root signed by itself
 folder/<n>/issuing.pem issuing.key crl.pem issuer n: a CA of path length 0, its key encrypted, the list of what is revoked
+folder/<n>/issuing.token                   in place of issuing.key: where in a security module the key is (token_key.py)
 folder/<n>/root.pem [root.key]             the root above it; its key is needed for the next issuer only, and may be elsewhere
 folder/root.pem root.key crl.pem           issuer 0, of the release before: the root itself
 """
@@ -20,14 +21,23 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from iotcore.errors import StartError
-from iotcore.provision import profile
+from iotcore.provision import profile, token_key
 from iotcore.provision.files import SECRET_MODE, make_folder, read_or_explain, write_whole
 
 RESTORE = "Restore the folder from the backup; a new authority would not know any device."
 ORDER = "issuers.json"
 CRL = "crl.pem"
 ROOT_KEY = "root.key"
+ISSUING_KEY, TOKEN = "issuing.key", "issuing.token"
 DIRECT = 0  # the number of a root that signs by itself
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A security module in which keys are made: its PKCS#11 library, and the label of the token."""
+
+    library: str
+    token: str
 
 
 class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,6 +100,7 @@ class Home:
     anchor: str
     passphrase: bytes
     crl_url: str
+    pin: str = ""  # of a security module
 
     def list_name(self, number: int) -> str:
         """What the list of issuer `number` is called: a certificate names it, so a name is never another issuer's."""
@@ -100,6 +111,12 @@ class Home:
 
     def published(self, number: int) -> str:
         return f"{self.crl_url}/{self.list_name(number)}.crl"
+
+    @property
+    def ocsp_url(self) -> str:
+        """The responder that certificates name; "" where there is none: it is beside the lists when those are on plain HTTP."""
+        beside = self.crl_url.removesuffix("/crl")
+        return f"{beside}/ocsp" if beside != self.crl_url and self.crl_url.startswith("http://") else ""
 
 
 def stamp(folder: Path) -> tuple[int, int] | None:
@@ -148,10 +165,10 @@ def exists(folder: Path) -> bool:
     return (folder / ORDER).exists() or (folder / CRL).exists()
 
 
-def make_first(home: Home, now: datetime) -> None:
+def make_first(home: Home, now: datetime, at: Module | None = None) -> None:
     """Make a new anchor; the order is written last, so that a cut start simply begins again."""
     if not exists(home.folder):
-        make(home, 1, None, now)
+        make(home, 1, None, now, at)
         write_order(home.folder, Order(1))
 
 
@@ -160,21 +177,36 @@ def free_number(folder: Path) -> int:
     return 1 + max((int(path.name) for path in folder.iterdir() if path.name.isdecimal()), default=DIRECT)
 
 
-def make(home: Home, number: int, root: profile.Issuer | None, now: datetime) -> None:
-    """Make issuer `number` under `root` (None: under a new one), with an empty list; nobody uses it until the order says so."""
+def make(home: Home, number: int, root: profile.Issuer | None, now: datetime, at: Module | None = None) -> None:
+    """Make issuer `number` under `root` (None: under a new one), with an empty list; nobody uses it until the order says so.
+
+    `at`: its key is made in this security module; None: here, in a file. A root's key is a file: it is taken away.
+    """
     place = make_folder(home.place(number))
     if root is None:
         key = ec.generate_private_key(ec.SECP256R1())
         root = profile.Issuer(profile.root(_name(home, "root"), key, now), key, "")
         write_whole(place / ROOT_KEY, _encrypted(key, home.passphrase), SECRET_MODE)
     write_whole(place / "root.pem", root.certificate.public_bytes(serialization.Encoding.PEM))
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = _new_key(home, place, number, at)
     certificate = profile.issuing(root, _name(home, "issuing"), key.public_key(), now)
-    issuer = profile.Issuer(certificate, key, home.published(number))
-    write_whole(place / "issuing.key", _encrypted(key, home.passphrase), SECRET_MODE)
+    issuer = profile.Issuer(certificate, key, home.published(number), home.ocsp_url)
     write_whole(place / "issuing.pem", certificate.public_bytes(serialization.Encoding.PEM))
     empty = profile.revocations(issuer, [], 1, now)
     write_whole(place / CRL, empty.public_bytes(serialization.Encoding.PEM))
+
+
+def _new_key(home: Home, place: Path, number: int, at: Module | None) -> ec.EllipticCurvePrivateKey:
+    """An issuing key, kept: encrypted in a file, or in a security module with a file that says where."""
+    if at is None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        write_whole(place / ISSUING_KEY, _encrypted(key, home.passphrase), SECRET_MODE)
+        return key
+    label = f"iotcore {home.list_name(number)} {secrets.token_hex(4)}"
+    where = token_key.Place(at.library, at.token, label)
+    made = token_key.make(where, home.pin)
+    write_whole(place / TOKEN, msgspec.json.encode(where))
+    return made
 
 
 def root_with_key(home: Home, root: x509.Certificate, given: Path | None) -> profile.Issuer:
@@ -203,8 +235,14 @@ def _open(home: Home, number: int) -> Signer:
     root = x509.load_pem_x509_certificate(read_or_explain(place / "root.pem", RESTORE))
     certificate = x509.load_pem_x509_certificate(read_or_explain(place / f"{name}.pem", RESTORE))
     read_or_explain(place / CRL, RESTORE)
-    key = _opened_key(place / f"{name}.key", home.passphrase)
-    return Signer(number, place, root, profile.Issuer(certificate, key, home.published(number)))
+    key: ec.EllipticCurvePrivateKey
+    if number != DIRECT and (place / TOKEN).exists():
+        public = certificate.public_key()
+        assert isinstance(public, ec.EllipticCurvePublicKey)
+        key = token_key.TokenKey(token_key.read(place / TOKEN), home.pin, public)
+    else:
+        key = _opened_key(place / f"{name}.key", home.passphrase)
+    return Signer(number, place, root, profile.Issuer(certificate, key, home.published(number), home.ocsp_url))
 
 
 def _opened_key(path: Path, passphrase: bytes) -> ec.EllipticCurvePrivateKey:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509 import ocsp
 
 from iotcore.clock import Clock
+from iotcore.errors import SigningError
 from iotcore.provision.ca import Anchor, Authority
 from iotcore.provision.issuers import Signer
 from iotcore.provision.profile import reason_of
@@ -37,12 +38,19 @@ class _Asked:
 async def answer(authority: Authority, known: Known, clock: Clock, request: bytes) -> bytes:
     """The DER of a response, whatever `request` is. `known(serial)`: the registry has a device's certificate of this serial."""
     try:
+        return await _answer(authority, known, clock, request)
+    except SigningError:
+        return _refusal(ocsp.OCSPResponseStatus.TRY_LATER)  # RFC 6960, 2.3
+
+
+async def _answer(authority: Authority, known: Known, clock: Clock, request: bytes) -> bytes:
+    try:
         asked = _read(authority, ocsp.load_der_ocsp_request(request))
     except (ValueError, NotImplementedError):  # the latter: several certificates in one request
         return _refusal(ocsp.OCSPResponseStatus.MALFORMED_REQUEST)
     if asked is None:
         return _refusal(ocsp.OCSPResponseStatus.UNAUTHORIZED)  # RFC 6960, 2.3: not one of our issuers
-    entry = asked.signer.crl().get_revoked_certificate_by_serial_number(asked.serial)
+    entry = authority.revoked_by(asked.signer).get(asked.serial)
     status, now = ocsp.OCSPCertStatus.REVOKED, datetime.fromtimestamp(clock.wall_ms() / 1000.0, UTC).replace(microsecond=0)
     if entry is None:
         # Our own services' certificates are not in the registry: of theirs only the list tells.
@@ -62,7 +70,9 @@ async def answer(authority: Authority, known: Known, clock: Clock, request: byte
     )
     if asked.nonce is not None and len(asked.nonce.nonce) <= NONCE_BYTES:
         builder = builder.add_extension(asked.nonce, critical=False)
-    return authority.sign_ocsp(asked.signer, builder).public_bytes(serialization.Encoding.DER)
+    issuer = asked.signer.issuer
+    signed = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, issuer.certificate).sign(issuer.key, hashes.SHA256())
+    return signed.public_bytes(serialization.Encoding.DER)
 
 
 def _read(authority: Authority, request: ocsp.OCSPRequest) -> _Asked | None:
@@ -72,10 +82,31 @@ def _read(authority: Authority, request: ocsp.OCSPRequest) -> _Asked | None:
         nonce = request.extensions.get_extension_for_class(x509.OCSPNonce).value
     except x509.ExtensionNotFound:
         nonce = None
-    found = authority.issuer_named(algorithm, request.issuer_name_hash, request.issuer_key_hash)
+    found = _named(authority, algorithm, request.issuer_name_hash, request.issuer_key_hash)
     if found is None:
         return None
     return _Asked(*found, request.serial_number, algorithm, request.issuer_name_hash, request.issuer_key_hash, nonce)
+
+
+def _named(
+    authority: Authority, algorithm: hashes.HashAlgorithm, name_hash: bytes, key_hash: bytes
+) -> tuple[Anchor, Signer] | None:
+    """Whom of ours is meant by these hashes: of the subject, and of the bits of the key (RFC 6960, 4.1.1)."""
+    for anchor in Anchor:
+        for signer in authority.trusted(anchor):
+            if _hashed(signer.certificate, algorithm) == (name_hash, key_hash):
+                return anchor, signer
+    return None
+
+
+def _hashed(certificate: x509.Certificate, algorithm: hashes.HashAlgorithm) -> tuple[bytes, bytes]:
+    key = certificate.public_key().public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+    digests = []
+    for content in (certificate.subject.public_bytes(), key):
+        digest = hashes.Hash(algorithm)
+        digest.update(content)
+        digests.append(digest.finalize())
+    return digests[0], digests[1]
 
 
 def _refusal(status: ocsp.OCSPResponseStatus) -> bytes:

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
@@ -32,11 +32,12 @@ DOCUMENT_SIGNING = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.36")  # id-kp-document
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """Who signs: its certificate, its key, and where its revocation list is published."""
+    """Who signs: its certificate, its key, where its revocation list is published, and who answers OCSP ("": nobody)."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
     crl_url: str
+    ocsp_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +102,24 @@ def revocations(
     issuer: Issuer, entries: Sequence[x509.RevokedCertificate], number: int, now: datetime
 ) -> x509.CertificateRevocationList:
     """A revocation list with `entries`; a client that meets it after its next update lets nobody in."""
-    builder = (
-        x509.CertificateRevocationListBuilder()
+    # All entries at once: adding them one by one copies the list for each.
+    return (
+        x509.CertificateRevocationListBuilder(revoked_certificates=list(entries))
         .issuer_name(issuer.certificate.subject)
         .last_update(now - BACKDATED)
         .next_update(now + CRL_LIFETIME)
         .add_extension(x509.CRLNumber(number), critical=False)
         .add_extension(_authority(issuer), critical=False)
+        .sign(issuer.key, hashes.SHA256())
     )
-    for entry in entries:
-        builder = builder.add_revoked_certificate(entry)
-    return builder.sign(issuer.key, hashes.SHA256())
+
+
+def revoked(serial: int, reason: x509.ReasonFlags, now: datetime) -> x509.RevokedCertificate:
+    """A line of a revocation list."""
+    builder = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now)
+    if reason is not x509.ReasonFlags.unspecified:  # RFC 5280, 5.3.1: absent rather than unspecified
+        builder = builder.add_extension(x509.CRLReason(reason), critical=False)
+    return builder.build()
 
 
 def reason_of(entry: x509.RevokedCertificate) -> x509.ReasonFlags:
@@ -134,7 +142,7 @@ def device_urn(name: str) -> str:
 
 def _end(issuer: Issuer, name: str, key: PublicKey, valid: _Validity, usage: x509.ObjectIdentifier) -> x509.CertificateBuilder:
     where = x509.DistributionPoint([x509.UniformResourceIdentifier(issuer.crl_url)], None, None, None)
-    return (
+    builder = (
         _builder(_named(name), issuer.certificate.subject, key, valid)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False, commits=usage == DOCUMENT_SIGNING), critical=True)
@@ -143,6 +151,10 @@ def _end(issuer: Issuer, name: str, key: PublicKey, valid: _Validity, usage: x50
         .add_extension(_authority(issuer), critical=False)
         .add_extension(x509.CRLDistributionPoints([where]), critical=False)
     )
+    if not issuer.ocsp_url:
+        return builder
+    responder = x509.AccessDescription(AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier(issuer.ocsp_url))
+    return builder.add_extension(x509.AuthorityInformationAccess([responder]), critical=False)
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: PublicKey, valid: _Validity) -> x509.CertificateBuilder:

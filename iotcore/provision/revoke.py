@@ -9,7 +9,7 @@ between goes on at its next start, and a step that failed is taken again. No lis
     the device is suspended               certificateHold           by resume   cut
     the device is retired                 cessationOfOperation      never       cut
     the certificate is marked revoked     keyCompromise             never       cut
-    (replaced by a newer one)             superseded                never       goes on: the name is the new one's too
+    a newer one of the name has connected superseded                never       goes on: the name is the new one's too
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cryptography import x509
 from iotcore.provision import session_cut
 from iotcore.provision.broker import BrokerHome, anchors, refresh_crl
 from iotcore.provision.ca import Anchor, Authority
-from iotcore.provision.profile import reason_of
+from iotcore.provision.profile import DEVICE_LIFETIME, SERVICE_LIFETIME, reason_of
 from iotcore.registry.records import Standing
 
 Reason = x509.ReasonFlags
@@ -84,24 +84,53 @@ def cuts(standings: Iterable[Standing], lists: Listed, home: BrokerHome) -> dict
     return found
 
 
-def carry_out(authority: Authority, homes: Iterable[BrokerHome], standings: Iterable[Standing]) -> list[Step]:
-    """Bring lists and brokers to what the registry wants; what had to change on the lists.
+def can_wait(changes: Iterable[Step]) -> bool:
+    """Whether all that is to change is certificates that newer ones have replaced: nobody is put out by that.
+
+    A list of a hundred thousand devices is some MB that a broker stops to read: what can wait goes on it together.
+    """
+    return all(change.reason is Reason.superseded for change in changes)
+
+
+def carry_out(
+    authority: Authority, homes: Iterable[BrokerHome], standings: Iterable[Standing], *, patient: bool = False
+) -> tuple[list[Step], bool]:
+    """Bring lists and brokers to what the registry wants: what was changed on the lists, and whether something is put off.
+
+    `patient`: what can wait does, unless something else has to be done.
 
     Raises:
         StartError: a file could not be written; what was done stands, and the next call does the rest.
     """
     weighed = list(standings)
     changes = steps(weighed, listed(authority))
-    for change in changes:
-        if change.reason is None:
-            authority.lift(change.anchor, change.serial)
-        else:
-            authority.revoke(change.anchor, change.serial, change.reason)
+    put_off = bool(changes) and patient and can_wait(changes)
+    if put_off:
+        changes = []
+    for anchor in dict.fromkeys(change.anchor for change in changes):
+        here = [change for change in changes if change.anchor is anchor]
+        out = {change.serial: change.reason for change in here if change.reason is not None}
+        authority.change_lists(anchor, out, [change.serial for change in here if change.reason is None])
     lists = listed(authority)
     for home in homes:
         refresh_crl(authority, home)
         session_cut.want(home.folder, cuts(weighed, lists, home))
-    return changes
+    return changes, put_off
+
+
+def ended(authority: Authority, ends_ms: Mapping[str, int]) -> dict[Anchor, list[str]]:
+    """What may leave the lists (RFC 5280, 3.3): a list was signed after the certificate had run out.
+
+    `ends_ms`: when certificates run out, by serial. One that it does not know has run out when the longest life has passed since
+    its revocation.
+    """
+    found: dict[Anchor, list[str]] = {}
+    for serial, entry in listed(authority).items():
+        longest = SERVICE_LIFETIME if entry.anchor is Anchor.SERVICE else DEVICE_LIFETIME
+        end_s = ends_ms[serial] / 1000.0 if serial in ends_ms else entry.at_s + longest.total_seconds()
+        if authority.list_signed(entry.anchor).timestamp() > end_s:
+            found.setdefault(entry.anchor, []).append(serial)
+    return found
 
 
 def _wanted(one: Standing) -> Reason | None:
@@ -109,4 +138,6 @@ def _wanted(one: Standing) -> Reason | None:
         return Reason.key_compromise
     if one.state == "retired":
         return Reason.cessation_of_operation
+    if one.certificate.superseded_ms is not None:
+        return Reason.superseded
     return Reason.certificate_hold if one.state == "suspended" else None

@@ -21,7 +21,7 @@ def ensure_service(
     With `signs_documents` it signs papers. Issued anew when missing, past half life, for other names, or of another authority.
     """
     cert_file, key_file = folder / f"{cn}.pem", folder / f"{cn}.key"
-    if not _still_good(cert_file, key_file, authority, names, clock):
+    if not still_good(cert_file, key_file, authority, names, clock):
         pair = authority.issue_service(cn, names, signs_documents=signs_documents)
         _write_pair(cert_file, pair.certificate.pem, key_file, pair.key_pem)
     return cert_file, key_file
@@ -34,7 +34,8 @@ def _write_pair(cert_file: Path, certificate: bytes, key_file: Path, key: bytes)
     write_whole(cert_file, certificate)
 
 
-def _still_good(cert_file: Path, key_file: Path, authority: Authority, names: Sequence[str], clock: Clock) -> bool:
+def still_good(cert_file: Path, key_file: Path, authority: Authority, names: Sequence[str], clock: Clock) -> bool:
+    """Whether these files are there, before half life, for these names, and of this authority."""
     try:
         certificate = x509.load_pem_x509_certificate(cert_file.read_bytes())
     except (OSError, ValueError):

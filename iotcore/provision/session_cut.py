@@ -18,7 +18,7 @@ import hashlib
 import os
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +26,8 @@ import msgspec
 
 from iotcore.errors import IotError
 from iotcore.provision.files import SECRET_MODE, make_folder, write_whole
+from iotcore.provision.mosquitto import Form
 
-PLUGIN = "mosquitto_dynamic_security.so"
-LIBRARIES = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/opt/homebrew/lib", "/opt/homebrew/opt/mosquitto/lib")
 FOLDER = "admin"
 CUTS = "cuts.json"
 LOOPBACK = "127.0.0.1"
@@ -41,6 +40,7 @@ LIMIT_S = 3.0  # for one connection, from its beginning to the answer
 MAX_ANSWER_BYTES = 1_000_000
 AT_ONCE = 500  # names in one command: far below the broker's largest packet
 COMMANDS, ANSWERS = "$CONTROL/dynamic-security/v1", "$CONTROL/dynamic-security/v1/response"
+DROPPED, CLIENTS = "$SYS/broker/publish/messages/dropped", "$SYS/broker/clients/connected"
 EXISTS = "Client already exists"
 CONNACK, PUBLISH, SUBACK = 0x20, 0x30, 0x90  # MQTT 3.1.1, 2.2.1: the upper four bits of a packet's first byte
 
@@ -84,43 +84,34 @@ def want(folder: Path, cuts: dict[str, str]) -> bool:
     return True
 
 
-def find_plugin() -> Path | None:
-    """The plugin of Mosquitto 2; Debian's package has it, some builds leave it out."""
-    for library in map(Path, LIBRARIES):
-        for path in (library / PLUGIN, *sorted(library.glob(f"*-linux-gnu*/{PLUGIN}"))):
-            if path.exists():
-                return path
-    return None
-
-
-def make_door(folder: Path) -> Door | None:
+def make_door(folder: Path, form: Form) -> Door | None:
     """Write the listener's files, before the broker starts; None where the plugin is missing."""
-    plugin, home = find_plugin(), make_folder(folder / FOLDER)
-    if plugin is None:
+    home = make_folder(folder / FOLDER)
+    if form.sessions is None:
         (home / "admin.conf").unlink(missing_ok=True)
         return None
     with socket.socket() as probe:  # whoever takes it before the broker does makes the broker end, and the next start draws again
         probe.bind((LOOPBACK, 0))
         door = Door(probe.getsockname()[1], secrets.token_urlsafe(SECRET_BYTES))
     known_users = home.resolve() / "sessions.json"
-    lines = [
-        f"listener {door.port} {LOOPBACK}",
-        f"max_connections {MAX_CONNECTIONS}",
-        "allow_anonymous false",
-        f"plugin {plugin}",
-        f"plugin_opt_config_file {known_users}",
-        "",
-    ]
+    listener = [f"listener {door.port} {LOOPBACK}", f"max_connections {MAX_CONNECTIONS}"]
+    users = f"plugin_opt_config_file {known_users}"
+    if form.modern:
+        loaded = f"plugin_load sessions {form.sessions}"
+        lines = [loaded, users, *listener, "listener_allow_anonymous false", "plugin_use sessions", ""]
+    else:
+        lines = [*listener, "allow_anonymous false", f"plugin {form.sessions}", users, ""]
     write_whole(known_users, msgspec.json.encode(_users(door.password)), SECRET_MODE)
     write_whole(home / "admin.conf", "\n".join(lines).encode())
     return door
 
 
 def _users(password: str) -> dict[str, object]:
-    """The plugin's file: one user, who may say commands and hear answers; everything else is denied on that listener."""
+    """The plugin's file: one user, who may say commands, hear answers and two figures; all else is denied on that listener."""
     salt = os.urandom(SALT_BYTES)
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, ITERATIONS)
     kinds = ("publishClientSend", "publishClientReceive", "subscribePattern")
+    figures = [{"acltype": kind, "topic": topic, "allow": True} for kind in kinds[1:] for topic in (DROPPED, CLIENTS)]
     return {
         "defaultACLAccess": dict.fromkeys(("publishClientSend", "publishClientReceive", "subscribe", "unsubscribe"), False),
         "clients": [
@@ -137,7 +128,7 @@ def _users(password: str) -> dict[str, object]:
         "roles": [
             {
                 "rolename": "admin",
-                "acls": [{"acltype": kind, "topic": "$CONTROL/dynamic-security/#", "allow": True} for kind in kinds],
+                "acls": [{"acltype": kind, "topic": "$CONTROL/dynamic-security/#", "allow": True} for kind in kinds] + figures,
             }
         ],
     }
@@ -160,20 +151,32 @@ async def cut(door: Door, names: Sequence[str]) -> None:
 async def _command(door: Door, names: Sequence[str]) -> None:
     verbs = ("createClient", "disableClient", "deleteClient")
     commands = [{"command": verb, "username": name} for name in names for verb in verbs]
-    reader, writer = await asyncio.open_connection(LOOPBACK, door.port)
-    try:
-        hello = _text("MQTT") + b"\x04\xc2" + (60).to_bytes(2, "big") + _text(USER) + _text(USER) + _text(door.password)
-        writer.write(_packet(0x10, hello))
-        if (await _read(reader, CONNACK))[1]:
-            raise CutError(f"the broker's admin listener on port {door.port} does not know us; it is another broker's")
-        writer.write(_packet(0x82, b"\x00\x01" + _text(ANSWERS) + b"\x00"))
-        await _read(reader, SUBACK)
+    async with opened(door) as (reader, writer):
+        subscribe(writer, ANSWERS)
+        await read(reader, SUBACK)
         writer.write(_packet(PUBLISH, _text(COMMANDS) + msgspec.json.encode({"commands": commands})))
-        body = await _read(reader, PUBLISH)
+        body = await read(reader, PUBLISH)
         answers = msgspec.json.decode(body[2 + int.from_bytes(body[:2], "big") :], type=_Answers).responses
         failed = [f"{one.command}: {one.error}" for one in answers if one.error and one.error != EXISTS]
         if failed or len(answers) != len(commands):
             raise CutError(f"the broker did not cut: {failed[0] if failed else f'{len(answers)} answers of {len(commands)}'}")
+
+
+@contextlib.asynccontextmanager
+async def opened(door: Door) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection to the listener on loopback.
+
+    Raises:
+        CutError: it is another broker's.
+        OSError, asyncio.IncompleteReadError: it is not there, or ends.
+    """
+    reader, writer = await asyncio.open_connection(LOOPBACK, door.port)
+    try:
+        hello = _text("MQTT") + b"\x04\xc2" + (60).to_bytes(2, "big") + _text(USER) + _text(USER) + _text(door.password)
+        writer.write(_packet(0x10, hello))
+        if (await read(reader, CONNACK))[1]:
+            raise CutError(f"the broker's admin listener on port {door.port} does not know us; it is another broker's")
+        yield reader, writer
         writer.write(b"\xe0\x00")  # DISCONNECT
     finally:
         writer.close()
@@ -181,7 +184,12 @@ async def _command(door: Door, names: Sequence[str]) -> None:
             await writer.wait_closed()
 
 
-async def _read(reader: asyncio.StreamReader, kind: int) -> bytes:
+def subscribe(writer: asyncio.StreamWriter, *filters: str) -> None:
+    """Subscribe at QoS 0."""
+    writer.write(_packet(0x82, b"\x00\x01" + b"".join(_text(one) + b"\x00" for one in filters)))
+
+
+async def read(reader: asyncio.StreamReader, kind: int) -> bytes:
     """The body of the next packet of this kind (MQTT 3.1.1, 2.2.3: seven bits of the length to a byte)."""
     while True:
         head, length = (await reader.readexactly(1))[0], 0

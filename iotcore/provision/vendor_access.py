@@ -82,17 +82,22 @@ def remembered(folder: Path) -> VendorAccess:
         return VendorAccess()
 
 
+def contents(name: BrokerName, access: VendorAccess, *, passwords: bool) -> dict[str, str]:
+    """The files of a broker, by name; `passwords`: it has a password listener."""
+    files = {ACL: acl_file(name, access.heard), REMEMBERED: msgspec.json.encode(access).decode()}
+    if passwords:
+        files[VENDOR_ACL] = _acl(access)
+        files[PASSWORDS] = "".join(f"{user}:{word}\n" for user, word in access.hashes.items())
+    return files
+
+
 def write(folder: Path, name: BrokerName, access: VendorAccess, *, passwords: bool) -> bool:
     """Write the files that differ; whether any did, so that the broker must read them anew.
 
     `passwords`: the broker has a password listener.
     """
-    files = {ACL: acl_file(name, access.heard), REMEMBERED: msgspec.json.encode(access).decode()}
-    if passwords:
-        files[VENDOR_ACL] = _acl(access)
-        files[PASSWORDS] = "".join(f"{user}:{word}\n" for user, word in access.hashes.items())
     changed = False
-    for file, content in files.items():
+    for file, content in contents(name, access, passwords=passwords).items():
         path = folder / file
         if not path.exists() or path.read_text(encoding="utf-8") != content:
             write_whole(path, content.encode(), SECRET_MODE)  # 2.x warns of one that others can read

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 GENESIS = "0" * 64  # the hash before the first entry
+RESTORED = "registry.restored"  # the entry that follows a restore: it says after which one, and leaves a gap for what was lost
 MAX_SUSPECTS = 500  # entries that do not fit which are kept to say what became of them; further ones are counted
 
 
@@ -44,11 +45,19 @@ class Head(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """Where the chain does not hold, and why: `edited`, `missing`, `reordered`, `truncated`, or `rewritten` since a head."""
+    """Where the chain does not hold, and why: `edited`, `missing`, `reordered`, `truncated`, or `rewritten` since a head.
+
+    `restored`: entries are missing because a backup was restored, as the entry that follows says itself; nobody has tampered.
+    """
 
     seq: int
     reason: str
     detail: str = ""
+
+    @property
+    def tampered(self) -> bool:
+        """Whether somebody has changed the chain."""
+        return self.reason != "restored"
 
     def __str__(self) -> str:
         return f"{self.reason} at entry {self.seq}: {self.detail}" if self.detail else f"{self.reason} at entry {self.seq}"
@@ -86,7 +95,8 @@ class Walk:
     def take(self, entry: Entry) -> None:
         """The next entry by its number."""
         seq = entry.deed.seq
-        if seq != self.seq + 1:
+        gap = seq != self.seq + 1
+        if gap and not _declared(entry.deed, self.seq):
             last = f"up to entry {seq - 1}" if seq - 1 > self.seq + 1 else ""
             self._found.append(Break(self.seq + 1, "missing", last))
         elif link(self._hash, entry.deed).hash != entry.hash:
@@ -94,6 +104,8 @@ class Walk:
                 self._suspects.append(_Suspect(self._hash, entry))
             else:
                 self._uncounted += 1
+        elif gap:
+            self._found.append(Break(seq, "restored", f"what was done after entry {self.seq} was lost; a backup was restored"))
         self.seq, self._hash = seq, entry.hash
         while self._ahead and self._ahead[-1].seq <= seq:
             self._pass(self._ahead.pop())
@@ -120,6 +132,14 @@ class Walk:
             self._found.append(Break(head.seq, "rewritten", f"the exported head is another; changed since entry {since}"))
         elif head.seq == self.seq:
             self._passed = head
+
+
+def _declared(deed: Deed, after: int) -> bool:
+    """Whether this entry says itself that it follows the entry `after`, with a gap between them."""
+    try:
+        return deed.action == RESTORED and json.loads(deed.detail)["after"] == after < deed.seq
+    except (ValueError, KeyError, TypeError):  # not as we write them
+        return False
 
 
 class _Suspect(NamedTuple):

@@ -1,32 +1,24 @@
 """Merging a city document into the registry: what is new is added, what differs is changed, what is missing stays.
 
-All functions run inside the caller's transaction.
+All functions run inside the caller's transaction. Rows are plain columns, in and out: objects of the ORM cost several times the
+time and memory, and who holds the head of the audit chain keeps everybody else from writing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
-from tortoise.models import Model
+from tortoise.backends.base.client import BaseDBAsyncClient
 
-from iotcore.registry import audit, city
-from iotcore.registry.database import BATCH_ROWS, Writing
-from iotcore.registry.records import Imported
-from iotcore.registry.tables import AreaRow, DeviceRow, PremisesRow, ZoneRow
-from iotcore.registry.tables_places import ContactRow
+from iotcore.registry import city
+from iotcore.registry.database import Writing, insertion, mark
+from iotcore.registry.kinds import AREAS, DEVICES, KINDS, PREMISES, ZONES, Fields, Kind, rows
+from iotcore.registry.records import Imported, first_state
 from iotcore.specs.model import DeviceSpec
 
-Fields = dict[str, Any]
-
-
-class Kind(NamedTuple):
-    """One kind of row, and those of it that are there already, by id."""
-
-    name: str
-    table: type[Model]
-    there: Mapping[str, Any]
+ALL_FROM = 2_000  # entries; for so many, reading everything is quicker than asking for each
 
 
 def plain(entries: city.City) -> Any:
@@ -40,94 +32,112 @@ async def merge(work: Writing, entries: city.City, specs: Mapping[str, DeviceSpe
     Raises:
         ConfigError: with every problem.
     """
-    areas = {row.id: row for row in await AreaRow.all().using_db(work.db)}
-    contacts = {row.id: row for row in await ContactRow.all().using_db(work.db)}
-    premises = {row.id: row for row in await PremisesRow.all().using_db(work.db)}
-    zones = {row.id: row for row in await ZoneRow.all().using_db(work.db)}
-    devices = {row.id: row for row in await DeviceRow.all().using_db(work.db)}
-    known = city.Known(
-        {row.id: row.account for row in premises.values()},
-        {row.id: (row.premises_id, row.number) for row in zones.values()},
-        {row.id: row.model for row in devices.values()},
-        {row.id: (row.kind, row.parent_id or "") for row in areas.values()},
-        {row.id: (row.model, row.serial) for row in devices.values() if row.serial},
-    )
-    city.check(entries, specs, known)
-    first = [entry for entry in entries.devices if not entry.parent]
-    then = [entry for entry in entries.devices if entry.parent]
-    down = sorted(entries.areas, key=lambda entry: list(city.LIES_IN).index(entry.kind))
-    done = [
-        await _store(work, by, Kind("area", AreaRow, areas), [_area(entry) for entry in down]),
-        await _store(work, by, Kind("premises", PremisesRow, premises), [_premises(entry) for entry in entries.premises]),
-        await _store(work, by, Kind("contact", ContactRow, contacts), [_contact(entry) for entry in entries.contacts]),
-        await _store(work, by, Kind("zone", ZoneRow, zones), [_zone(entry) for entry in entries.zones]),
-        await _store(work, by, Kind("device", DeviceRow, devices), [_device(entry) for entry in first]),
-        await _store(work, by, Kind("device", DeviceRow, devices), [_device(entry) for entry in then]),
-    ]
+    city.check(entries, specs, await known(work.db, entries))
+    return await store(work, entries, by)
+
+
+async def store(work: Writing, entries: city.City, by: str) -> Imported:
+    """Store entries that were checked in this transaction; what others refer to comes first."""
+    done = [await _store(work, by, kind, part) for kind, part in in_order(entries)]
     return Imported(sum(d.added for d in done), sum(d.changed for d in done), sum(d.same for d in done))
 
 
-async def _store(work: Writing, by: str, kind: Kind, wanted: Sequence[Fields]) -> Imported:
+def in_order(entries: city.City) -> Iterator[tuple[Kind, list[Any]]]:
+    """The entries by kind, so that nothing comes before what it refers to."""
+    levels = list(city.LIES_IN)
+    yield AREAS, sorted(entries.areas, key=lambda entry: levels.index(entry.kind))
+    for name, kind in KINDS.items():
+        if kind not in (AREAS, DEVICES):
+            yield kind, getattr(entries, name)
+    yield DEVICES, [entry for entry in entries.devices if not entry.parent]
+    yield DEVICES, [entry for entry in entries.devices if entry.parent]
+
+
+async def known(db: BaseDBAsyncClient, entries: city.City) -> city.Known:
+    """What is there, as far as these entries refer to it or clash with it."""
+    asked = None if sum(len(part) for _, part in in_order(entries)) > ALL_FROM else _named(entries)
+    areas = await rows(db, AREAS, ("id", "kind", "parent_id"), asked and asked["areas"])
+    premises = await rows(db, PREMISES, ("id", "account"), asked and asked["premises"])
+    zones = await rows(db, ZONES, ("id", "premises_id", "number"), asked and asked["zones"])
+    devices = await rows(db, DEVICES, ("id", "model", "serial"), asked and asked["devices"])
+    if asked:
+        premises += await rows(db, PREMISES, ("id", "account"), (e.account.upper() for e in entries.premises), "account")
+        zones += await rows(db, ZONES, ("id", "premises_id", "number"), (e.premises for e in entries.zones), "premises_id")
+        devices += await rows(db, DEVICES, ("id", "model", "serial"), (e.serial for e in entries.devices if e.serial), "serial")
+    return city.Known(
+        dict(premises),
+        {one: (building, number) for one, building, number in zones},
+        {one: model for one, model, _ in devices},
+        {one: (kind, parent or "") for one, kind, parent in areas},
+        {one: (model, serial) for one, model, serial in devices if serial},
+    )
+
+
+def _named(entries: city.City) -> dict[str, set[str]]:
+    """The ids that the entries have or name, by kind."""
+    found: dict[str, set[str]] = {name: set() for name in KINDS}
+    for name, kind in KINDS.items():
+        for entry in getattr(entries, name):
+            found[name].add(entry.id)
+            for field, target in kind.references.items():
+                found[target].add(getattr(entry, field))
+    return found
+
+
+async def there(db: BaseDBAsyncClient, kind: Kind, ids: Iterable[str] | None) -> dict[str, tuple[Any, ...]]:
+    """The rows that are there, by id: those named, or all of them."""
+    return {row[0]: row for row in await rows(db, kind, kind.columns, ids)}
+
+
+async def _store(work: Writing, by: str, kind: Kind, entries: Sequence[Any]) -> Imported:
     """Insert what is new and update what differs; a device's state is never touched by an update."""
-    new = [fields for fields in wanted if fields["id"] not in kind.there]
-    changed = [(fields, difference) for fields in wanted if (difference := _difference(kind.there.get(fields["id"]), fields))]
-    if new:
-        rows = [kind.table(**fields, **_birth(kind, fields)) for fields in new]
-        await kind.table.bulk_create(rows, batch_size=BATCH_ROWS, using_db=work.db)
-    for fields, difference in changed:
-        await kind.table.filter(id=fields["id"]).using_db(work.db).update(**difference)
-    for fields in new:
-        work.note(by, f"{kind.name}.add", fields["id"], **fields)
-    for fields, difference in changed:
-        work.note(by, f"{kind.name}.change", fields["id"], **difference)
-    for fields in [*new, *(fields for fields, _ in changed)]:
-        work.changed(kind.name, fields["id"])
+    if not entries:
+        return Imported(0, 0, 0)
+    before = await there(work.db, kind, None if len(entries) > ALL_FROM else [entry.id for entry in entries])
+    wanted = [kind.row(entry) for entry in entries]
+    new = [fields for fields in wanted if fields["id"] not in before]
+    changed = [
+        (fields["id"], differs)
+        for fields in wanted
+        if (row := before.get(fields["id"])) is not None and (differs := difference(kind, row, fields))
+    ]
+    await _insert(work, by, kind, new)
+    await _update(work, by, kind, changed)
     return Imported(len(new), len(changed), len(wanted) - len(new) - len(changed))
 
 
-def _difference(row: Any, fields: Fields) -> Fields:
-    return {} if row is None else {key: value for key, value in fields.items() if getattr(row, key) != value}
+def difference(kind: Kind, row: Sequence[Any], fields: Fields) -> Fields:
+    """The columns that `fields` has otherwise."""
+    return {name: fields[name] for name, value in zip(kind.columns, row, strict=True) if fields[name] != value}
+
+
+async def _insert(work: Writing, by: str, kind: Kind, new: Sequence[Fields]) -> None:
+    if not new:
+        return
+    names = [*kind.columns, *kind.birth]
+    values = [[*fields.values(), *_birth(kind, fields).values()] for fields in new]
+    await work.db.execute_many(insertion(work.db, kind.stored_in, names), values)
+    for fields in new:
+        work.note(by, f"{kind.name}.add", fields["id"], **fields)
+        work.changed(kind.name, fields["id"])
+
+
+async def _update(work: Writing, by: str, kind: Kind, changed: Sequence[tuple[str, Fields]]) -> None:
+    """Change rows, those that differ in the same columns together."""
+    alike: dict[tuple[str, ...], list[list[Any]]] = {}
+    for one, fields in changed:
+        alike.setdefault(tuple(fields), []).append([*fields.values(), one])
+    for names, values in alike.items():
+        set_to = ", ".join(f'"{name}" = {mark(work.db, number)}' for number, name in enumerate(names, 1))
+        where = f'WHERE "id" = {mark(work.db, len(names) + 1)}'
+        await work.db.execute_many(f'UPDATE "{kind.stored_in}" SET {set_to} {where}', values)  # noqa: S608 our own names
+    for one, fields in changed:
+        work.note(by, f"{kind.name}.change", one, **fields)
+        work.changed(kind.name, one)
 
 
 def _birth(kind: Kind, fields: Fields) -> Fields:
     """A new device waits for its certificate; one behind a gateway needs none of its own: the gateway's speaks for it."""
-    if kind.table is not DeviceRow:
-        return {}
-    return {"state": "provisioned" if fields["parent_id"] else "registered"}
-
-
-def _area(entry: city.AreaEntry) -> Fields:
-    return {"id": entry.id, "kind": entry.kind, "name": entry.name, "parent_id": entry.parent or None}
-
-
-def _premises(entry: city.PremisesEntry) -> Fields:
-    fields = {**msgspec.structs.asdict(entry), "account": entry.account.upper(), "area_id": entry.area or None}
-    del fields["area"]
-    return fields
-
-
-def _contact(entry: city.ContactEntry) -> Fields:
-    fields = {**msgspec.structs.asdict(entry), "premises_id": entry.premises}
-    del fields["premises"]
-    return fields
-
-
-def _zone(entry: city.ZoneEntry) -> Fields:
-    return {"id": entry.id, "premises_id": entry.premises, "number": entry.number, "floor": entry.floor, "name": entry.name}
-
-
-def _device(entry: city.DeviceEntry) -> Fields:
-    return {
-        "id": entry.id,
-        "title": entry.title,
-        "model": entry.model,
-        "parent_id": entry.parent or None,
-        "premises_id": entry.premises or None,
-        "zone_id": entry.zone or None,
-        "connection": entry.connection,
-        "serial": entry.serial,
-        "location": entry.location,
-        "latitude": entry.latitude,
-        "longitude": entry.longitude,
-        "labels": audit.canonical(entry.labels),
-    }
+    if kind is not DEVICES:
+        return kind.birth
+    return {**kind.birth, "state": first_state(behind_a_gateway=bool(fields["parent_id"]))}

@@ -14,9 +14,11 @@ Pure: a document that adds to a registry is checked together with what the regis
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from functools import cache
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -138,81 +140,88 @@ def read(document: Any, name: str = "city") -> City:
     return convert(document, City, name)
 
 
+class Fault(NamedTuple):
+    """What is wrong with entry number `number` of a kind (`devices`; from 0), at `key`."""
+
+    kind: str
+    number: int
+    key: str
+    reason: str
+
+
 def check(city: City, specs: Mapping[str, DeviceSpec], known: Known, name: str = "city") -> None:
     """Whether everything that the document refers to exists and fits.
 
     Raises:
         ConfigError: with every problem and its path, such as `devices[3].parent`.
     """
-    found = [
-        *_twice(name, "areas", (entry.id for entry in city.areas)),
-        *_areas(city, known, name),
-        *_twice(name, "contacts", (entry.id for entry in city.contacts)),
-        *_twice(name, "premises", (entry.id for entry in city.premises)),
-        *_twice(name, "zones", (entry.id for entry in city.zones)),
-        *_twice(name, "devices", (entry.id for entry in city.devices)),
-    ]
-    accounts = dict(known.accounts) | {entry.id: entry.account.upper() for entry in city.premises}
-    found += _clashes(name, "account", accounts, {entry.id: f"premises[{i}]" for i, entry in enumerate(city.premises)})
-    zones = dict(known.zones) | {entry.id: (entry.premises, entry.number) for entry in city.zones}
-    found += _clashes(name, "number", zones, {entry.id: f"zones[{i}]" for i, entry in enumerate(city.zones)})
-    found += [
-        Problem(name, f"zones[{i}].premises", f"no premises {entry.premises!r}")
-        for i, entry in enumerate(city.zones)
-        if entry.premises not in accounts
-    ]
-    found += [
-        Problem(name, f"contacts[{i}].premises", f"no premises {entry.premises!r}")
-        for i, entry in enumerate(city.contacts)
-        if entry.premises not in accounts
-    ]
-    serials = dict(known.serials) | {entry.id: (entry.model, entry.serial) for entry in city.devices if entry.serial}
-    found += _clashes(name, "serial", serials, {entry.id: f"devices[{i}]" for i, entry in enumerate(city.devices)})
-    models = dict(known.devices) | {entry.id: entry.model for entry in city.devices}
-    for i, entry in enumerate(city.devices):
-        reasons = _device(entry, specs, models, accounts, zones)
-        found += [Problem(name, f"devices[{i}].{key}", reason) for key, reason in reasons]
+    found = [Problem(name, f"{fault.kind}[{fault.number}].{fault.key}", fault.reason) for fault in faults(city, specs, known)]
     if found:
         raise ConfigError(found)
 
 
-def _areas(city: City, known: Known, name: str) -> Iterable[Problem]:
-    """What is wrong with the areas, and with premises that lie in none of them. Kinds go down, so there is no circle."""
+def faults(city: City, specs: Mapping[str, DeviceSpec], known: Known) -> list[Fault]:
+    """Everything in the document that refers to nothing, stands twice, clashes, or does not fit."""
     areas = dict(known.areas) | {entry.id: (entry.kind, entry.parent) for entry in city.areas}
-    for i, entry in enumerate(city.areas):
-        above = areas.get(entry.parent, ("", ""))[0]
-        if entry.parent and entry.parent not in areas:
-            yield Problem(name, f"areas[{i}].parent", f"no area {entry.parent!r}")
-        elif entry.parent and above not in LIES_IN[entry.kind]:
-            allowed = " or a ".join(LIES_IN[entry.kind]) or "nothing"
-            yield Problem(name, f"areas[{i}].parent", f"{entry.parent!r} is a {above}; a {entry.kind} lies in a {allowed}")
-    for i, building in enumerate(city.premises):
-        if building.area and building.area not in areas:
-            yield Problem(name, f"premises[{i}].area", f"no area {building.area!r}")
-
-
-def _twice(name: str, what: str, ids: Iterable[str]) -> list[Problem]:
-    seen: set[str] = set()
-    found = []
-    for i, one in enumerate(ids):
-        if one in seen:
-            found.append(Problem(name, f"{what}[{i}].id", f"{one!r} stands twice in this document"))
-        seen.add(one)
+    accounts = dict(known.accounts) | {entry.id: entry.account.upper() for entry in city.premises}
+    zones = dict(known.zones) | {entry.id: (entry.premises, entry.number) for entry in city.zones}
+    serials = dict(known.serials) | {entry.id: (entry.model, entry.serial) for entry in city.devices}
+    serials = {one: serial for one, serial in serials.items() if serial[1]}
+    models = dict(known.devices) | {entry.id: entry.model for entry in city.devices}
+    found = [fault for kind in City.__struct_fields__ for fault in _twice(kind, getattr(city, kind))]
+    found += _areas(city, areas)
+    found += _clashes("premises", "account", accounts, known.accounts, city.premises)
+    found += _clashes("zones", "number", zones, known.zones, city.zones)
+    for kind in ("zones", "contacts"):
+        entries: list[Any] = getattr(city, kind)
+        found += [
+            Fault(kind, i, "premises", f"no premises {entry.premises!r}")
+            for i, entry in enumerate(entries)
+            if entry.premises not in accounts
+        ]
+    found += _clashes("devices", "serial", serials, known.serials, city.devices)
+    for i, entry in enumerate(city.devices):
+        found += [Fault("devices", i, key, reason) for key, reason in _device(entry, specs, models, accounts, zones)]
     return found
 
 
-def _clashes(name: str, key: str, values: Mapping[str, Any], paths: Mapping[str, str]) -> list[Problem]:
-    """Entries of the document (`paths`) whose value somebody else has: two buildings with one account."""
+def _areas(city: City, areas: Mapping[str, tuple[str, str]]) -> Iterable[Fault]:
+    """What is wrong with the areas, and with premises that lie in none of them. Kinds go down, so there is no circle."""
+    for i, entry in enumerate(city.areas):
+        above = areas.get(entry.parent, ("", ""))[0]
+        if entry.parent and entry.parent not in areas:
+            yield Fault("areas", i, "parent", f"no area {entry.parent!r}")
+        elif entry.parent and above not in LIES_IN[entry.kind]:
+            allowed = " or a ".join(LIES_IN[entry.kind]) or "nothing"
+            yield Fault("areas", i, "parent", f"{entry.parent!r} is a {above}; a {entry.kind} lies in a {allowed}")
+    for i, building in enumerate(city.premises):
+        if building.area and building.area not in areas:
+            yield Fault("premises", i, "area", f"no area {building.area!r}")
+
+
+def _twice(kind: str, entries: Sequence[Any]) -> Iterable[Fault]:
+    seen: set[str] = set()
+    for i, entry in enumerate(entries):
+        if entry.id in seen:
+            yield Fault(kind, i, "id", f"{entry.id!r} stands twice in this document")
+        seen.add(entry.id)
+
+
+def _clashes(kind: str, key: str, values: Mapping[str, Any], there: Mapping[str, Any], entries: Sequence[Any]) -> Iterable[Fault]:
+    """Entries whose value somebody else has, or has until the document is stored: two buildings with one account."""
     owners: dict[Any, list[str]] = {}
     for one, value in values.items():
         owners.setdefault(value, []).append(one)
-    return [
-        Problem(name, f"{paths[one]}.{key}", f"{one!r} has the same {key} as {min(set(ids) - {one})!r}")
-        for ids in owners.values()
-        if len(ids) > 1
-        for one in ids
-        if one in paths
-    ]
+    holders = {value: one for one, value in there.items() if values.get(one) != value}  # who gives a value away
+    for i, entry in enumerate(entries):
+        if entry.id not in values:
+            continue
+        value = values[entry.id]
+        others = [one for one in owners[value] if one != entry.id] if len(owners[value]) > 1 else ()
+        if others:
+            yield Fault(kind, i, key, f"{entry.id!r} has the same {key} as {min(others)!r}")
+        elif value in holders and holders[value] != entry.id:
+            yield Fault(kind, i, key, f"{holders[value]!r} still has this {key}: give it another in a document of its own, first")
 
 
 def _device(
@@ -227,7 +236,7 @@ def _device(
         yield "longitude" if entry.longitude is None else "latitude", "missing: a place needs both"
     spec = specs.get(entry.model)
     if spec is None:
-        yield "model", f"no spec for {entry.model!r}; there are: {', '.join(sorted(specs))}"
+        yield "model", _no_spec(entry.model, tuple(sorted(specs)))
     else:
         yield from _as_its_spec_asks(entry, spec)
     if entry.parent:
@@ -238,6 +247,13 @@ def _device(
         yield "zone", f"no zone {entry.zone!r}"
     elif entry.zone and zones[entry.zone][0] != entry.premises:
         yield "zone", f"{entry.zone!r} belongs to premises {zones[entry.zone][0]!r}, not to {entry.premises!r}"
+
+
+@cache
+def _no_spec(model: str, models: tuple[str, ...]) -> str:
+    """All that there are would fill a page for each wrong row."""
+    near = difflib.get_close_matches(model, models, n=3)
+    return f"no spec for {model!r}; " + (f"near it: {', '.join(near)}" if near else f"there are {len(models)}: docs/devices.md")
 
 
 def _as_its_spec_asks(entry: DeviceEntry, spec: DeviceSpec) -> Iterable[tuple[str, str]]:

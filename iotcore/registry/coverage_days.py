@@ -10,12 +10,13 @@ from datetime import date, timedelta
 from tortoise.expressions import Q
 
 from iotcore.registry.coverage import EVERYWHERE, Coverage, Figure
-from iotcore.registry.database import BATCH_ROWS, Database, whole
+from iotcore.registry.database import Database, whole
 from iotcore.registry.tables_coverage import CoverageRow
 
 TREND_DAYS = 365  # of history that the line is drawn through
 TREND_LEAST_DAYS = 14  # between the first and the last of them: a shorter line says nothing
 YEAR_DAYS = 365.25
+BATCH_ROWS = 500  # in one statement
 HORIZON_DAYS = 200 * 366  # a line that needs longer never arrives
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.models import Model
 
+from iotcore.registry import supersede
 from iotcore.registry.asked import Asked, ByCertificate, BySecret
 from iotcore.registry.tables import CertificateRow, DeviceRow, TokenRow
 from iotcore.registry.tables_enrolment import BatchTokenRow, ClaimRow, RequestRow
@@ -104,7 +105,7 @@ class Facts:
     units: dict[str, list[Unit]] = field(default_factory=lambda: defaultdict(list))  # by serial
     batch_tokens: dict[str, BatchToken] = field(default_factory=dict)
     keys: dict[str, list[Key]] = field(default_factory=lambda: defaultdict(list))
-    revoked: set[str] = field(default_factory=set)  # serial numbers of certificates that were shown
+    revoked: set[str] = field(default_factory=set)  # of serial numbers that were shown; or superseded by newer certificates
     requests: dict[tuple[str, str, str], Request] = field(default_factory=dict)  # by device, key, anchor
     waiting: dict[str, int] = field(default_factory=dict)  # requests that wait, by device
     all_waiting: int = 0
@@ -127,6 +128,7 @@ async def read(db: BaseDBAsyncClient, now_ms: int, asked: Sequence[Asked]) -> Fa
     for serial, revoked_ms in await _rows(db, CertificateRow, "serial", shown, ("serial", "revoked_ms")):
         if revoked_ms is not None:
             facts.revoked.add(serial)
+    facts.revoked |= (await supersede.moments(db, shown)).keys()
     return facts
 
 

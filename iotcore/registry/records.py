@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 State = Literal["registered", "provisioned", "active", "suspended", "retired"]
-IntentKind = Literal["acknowledge", "reset", "retry", "drop"]
+IntentKind = Literal["acknowledge", "reset", "retry", "drop", "send", "withhold"]
 
 # registered → provisioned → active ⇄ suspended → retired
 NEXT_STATES: dict[str, frozenset[str]] = {
@@ -42,6 +42,7 @@ class Certificate:
     issued_ms: int = 0
     revoked_ms: int | None = None
     key: str = ""
+    superseded_ms: int | None = None  # when a newer one of the same name had connected
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ async def plan(db: BaseDBAsyncClient, device: str, now_ms: int, specs: Mapping[s
         cast("State", row.state),
         tuple(one.serial for one in await good.using_db(db).order_by("issued_ms", "serial")),
         await CredentialRow.filter(device_id=device).using_db(db).exists(),
-        await TokenRow.filter(device_id=device, used_ms=None, expires_ms__gt=now_ms).using_db(db).count(),
+        await TokenRow.filter(device_id=device, used_ms=None, revoked_ms=None, expires_ms__gt=now_ms).using_db(db).count(),
         tuple(one.id for one in await children.using_db(db).order_by("id").only("id")),
         await _unwatched(db, row, specs),
         await _place(db, row),

@@ -12,7 +12,22 @@ from typing import Any, Self, cast, get_args
 
 from iotcore.clock import Clock, SystemClock
 from iotcore.errors import ConfigError, Problem, Refused
-from iotcore.registry import audit, bulk, city, credentials, directories, standings, states, tokens, trail, units
+from iotcore.registry import (
+    audit,
+    bulk,
+    city,
+    credentials,
+    directories,
+    endings,
+    judging,
+    kinds,
+    standings,
+    states,
+    supersede,
+    tokens,
+    trail,
+)
+from iotcore.registry import draft as drafts
 from iotcore.registry.database import Database, connect, whole
 from iotcore.registry.directory import Directory
 from iotcore.registry.records import NEXT_STATES, Certificate, Change, Imported, Intent, IntentKind, Standing, State
@@ -44,7 +59,7 @@ class Registry:
 
     @property
     def database(self) -> Database:
-        """For what has a class of its own over it: people, sessions, API tokens, approvals, places, commissioning."""
+        """For what has functions or a class of its own over it: people, sessions, approvals, places, commissioning."""
         return self._database
 
     async def close(self) -> None:
@@ -54,13 +69,17 @@ class Registry:
     async def import_city(self, document: Any, specs: Mapping[str, DeviceSpec], by: str) -> Imported:
         """Add or change what the document names, in one transaction; the same document again changes nothing.
 
+        What it does not say of an entry that is there stays. For more than a few thousand entries: `intake.run`.
+
         Raises:
             ConfigError: with every problem of the document; nothing is stored.
         """
-        entries = city.read(document)
+        draft = drafts.from_document(document, "city")
         async with self._database.writing() as work:
-            await units.insist(work.db, entries.devices)
-            return await bulk.merge(work, entries, specs, by)
+            judged = await judging.judge(work.db, draft, specs)
+            judged.insist("city")
+            outcome = await bulk.store(work, judged.wanted, by)
+            return Imported(outcome.added, outcome.changed, sum(kind.same for kind in judged.outcome.values()))
 
     async def add_premises(self, entry: city.PremisesEntry, by: str) -> None:
         """Register a building; raises ConfigError."""
@@ -156,29 +175,48 @@ class Registry:
         async with self._database.writing() as work:
             return await states.revoke(work, serial, by)
 
+    async def confirm_certificate(self, serial: str, by: str) -> list[str]:
+        """This certificate has connected: those of its name before it are superseded; which. Raises Refused."""
+        async with self._database.reading() as db:  # a device says so at each start, and mostly nothing is to be done
+            if not await supersede.older(db, serial, self._database.now_ms()):
+                return []
+        return await self._confirm(serial, by)
+
+    @whole
+    async def _confirm(self, serial: str, by: str) -> list[str]:
+        async with self._database.writing() as work:
+            return await supersede.confirm(work, serial, by)
+
     async def certificates(self, cn: str = "") -> list[Certificate]:
         """Issued certificates, newest first; of one device or service, or all."""
         async with self._database.reading() as db:
-            found = CertificateRow.filter(cn=cn) if cn else CertificateRow.all()
-            rows = await found.using_db(db).order_by("-issued_ms", "serial")
-        return [
-            Certificate(row.serial, row.cn, row.anchor, row.not_after_ms, row.fingerprint, row.issued_ms, row.revoked_ms)
-            for row in rows
-        ]
+            return await standings.certificates(db, cn)
 
     async def has_certificate(self, serial: str) -> bool:
         """Whether a certificate of this serial was ever recorded."""
         async with self._database.reading() as db:
             return await CertificateRow.filter(serial=serial).using_db(db).exists()
 
+    async def refuses_certificate(self, serial: str) -> bool:
+        """Whether it is marked as revoked or superseded: who stole its key must not renew it while the keeper is busy or down."""
+        async with self._database.reading() as db:
+            return await standings.refuses(db, serial)
+
+    async def certificates_ending(self, until_ms: int) -> list[endings.Ending]:
+        """Whose last certificate runs out before `until_ms`, or has; the first first."""
+        async with self._database.reading() as db:
+            return await endings.before(db, until_ms)
+
     async def standings(self, serials: Collection[str]) -> list[Standing]:
-        """Certificates in time that are revoked, or of a suspended or retired device; and those of `serials` in any case."""
+        """Certificates in time that are revoked, superseded, or of a suspended or retired device; and those of `serials`."""
         async with self._database.reading() as db:
             return await standings.read(db, self._database.now_ms(), serials)
 
     @whole
     async def intent(self, kind: IntentKind, key: str, by: str, address: str = "") -> int:
         """Ask the fire lane to acknowledge or reset incident `key`, or a lane to retry or drop rows of its quarantine.
+
+        `send` and `withhold` decide on the notices of an incident that a restore has parked.
 
         Asked twice is asked once. Returns the intent's id. `address` is where `by` asked from, for the audit.
 
@@ -189,7 +227,7 @@ class Registry:
             raise Refused("unknown_intent", f"{kind!r}; there are: {', '.join(get_args(IntentKind))}")
         if len(key) > KEY_LENGTH:
             raise Refused("too_long", f"{len(key)} characters of at most {KEY_LENGTH}; name fewer rows, or a filter")
-        of_incident = kind in {"acknowledge", "reset"}
+        of_incident = kind not in {"retry", "drop"}
         async with self._database.writing() as work:
             row = await IntentRow.get_or_none(kind=kind, key=key, using_db=work.db)
             if row is None:
@@ -218,6 +256,16 @@ class Registry:
         async with self._database.reading() as db:
             row = await ChangeRow.all().using_db(db).order_by("-id").first()
         return row.id if row is not None else 0
+
+    async def document(self, of: Iterable[str] = kinds.KINDS) -> dict[str, list[kinds.Fields]]:
+        """The city document that would make these kinds as they are, each by id."""
+        async with self._database.reading() as db:
+            return await kinds.document(db, of)
+
+    async def devices_of_serial(self, serial: str) -> list[str]:
+        """The devices whose unit has this serial number: one of each model at most."""
+        async with self._database.reading() as db:
+            return sorted(row[0] for row in await kinds.rows(db, kinds.DEVICES, ("id",), [serial], "serial")) if serial else []
 
     async def directory(self, specs: Mapping[str, DeviceSpec]) -> Directory:
         """Everything the lanes need, in memory. A device without a spec is left out and logged: it must not stop the others."""

@@ -92,7 +92,7 @@ class DeviceRow(Model):
     )
     zone_id: str | None
     connection = fields.CharField(TITLE_LENGTH, default="")
-    serial = fields.CharField(ID_LENGTH, default="")
+    serial = fields.CharField(ID_LENGTH, default="", db_index=True)
     location = fields.CharField(TITLE_LENGTH, default="")
     latitude = fields.FloatField(null=True)
     longitude = fields.FloatField(null=True)

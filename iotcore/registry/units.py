@@ -5,16 +5,16 @@ All functions but the plain reads run inside the caller's transaction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 from tortoise.backends.base.client import BaseDBAsyncClient
-from tortoise.expressions import Q
 
-from iotcore.errors import ConfigError, Problem, Refused
+from iotcore.errors import Refused
 from iotcore.registry import bulk, city, credentials, details, states
 from iotcore.registry.database import Writing
+from iotcore.registry.kinds import DEVICES, rows
 from iotcore.registry.records import REPLACEABLE, State, first_state
 from iotcore.registry.tables import AuditRow, CertificateRow, DeviceRow, TokenRow
 from iotcore.registry.tables_places import UnitRow
@@ -105,26 +105,26 @@ def _same_class(before: str, after: str, specs: Mapping[str, DeviceSpec]) -> Non
         )
 
 
-async def insist(db: BaseDBAsyncClient, devices: Sequence[city.DeviceEntry], name: str = "city") -> None:
-    """Whether a document leaves units where they are: an old one must not bring back a unit that was replaced or taken down.
+async def standing(db: BaseDBAsyncClient, devices: Iterable[str] | None) -> dict[str, tuple[str, str]]:
+    """State and serial of these devices, or of all."""
+    return {row[0]: (row[1], row[2]) for row in await rows(db, DEVICES, ("id", "state", "serial"), devices)}
 
-    Raises:
-        ConfigError: with each device whose unit it would change, or that is retired and would get a place again.
+
+def moved(devices: Sequence[city.DeviceEntry], there: Mapping[str, tuple[str, str]]) -> list[city.Fault]:
+    """Where a document would change a unit: an old one must not bring back a unit that was replaced or taken down.
+
+    A retired device gets no place again.
     """
-    rows = await DeviceRow.filter(Q(state="retired") | ~Q(serial="")).using_db(db).values_list("id", "state", "serial")
-    there = {id_: (state, serial) for id_, state, serial in rows}
     found = []
     for i, entry in enumerate(devices):
         state, serial = there.get(entry.id, ("", ""))
         if state == "retired" and (entry.serial or entry.premises or entry.zone):
-            found.append(
-                Problem(name, f"devices[{i}].id", f"{entry.id!r} is retired: take it out, or give a new device an id of its own")
-            )
+            reason = f"{entry.id!r} is retired: take it out, or give a new device an id of its own"
+            found.append(city.Fault("devices", i, "id", reason))
         elif serial and entry.serial != serial:
             reason = f"unit {serial} stands there; `iotcore device replace {entry.id} --serial …` puts another in"
-            found.append(Problem(name, f"devices[{i}].serial", reason))
-    if found:
-        raise ConfigError(found)
+            found.append(city.Fault("devices", i, "serial", reason))
+    return found
 
 
 async def out(work: Writing, device: str, by: str) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from quart import Quart, Response, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, ServiceUnavailable
 
 from iotcore import metrics
 from iotcore.clock import Clock
@@ -25,8 +25,9 @@ from iotcore.web import cookies
 from iotcore.web.account import Account
 from iotcore.web.approvals import ApprovalPage
 from iotcore.web.commissioning import Commissioner, Desk, Surroundings
-from iotcore.web.console import UNAVAILABLE, ConsolePages, Intend, Places
+from iotcore.web.console import TELEPHONE, UNAVAILABLE, ConsolePages, Intend, Places
 from iotcore.web.door import Door
+from iotcore.web.enrol import EnrolPage, nobody
 from iotcore.web.history import History
 from iotcore.web.live import Live
 from iotcore.web.oidc import Provider
@@ -80,15 +81,16 @@ def create(
     hosts: Sequence[str] = LOOPBACK_NAMES,
     processes: Callable[[], Mapping[str, Any]] | None = None,
     query: Query | None = None,
+    of_serial: Callable[[str], Awaitable[Sequence[str]]] = nobody,
     records: Records | None = None,
     parts: Sequence[Part] = (),
 ) -> Quart:
     """The console as an ASGI application.
 
-    `directory()` says who is where; `certificates(cn)` are those issued, newest first; `desk` is what commissioning works with;
-    `throttle` brakes guessing; `first_used()` is called when the first admin was made; `hosts` are the names it answers to;
-    `processes()` are those that beat now, or None where nobody counts them; `query` is the telemetry store; `records` is what the
-    registry knows of a device besides; `parts` have pages of their own.
+    `directory()` says who is where; `certificates(cn)` are those issued, newest first; `desk` is for commissioning; `throttle`
+    brakes guessing; `first_used()` is called when the first admin was made; `hosts` are the names it answers to; `processes()`
+    are those that beat now, or None where nobody counts them; `query` is the telemetry store; `records` is what the registry
+    knows of a device besides; `of_serial` are the devices with a serial number; `parts` have pages of their own.
     """
     app = _bare()
     live = Live(view, clock, processes)
@@ -103,8 +105,9 @@ def create(
     commissioner = Commissioner(app, desk, Surroundings(live.device, certificates, door, screen, clock))
     console = ConsolePages(live, screen, door, places, intend, commissioner.known, clock, History(query, clock), records)
     app.while_serving(console.serving)
-    app.before_request(door.check)
+    _on_each_request(app, door)
     console.add(app)
+    EnrolPage(live, door, screen, places, of_serial).add(app)
     if records is not None:
         records.add(app, door)
     brakes, hasher = throttle or Throttle(clock.monotonic_s), Passwords()
@@ -124,14 +127,17 @@ def create(
 
 
 def _bare() -> Quart:
-    """An application without a page: how large a question may be, what every answer carries, how errors are told."""
     app = Quart("iotcore.web")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    return app
+
+
+def _on_each_request(app: Quart, door: Door) -> None:
+    app.before_request(door.check)
     app.after_request(_add_headers)
     app.after_request(_count)
     app.register_error_handler(HTTPException, _problem_of)
     app.register_error_handler(StoreError, _registry_down)
-    return app
 
 
 async def _add_headers(response: Response) -> Response:
@@ -156,7 +162,5 @@ async def _problem_of(error: HTTPException) -> Any:
     return problem(error.code or 500, error.name.lower().replace(" ", "_"), error.description or error.name)
 
 
-async def _registry_down(_: StoreError) -> Response:
-    return problem(
-        UNAVAILABLE, "registry_down", "the registry does not answer; try again, and tell the fire service by telephone"
-    )
+async def _registry_down(_: StoreError) -> Any:
+    return problem(UNAVAILABLE, "registry_down", TELEPHONE) if wants_problem() else ServiceUnavailable(TELEPHONE)

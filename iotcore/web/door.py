@@ -36,7 +36,7 @@ REMEMBERED = 1_000  # visitors known while the registry does not answer
 REMEMBERED_S = 900.0
 BEARER = "Bearer "
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-UNAUTHORIZED, FORBIDDEN, NOT_FOUND, UNAVAILABLE = 401, 403, 404, 503
+UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 401, 403, 404
 
 Place = Callable[[Mapping[str, Any]], Collection[str] | None]  # arguments of the address → the areas; None: no such thing
 log = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ class Door:
         return lambda arguments: self._incident_areas(arguments[argument])
 
     async def check(self) -> quart_typing.ResponseReturnValue | None:
-        """Before each request: let it through, or answer in its handler's place."""
+        """Before each request: let it through, or answer in its handler's place; StoreError when nobody can be told apart."""
         if (urlsplit(f"//{request.host}").hostname or "") not in self._hosts:
             abort(421, "unknown host name; add it to web.names")
         if request.method not in SAFE and not bearer():
@@ -126,10 +126,7 @@ class Door:
         rule = self.rules.get(endpoint)
         if rule is None:
             return self.forbidden("no_right_declared")
-        try:
-            g.visitor = await self.visitor()
-        except StoreError:
-            return problem(UNAVAILABLE, "registry_down", "the registry does not answer: it cannot be told who you are; try again")
+        g.visitor = await self.visitor()
         if g.visitor is None:
             return self._unknown()
         return self._judge(g.visitor, rule)

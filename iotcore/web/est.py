@@ -56,7 +56,9 @@ class EstListener:
         host: str,
         port: int,
         max_refusals: int = PER_ADDRESS,
+        extras: Sequence[Callable[[web.Application], None]] = (),
     ) -> None:
+        self._extras = extras  # each adds paths of its own
         self._enrolment = enrolment
         self._authority: Authority = enrolment.authority
         self._tls = tls
@@ -87,6 +89,8 @@ class EstListener:
             application.router.add_post(f"/.well-known/est{label}/simpleenroll", self._simpleenroll)
             application.router.add_post(f"/.well-known/est{label}/simplereenroll", self._simplereenroll)
         application.router.add_get("/crl/{name}.crl", self._crl)
+        for add in self._extras:
+            add(application)
         self._runner = web.AppRunner(application, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self.host, self.port, ssl_context=self._tls)

@@ -223,6 +223,9 @@ async def test_past_half_life_it_renews_both_certificates_and_goes_on_without_a_
     await city.until(lambda: all(renewed(anchor) for anchor in old), 30.0, "both are renewed")
     await city.until(lambda: "offline" not in city.faults("panel-1"), 10.0, "the panel is back")
     await city.until(site.receipted, SETTLE_S, "all is receipted")
+    replaced = "SELECT count(DISTINCT c.anchor) FROM certificate_superseded s JOIN certificate c ON c.serial = s.certificate_id"
+    told = f"{replaced} WHERE c.cn = '{GW}'"
+    await city.until(lambda: platform.rows("registry.db", told) == [(2,)], 10.0, "the core has heard that both have connected")
     assert site.said()["gateway"]["fire_certificate_days"] > 89.0
     assert platform.rows("journal.db", "SELECT sum(count) FROM fault WHERE device = 'panel-1' AND reason = 'offline'") == before
     await site.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from prometheus_client import REGISTRY
 
 from iotcore.app import audit_heads
 from iotcore.clock import ManualClock
@@ -28,6 +30,7 @@ from iotcore.registry.tables import DeviceRow
 from iotcore.settings import Settings, check
 from tests.support.postgres import Postgres
 from tests.support.registered import SPECS, city
+from tests.support.until import until
 
 pytestmark = pytest.mark.timeout(120)
 BOOKS = ("audit", "audit_head", "change")  # what keeps the account of the other tables
@@ -196,6 +199,27 @@ async def test_what_was_done_to_it_is_found_against_an_exported_head_and_placed(
         with pytest.raises(StoreError, match="exported last"):
             await audit_heads.export(settings, registry, clock)
         assert len(path.read_text().splitlines()) == 1
+
+
+async def test_the_figures_say_whether_the_chain_is_what_was_exported_and_how_old_the_head_is(
+    registry: Registry, settings: Settings, clock: ManualClock
+) -> None:
+    def figure(name: str) -> float:
+        (family,) = (one for one in REGISTRY.collect() if one.name == name)
+        return family.samples[0].value if family.samples else math.nan
+
+    async def run_until(done: Callable[[], bool]) -> None:
+        running = asyncio.create_task(audit_heads.run(settings, registry, clock))
+        await until(done, 10.0)
+        running.cancel()
+        await asyncio.wait({running})
+
+    await run_until(lambda: figure("iotcore_audit_changed") == 0.0)
+    clock.advance(3_600.0)
+    assert figure("iotcore_audit_head_age_seconds") == pytest.approx(3_600.0)
+    await sql(settings, "DELETE FROM audit WHERE seq > 9", REBUILT)
+    await run_until(lambda: figure("iotcore_audit_changed") == 1.0)
+    assert math.isnan(figure("iotcore_audit_head_age_seconds")), "this process has exported none"
 
 
 async def test_a_head_that_was_changed_or_signed_by_another_is_no_head(

@@ -20,8 +20,9 @@ import pytest
 
 from iotcore.errors import StartError
 from iotcore.provision.acl import BrokerName
-from iotcore.provision.broker import BrokerHome, choose, configuration, find_mosquitto, write_home
+from iotcore.provision.broker import BrokerHome, choose, configuration, write_home
 from iotcore.provision.broker_process import BrokerProcess, run
+from iotcore.provision.mosquitto import find_mosquitto, form_here
 from tests.support.brokers import Site, becomes, site
 from tests.support.pki import PASSPHRASE, authority
 from tests.support.ports import free_port
@@ -140,7 +141,7 @@ async def test_the_configuration_works_for_a_user_who_is_not_root(open_folder: P
     home = BrokerHome(FIRE, open_folder / "broker", free_port())
     ours = authority(open_folder)
     write_home(ours, home)
-    home.configuration.write_text(configuration(home, as_root=False))
+    home.configuration.write_text(configuration(home, form_here(), as_root=False))
     as_user: dict[str, Any] = {}
     if os.geteuid() == 0:
         for path in (open_folder, home.folder, *home.folder.iterdir()):
@@ -159,8 +160,8 @@ async def test_the_configuration_works_for_a_user_who_is_not_root(open_folder: P
 
 
 def test_a_normal_user_s_configuration_names_no_user(home: BrokerHome) -> None:
-    assert "user " not in configuration(home, as_root=False).replace("use_", "")
-    assert "\nuser root\n" in configuration(home, as_root=True)
+    assert "user " not in configuration(home, form_here(), as_root=False).replace("use_", "")
+    assert "\nuser root\n" in configuration(home, form_here(), as_root=True)
 
 
 def pid_in(home: BrokerHome) -> int:

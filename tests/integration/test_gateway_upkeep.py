@@ -45,6 +45,9 @@ class Failing:
         del current
         return await self.first(key)
 
+    async def confirmed(self, current: Identity) -> None:
+        await self.real.confirmed(current)
+
 
 @dataclass
 class Bench:
@@ -56,10 +59,12 @@ class Bench:
     recorded: list[IssuedCertificate] = field(default_factory=list)
     tried: list[Path] = field(default_factory=list)
     refuses: str = ""
+    confirmed: list[str] = field(default_factory=list)
+    deaf: bool = False
     source: Failing = field(init=False)
 
     def __post_init__(self) -> None:
-        self.source = Failing(AtHand(lambda: self.authority, Anchor.FIRE, GW, self._record))
+        self.source = Failing(AtHand(lambda: self.authority, Anchor.FIRE, GW, self._record, self._confirm))
 
     def upkeep(self) -> Upkeep:
         return Upkeep(self.folder, GW, Anchor.FIRE, self.source, self.clock, ours=self._ours)
@@ -79,6 +84,11 @@ class Bench:
 
     def names(self) -> set[str]:
         return {path.name for path in self.folder.iterdir()}
+
+    async def _confirm(self, serial: str) -> None:
+        if self.deaf:
+            raise EnrolmentError("unreachable", "the link is down")
+        self.confirmed.append(serial)
 
     async def _record(self, issued: IssuedCertificate) -> None:
         self.recorded.append(issued)
@@ -224,3 +234,33 @@ async def test_without_a_token_it_says_which_setting_is_missing(bench: Bench) ->
     source = OverEst(EstServer("https://localhost:1", bench.folder / "none.pem"), Anchor.FIELD, GW, "")
     with pytest.raises(EnrolmentError, match=r"set gateway\.field_token"):
         await source.first(new_key(GW))
+
+
+async def test_what_a_broker_has_let_in_is_told_once_and_again_until_it_is_heard(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("iotcore.provision.gateway.CONFIRM_RETRY_S", 0.05)
+    monkeypatch.setattr("iotcore.provision.gateway.CONFIRM_LOOK_S", 0.01)
+    upkeep, connected = bench.upkeep(), False
+    await upkeep.first()
+    telling = asyncio.create_task(upkeep.tell(lambda: connected))
+    await asyncio.sleep(0.1)
+    assert bench.confirmed == [], "no broker has let it in yet"
+    bench.deaf = connected = True
+    await until(lambda: "not revoked yet: unreachable" in caplog.text)
+    await asyncio.sleep(0.2)
+    assert caplog.text.count("not revoked yet") == 1, "said once"
+    bench.deaf = False
+    first = f"{bench.serial():x}"
+    await until(lambda: bench.confirmed == [first])
+    bench.clock.advance(60.0 * DAY_S)
+    bench.refuses = "not authorised"
+    with pytest.raises(EnrolmentError):
+        await upkeep.renew(bench.switch)
+    await asyncio.sleep(0.1)
+    assert bench.confirmed == [first], "one that the broker refused is not told"
+    bench.refuses = ""
+    await upkeep.renew(bench.switch)
+    await until(lambda: bench.confirmed == [first, f"{bench.serial():x}"])
+    telling.cancel()
+    await asyncio.wait([telling])

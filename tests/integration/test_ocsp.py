@@ -158,3 +158,28 @@ async def test_a_taken_port_is_one_clear_line_and_without_a_port_certificates_na
             raise AssertionError
     assert home.crl_url(check({"data": "x"}, "t")) == "https://localhost:8443/crl"
     assert home.crl_url(check({"data": "x", "web": {"crl_port": 8085}}, "t")) == "http://localhost:8085/crl"
+
+
+async def test_openssl_asks_whom_the_certificate_names(served: Served) -> None:
+    certificate, _ = served.device(Anchor.FIRE, "d-1")
+    code, out, _ = await run("openssl", "x509", "-in", certificate, "-noout", "-ocsp_uri")
+    assert (code, out.decode().strip()) == (0, f"http://127.0.0.1:{served.port}/ocsp")
+    assert f"{certificate}: good" in await served.asked(Anchor.FIRE, certificate)
+
+
+def test_without_plain_http_no_responder_is_named(tmp_path: Path) -> None:
+    authority = Authority.ensure(tmp_path / "ca", PASSPHRASE, SystemClock(), "https://localhost:8443/crl")
+    certificate, _, _ = device_files(authority, tmp_path, Anchor.FIRE, "d-1")
+    extensions = x509.load_pem_x509_certificate(certificate.read_bytes()).extensions
+    with pytest.raises(x509.ExtensionNotFound):
+        extensions.get_extension_for_class(x509.AuthorityInformationAccess)
+
+
+async def test_a_list_that_another_process_signs_anew_is_read_anew(served: Served) -> None:
+    certificate, serial = served.device(Anchor.FIRE, "d-1")
+    assert f"{certificate}: good" in await served.asked(Anchor.FIRE, certificate)
+    other = Authority.open(served.authority.folder, PASSPHRASE, SystemClock())
+    other.revoke(Anchor.FIRE, serial, x509.ReasonFlags.superseded)
+    assert f"{certificate}: revoked" in await served.asked(Anchor.FIRE, certificate)
+    listed = x509.load_der_x509_crl(await served.curl("/crl/fire.crl"))
+    assert listed.get_revoked_certificate_by_serial_number(int(serial, 16)) is not None

@@ -159,7 +159,7 @@ async def test_a_client_id_takes_over_no_session_of_the_other_listener(door: Doo
 
 async def test_what_is_said_while_the_lane_is_away_waits_for_it_also_over_a_kill_of_the_broker(door: Door) -> None:
     """With an acl for each listener, Mosquitto must remember by which one an absent client came."""
-    door.home.configuration.write_text(door.home.configuration.read_text().replace("autosave_interval 10", "autosave_interval 1"))
+    door.home.configuration.write_text(door.home.configuration.read_text().replace("_interval 10\n", "_interval 1\n"))
     with BrokerProcess(door.home) as broker:
         async with door.lane(clean=False) as lane:
             await lane.listen("acme/+/measures")

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from iotcore import cli
+from tests.support.console import CITY
 from tests.support.pki import PASSPHRASE
 
 pytestmark = pytest.mark.timeout(120)
@@ -76,6 +77,9 @@ def test_users_from_the_command_line(office: Office) -> None:
     assert "unknown_role" in office.refused("user", "grant", "lan", "king")
     assert "unknown_area" in office.refused("user", "grant", "lan", "viewer@mars")
     assert "last_admin" in office.refused("user", "disable", "lan")
+    assert office.done("user", "sessions", "lan") == ""
+    assert office.done("user", "sessions", "lan", "--end") == "0 sessions of lan have ended"
+    assert "unknown_user" in office.refused("user", "sessions", "nobody")
     (lan,) = office.rows("user")
     assert (lan["user"], lan["roles"], lan["signs_in_by"]) == ("lan", "admin", "password")
     token = office.done("apitoken", "create", "lan", "wallboard", "--role", "viewer", "--days", "30")
@@ -138,6 +142,28 @@ def test_one_of_two_admins_cannot_become_both(office: Office) -> None:
     office.done("user", "link", "hoa")
     office.done("user", "grant", "hoa", "viewer")
     assert {row["asked_by"] for row in office.rows("approval")} == {"lan"}
+
+
+def test_what_is_done_to_a_whole_group_takes_two_admins_who_mean_the_same_devices(office: Office) -> None:
+    city = office.folder / "city.json"
+    city.write_text(json.dumps(CITY), encoding="utf-8")
+    office.done("import", str(city))
+    office.done("group", "add", "fire", "--class", "fire_detector")
+    tokens = ("token", "create", "--group", "fire")
+    assert len(office.done(*tokens).splitlines()) == 2, "an installation without users is being set up"
+    office.done("user", "add", "lan", "--role", "admin")
+    office.done("user", "add", "minh", "--role", "admin")
+    lan, minh = (office.done("apitoken", "create", one, "me", "--role", "admin", "--alone", "new") for one in ("lan", "minh"))
+    assert "takes two admins: minh must say yes" in office.refused(*tokens, token=lan)
+    office.done("approval", "approve", "1", token=minh)
+    more = {**CITY["devices"][1], "id": "d3"}
+    city.write_text(json.dumps({"devices": [more]}), encoding="utf-8")
+    office.done("import", str(city))
+    assert "takes two admins" in office.refused(*tokens, token=lan), "it was for two devices, and there are three"
+    office.done("approval", "approve", "2", token=minh)
+    assert sorted(line.split()[0] for line in office.done(*tokens, token=lan).splitlines()) == ["d1", "d2", "d3"]
+    made = [one for one in office.audit() if one["action"] == "token.create"]
+    assert [one["by"] for one in made][2:] == ["lan/me"] * 3
 
 
 def test_the_rule_can_be_switched_off(office: Office) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from iotcore.clock import ManualClock
+from iotcore.errors import Refused
 from iotcore.registry.records import Certificate
 from iotcore.registry.store import Registry, open_registry
 from tests.support.postgres import Postgres
@@ -74,3 +75,29 @@ async def test_more_serials_than_one_query_takes(registry: Registry) -> None:
         await give(registry, f"c{i}", f"d{i + 1}")
     many = [f"f{i}" for i in range(1_200)]
     assert set(await told(registry, *many, "c0", "c1", "c2")) == {"c0", "c1", "c2"}
+
+
+async def test_what_a_newer_one_has_replaced_is_told_once_the_newer_one_has_connected(registry: Registry) -> None:
+    moment = ManualClock(now_ms=CLOCK.wall_ms())
+    for serial, anchor, days in (("e1", "fire", 90.0), ("e2", "field", 90.0), ("e3", "fire", 90.0), ("e4", "fire", 90.0)):
+        CLOCK.advance(0.01)
+        await registry.record_certificate(
+            Certificate(serial, "gw-1", anchor, int(moment.wall_ms() + days * DAY_MS), "ab" * 32), BY
+        )
+    await give(registry, "e0", "d1")
+    assert await told(registry) == {}
+    assert await registry.confirm_certificate("e3", BY) == ["e1"], "the same anchor, older, and not the one still to be tried"
+    assert await registry.confirm_certificate("e3", BY) == [], "said again"
+    assert set(await told(registry)) == {"e1"}
+    assert await registry.confirm_certificate("e4", BY) == ["e3"]
+    shown = {one.serial: one.superseded_ms is not None for one in await registry.certificates("gw-1")}
+    assert shown == {"e1": True, "e2": False, "e3": True, "e4": False}
+    assert [await registry.refuses_certificate(serial) for serial in ("e1", "e2", "e3", "e4", "e0")] == [
+        True, False, True, False, False,
+    ]  # fmt: skip
+    deeds = [entry.deed for entry in await registry.audit_entries() if entry.deed.action == "certificate.supersede"]
+    assert [(deed.subject, deed.detail) for deed in deeds] == [
+        ("gw-1", '{"newer":"e3","serial":"e1"}'), ("gw-1", '{"newer":"e4","serial":"e3"}'),
+    ]  # fmt: skip
+    with pytest.raises(Refused, match="unknown_certificate"):
+        await registry.confirm_certificate("ffff", BY)

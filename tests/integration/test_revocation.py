@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -152,7 +153,9 @@ async def test_the_embedded_broker_says_loudly_that_it_cannot_cut_and_refuses_th
 
 async def test_nobody_cuts_a_session_without_the_password_that_was_drawn_for_this_start(city: Cell) -> None:
     home = city.site.homes[FIRE]
-    port = int((home.folder / "admin" / "admin.conf").read_text().split()[1])
+    found = re.search(r"^listener (\d+)", (home.folder / "admin" / "admin.conf").read_text(), re.MULTILINE)
+    assert found is not None
+    port = int(found[1])
     with pytest.raises(session_cut.CutError, match="does not know us"):
         await session_cut.cut(session_cut.Door(port, "guessed"), ["d1"])
     assert (home.folder / "admin" / "sessions.json").stat().st_mode & 0o077 == 0

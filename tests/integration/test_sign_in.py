@@ -166,10 +166,16 @@ async def test_of_many_passwords_at_once_so_many_wait_and_no_more() -> None:
     "//evil.example", "/\\evil.example", "https://evil.example", "/\t/evil.example", "/\n/evil.example", "\\\\evil.example",
     "javascript:alert(1)", "/ok\r\nSet-Cookie: a=b", " //evil.example", "", "/a b", "/%0d%0a\x00",
 ])  # fmt: skip
-async def test_nobody_is_sent_to_another_site(made: Console, evil: str) -> None:
+def test_what_leads_to_another_site_or_header_leads_to_the_first_page(evil: str) -> None:
     assert cookies.local(evil) == "/"
+
+
+@pytest.mark.parametrize("evil", ["//evil.example", "/\t/evil.example", "https://evil.example"])
+async def test_nobody_is_sent_to_another_site(made: Console, evil: str) -> None:
     response = await signing_in(made.app.test_client(), to=evil)
     assert (response.status_code, response.headers["Location"]) == (303, "/")
+    form = await (await made.app.test_client().get("/sign-in", query_string={"to": evil}, headers=BROWSER)).get_data(as_text=True)
+    assert 'name="to" value="/"' in form
 
 
 async def test_parameters_that_grew_old_are_renewed_when_the_password_is_at_hand(made: Console) -> None:

@@ -61,6 +61,7 @@ def test_a_maker_s_list_is_checked_kept_once_and_bound(office: Office) -> None:
     assert office.says("token", "batch", file) == "batch lot7: 2 new, 0 known before"
     assert office.says("token", "batch", file) == "batch lot7: 0 new, 2 known before"
     assert office.says("token", "bind", "SN1", "sd-1") == "unit SN1 is sd-1: it may enrol now"
+    assert office.says("import", str(office.folder / "city.json")).startswith("0 added, 0 changed")
     office.says("token", "bind", "SN1", "sd-2", code="first: iotcore token release SN1")
     office.says("token", "bind", "SN2", "sd-1", code="first: iotcore token release SN1")
     rows = json.loads(office.says("token", "units", "-o", "json"))
@@ -85,7 +86,7 @@ def test_tokens_are_made_listed_and_taken_back(office: Office) -> None:
     office.says("token", "revoke", one["id"], code="used")
     assert "sd-1" not in office.says("token", "list")
     assert "state=revoked" in office.says("token", "list", "--all", "--device", "sd-1")
-    office.says("token", "create", code="name devices, or --batch")
+    office.says("token", "create", code="name devices, a group with --group, or --batch")
     office.says("token", "create", "nobody", code="unknown_device")
     office.says("token", "create", "--batch", "lot7", "--uses", "3", code="unknown_batch")
     office.lot("model,serial,secret", f"{MODEL},SN1,")

@@ -190,6 +190,9 @@ async def test_a_registry_that_is_down_signs_nobody_out_nor_in(made: Console, mo
     monkeypatch.setattr(type(made.people.sessions), "visitor", down)
     assert await status(client, "/") == 200
     assert await status(made.app.test_client(), "/", Cookie="session=guessed") == 503
+    page = await made.app.test_client().get("/", headers={**BROWSER, "Cookie": "session=guessed"})
+    assert (page.status_code, page.mimetype) == (503, "text/html")
+    assert "telephone" in await page.get_data(as_text=True)
 
 
 async def test_another_admin_approves_on_the_page_and_nobody_else(made: Console) -> None:

@@ -167,6 +167,7 @@ async def console(
             desk=_desk(settings, registry, lambda: made.directory),
             processes=None if processes is None else lambda: processes,
             query=query,
+            of_serial=registry.devices_of_serial,
             records=Records(places.known, places.file, FileFolder(folder / "files").read),
             parts=_parts(folder, registry, clock, grouped, lambda: made.directory),
         )

@@ -13,25 +13,37 @@ from typing import NoReturn
 import pytest
 
 PACKAGES = {  # program → Debian package; the same list as in .ci/services
+    "age": "age",
     "chromium": "chromium",
     "curl": "curl",
     "gcc": "build-essential",
     "glewlwyd": "glewlwyd",
     "influxd": "influxdb",
     "initdb": "postgresql",
+    "libsofthsm2.so": "softhsm2",
     "mbpoll": "mbpoll",
     "modbus.h": "libmodbus-dev",
     "mosquitto": "mosquitto",
     "mosquitto_sub": "mosquitto-clients",
     "openssl": "openssl",
-    "pdfsig": "poppler-utils",
+    "pdftoppm": "poppler-utils",
     "pki": "strongswan-pki",
+    "softhsm2-util": "softhsm2",
     "strace": "strace",
     "victoria-metrics": "victoria-metrics",
+    "zbarimg": "zbar-tools",
 }
-FILES = {"modbus.h": Path("/usr/include/modbus/modbus.h")}  # what is no program
+FILES = {
+    "libsofthsm2.so": Path("/usr/lib/softhsm/libsofthsm2.so"),
+    "modbus.h": Path("/usr/include/modbus/modbus.h"),
+}  # what is no program
 OTHER_NAMES = {"chromium": ("chromium-browser", "google-chrome")}
-BESIDE = {"createdb": "initdb", "pg_isready": "initdb", "postgres": "initdb"}  # come with another program's package
+BESIDE = {
+    "createdb": "initdb",
+    "pdfsig": "pdftoppm",
+    "pg_isready": "initdb",
+    "postgres": "initdb",
+}  # come with another program's package
 FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin", "/opt/homebrew/sbin")
 POSTGRES_FOLDERS = "/usr/lib/postgresql"
 

@@ -66,3 +66,15 @@ def test_a_device_that_invents_reasons_for_ever_fills_no_memory() -> None:
         faults.accepted(structs.replace(reading(seq=number + 1), told=(bad, Value(f"p{number}", None, Quality.BAD, "x" * 500))))
     assert len(faults.standing("sd-0001")) <= MAX_STANDING
     assert max(map(len, faults.standing("sd-0001"))) < 100
+
+
+def test_what_others_know_stands_exactly_as_they_say_and_touches_nothing_else() -> None:
+    faults = Faults([("d1", "offline"), ("d1", "certificate_ending"), ("d2", "cloned")])
+    family = {"certificate_ending", "certificate_expired", "cloned"}
+    assert faults.exactly([("d1", "certificate_expired")], family)
+    raised, cleared = faults.take()
+    assert raised == (("d1", "certificate_expired"),)
+    assert set(cleared) == {("d1", "certificate_ending"), ("d2", "cloned")}
+    assert faults.standing("d1") == {"offline", "certificate_expired"}
+    assert not faults.exactly([("d1", "certificate_expired")], family)
+    assert faults.take() == ((), ())

@@ -15,12 +15,14 @@ from iotcore.process.metrics_http import OFFSETS
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 LABELS = {"lane", "broker", "client", "store", "table", "reason", "outcome", "status", "process", "what"}
 NAME = re.compile(
-    r"iotcore_(lane|mqtt|fire|dispatch|spool|store|feed|modbus|outbox|rollup|web|enrolment|keeper|broker|process)_[a-z_]+"
+    r"iotcore_(lane|mqtt|fire|dispatch|spool|store|feed|modbus|outbox|rollup|web|enrolment|keeper|broker|process|audit)_[a-z_]+"
 )
 GAUGES_WITHOUT_UNIT = {  # how many of something there are now
     "iotcore_lane_inbox_waiting", "iotcore_mqtt_connected", "iotcore_spool_batches", "iotcore_modbus_units_failing",
-    "iotcore_outbox_kept", "iotcore_keeper_overdue_notices", "iotcore_enrolment_refused_lately", "iotcore_enrolment_burst",
-    "iotcore_enrolment_queue",
+    "iotcore_outbox_kept", "iotcore_keeper_overdue_notices", "iotcore_keeper_device_certificates",
+    "iotcore_broker_cloned_identities", "iotcore_broker_refusal_burst", "iotcore_broker_clients_connected",
+    "iotcore_audit_changed",
+    "iotcore_enrolment_refused_lately", "iotcore_enrolment_burst", "iotcore_enrolment_queue",
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import pytest
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker import BrokerHome
 from iotcore.provision.ca import Anchor
-from iotcore.provision.revoke import Entry, Reason, Step, cuts, held, steps
+from iotcore.provision.revoke import Entry, Reason, Step, can_wait, cuts, held, steps
 from iotcore.registry.records import Certificate, Standing, State
 
 HOLD, GONE, LOST, REPLACED = (
@@ -21,8 +21,9 @@ HOLD, GONE, LOST, REPLACED = (
 HOME = BrokerHome(BrokerName.FIRE, Path("broker"), 8883)
 
 
-def standing(state: State, *, revoked: bool = False, anchor: str = "fire") -> Standing:
-    return Standing(Certificate("a1", "d1", anchor, 9_000, "", 1_000, 2_000 if revoked else None), state)
+def standing(state: State, *, revoked: bool = False, anchor: str = "fire", replaced: bool = False) -> Standing:
+    ends = {"revoked_ms": 2_000 if revoked else None, "superseded_ms": 2_000 if replaced else None}
+    return Standing(Certificate("a1", "d1", anchor, 9_000, "", 1_000, **ends), state)  # type: ignore[arg-type]
 
 
 def on_list(reason: Reason | None, anchor: Anchor = Anchor.FIRE) -> dict[str, Entry]:
@@ -48,6 +49,34 @@ def on_list(reason: Reason | None, anchor: Anchor = Anchor.FIRE) -> dict[str, En
 def test_a_list_is_changed_only_where_it_must(state: State, revoked: bool, before: Reason | None, change: object) -> None:  # noqa: FBT001
     expected = [] if change is None else [Step(Anchor.FIRE, "a1", None if change == "lift" else change)]  # type: ignore[arg-type]
     assert steps([standing(state, revoked=revoked)], on_list(before)) == expected
+
+
+@pytest.mark.parametrize(
+    ("state", "revoked", "before", "change"),
+    [
+        ("active", False, None, REPLACED),
+        ("active", False, REPLACED, None),
+        ("suspended", False, None, REPLACED),  # final, which a hold is not
+        ("suspended", False, HOLD, REPLACED),
+        ("active", False, HOLD, REPLACED),
+        ("retired", False, None, GONE),
+        ("active", True, None, LOST),
+    ],
+)
+def test_what_a_newer_one_has_replaced_is_superseded(
+    state: State,
+    revoked: bool,  # noqa: FBT001
+    before: Reason | None,
+    change: Reason | None,
+) -> None:
+    expected = [] if change is None else [Step(Anchor.FIRE, "a1", change)]
+    assert steps([standing(state, revoked=revoked, replaced=True)], on_list(before)) == expected
+
+
+def test_only_what_puts_nobody_out_can_wait() -> None:
+    assert can_wait([Step(Anchor.FIRE, "a1", REPLACED)])
+    assert not can_wait([Step(Anchor.FIRE, "a1", REPLACED), Step(Anchor.FIRE, "a2", HOLD)])
+    assert not can_wait([Step(Anchor.FIRE, "a1", None)])
 
 
 def test_a_hold_of_a_certificate_that_the_registry_does_not_know_is_asked_for_and_not_lifted() -> None:

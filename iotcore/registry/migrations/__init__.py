@@ -7,11 +7,13 @@ from iotcore.registry.migrations import (
     m0004_people,
     m0005_commissioning,
     m0006_coverage,
+    m0007_serials,
+    m0008_certificates,
 )
 from iotcore.registry.migrations.run import apply, back, due, lost, revert, stamps
 from iotcore.registry.migrations.step import Step
 
-# By number. 2: places; 3: enrolment; 4: people; 5: commissioning; 6: coverage and groups
+# By number. 2: places; 3: enrolment; 4: people; 5: commissioning; 6: coverage and groups; 7: serials; 8: certificates
 STEPS: tuple[Step, ...] = (
     m0001_start.STEP,
     m0002_places.STEP,
@@ -19,6 +21,8 @@ STEPS: tuple[Step, ...] = (
     m0004_people.STEP,
     m0005_commissioning.STEP,
     m0006_coverage.STEP,
+    m0007_serials.STEP,
+    m0008_certificates.STEP,
 )
 
 __all__ = ["STEPS", "Step", "apply", "back", "due", "lost", "revert", "stamps"]

@@ -117,7 +117,7 @@ async def revert(
                 _refuse_loss(step, losing)
             await _lock_head(work)
             await _each(work, step.backward)
-            await _execute(work, 'DELETE FROM "migration" WHERE "number" = {}', step.number)
+            await execute(work, 'DELETE FROM "migration" WHERE "number" = {}', step.number)
             await _note(work, now_ms, "registry.revert", step, lost=losing)
     return ahead
 
@@ -139,9 +139,7 @@ async def _forward(work: BaseDBAsyncClient, step: Step, now_ms: int) -> None:
             f"This database has tables of a registry that are not ours: {'; '.join(wrong)}",
             "Name the right one in registry.url, or restore it from a backup.",
         )
-    await _execute(
-        work, 'INSERT INTO "migration" ("number", "name", "at_ms") VALUES ({}, {}, {})', step.number, step.name, now_ms
-    )
+    await execute(work, 'INSERT INTO "migration" ("number", "name", "at_ms") VALUES ({}, {}, {})', step.number, step.name, now_ms)
     await _note(work, now_ms, "registry.migrate", step)
 
 
@@ -153,8 +151,8 @@ async def _note(work: BaseDBAsyncClient, now_ms: int, action: str, step: Step, *
     text = audit.canonical({"name": step.name, **detail})
     entry = audit.link(head["hash"], audit.Deed(head["seq"] + 1, now_ms, BY, action, f"step {step.number}", text))
     insert = 'INSERT INTO audit (seq, at_ms, "by", action, subject, detail, hash) VALUES ({}, {}, {}, {}, {}, {}, {})'
-    await _execute(work, insert, *entry.deed, entry.hash)
-    await _execute(work, "UPDATE audit_head SET seq = {}, hash = {} WHERE id = 1", entry.deed.seq, entry.hash)
+    await execute(work, insert, *entry.deed, entry.hash)
+    await execute(work, "UPDATE audit_head SET seq = {}, hash = {} WHERE id = 1", entry.deed.seq, entry.hash)
 
 
 async def _lock_head(work: BaseDBAsyncClient) -> None:
@@ -167,7 +165,7 @@ async def _each(work: BaseDBAsyncClient, statements: tuple[Statement, ...]) -> N
         await work.execute_query(sql)
 
 
-async def _execute(work: BaseDBAsyncClient, sql: str, *values: Any) -> None:
+async def execute(work: BaseDBAsyncClient, sql: str, *values: Any) -> None:
     """One statement with a value for each `{}`."""
     marks = [f"${n}" if work.capabilities.dialect == "postgres" else "?" for n in range(1, len(values) + 1)]
     await work.execute_query(sql.format(*marks), list(values))

@@ -1,0 +1,99 @@
+"""Parked: notices that a restored backup says were never delivered, and that may have been delivered since.
+
+An old fire must not arrive as a new one, nor be forgotten: they wait for a person, who sends them or lets them be
+(`iotcore notice`). Until then the keeper, `iotcore doctor` and the incident's timeline say so.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from iotcore.journal.database import transaction
+from iotcore.journal.journal import Journal, note_change
+from iotcore.journal.records import Notice
+
+LATE_MS = 15 * 60_000.0  # as for a backlog (wire contract, Time): an older notice is a record, a younger one is sent
+NUMBERS = 9_999  # DC-09 numbers run 0001-9999 and wrap
+NUMBER_JUMP = 5_000  # half way round: furthest from what the receiver has seen lately, on either side
+ID_JUMP = 1_000_000_000
+COLUMNS = "id, incident, channel, event, created_ms, sent_ms, parked_ms"
+
+
+class Parked(NamedTuple):
+    """One of them; `sent_ms` is when a frame had left that nobody had acknowledged by the time of the backup."""
+
+    id: int
+    incident: str
+    channel: str
+    event: str
+    created_ms: float
+    sent_ms: float | None
+    parked_ms: float
+
+
+def carry_forward(journal: Journal, numbers: dict[str, int]) -> list[Parked]:
+    """Make a restored journal safe to go on with; `numbers` are those that an old journal says were given since.
+
+    Old notices are parked; channels go on with numbers half way round; ids go on a thousand million later.
+    """
+    now_ms = journal.now_ms()
+    with journal.lock, transaction(journal.connection) as connection:
+        connection.execute(
+            "INSERT INTO parked (id, incident, channel, event, notice, created_ms, sent_ms, parked_ms)"
+            " SELECT id, incident, channel, event, notice, created_ms, sent_ms, ? FROM outbox"
+            " WHERE acknowledged_ms IS NULL AND created_ms < ?",
+            (now_ms, now_ms - LATE_MS),
+        )
+        connection.execute("DELETE FROM outbox WHERE id IN (SELECT id FROM parked)")
+        connection.execute(
+            "UPDATE outbox SET lease_owner = NULL, lease_until_ms = 0, next_at_ms = 0 WHERE acknowledged_ms IS NULL"
+        )
+        for channel, number in numbers.items():
+            connection.execute("INSERT OR REPLACE INTO channel_number (channel, number) VALUES (?, ?)", (channel, number))
+        connection.execute("UPDATE channel_number SET number = (number + ? - 1) % ? + 1", (NUMBER_JUMP, NUMBERS))
+        for table in ("alarm", "outbox", "change"):
+            connection.execute(
+                "INSERT INTO sqlite_sequence (name, seq) SELECT ?, 0"
+                " WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = ?)",
+                (table, table),
+            )
+            connection.execute("UPDATE sqlite_sequence SET seq = seq + ? WHERE name = ?", (ID_JUMP, table))
+        found = listed(connection)
+        for incident in sorted({one.incident for one in found}):
+            note_change(connection, "incident", incident, now_ms)
+    return found
+
+
+def listed(connection: sqlite3.Connection) -> list[Parked]:
+    """Those that wait for a person, oldest first."""
+    rows = connection.execute(f"SELECT {COLUMNS} FROM parked WHERE decision IS NULL ORDER BY id")  # noqa: S608 - constants
+    return [Parked(*row) for row in rows.fetchall()]
+
+
+def decide(journal: Journal, incident: str, decision: Literal["send", "drop"], by: str) -> int:
+    """Send the parked notices of an incident after all ("send"), under new numbers, or let them be ("drop"); how many.
+
+    The alarm of an incident that was closed meanwhile is dropped in any case: nobody would ever call it off.
+    """
+    now_ms = journal.now_ms()
+    with journal.lock, transaction(journal.connection) as connection:
+        rows = connection.execute(
+            "SELECT p.id, p.channel, p.event, p.notice, i.state FROM parked p JOIN incident i ON i.id = p.incident"
+            " WHERE p.incident = ? AND p.decision IS NULL ORDER BY p.id",
+            (incident,),
+        ).fetchall()
+        for row_id, channel, event, text, state in rows:
+            sends = decision == "send" and (event != "alarm" or state == "open")
+            connection.execute(
+                "UPDATE parked SET decision = ?, decided_ms = ?, decided_by = ? WHERE id = ?",
+                ("send" if sends else "drop", now_ms, by, row_id),
+            )
+            if sends:
+                notice = msgspec.structs.replace(msgspec.json.decode(text, type=Notice), delayed=True)
+                journal.post(connection, channel, incident, event, msgspec.json.encode(notice).decode())
+        if rows:
+            note_change(connection, "incident", incident, now_ms)
+    return len(rows)

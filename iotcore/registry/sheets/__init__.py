@@ -1,0 +1,1 @@
+"""Tables that people keep, CSV files and workbooks, as drafts of a city and back."""
