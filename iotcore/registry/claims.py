@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from tortoise.backends.base.client import BaseDBAsyncClient
 
 from iotcore.errors import Problem, Refused
-from iotcore.registry import states
+from iotcore.registry import states, units
 from iotcore.registry.database import Writing
 from iotcore.registry.tables import CertificateRow, DeviceRow
 from iotcore.registry.tables_enrolment import ClaimRow
@@ -130,8 +130,11 @@ async def release(work: Writing, serial: str, by: str, model: str = "") -> str:
     if unit.device_id is None:
         raise Refused("not_bound", f"unit {serial} stands nowhere")
     device = str(unit.device_id)
-    stands = DeviceRow.filter(id=device, serial__in=["", serial])
-    if unit.spent_ms is not None and await stands.using_db(work.db).exists():
+    stands = await DeviceRow.filter(id=device, serial__in=["", serial]).using_db(work.db).exists()
+    if stands:
+        await units.history_begins(work, device, by)
+        await units.ends(work, device, "released", by)
+    if unit.spent_ms is not None and stands:
         valid = CertificateRow.filter(cn=device, revoked_ms=None, not_after_ms__gt=work.now_ms)
         for number in await valid.using_db(work.db).values_list("serial", flat=True):
             await states.revoke(work, str(number), by)

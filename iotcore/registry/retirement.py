@@ -13,7 +13,7 @@ from typing import cast
 from tortoise.backends.base.client import BaseDBAsyncClient
 
 from iotcore.errors import Refused
-from iotcore.registry import credentials, notes, units
+from iotcore.registry import notes, units
 from iotcore.registry.city import FIRE_CLASSES
 from iotcore.registry.database import Writing
 from iotcore.registry.records import RETIRABLE, State
@@ -86,9 +86,8 @@ async def retire(
         raise Refused(
             "last_detector", f"no working fire device would be left in {' and in '.join(found.unwatched)}; --anyway does it"
         )
-    await credentials.remove(work, device, by)
-    await units.close_tokens(work, device, by)
     await units.history_begins(work, device, by)
+    await units.let_go(work, device, by)
     await units.ends(work, device, f"retired: {why}"[: units.MAX_WHY], by)
     await notes.add(work, Subject("device", device), f"Retired: {why}. It stood at: {found.stood}", by)
     await DeviceRow.filter(id=device).using_db(work.db).update(state="retired", serial="", premises_id=None, zone_id=None)

@@ -17,6 +17,7 @@ from iotcore.registry.database import Writing
 from iotcore.registry.kinds import DEVICES, rows
 from iotcore.registry.records import REPLACEABLE, State, first_state
 from iotcore.registry.tables import AuditRow, CertificateRow, DeviceRow, TokenRow
+from iotcore.registry.tables_enrolment import ClaimRow, RequestRow
 from iotcore.registry.tables_places import UnitRow
 from iotcore.specs.model import DeviceSpec
 
@@ -128,33 +129,47 @@ def moved(devices: Sequence[city.DeviceEntry], there: Mapping[str, tuple[str, st
 
 
 async def out(work: Writing, device: str, by: str) -> list[str]:
-    """End what the unit at a device could show: certificates, password, open tokens. The serials of the certificates."""
+    """End what the unit at a device could show: certificates, and whatever `let_go` ends. The serials of the certificates."""
     good = CertificateRow.filter(cn=device, revoked_ms=None, not_after_ms__gt=work.now_ms)
     serials = [row.serial for row in await good.using_db(work.db).order_by("issued_ms", "serial")]
     for serial in serials:
         await states.revoke(work, serial, by)
-    await credentials.remove(work, device, by)
-    await close_tokens(work, device, by)
+    await let_go(work, device, by)
     return serials
 
 
-async def close_tokens(work: Writing, device: str, by: str) -> int:
-    """Tokens that nobody has used yet are worth nothing from now on, approved or not; how many there were."""
-    still = TokenRow.filter(device_id=device, used_ms=None, revoked_ms=None)
-    closed = await still.using_db(work.db).update(revoked_ms=work.now_ms)
-    if closed:
-        work.note(by, "token.close", device, count=closed)
-    return closed
+async def let_go(work: Writing, device: str, by: str) -> None:
+    """End what the unit at a device could enrol or sign in with: password, tokens, requests, the place that its claim has."""
+    await credentials.remove(work, device, by)
+    still = TokenRow.filter(device_id=device, used_ms=None, revoked_ms=None)  # also one whose time is over may be approved
+    tokens = await still.using_db(work.db).update(revoked_ms=work.now_ms)
+    asked = await RequestRow.filter(device_id=device).using_db(work.db).delete()
+    claimed = ClaimRow.filter(device_id=device).using_db(work.db)
+    released = await claimed.update(device_id=None, bound_ms=None, spent_ms=None)
+    if tokens or asked or released:
+        work.note(by, "unit.let_go", device, tokens=tokens, requests=asked, claims=released)
 
 
 async def history_begins(work: Writing, device: str, by: str) -> None:
-    """Write down the unit that stands there, unless it is; since the device was registered, as far as the audit knows."""
+    """Write down the unit that stands there, unless it is, and since when: as far as that is known, of the device otherwise."""
     row = await DeviceRow.get(id=device, using_db=work.db)
-    if await UnitRow.filter(device_id=device, to_ms=None).using_db(work.db).exists():
+    claim = await ClaimRow.get_or_none(device_id=device, using_db=work.db)
+    last = await UnitRow.filter(device_id=device).using_db(work.db).order_by("-id").first()
+    serial = str(claim.serial if claim is not None and not row.serial else row.serial)
+    gone = last is not None and claim is None and last.serial == serial  # released: nothing hangs there
+    if last is not None and (last.to_ms is None or gone or not serial):
         return
+    await _begins(work, device, {"serial": serial, "model": row.model}, await _since(work, device, claim, last), by)
+
+
+async def _since(work: Writing, device: str, claim: ClaimRow | None, last: UnitRow | None) -> int:
+    """Since when the unit stands there: bound to the place, after the one before it, or as long as the device is registered."""
+    if claim is not None and claim.bound_ms is not None:
+        return int(claim.bound_ms)
+    if last is not None and last.to_ms is not None:
+        return int(last.to_ms)
     added = await AuditRow.filter(action="device.add", subject=device).using_db(work.db).order_by("-seq").first()
-    from_ms = added.at_ms if added is not None else work.now_ms
-    await _begins(work, device, {"serial": row.serial, "model": row.model}, from_ms, by)
+    return int(added.at_ms) if added is not None else work.now_ms
 
 
 async def _begins(work: Writing, device: str, unit: Mapping[str, str], from_ms: int, by: str) -> None:

@@ -10,14 +10,19 @@ import pytest
 from iotcore.app.common import anchors_of
 from iotcore.clock import ManualClock
 from iotcore.errors import ConfigError, EnrolmentError, Refused
+from iotcore.registry import asked as words
 from iotcore.registry.admissions import Admissions
+from iotcore.registry.claims import UnitEntry
+from iotcore.registry.enrolments import Enrolments
 from iotcore.registry.places import Places
 from iotcore.registry.records import Certificate, State
 from iotcore.registry.store import Registry, open_registry
 from iotcore.registry.subjects import Subject
+from iotcore.registry.tokens import hash_of
 from iotcore.registry.units import Another
 from tests.integration.test_registry_places import PLACES
-from tests.support.enrolling import asking
+from tests.support.enrolling import asking, book, device, said
+from tests.support.registered import SPECS as MADE_UP
 from tests.support.shipped import SPECS
 
 DAY_S = 86_400.0
@@ -156,6 +161,53 @@ async def test_a_vendor_s_device_gets_no_token_it_could_not_use(registry: Regist
     await add(registry, "v-1", vendor, serial="V1", **fields)
     done, token = await places.replace("v-1", Another("V2", "", "hỏng"), SPECS, "minh", token_s=DAY_S)
     assert (done.state, done.enrols, token) == ("registered", False, "")
+
+
+async def test_the_claim_of_a_replaced_unit_has_no_place_any_more(registry: Registry, places: Places, clock: ManualClock) -> None:
+    enrolments = Enrolments(registry.database)
+    lot = [UnitEntry("iotcore-smoke-heat", serial, hash_of(f"secret {serial}")) for serial in ("SN-0001", "SN-0002")]
+    await enrolments.tell("lot", lot, DAY_S, "maker")
+    clock.advance(5.0)
+    await enrolments.bind("SN-0001", "sd-1", "minh")
+    bound_ms = int(clock.wall_ms())
+    clock.advance(5.0)
+    await places.replace("sd-1", Another("SN-0002", "", "vỡ"), SPECS, "minh", token_s=DAY_S)
+    assert [(unit.serial, unit.state) for unit in await enrolments.units("lot")] == [("SN-0001", "known"), ("SN-0002", "known")]
+    assert [unit.from_ms for unit in (await places.known(Subject("device", "sd-1"))).units] == [bound_ms + 5000, bound_ms]
+    assert await enrolments.bind("SN-0002", "sd-1", "minh")  # the new one may enrol by its own claim as well as by its token
+
+
+async def test_what_a_replaced_unit_had_asked_for_is_not_given_to_it_any_more(registry_url: str, clock: ManualClock) -> None:
+    async with book(registry_url, [device("d1", "smoke-heat", serial="SN-1")], clock) as kept:
+        token = await kept.enrolments.create_token("d1", DAY_S, "minh", approval=True)
+        mine = asking("d1", token, "the old unit's key")
+        assert await said(kept, mine) == words.PENDING
+        (asked,) = await kept.enrolments.requests()
+        await kept.enrolments.decide(asked.id, "an", approve=True)
+        await Places(kept.registry.database).replace("d1", Another("SN-2", "", "vỡ"), MADE_UP, "minh", token_s=DAY_S)
+        assert await kept.enrolments.requests() == []
+        assert await said(kept, mine) == words.TOKEN
+        assert await kept.registry.certificates("d1") == []
+
+
+async def test_a_released_unit_is_history_too(registry: Registry, places: Places, clock: ManualClock) -> None:
+    enrolments = Enrolments(registry.database)
+    lot = [UnitEntry("iotcore-smoke-heat", serial, hash_of(f"secret {serial}")) for serial in ("SN-0002", "SN-0003")]
+    await enrolments.tell("lot", lot, DAY_S, "maker")
+    await add(registry, "sd-2")
+    await enrolments.bind("SN-0003", "sd-2", "minh")
+    await enrolments.release("SN-0003", "minh")
+    clock.advance(5.0)
+    await enrolments.bind("SN-0002", "sd-2", "minh")
+    clock.advance(5.0)
+    await places.retire("sd-2", "tháo dỡ", SPECS, "minh", anyway=True)
+    units = (await places.known(Subject("device", "sd-2"))).units
+    assert [(unit.serial, unit.why, unit.to_ms is None) for unit in units] == [
+        ("SN-0002", "retired: tháo dỡ", False),
+        ("SN-0003", "released", False),
+    ]
+    assert units[0].to_ms == units[0].from_ms + 5000
+    assert [(unit.serial, unit.state) for unit in await enrolments.units("lot")] == [("SN-0002", "known"), ("SN-0003", "known")]
 
 
 async def test_the_password_of_a_replaced_vendor_s_device_is_worth_nothing(registry: Registry, places: Places) -> None:
