@@ -17,6 +17,7 @@ from iotcore import (
     cli_backup,
     cli_broker,
     cli_ca,
+    cli_commissioning,
     cli_coverage,
     cli_device,
     cli_field,
@@ -72,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_audit.add(nouns, _command)
     cli_backup.add(nouns, _command)
     cli_device.add(nouns, _command)
+    cli_commissioning.add(nouns, _command)
     cli_ca.add(nouns, _command)
     cli_broker.add(nouns, _command)
     cli_coverage.add(nouns, _command)
@@ -122,6 +124,11 @@ def _simulator_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParse
     enrol.add_argument("device")
     enrol.add_argument("--token", required=True)
     enrol.add_argument("--folder", type=Path, default=Path("device"), help="where its key and certificate go")
+    press = _command(sim, "press", "press the test button of a simulated fire device", _sim_press)
+    press.add_argument("device")
+    press.add_argument("--folder", type=Path, default=Path("device"), help="where its key and certificate are")
+    press.add_argument("--token", default="", help="enrol it first")
+    press.add_argument("--unmarked", action="store_true", help="forget the mark of a test: it is a real alarm")
     claim = _command(sim, "claim", "enrol a unit out of its box: it knows its serial and its secret", _sim_claim)
     claim.add_argument("serial")
     claim.add_argument("--secret", required=True)
@@ -270,6 +277,14 @@ def _sim_enrol(options: argparse.Namespace) -> int:
     from iotcore.commands import playground
 
     _say(asyncio.run(playground.enrol_device(_settings(options), options.device, options.token, options.folder)))
+    return 0
+
+
+def _sim_press(options: argparse.Namespace) -> int:
+    from iotcore.commands import playground
+
+    pressed = playground.press(_settings(options), options.device, options.token, options.folder, marked=not options.unmarked)
+    _say(asyncio.run(pressed))
     return 0
 
 

@@ -70,6 +70,29 @@ def roster(directory: Directory, interval_s: float | None, settled: Collection[s
     return found | {NOWHERE: nowhere} if nowhere.members else found
 
 
+def verdict(directory: Directory, device: str, interval_s: float | None) -> tuple[bool, str] | None:
+    """Whether a unit can be polled with all others of its gateway, and the arithmetic; None for a device that is no such unit.
+
+    The units of one gateway share its lines; those of another may have lines of the same name.
+    """
+    binding = directory.devices.get(device)
+    if binding is None or binding.spec.protocol != "modbus" or not binding.accepted:
+        return None
+    beside = {name: each for name, each in directory.devices.items() if each.publisher == binding.publisher}
+    for each in roster(Directory(beside), interval_s).values():
+        member = each.members.get(device)
+        if member is None:
+            continue
+        if member.trouble is not None:
+            return False, member.trouble.story
+        loads = [asked(name, other.spec, each.serial, interval_s) for name, other in each.members.items()]
+        own = next(load for load in loads if load.name == device)
+        fire = [load for load in loads if load.fire]
+        tightest = own if own.fire else min(fire, key=lambda load: load.budget_s - load.poll_s(), default=None)
+        return True, bus.worst_case(tightest, loads) if tightest is not None else ""
+    return None
+
+
 @lru_cache(maxsize=KEPT)
 def fitted(spec: DeviceSpec, ranges: tuple[tuple[str, tuple[int, int]], ...], interval_s: float | None) -> DeviceSpec:
     """The spec with what of its repeats is there, and with another interval if one is given.

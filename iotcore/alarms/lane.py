@@ -59,7 +59,7 @@ class _Turn:
 
 
 class FireLane:
-    """One consumer of the fire broker. `opened` is called as soon as new incidents are durable."""
+    """One consumer of the fire broker. `opened` is called as soon as new incidents are durable, `tested` after test alarms."""
 
     def __init__(
         self,
@@ -73,6 +73,7 @@ class FireLane:
         opened: Callable[[Committed], None],
         first_seen: Callable[[str], Coroutine[Any, Any, None]],
         throttle: Throttle | None = None,
+        tested: Callable[[], None] = lambda: None,
     ) -> None:
         self._broker = broker
         self._decode = decode
@@ -82,6 +83,7 @@ class FireLane:
         self._clock = clock
         self._opened = opened
         self._first_seen = first_seen
+        self._tested = tested
         standing = journal.standing_faults()
         self._faults = Faults(standing)
         self._progress = Progress(journal.progress(), clock.monotonic_s())
@@ -222,6 +224,9 @@ class FireLane:
         directory = self._directory()
         premises = directory.premises.get(binding.premises)
         zone = directory.zones.get(binding.zone)
+        in_test = directory.in_test.get(binding.device)
+        if in_test is not None and (reading.backlog or reading.retained or not in_test.covers(reading.received_ms)):
+            in_test = None
         notice = Notice(
             incident="",
             event="alarm",
@@ -256,6 +261,8 @@ class FireLane:
             decided_ms=self._clock.wall_ms(),
             test=reading.test,
             historical=_old(reading),
+            in_test=in_test,
+            can_mark=binding.spec.marks_tests,
         )
 
     def _note_presence(self, presence: Presence, directory: Directory, turn: _Turn) -> None:
@@ -324,6 +331,8 @@ class FireLane:
             metrics.incidents_opened.inc(len(committed.opened))
             metrics.alarm_latency.observe((durable_ms - min(one.received_ms for one in turn.raises)) / 1000.0)
             self._later(self._note_durable(committed.opened, durable_ms))
+        if committed.tests:
+            self._later(self._note_tests(committed.tests, durable_ms))
 
     def _tell_senders(self, turn: _Turn, directory: Directory) -> None:
         """Receipts for every boot that the batch touched; a device's first reading makes it active."""
@@ -340,6 +349,11 @@ class FireLane:
         """Write down when they were durable, once the dispatch no longer needs the file."""
         await asyncio.sleep(NOTE_AFTER_S)
         await asyncio.to_thread(self._journal.note_durable, incidents, at_ms)
+
+    async def _note_tests(self, numbers: tuple[int, ...], at_ms: float) -> None:
+        """The same for the alarms of devices in test mode; then whoever waits for them is told."""
+        await asyncio.to_thread(self._journal.note_tests, numbers, at_ms)
+        self._tested()
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         """Do it off the road; bounded by the devices that become active and the premises that burn."""

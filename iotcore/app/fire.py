@@ -18,6 +18,7 @@ from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
 from iotcore.app import troubles
 from iotcore.app.common import EVERYTHING, activate, heard, ingest_version, opened, rules_of
+from iotcore.app.testing import TestsBack
 from iotcore.clock import Clock, SystemClock
 from iotcore.dispatch.cad_webhook import WebhookChannel
 from iotcore.dispatch.outbox import Channel, Dispatcher
@@ -33,6 +34,7 @@ from iotcore.process.follow import Follower, follow_intents
 from iotcore.process.room import Room
 from iotcore.process.watchdog import Watchdog
 from iotcore.provision.acl import BrokerName
+from iotcore.registry.commissioning import Commissioning
 from iotcore.registry.records import Intent
 from iotcore.settings import Dc09Receiver, Settings
 from iotcore.wire.topics import FIRE_DOMAIN
@@ -67,6 +69,7 @@ async def run(settings: Settings) -> None:
         for channel in channels.values():
             stack.push_async_callback(channel.close)
         dispatcher = Dispatcher(SqlOutbox(journal), channels, clock, owner)
+        tests = TestsBack(journal, Commissioning(registry.database), clock)
         await stack.enter_async_context(ingest)
         lane = FireLane(
             broker=ingest,
@@ -78,6 +81,7 @@ async def run(settings: Settings) -> None:
             opened=lambda committed: dispatcher.send_now(committed.leased),
             first_seen=lambda device: activate(registry, device),
             throttle=Throttle(times=settings.throttle_times),
+            tested=tests.tell,
         )
         watch(ingest, "fire", "fire")
         lane.warm()
@@ -85,6 +89,7 @@ async def run(settings: Settings) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(lane.run())
             group.create_task(dispatcher.run())
+            group.create_task(tests.run())
             group.create_task(heard(follower, (ingest, FIRE)))
             group.create_task(Watchdog(settings.folder, {"fire": ingest}).run())
             group.create_task(troubles.tell_lane(settings, registry, lambda: follower.directory, lane.troubled, clock))

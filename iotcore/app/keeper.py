@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from iotcore import metrics
-from iotcore.app import audit_heads, coverage_history, troubles
+from iotcore.app import audit_heads, coverage_history, testing, troubles
 from iotcore.app.common import opened
 from iotcore.app.revoking import Revoking
 from iotcore.backup import last
@@ -18,6 +18,7 @@ from iotcore.process.follow import Follower, forever
 from iotcore.process.room import Room
 from iotcore.provision import vendor_access
 from iotcore.provision.acl import BrokerName
+from iotcore.registry.commissioning import Commissioning
 from iotcore.registry.store import Registry
 from iotcore.settings import Settings
 from iotcore.telemetry.rollups import InfluxRollups
@@ -42,6 +43,7 @@ async def run(settings: Settings) -> None:
             rollups = InfluxRollups(settings.store, settings.folder, clock, lambda: follower.directory)
             group.create_task(rollups.run())
         group.create_task(keeper.run())
+        group.create_task(testing.end_overdue(Commissioning(registry.database)))
         group.create_task(audit_heads.run(settings, registry, clock))
         group.create_task(coverage_history.run(settings, registry, lambda: follower.directory, clock))
         group.create_task(revoking.follow(registry))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
+from drivers.modbus import roster
 from iotcore import metrics
 from iotcore.app import coverage_history, first
 from iotcore.app.common import anchors_of, opened, specs_of
 from iotcore.clock import Clock, SystemClock
+from iotcore.paper.signed import Seal
 from iotcore.process import home
 from iotcore.process.alive import alive
 from iotcore.process.follow import Follower
@@ -23,7 +26,9 @@ from iotcore.provision.enroll import Enrolment
 from iotcore.provision.file_folder import FileFolder
 from iotcore.registry.accounts import accounts
 from iotcore.registry.admissions import Admissions
+from iotcore.registry.commissioning import Commissioning
 from iotcore.registry.coverage_days import CoverageDays
+from iotcore.registry.directory import Directory
 from iotcore.registry.groups import GroupStore
 from iotcore.registry.places import Places
 from iotcore.registry.store import Registry
@@ -35,6 +40,8 @@ from iotcore.telemetry.stores import TELEMETRY_DB
 from iotcore.web import confirm
 from iotcore.web.app import LOOPBACK_NAMES
 from iotcore.web.app import create as create_page
+from iotcore.web.checklist import Budget
+from iotcore.web.commissioning import Desk
 from iotcore.web.coverage import CoveragePages
 from iotcore.web.enrol import EnrolPages
 from iotcore.web.est import EstListener, server_context
@@ -76,6 +83,7 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         clock=clock,
         language=settings.web.language,
         hosts=[*LOOPBACK_NAMES, settings.web.host, *settings.web.names, *_labelled(settings)],
+        desk=desk(settings, registry, lambda: follower.directory, lambda: home.papers(settings, authority, clock)),
         processes=lambda: beats(settings.folder, clock),
         query=query,
         records=_records(settings, registry),
@@ -101,6 +109,22 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         group.create_task(grouped.run())
         group.create_task(alive(settings, "web", clock, listener.refusals.state))
         group.create_task(serve_page(page, settings.web.host, settings.web.port))
+
+
+def desk(
+    settings: Settings, registry: Registry, directory: Callable[[], Directory], papers: Callable[[], tuple[Path, Path]]
+) -> Desk:
+    """What commissioning works with."""
+
+    def seal() -> Seal:
+        certificate, key = papers()
+        return Seal(certificate.read_bytes(), key.read_bytes())
+
+    def budget(device: str) -> Budget | None:
+        said = roster.verdict(directory(), device, settings.modbus_interval_s or None)
+        return None if said is None else Budget(*said)
+
+    return Desk(Commissioning(registry.database), FileFolder(settings.folder / "files"), seal, budget)
 
 
 def _labelled(settings: Settings) -> list[str]:

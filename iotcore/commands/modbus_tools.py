@@ -61,7 +61,7 @@ async def read_model(connection: str, spec: DeviceSpec, how: How) -> int:
     words: Words = {}
     failures: dict[str, str] = {}
     async with asking(address, how, spec) as asker:
-        layout, version, why = await _layout(asker, spec, address.firmware, words)
+        layout, version, why = await layout_of(asker, spec, address.firmware, words)
         for request in plan.requests(layout) if layout is not None else ():
             if said := await asker.into(request, words):
                 failures |= {point: failures.get(point, said) for point in request.points}
@@ -104,7 +104,7 @@ async def sniff_order(connection: str, wanted: Wanted, hint: Hint | None, sample
     return 0 if found.order is not None else 1
 
 
-async def _layout(asker: Asker, spec: DeviceSpec, said: str, words: Words) -> tuple[DeviceSpec | None, str, str]:
+async def layout_of(asker: Asker, spec: DeviceSpec, said: str, words: Words) -> tuple[DeviceSpec | None, str, str]:
     """The spec as the unit's firmware has it, the version, and why the version was not told."""
     request = plan.version_request(spec)
     if said or request is None:

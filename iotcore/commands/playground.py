@@ -24,6 +24,7 @@ from iotcore.reading import Reading, Value
 from iotcore.registry.store import open_registry
 from iotcore.settings import Settings
 from iotcore.specs.load import load_folder, shipped_folder
+from simulators import button
 from simulators.city import DETECTOR_MODEL
 from simulators.enrol import Identity, claim, enrol
 from simulators.local_page import LocalPage, Platform
@@ -100,11 +101,7 @@ async def replay(settings: Settings, measured: Measured, device: str) -> int:
     mqtt: Literal["5", "3.1.1"] = "3.1.1" if choose(broker.run) == "amqtt" else "5"
     started_ms = SystemClock().wall_ms()
     async with MqttDevice(device, spec, identity.endpoint(broker.host, broker.port), mqtt=mqtt) as client:
-        deadline = time.monotonic() + CONNECT_LIMIT_S
-        while not client.connected:
-            if time.monotonic() > deadline:
-                raise StartError(f"{device} cannot connect: {client.last_error}", "Is the platform up? Ask `iotcore doctor`.")
-            await asyncio.sleep(0.05)
+        await _connected(client)
         _say(f"{measured.name} plays at {device} for {measured.lasts_s:.0f} s")
         if measured.speed != 1.0:
             _say(f"{measured.speed:g} times as fast as life; its time stamps keep the measured pace, so they begin in the past")
@@ -126,6 +123,34 @@ async def enrol_device(settings: Settings, device: str, token: str, folder: Path
     make_folder(folder)
     identity = await _enrol(settings, device, token, folder)
     return f"{identity.cert_file} and {identity.key_file}; trust {identity.ca_file}"
+
+
+async def press(settings: Settings, device: str, token: str, folder: Path, *, marked: bool) -> str:
+    """Press the test button of a simulated fire device that is registered; how long its receipt took.
+
+    Raises:
+        StartError: it is not registered, not enrolled (and there is no token), or cannot connect.
+        IotError: no receipt came.
+    """
+    async with await open_registry(settings.registry_url, SystemClock()) as registry:
+        binding = (await registry.directory(common.specs_of(settings))).devices.get(device)
+    if binding is None:
+        raise StartError(f"{device} is not registered", "`iotcore devices` lists all that are.")
+    identity = await _enrol(settings, device, token, make_folder(folder))
+    broker = home.broker_settings(settings, BrokerName.FIRE)
+    mqtt: Literal["5", "3.1.1"] = "3.1.1" if choose(broker.run) == "amqtt" else "5"
+    async with MqttDevice(device, binding.spec, identity.endpoint(broker.host, broker.port), mqtt=mqtt) as client:
+        await _connected(client)
+        took_s = await button.press(client, marked=marked)
+    return f"{device}: {'a marked test alarm' if marked else 'an alarm'}, receipted after {took_s * 1000.0:.0f} ms"
+
+
+async def _connected(client: MqttDevice) -> None:
+    deadline = time.monotonic() + CONNECT_LIMIT_S
+    while not client.connected:
+        if time.monotonic() > deadline:
+            raise StartError(f"{client.device} cannot connect: {client.last_error}", "Is the platform up? Ask `iotcore doctor`.")
+        await asyncio.sleep(0.05)
 
 
 async def claim_unit(settings: Settings, serial: str, secret: str, folder: Path, wait_s: float) -> str:

@@ -18,10 +18,10 @@ import msgspec
 from msgspec.structs import replace
 
 from iotcore.clock import Clock
-from iotcore.journal import conduct, quarantine
+from iotcore.journal import conduct, quarantine, tests
 from iotcore.journal.database import connect, transaction
 from iotcore.journal.progress import MAX_BOOTS, Row
-from iotcore.journal.records import LEASE_MS, Batch, Committed, Notice, OutboxRow, Raise
+from iotcore.journal.records import LEASE_MS, Batch, Committed, Notice, OutboxRow, Raise, TestAlarm
 from iotcore.reading import Reading
 
 FIRE_SEVERITY = "alarm"  # the only severity that opens an incident and is dispatched
@@ -80,7 +80,8 @@ class Journal:
                 "INSERT OR IGNORE INTO reading (device, boot, seq, received_ms, body) VALUES (?, ?, ?, ?, ?)",
                 ((r.device, r.boot, r.seq, r.received_ms, _body(r)) for r in batch.readings),
             )
-            opened = tuple(name for one in batch.raises if (name := self._raise(connection, one)))
+            tested: list[int] = []
+            opened = tuple(name for one in batch.raises if (name := self._raise(connection, one, tested)))
             quarantine.drop(connection, batch.settled)
             quarantine.keep(connection, batch.refusals, now_ms)
             quarantine.keep(connection, batch.returned, now_ms, limited=False)
@@ -97,7 +98,7 @@ class Journal:
             quarantine.save_progress(connection, batch.progress)
             leased = self._lease(connection, opened, now_ms) if self._owner is not None else ()
             self._prune(connection, now_ms)
-        return Committed(opened, leased)
+        return Committed(opened, leased, tuple(tested))
 
     def _lease(self, connection: sqlite3.Connection, incidents: Iterable[str], now_ms: float) -> tuple[OutboxRow, ...]:
         """Lease new notices in the transaction that makes them: no second commit stands between them and the receiver."""
@@ -110,8 +111,8 @@ class Journal:
             ).fetchall()
         )
 
-    def _raise(self, connection: sqlite3.Connection, one: Raise) -> str | None:
-        """Record one decision; returns the id of the incident that it opened, if it opened one."""
+    def _raise(self, connection: sqlite3.Connection, one: Raise, tested: list[int]) -> str | None:
+        """Record one decision; returns the id of the incident that it opened, if it opened one. `tested` gets test alarms."""
         notice = one.notice
         inserted = connection.execute(
             "INSERT OR IGNORE INTO cause (device, boot, seq, rule) VALUES (?, ?, ?, ?)",
@@ -122,6 +123,8 @@ class Journal:
         if one.test or one.historical or notice.severity != FIRE_SEVERITY:
             state = "test" if one.test else "historical" if one.historical else "active"
             self._alarm(connection, one, None, state)
+            if one.in_test is not None and one.test and notice.severity == FIRE_SEVERITY:
+                tested.append(tests.keep(connection, one, None))
             return None
         incident, is_new = self._incident_for(connection, one)
         connection.execute(
@@ -129,6 +132,8 @@ class Journal:
             (incident, notice.device, one.boot, one.seq, notice.rule),
         )
         self._alarm(connection, one, incident, "active")
+        if one.in_test is not None:
+            tested.append(tests.keep(connection, one, incident))
         self._note(connection, "incident", incident)
         return incident if is_new else None
 
@@ -186,6 +191,26 @@ class Journal:
             for incident in incidents:
                 connection.execute("UPDATE incident SET durable_ms = ? WHERE id = ?", (at_ms, incident))
                 self._note(connection, "incident", incident)
+
+    def note_tests(self, numbers: Iterable[int], durable_ms: float) -> None:
+        """Keep the moment at which the commit that holds these test alarms had returned."""
+        with self.lock, transaction(self.connection) as connection:
+            tests.durable(connection, numbers, durable_ms)
+
+    def settle_tests(self) -> None:
+        """After a restart: test alarms whose durable moment was never written down are durable since now at the latest."""
+        with self.lock, transaction(self.connection) as connection:
+            tests.settle(connection, self._clock.wall_ms())
+
+    def note_back(self, number: int, at_ms: float) -> None:
+        """Keep the moment at which the registry had a test alarm."""
+        with self.lock, transaction(self.connection) as connection:
+            tests.back(connection, number, at_ms)
+
+    def tests_on_the_road(self) -> list[TestAlarm]:
+        """Test alarms that prove something and that the registry does not have yet, oldest first."""
+        with self.lock:
+            return tests.on_the_road(self.connection)
 
     def acknowledge(self, incident: str, by: str, at_ms: float) -> bool:
         """A person has taken the incident; False when it is unknown or somebody was first."""
@@ -293,6 +318,7 @@ class Journal:
         if now_ms - self._pruned_ms >= PRUNE_EVERY_MS:
             self._pruned_ms = now_ms
             connection.execute("DELETE FROM reading WHERE received_ms < ?", (now_ms - KEEP_READINGS_MS,))
+            tests.prune(connection)
 
 
 def note_change(connection: sqlite3.Connection, kind: str, key: str, at_ms: float) -> None:
@@ -304,6 +330,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
     schema = resources.files("iotcore.journal").joinpath("schema.sql").read_text(encoding="utf-8")
     connection.executescript(schema + conduct.SCHEMA)
     quarantine.prepare(connection)
+    tests.prepare(connection)
 
 
 def _text(notice: Notice) -> str:

@@ -10,6 +10,7 @@ import msgspec
 from iotcore.journal.conduct import Row as Conducted
 from iotcore.journal.progress import Row
 from iotcore.reading import Reading
+from iotcore.registry.directory import InTest
 from iotcore.wire.arrival import Refusal
 
 LEASE_MS = 1000.0  # a dead process's notices are taken over after this (wire contract)
@@ -73,6 +74,8 @@ class Raise:
     decided_ms: float
     test: bool = False
     historical: bool = False
+    in_test: InTest | None = None  # the test mode that its device was in, of a live fire or a marked one
+    can_mark: bool = True  # its device has a way to say that it is tested
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +100,44 @@ class Committed:
 
     opened: tuple[str, ...]
     leased: tuple[OutboxRow, ...] = ()
+    tests: tuple[int, ...] = ()  # alarms of devices in test mode, by their number
+
+
+@dataclass(frozen=True, slots=True)
+class TestAlarm:
+    """An alarm of a device in test mode. `incident` is None for one that was marked as a test, else what it opened or joined.
+
+    `proves`: it was marked, or its device cannot mark a test. ms UTC.
+    """
+
+    __test__ = False  # for pytest
+
+    id: int
+    device: str
+    by: str
+    mode_ms: float
+    incident: str | None
+    proves: bool
+    rule: str
+    point: str
+    detector_ms: float
+    received_ms: float
+    decided_ms: float
+    durable_ms: float | None
+    back_ms: float | None
+
+    @property
+    def latency_ms(self) -> float | None:
+        """From the detector's moment until it was durable; None while it is not."""
+        return None if self.durable_ms is None else round(self.durable_ms - self.detector_ms, 3)
+
+    def moments(self) -> list[tuple[str, float]]:
+        """The moments that have happened, in the order of the road, ms UTC."""
+        every = {
+            "detector": self.detector_ms,
+            "received": self.received_ms,
+            "decided": self.decided_ms,
+            "durable": self.durable_ms,
+            "back": self.back_ms,
+        }
+        return [(name, at_ms) for name, at_ms in every.items() if at_ms is not None]

@@ -2,7 +2,7 @@
 
 ca/      three anchors and the passphrase's file         broker/   generated homes of the two brokers
 certs/   our own services' certificates and keys         *.db      registry, journal, spools, telemetry
-audit/   the key that signs the audit, and its heads
+audit/   the key that signs the audit, and its heads     files/    photos and records, by their hash
 run/     one small file a second from each process       log/      what they said (demo)
 claimed  locked by the supervisor that runs here
 """
@@ -34,6 +34,7 @@ FIRE_IN = "svc.fire.1.in"
 TELEMETRY_FIELD = "svc.telemetry.1.field"
 DOCTOR_FIRE = "svc.doctor.1.fire"
 DOCTOR_FIELD = "svc.doctor.1.field"
+PAPERS = "svc.web.1.papers"
 
 
 def check_finished(folder: Path) -> None:
@@ -130,7 +131,13 @@ def prepare(settings: Settings, clock: Clock) -> Authority:
     write_whole(certs / "service-root.pem", made.root_pem(Anchor.SERVICE))
     for cn in clients(settings):
         ensure_service(made, certs, cn, (), clock)
+    papers(settings, made, clock)
     return made
+
+
+def papers(settings: Settings, authority: Authority, clock: Clock) -> tuple[Path, Path]:
+    """The certificate and key that sign our papers, made anew past half life; a paper keeps the one it was signed with."""
+    return ensure_service(authority, settings.folder / "certs", PAPERS, (), clock, signs_documents=True)
 
 
 def clients(settings: Settings) -> list[str]:

@@ -171,12 +171,17 @@ class Authority:
             raise ValueError("a device is never a service")
         return _issued(profile.device(self.issuers(anchor).signs.issuer, device, key, self._now()), anchor)
 
-    def issue_service(self, cn: str, names: Sequence[str] = ()) -> ServicePair:
-        """A key and certificate for one of our own services: a server when it has `names` (DNS or IP), else a client."""
+    def issue_service(self, cn: str, names: Sequence[str] = (), *, signs_documents: bool = False) -> ServicePair:
+        """A key and certificate for one of our own services: a server when it has `names` (DNS or IP), else a client.
+
+        With `signs_documents` it is neither: it signs papers.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         signer = self.issuers(Anchor.SERVICE).signs
         issuer = signer.issuer
-        if names:
+        if signs_documents:
+            certificate = profile.signs_documents(issuer, cn, key.public_key(), self._now())
+        elif names:
             certificate = profile.service_server(issuer, cn, names, key.public_key(), self._now())
         else:
             certificate = profile.service_client(issuer, cn, key.public_key(), self._now())

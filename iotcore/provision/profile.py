@@ -2,7 +2,7 @@
 
 Root      P-256, self-signed, path length 1, 20 years               Service client   CN = svc.…, clientAuth, 365 days
 Issuing   P-256, path length 0, 5 years                             Service server   CN = svc.…, SAN = its names, serverAuth
-Device    P-256, CN = device, SAN urn:dev, clientAuth, 90 days
+Device    P-256, CN = device, SAN urn:dev, clientAuth, 90 days    Papers           CN = svc.…, documentSigning, 365 days
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ ROOT_LIFETIME = timedelta(days=20 * 365)  # twice the service life of a smoke de
 ISSUING_LIFETIME = timedelta(days=5 * 365)  # four rotations in a root's life: what is done that seldom is still known how
 CRL_LIFETIME = timedelta(days=7)
 DEVICE_URN = "urn:dev:iotcore:"
+DOCUMENT_SIGNING = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.36")  # id-kp-documentSigning, RFC 9336
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,12 @@ def service_server(issuer: Issuer, name: str, names: Sequence[str], key: PublicK
     return builder.add_extension(alternatives, critical=False).sign(issuer.key, hashes.SHA256())
 
 
+def signs_documents(issuer: Issuer, name: str, key: PublicKey, now: datetime) -> x509.Certificate:
+    """A certificate that signs papers (RFC 9336); it cannot be used to connect to anything."""
+    builder = _end(issuer, name, key, _Validity(now, SERVICE_LIFETIME), DOCUMENT_SIGNING)
+    return builder.sign(issuer.key, hashes.SHA256())
+
+
 def revocations(
     issuer: Issuer, entries: Sequence[x509.RevokedCertificate], number: int, now: datetime
 ) -> x509.CertificateRevocationList:
@@ -138,7 +145,7 @@ def _end(issuer: Issuer, name: str, key: PublicKey, valid: _Validity, usage: x50
     builder = (
         _builder(_named(name), issuer.certificate.subject, key, valid)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(_usage(signs_certificates=False, commits=usage == DOCUMENT_SIGNING), critical=True)
         .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
         .add_extension(_authority(issuer), critical=False)
@@ -178,10 +185,10 @@ def _general_name(text: str) -> x509.GeneralName:
         return x509.DNSName(text)
 
 
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+def _usage(*, signs_certificates: bool, commits: bool = False) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=not signs_certificates,
-        content_commitment=False,
+        content_commitment=commits,
         key_encipherment=False,
         data_encipherment=False,
         key_agreement=False,

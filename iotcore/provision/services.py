@@ -13,14 +13,16 @@ from iotcore.provision.ca import Anchor, Authority
 from iotcore.provision.files import SECRET_MODE, make_folder, write_whole
 
 
-def ensure_service(authority: Authority, folder: Path, cn: str, names: Sequence[str], clock: Clock) -> tuple[Path, Path]:
+def ensure_service(
+    authority: Authority, folder: Path, cn: str, names: Sequence[str], clock: Clock, *, signs_documents: bool = False
+) -> tuple[Path, Path]:
     """The certificate and key files of service `cn` in `folder`: a server when it has `names` (DNS or IP), else a client.
 
-    Issued anew when missing, past half life, for other names, or of another authority.
+    With `signs_documents` it signs papers. Issued anew when missing, past half life, for other names, or of another authority.
     """
     cert_file, key_file = folder / f"{cn}.pem", folder / f"{cn}.key"
     if not still_good(cert_file, key_file, authority, names, clock):
-        pair = authority.issue_service(cn, names)
+        pair = authority.issue_service(cn, names, signs_documents=signs_documents)
         _write_pair(cert_file, pair.certificate.pem, key_file, pair.key_pem)
     return cert_file, key_file
 

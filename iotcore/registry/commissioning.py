@@ -18,12 +18,15 @@ from typing import Any, Literal, get_args
 from tortoise.backends.base.client import BaseDBAsyncClient
 
 from iotcore.errors import Refused
+from iotcore.registry import attachments
+from iotcore.registry.attachments import Content
 from iotcore.registry.audit import canonical
 from iotcore.registry.database import Database, Writing, whole
 from iotcore.registry.directory import InTest
-from iotcore.registry.tables import ID_LENGTH, TITLE_LENGTH, DeviceRow
+from iotcore.registry.subjects import Subject
+from iotcore.registry.tables import ID_LENGTH, DeviceRow
 from iotcore.registry.tables_commissioning import DeviceTestRow, EntryRow, InTestRow
-from iotcore.registry.tables_places import AttachmentRow
+from iotcore.registry.tables_places import UnitRow
 
 MINUTE_MS = 60_000
 LONGEST_TEST_MS = 30 * MINUTE_MS  # a detector under test that nobody watches is no detector
@@ -67,17 +70,6 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Attached:
-    """A file that comes with an entry, and lies in the folder of files by its hash."""
-
-    sha256: str
-    kind: Literal["photo", "record"]
-    media_type: str
-    size: int  # bytes
-    title: str
-
-
-@dataclass(frozen=True, slots=True)
 class Told:
     """An entry on its way in. `seen` is the number of the newest entry of this kind that the phone knew; 0 for none."""
 
@@ -88,7 +80,7 @@ class Told:
     body: Mapping[str, Any] = field(default_factory=dict)
     seen: int = 0
     outcome: Mapping[str, Any] = field(default_factory=dict)
-    file: Attached | None = None
+    file: Content | None = None
 
 
 async def in_test(db: BaseDBAsyncClient, devices: list[str] | None = None) -> dict[str, InTest]:
@@ -186,13 +178,19 @@ class Commissioning:
         async with self._database.reading() as db:
             return [_entry(row) for row in await EntryRow.filter(device_id=device).using_db(db).order_by("number")]
 
+    async def unit_since(self, device: str) -> int:
+        """Since when the piece of hardware that is there now is there; 0 where none was ever replaced."""
+        async with self._database.reading() as db:
+            row = await UnitRow.filter(device_id=device, to_ms=None).using_db(db).order_by("-from_ms").first()
+        return row.from_ms if row is not None else 0
+
     @whole
     async def add(self, told: Told, by: str) -> tuple[Entry, bool]:
         """Keep an entry; the entry, and whether it is new. Told again, it is the one that is there.
 
         Raises:
-            Refused: `unknown_device`, `bad_entry`, `too_many`, `taken` for a name that another entry has, `conflict` when the
-                phone did not know of a newer entry of which only one counts.
+            Refused: `unknown_device`, `bad_entry`, `too_many` (entries or files), `taken` for a name that another entry has,
+                `conflict` when the phone did not know of a newer entry of which only one counts.
         """
         async with self._database.writing() as work:
             return await add(work, told, by)
@@ -229,27 +227,10 @@ async def add(work: Writing, told: Told, by: str) -> tuple[Entry, bool]:
         file=told.file.sha256 if told.file else "",
     )
     if told.file is not None:
-        await _attach(work, told, told.file, by)
+        await attachments.add(work, Subject("device", told.device), told.file, by)
     work.note(by, f"commissioning.{told.kind}", told.device, entry=told.id, phone_ms=told.at_ms, file=row.file)
     work.changed("commissioning", told.device)
     return _entry(row), True
-
-
-async def _attach(work: Writing, told: Told, file: Attached, by: str) -> None:
-    await AttachmentRow.create(
-        using_db=work.db,
-        id=told.id,
-        device_id=told.device,
-        kind=file.kind,
-        title=file.title[:TITLE_LENGTH],
-        media_type=file.media_type,
-        size=file.size,
-        sha256=file.sha256,
-        by=by,
-        at_ms=work.now_ms,
-    )
-    work.note(by, f"attachment.{file.kind}", told.device, attachment=told.id, sha256=file.sha256, size=file.size)
-    work.changed("attachment", told.id)
 
 
 async def _device(work: Writing, device: str) -> DeviceRow:

@@ -62,7 +62,7 @@ async def patched(
         zones=_with(known.zones, zones, {row[0]: Zone(*row) for row in await _rows(db, ZoneRow, ZONE, zones)}),
         areas=_with(known.areas, areas, _areas(await _rows(db, AreaRow, AREA, areas))),
         in_test=_with(known.in_test, tests, await commissioning.in_test(db, sorted(tests)) if tests else {}),
-        routes={},
+        routes={} if devices or premises or zones or areas else known.routes,  # a test mode leads no topic elsewhere
     )
 
 

@@ -59,7 +59,7 @@ class Registry:
 
     @property
     def database(self) -> Database:
-        """For what has functions or a class of its own over it: people, sessions, approvals, places, imports."""
+        """For what has functions or a class of its own over it: people, sessions, approvals, places, commissioning."""
         return self._database
 
     async def close(self) -> None:

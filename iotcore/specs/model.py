@@ -208,3 +208,8 @@ class DeviceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, eq=Fal
     test: TestMark | None = None
     fire_budget_s: Seconds = 10.0  # from the unit's register to our reading; EN 54-2 (from memory): ≤ 10 s to the indication
     commands: dict[Name, Command] = {}
+
+    @property
+    def marks_tests(self) -> bool:
+        """Whether its readings can say that they are a test: the wire contract has a flag for it, other protocols need `test`."""
+        return self.protocol == "canonical" or self.test is not None

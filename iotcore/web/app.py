@@ -24,6 +24,7 @@ from iotcore.telemetry.query import Query
 from iotcore.web import cookies
 from iotcore.web.account import Account
 from iotcore.web.approvals import ApprovalPage
+from iotcore.web.commissioning import Commissioner, Desk, Surroundings
 from iotcore.web.console import TELEPHONE, UNAVAILABLE, ConsolePages, Intend, Places
 from iotcore.web.door import Door
 from iotcore.web.history import History
@@ -70,6 +71,7 @@ def create(
     intend: Intend,
     certificates: Callable[[str], Awaitable[Sequence[Certificate]]],
     clock: Clock,
+    desk: Desk,
     people: People = DEFAULTS,
     oidc: Oidc = NO_PROVIDER,
     throttle: Throttle | None = None,
@@ -83,13 +85,12 @@ def create(
 ) -> Quart:
     """The console as an ASGI application.
 
-    `directory()` says who is where; `certificates(cn)` are those issued, newest first; `throttle` brakes guessing; `first_used()`
-    is called when the first admin was made; `hosts` are the names it answers to; `processes()` are those that beat now, or None
-    where nobody counts them; `query` is the telemetry store; `records` is what the registry knows of a device besides; `parts`
-    have pages of their own.
+    `directory()` says who is where; `certificates(cn)` are those issued, newest first; `desk` is for commissioning; `throttle`
+    brakes guessing; `first_used()` is called when the first admin was made; `hosts` are the names it answers to; `processes()`
+    are those that beat now, or None where nobody counts them; `query` is the telemetry store; `records` is what the registry
+    knows of a device besides; `parts` have pages of their own.
     """
-    app = Quart("iotcore.web")
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app = _bare()
     live = Live(view, clock, processes)
     screen = Screen(Pages(), clock, language, lambda: live.cursor)
     places = Places(directory, live)
@@ -99,7 +100,8 @@ def create(
         device_areas=places.of_device,
         incident_areas=places.of_incident,
     )
-    console = ConsolePages(live, screen, door, places, intend, certificates, clock, History(query, clock), records)
+    commissioner = Commissioner(app, desk, Surroundings(live.device, certificates, door, screen, clock))
+    console = ConsolePages(live, screen, door, places, intend, commissioner.known, clock, History(query, clock), records)
     app.while_serving(console.serving)
     _on_each_request(app, door)
     console.add(app)
@@ -118,6 +120,12 @@ def create(
     for part in parts:
         part.add(app, door, screen)
     app.extensions["iotcore.door"] = door
+    return app
+
+
+def _bare() -> Quart:
+    app = Quart("iotcore.web")
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     return app
 
 

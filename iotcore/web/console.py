@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,10 +15,11 @@ from quart import Quart, Response, abort, redirect, request
 from iotcore.clock import Clock
 from iotcore.errors import StoreError
 from iotcore.registry.directory import Directory
-from iotcore.registry.records import Certificate, IntentKind
+from iotcore.registry.records import IntentKind
 from iotcore.registry.rights import Right, Visitor
 from iotcore.specs.model import DeviceClass
 from iotcore.web import checklist, cookies
+from iotcore.web.checklist import Known
 from iotcore.web.door import Door, Scope, visiting
 from iotcore.web.history import History
 from iotcore.web.live import Event, Live
@@ -82,7 +83,7 @@ class ConsolePages:
     _door: Door
     _places: Places
     _intend: Intend
-    _certificates: Callable[[str], Awaitable[Sequence[Certificate]]]
+    _facts: Callable[[Shown], Awaitable[Known]]
     _clock: Clock
     _history: History
     _records: Records | None
@@ -144,11 +145,11 @@ class ConsolePages:
         if device is None:
             abort(404, "no such device")
         now_ms = self._clock.wall_ms()
-        certificates = await self._certificates(device["publisher"])
+        facts = await self._facts(device)
         return {
             "device": device,
-            "certificate": checklist.current(certificates, now_ms),
-            "steps": checklist.steps(device, certificates, now_ms),
+            "certificate": checklist.current(facts.certificates, now_ms),
+            "steps": checklist.steps(device, facts, now_ms),
             "known": await self._records.of(name) if self._records is not None else None,
         }
 

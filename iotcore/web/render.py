@@ -25,6 +25,10 @@ class Pages:
         self._environment.globals |= {"blind": blind, "icon": icons.icon}
         self._words: dict[Language, Words] = {language: load(language) for language in LANGUAGES}
 
+    def both(self) -> tuple[Words, Words]:
+        """Vietnamese and English."""
+        return self._words["vi"], self._words["en"]
+
     def draw(self, template: str, language: Language, **values: Any) -> str:
         """A whole page."""
         return self._environment.get_template(template).render(t=self._words[language], **values)

@@ -16,17 +16,20 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from iotcore.journal import tests
 from iotcore.journal.database import connect_readonly
 from iotcore.journal.records import Notice
 from iotcore.journal.timeline import Delivery, Timeline, timeline
 from iotcore.registry import vendors
 from iotcore.registry.directory import Binding, Directory
 from iotcore.specs.model import DeviceSpec
+from iotcore.web.unit_view import fitted, spaced, tests_told
 
 Shown = dict[str, Any]  # plain data for templates and tests
 RECENT_LIMIT = 5  # closed incidents that stay on the page
 OPEN_LIMIT = 500  # open incidents drawn at once, first-in first; more than this many are counted, not drawn
 MS_PER_S = 1000.0
+TESTS = f"SELECT {tests.COLUMNS} FROM test_alarm WHERE device = ? ORDER BY id DESC LIMIT ?"  # noqa: S608 - constants
 UNKNOWN_CONDUCT: Shown = {"lost": 0, "missing": 0, "hole_since_ms": None, "throttled": 0, "skew_ms": None}
 
 
@@ -161,8 +164,13 @@ class StoredView:
                 "SELECT severity, state, rule, detector_ms, raised_ms FROM alarm WHERE device = ? ORDER BY id DESC LIMIT 1", name
             )
             shown = _device(binding, directory, values, faults, self._presence().get(name, {}))
-            conduct = self._conduct("WHERE device = ?", name).get(name, UNKNOWN_CONDUCT)
-            return {**shown, "conduct": conduct, "alarm": dict(alarms[0]) if alarms else None}
+            return {
+                **shown,
+                **fitted(binding),
+                "conduct": self._conduct("WHERE device = ?", name).get(name, UNKNOWN_CONDUCT),
+                "alarm": dict(alarms[0]) if alarms else None,
+                "tests": tests_told(self._journal.read(TESTS, name, tests.SHOWN)),
+            }
 
     def conduct(self) -> dict[str, Shown]:
         """How devices deliver, of those of which anything is known: what was lost, is missing, was throttled; their clocks."""
@@ -250,12 +258,7 @@ def _moments(line: Timeline) -> list[Shown]:
         ("sent", sent),
         ("delivered", line.delivered_ms),
     ]
-    moments: list[Shown] = []
-    before: float | None = None
-    for name, at_ms in steps:
-        moments.append({"name": name, "at_ms": at_ms, "after_ms": None if at_ms is None or before is None else at_ms - before})
-        before = at_ms if at_ms is not None else before
-    return moments
+    return spaced(steps)
 
 
 def _delivery(one: Delivery) -> Shown:
@@ -323,6 +326,7 @@ def _value(spec: DeviceSpec, row: Any) -> Shown:
         "quality": row["quality"],
         "why": row["why"],
         "observed_ms": row["observed_ms"],
+        "received_ms": row["received_ms"],
     }
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from iotcore.reading import Scalar
+from iotcore.web.checklist import Step
 
 Language = Literal["vi", "en"]
 LANGUAGES: tuple[Language, ...] = ("vi", "en")
@@ -71,6 +72,14 @@ class Words:
             return value
         text = f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"  # noqa: PLR2004 - four digits say enough on a page
         return text.replace(".", ",") if self.language == "vi" else text
+
+    def step(self, step: Step) -> str:
+        """What was found of a step of the checklist, or what to do about it; "" when there is nothing to say."""
+        text = self.catalogue.get(f"todo.{step.reason}" if step.reason else f"found.{step.name}", "")
+        values = {
+            name: self.value(value + 0.0) if isinstance(value, int | float) else value for name, value in step.values.items()
+        }
+        return text.format(**values) if values or "{" not in text else ""
 
     def ms(self, span_ms: float) -> str:
         """A span in ms: whole above 10, one decimal below."""

@@ -11,6 +11,7 @@ from iotcore.errors import Refused
 from iotcore.process.follow import Follower
 from iotcore.registry.commissioning import LONGEST_TEST_MS, MINUTE_MS, Commissioning, LastTest, Told
 from iotcore.registry.store import Registry, open_registry
+from iotcore.registry.tables_places import UnitRow
 from tests.support.registered import SPECS, city
 
 pytestmark = pytest.mark.timeout(60)
@@ -43,8 +44,10 @@ async def test_a_test_mode_travels_to_whoever_follows_and_is_over_by_the_clock_a
 ) -> None:
     follower = Follower(registry, SPECS)
     await follower.refresh()
+    follower.directory.routes["a topic"] = "what a driver made of it"
     begun = await made.start_test("d1", 10 * MINUTE_MS, "lan")
     assert await follower.refresh()
+    assert follower.directory.routes, "a lane keeps what it knows of its topics"
     here = follower.directory.in_test["d1"]
     assert here == begun
     assert here.covers(clock.wall_ms())
@@ -135,3 +138,15 @@ async def test_a_senseless_entry_is_refused(made: Commissioning, told: Told) -> 
     with pytest.raises(Refused, match="bad_entry"):
         await made.add(told, "lan")
     assert await made.entries("d1") == []
+
+
+async def test_a_unit_is_there_since_the_last_one_went(registry: Registry, made: Commissioning) -> None:
+    assert await made.unit_since("d1") == 0
+    async with registry.database.writing() as work:
+        await UnitRow.create(
+            using_db=work.db, device_id="d1", serial="a", model="smoke-heat", from_ms=1_000, to_ms=5_000, why="x"
+        )
+        await UnitRow.create(using_db=work.db, device_id="d1", serial="b", model="smoke-heat", from_ms=5_000)
+        work.note("tester", "device.replace", "d1")
+    assert await made.unit_since("d1") == 5_000
+    assert await made.unit_since("d2") == 0

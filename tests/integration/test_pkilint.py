@@ -93,6 +93,8 @@ async def test_services_and_servers(ours: Authority, tmp_path: Path) -> None:
     names = ["iot.danang.example", "192.0.2.7", "2001:db8::7"]
     for made in (ours.issue_service("svc.fire.1.in"), ours.issue_service("svc.broker.1.fire", names)):
         assert await lint_certificate(of(made.certificate.pem), above, tmp_path) == []
+    papers = ours.issue_service("svc.web.1.papers", signs_documents=True)
+    assert await lint_certificate(of(papers.certificate.pem), above, tmp_path) == []
     with_loopback = ours.issue_service("svc.broker.1.fire", ["localhost", "127.0.0.1", *names])
     assert await lint_certificate(of(with_loopback.certificate.pem), above, tmp_path) == [LOOPBACK]
 

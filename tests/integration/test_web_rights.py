@@ -23,6 +23,7 @@ AREAS = [
     {"id": "dong-quang", "kind": "ward", "name": "Đông Quang", "parent": "city"},
 ]
 OPEN = {
+    "GET /commissioning/worker-js",
     "GET /sign-in", "POST /sign-in", "POST /sign-out", "GET /link/<secret>", "POST /link/<secret>", "GET /first/<secret>",
     "POST /first/<secret>", "GET /language/<wanted>", "GET /healthz", "static",
 }  # fmt: skip
@@ -73,8 +74,7 @@ async def test_nothing_but_what_is_open_answers_a_stranger(made: Console) -> Non
         path = re.sub(r"<(?:\w+:)?(\w+)>", lambda found: "d1" if found[1] in {"name", "device"} else "1", rule.rule)
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
             for headers in (PROGRAM, {**PROGRAM, "Authorization": "Bearer iotcore_guessed"}, {**PROGRAM, "Cookie": "session=x"}):
-                call = client.post if method == "POST" else client.get
-                response = await call(path, headers={**headers, "Origin": "http://localhost"})
+                response = await getattr(client, method.lower())(path, headers={**headers, "Origin": "http://localhost"})
                 assert response.status_code == 401, (method, path)
                 assert response.headers["Content-Type"] == "application/problem+json"
             tried += 1

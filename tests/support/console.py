@@ -12,8 +12,11 @@ from typing import Any
 from quart import Quart
 from quart.typing import TestClientProtocol
 
+from iotcore.app.web import desk
 from iotcore.clock import ManualClock, SystemClock
+from iotcore.process import home
 from iotcore.process.grouped import Grouped
+from iotcore.provision.ca import Authority
 from iotcore.provision.file_folder import FileFolder
 from iotcore.reading import Quality, Reading, Value
 from iotcore.registry.accounts import Accounts, accounts
@@ -32,6 +35,7 @@ from iotcore.telemetry.embedded import EmbeddedStore, TelemetryFile
 from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.query import open_query
 from iotcore.web.app import DEFAULTS, LOOPBACK_NAMES, NO_PROVIDER, Part, create
+from iotcore.web.commissioning import Desk
 from iotcore.web.coverage import CoveragePages
 from iotcore.web.enrol import EnrolPages
 from iotcore.web.groups import GroupPages
@@ -39,6 +43,7 @@ from iotcore.web.records import Records
 from iotcore.web.throttle import Throttle
 from iotcore.web.view import StoredView
 from tests.support.fire_journal import FireJournal
+from tests.support.pki import PASSPHRASE
 from tests.support.shipped import SPECS
 
 CITY: dict[str, Any] = {
@@ -101,6 +106,11 @@ class Console:
         client.set_cookie("localhost", "session", cookie.removeprefix("session="))
         return client
 
+    def all_good(self, device: str, **others: float | bool) -> list[Value]:
+        """A good value of every point that a device has."""
+        values = {"smoke": 0.02, "temperature": 24.1, "alarm": False, "button": False, "battery": 97.0, **others}
+        return [Value(point, values[point]) for point in self.directory.devices[device].spec.points]
+
     async def report(self, device: str, *values: Value) -> None:
         """A reading has come through the telemetry lane."""
         now_ms = self.clock.wall_ms()
@@ -127,20 +137,19 @@ async def console(
     `areas` are registered besides, and `area_of` says in which a building lies.
     """
     clock = ManualClock()
-    specs = SPECS
     registry = await open_registry(f"sqlite://{folder / 'registry.db'}", SystemClock())
     premises = [{**one, "area": (area_of or {}).get(one["id"], "")} for one in CITY["premises"]]
-    await registry.import_city({**CITY, "premises": premises, "areas": list(areas)}, specs, "tester")
+    await registry.import_city({**CITY, "premises": premises, "areas": list(areas)}, SPECS, "tester")
     await registry.record_certificate(Certificate("0a1b", "d1", "fire", int(clock.wall_ms()) + 86_400_000, "ff"), "ca")
-    directory = await registry.directory(specs)
+    directory = await registry.directory(SPECS)
     fire = FireJournal(folder / "journal.db", clock)
-    throttle = Throttle(clock.monotonic_s)
-    places = Places(registry.database)
+    throttle, places = Throttle(clock.monotonic_s), Places(registry.database)
     known = accounts(registry.database, people.session_idle_s, people.session_s)
     view = StoredView(folder, lambda: made.directory)
+    settings = Settings(data=str(folder))
     async with (
         TelemetryFile(folder / "telemetry.db") as file,
-        open_query(Settings(data=str(folder)), clock) as query,
+        open_query(settings, clock) as query,
     ):
         telemetry = folder / "telemetry.db"
         grouped = Grouped(GroupStore(registry.database), lambda: made.directory, lambda: reported.firmware(telemetry), clock)
@@ -156,6 +165,7 @@ async def console(
             intend=registry.intent,
             certificates=registry.certificates,
             clock=SteadyClock(clock),
+            desk=_desk(settings, registry, lambda: made.directory),
             processes=None if processes is None else lambda: processes,
             query=query,
             records=Records(places.known, places.file, FileFolder(folder / "files").read),
@@ -170,6 +180,16 @@ async def console(
             view.close()
             fire.close()
             await registry.close()
+
+
+def authority_of(folder: Path) -> Authority:
+    """The certificate authority behind the console in a folder."""
+    return Authority.ensure(folder / "ca", PASSPHRASE, SystemClock())
+
+
+def _desk(settings: Settings, registry: Registry, directory: Callable[[], Directory]) -> Desk:
+    clock = SystemClock()
+    return desk(settings, registry, directory, lambda: home.papers(settings, authority_of(settings.folder), clock))
 
 
 def _parts(

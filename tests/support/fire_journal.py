@@ -9,6 +9,7 @@ from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
 from iotcore.journal.records import Batch, Notice, Raise
 from iotcore.reading import Reading, Value
+from iotcore.registry.directory import InTest
 from iotcore.wire.arrival import Refusal
 
 ARC = "arc"
@@ -27,7 +28,7 @@ class FireJournal:
     def close(self) -> None:
         self.journal.close()
 
-    def burn(self, premises: str = "p1", device: str = "d1", *, test: bool = False) -> str:
+    def burn(self, premises: str = "p1", device: str = "d1", *, test: bool = False, in_test: InTest | None = None) -> str:
         """One reading above the threshold; returns the incident that it opened, or "" for a test."""
         self._seq += 1
         now = self.clock.wall_ms()
@@ -38,9 +39,11 @@ class FireJournal:
             longitude=105.77, account="A001", zone=f"{premises}-z1", zone_number=3, zone_name="Bếp ăn", floor="2", device=device,
             point="smoke", value=0.52, unit="dB/m", rule="smoke-threshold", reason="above_threshold", occurred_ms=now - 12.0,
         )  # fmt: skip
-        made = Raise("b1", self._seq, notice, now - 12.0, now, now + 0.4, test=test)
-        opened = self.journal.commit(Batch((reading,), (made,), presence=((device, True),))).opened
+        made = Raise("b1", self._seq, notice, now - 12.0, now, now + 0.4, test=test, in_test=in_test)
+        committed = self.journal.commit(Batch((reading,), (made,), presence=((device, True),)))
+        opened = committed.opened
         self.journal.note_durable(opened, now + 1.6)
+        self.journal.note_tests(committed.tests, now + 1.6)
         return opened[0] if opened else ""
 
     def deliver(self, channel: str = ARC) -> None:

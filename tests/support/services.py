@@ -38,7 +38,12 @@ FILES = {
     "modbus.h": Path("/usr/include/modbus/modbus.h"),
 }  # what is no program
 OTHER_NAMES = {"chromium": ("chromium-browser", "google-chrome")}
-BESIDE = {"createdb": "initdb", "pg_isready": "initdb", "postgres": "initdb"}  # come with another program's package
+BESIDE = {
+    "createdb": "initdb",
+    "pdfsig": "pdftoppm",
+    "pg_isready": "initdb",
+    "postgres": "initdb",
+}  # come with another program's package
 FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin", "/opt/homebrew/sbin")
 POSTGRES_FOLDERS = "/usr/lib/postgresql"
 

@@ -14,11 +14,13 @@ from iotcore.alarms.engine import Reason
 from iotcore.alarms.rules import Hazard
 from iotcore.reading import Quality
 from iotcore.registry.city import AreaKind
+from iotcore.registry.commissioning import EntryKind
 from iotcore.registry.coverage import REASONS
 from iotcore.registry.records import State
 from iotcore.registry.rights import Right, Role
 from iotcore.specs.model import DeviceClass
-from iotcore.web.checklist import StepName
+from iotcore.web.checklist import Condition, StepName
+from iotcore.web.checklist import Reason as OpenReason
 from iotcore.web.words import LANGUAGES, Language, load
 
 TEMPLATES = Path(iotcore.web.__file__).parent / "templates"
@@ -29,8 +31,12 @@ FAMILIES: dict[str, Iterable[str]] = {
     "hazard": get_args(Hazard),
     "reason": [reason.value for reason in Reason],
     "quality": [quality.value for quality in Quality],
-    "check": get_args(StepName),
-    "moment": ("detector", "received", "decided", "durable", "sent", "delivered"),
+    "check": [*get_args(StepName), "latency"],
+    "condition_of_step": get_args(Condition),
+    "todo": get_args(OpenReason),
+    "found": ("clock", "reading", "signal", "battery", "identity", "plausible", "budget"),
+    "entry": get_args(EntryKind),
+    "moment": ("detector", "received", "decided", "durable", "sent", "delivered", "back"),
     "delivery": ("confirmed", "failing", "sent", "waiting"),
     "condition": ("ok", "fault", "offline", "waiting", "suspended", "retired"),
     "file": ("journal", "telemetry"),
@@ -63,8 +69,10 @@ def asked() -> set[str]:
     """Every key that a template names in full."""
     text = "".join(path.read_text(encoding="utf-8") for path in TEMPLATES.glob("*.html"))
     code = (TEMPLATES.parent / "words.py").read_text(encoding="utf-8")
+    paper = (TEMPLATES.parent / "acceptance.py").read_text(encoding="utf-8")
     return (
-        set(re.findall(r'self\("([^"]+)"', code))
+        set(re.findall(r'"((?:record|device)\.[a-z_]+)"', paper))
+        | set(re.findall(r'self\("([^"]+)"', code))
         | set(re.findall(r"""\bt\(["']([^"']+)["'][,)]""", text))
         | set(re.findall(r'else "([a-z]+\.[a-z_]+)"\)', text))
     )

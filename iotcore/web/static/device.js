@@ -3,15 +3,20 @@
 import { everySecond, follow } from "./stream.js";
 
 const PAUSE_MS = 500;
+const LOOK_MS = 3000; // for what the registry alone knows: tests, photos, a signature
 const details = document.getElementById("details");
 const name = details.dataset.device;
 let planned = 0;
+let drawn = "";
 
 async function draw() {
   planned = 0;
   const response = await fetch(`/devices/${encodeURIComponent(name)}/details`);
   if (response.ok) {
-    details.innerHTML = await response.text();
+    const text = await response.text();
+    if (text !== drawn) {
+      details.innerHTML = drawn = text;
+    }
   }
 }
 
@@ -25,3 +30,4 @@ follow({
   devices: ({ set }) => set.some((piece) => piece.id === name) && plan(),
 });
 everySecond();
+setInterval(() => document.hidden || plan(), LOOK_MS);
