@@ -43,6 +43,7 @@ def _labels_command(
     labels = command(nouns, "labels", text, lambda options: _labels(settings(options), options))
     labels.add_argument("device", nargs="*", help="device, or the serial number of one")
     labels.add_argument("--premises", action="append", default=[], help="all devices there; again for more")
+    labels.add_argument("--group", action="append", default=[], help="the devices of a group; again for more")
     labels.add_argument("--file", type=Path, help="a device or serial number a line; serials need not be registered yet")
     labels.add_argument(
         "--sheet", choices=LAYOUTS, default=LAYOUTS[0], help="labels on an A4 page, and mm (default: %(default)s)"
@@ -79,7 +80,9 @@ def _labels(settings: Settings, options: argparse.Namespace) -> int:
     from iotcore.clock import SystemClock
     from iotcore.commands import labels
 
-    wanted = labels.Wanted(options.output, options.device, options.premises, options.file, options.sheet, options.skip)
+    wanted = labels.Wanted(
+        *(options.output, options.device, options.premises, options.group), options.file, options.sheet, options.skip
+    )
     count = asyncio.run(labels.run(settings, wanted, SystemClock()))
     _say(f"{options.output}: {count} labels; print at 100 %, not fitted to the page")
     return 0

@@ -43,6 +43,7 @@ from iotcore.web.app import create as create_page
 from iotcore.web.checklist import Budget
 from iotcore.web.commissioning import Desk
 from iotcore.web.coverage import CoveragePages
+from iotcore.web.enrol import EnrolPages
 from iotcore.web.est import EstListener, server_context
 from iotcore.web.groups import GroupPages
 from iotcore.web.records import Records
@@ -85,9 +86,12 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         desk=desk(settings, registry, lambda: follower.directory, lambda: home.papers(settings, authority, clock)),
         processes=lambda: beats(settings.folder, clock),
         query=query,
-        of_serial=registry.devices_of_serial,
         records=_records(settings, registry),
-        parts=[_coverage(settings, registry, follower, clock), GroupPages(grouped, lambda: follower.directory)],
+        parts=[
+            _coverage(settings, registry, follower, clock),
+            GroupPages(grouped, lambda: follower.directory),
+            EnrolPages(lambda: follower.directory, registry.devices_of_serial),
+        ],
     )
     specs = specs_of(settings)
     admissions = Admissions(registry.database, lambda model: anchors_of(specs, model), approval=settings.web.approval)

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from iotcore.clock import Clock
-from iotcore.commands import office
+from iotcore.commands import groups, office
 from iotcore.commands.whole_file import written_whole
 from iotcore.errors import ConfigError, Problem, StartError
 from iotcore.paper import labels as paper
@@ -32,6 +32,7 @@ class Wanted:
     output: Path
     devices: Sequence[str] = ()
     premises: Sequence[str] = ()
+    groups: Sequence[str] = ()
     serials: Path | None = None
     layout: str = "3x8-70x37"
     skip: int = 0
@@ -42,7 +43,7 @@ async def run(settings: Settings, wanted: Wanted, clock: Clock) -> int:
 
     Raises:
         ConfigError: devices or premises that are not registered, or lines that can be no serial.
-        StartError: no `web.public_url`, too many labels, or the file cannot be written.
+        StartError: no such group, no `web.public_url`, too many labels, or the file cannot be written.
     """
     if not settings.web.public_url:
         remedy = (
@@ -53,11 +54,12 @@ async def run(settings: Settings, wanted: Wanted, clock: Clock) -> int:
     if not 0 <= wanted.skip < layout.count:
         raise StartError(f"--skip {wanted.skip}: a sheet has {layout.count} labels", "Skip fewer than a whole sheet.")
     lines = await asyncio.to_thread(_lines, wanted.serials) if wanted.serials else []
+    members = await _members(settings, wanted.groups) if wanted.groups else []
     async with office.opened(settings) as registry:
-        found = await _found(registry, wanted, lines)
+        found = await _found(registry, wanted, [*members, *lines])
         labels = await _labels(registry, settings, found)
     if not labels:
-        raise StartError("There is nothing to print", "Name devices, --premises or --file.")
+        raise StartError("There is nothing to print", "Name devices, --premises, --group or --file.")
     if len(labels) > MAX_LABELS:
         raise StartError(f"{len(labels)} labels are too many for one file ({MAX_LABELS})", "Print them in parts.")
     language = settings.web.language
@@ -67,6 +69,11 @@ async def run(settings: Settings, wanted: Wanted, clock: Clock) -> int:
     with written_whole(wanted.output) as file:
         file.write(drawn)
     return len(labels)
+
+
+async def _members(settings: Settings, names: Sequence[str]) -> list[str]:
+    async with groups.known(settings) as here:
+        return [binding.device for name in names for binding in here.bindings(name)]
 
 
 def _lines(path: Path) -> list[str]:

@@ -51,6 +51,7 @@ MODELS = (
     "iotcore.registry.tables_certs",
 )
 DEFAULT_SCHEMA = "registry"  # PostgreSQL: one schema of the platform's database
+BATCH_ROWS = 500
 DATABASE_ERRORS = (BaseORMException, sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -27,7 +27,6 @@ from iotcore.web.approvals import ApprovalPage
 from iotcore.web.commissioning import Commissioner, Desk, Surroundings
 from iotcore.web.console import TELEPHONE, UNAVAILABLE, ConsolePages, Intend, Places
 from iotcore.web.door import Door
-from iotcore.web.enrol import EnrolPage, nobody
 from iotcore.web.history import History
 from iotcore.web.live import Live
 from iotcore.web.oidc import Provider
@@ -81,7 +80,6 @@ def create(
     hosts: Sequence[str] = LOOPBACK_NAMES,
     processes: Callable[[], Mapping[str, Any]] | None = None,
     query: Query | None = None,
-    of_serial: Callable[[str], Awaitable[Sequence[str]]] = nobody,
     records: Records | None = None,
     parts: Sequence[Part] = (),
 ) -> Quart:
@@ -90,7 +88,7 @@ def create(
     `directory()` says who is where; `certificates(cn)` are those issued, newest first; `desk` is for commissioning; `throttle`
     brakes guessing; `first_used()` is called when the first admin was made; `hosts` are the names it answers to; `processes()`
     are those that beat now, or None where nobody counts them; `query` is the telemetry store; `records` is what the registry
-    knows of a device besides; `of_serial` are the devices with a serial number; `parts` have pages of their own.
+    knows of a device besides; `parts` have pages of their own.
     """
     app = _bare()
     live = Live(view, clock, processes)
@@ -107,7 +105,6 @@ def create(
     app.while_serving(console.serving)
     _on_each_request(app, door)
     console.add(app)
-    EnrolPage(live, door, screen, places, of_serial).add(app)
     if records is not None:
         records.add(app, door)
     brakes, hasher = throttle or Throttle(clock.monotonic_s), Passwords()

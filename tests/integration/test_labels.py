@@ -16,6 +16,7 @@ from iotcore.clock import ManualClock, SystemClock
 from iotcore.commands import labels
 from iotcore.errors import ConfigError, StartError
 from iotcore.paper.labels import A4_HEIGHT_MM, A4_WIDTH_MM, LAYOUTS, Label, Layout, draw
+from iotcore.registry import groups
 from iotcore.registry.rights import Grant, Role
 from iotcore.registry.store import open_registry
 from iotcore.settings import Settings, Web
@@ -133,6 +134,18 @@ async def test_serials_from_a_file_are_printed_before_anything_is_registered(set
     (image,) = pages((tmp_path / "out.pdf").read_bytes(), tmp_path)
     assert codes(image, LAYOUTS["3x8-70x37"]) == [f"{URL}enrol/{name}" for name in ("sd-1", "NEW-77%2FA", "sd-2")]
     assert "NEW-77/A" in texts((tmp_path / "out.pdf").read_bytes())
+
+
+async def test_a_group_is_printed(settings: Settings, tmp_path: Path) -> None:
+    document = {"title": "Khói", "query": {"kind": "label", "name": "line", "is": ["2"]}}
+    async with await open_registry(settings.registry_url) as registry:
+        checked = groups.check("khoi", document, await registry.directory(SPECS), SPECS)
+        await groups.GroupStore(registry.database).save("khoi", checked, "tester")
+    assert await labels.run(settings, labels.Wanted(tmp_path / "out.pdf", groups=["khoi"]), SystemClock()) == 1
+    (image,) = pages((tmp_path / "out.pdf").read_bytes(), tmp_path)
+    assert codes(image, LAYOUTS["3x8-70x37"]) == [f"{URL}enrol/sd-1"]
+    with pytest.raises(StartError, match="There is no group khoj"):
+        await labels.run(settings, labels.Wanted(tmp_path / "none.pdf", groups=["khoj"]), SystemClock())
 
 
 async def test_what_cannot_be_printed_is_said(settings: Settings, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ from iotcore.telemetry.query import open_query
 from iotcore.web.app import DEFAULTS, LOOPBACK_NAMES, NO_PROVIDER, Part, create
 from iotcore.web.commissioning import Desk
 from iotcore.web.coverage import CoveragePages
+from iotcore.web.enrol import EnrolPages
 from iotcore.web.groups import GroupPages
 from iotcore.web.records import Records
 from iotcore.web.throttle import Throttle
@@ -167,7 +168,6 @@ async def console(
             desk=_desk(settings, registry, lambda: made.directory),
             processes=None if processes is None else lambda: processes,
             query=query,
-            of_serial=registry.devices_of_serial,
             records=Records(places.known, places.file, FileFolder(folder / "files").read),
             parts=_parts(folder, registry, clock, grouped, lambda: made.directory),
         )
@@ -200,6 +200,7 @@ def _parts(
     return [
         CoveragePages(directory=directory, signs=lambda: signs_of_life(files), days=days, clock=steady),
         GroupPages(grouped, directory),
+        EnrolPages(directory, registry.devices_of_serial),
     ]
 
 
