@@ -29,6 +29,7 @@ class Keeper:
         self._overdue = overdue
         self._clock = clock
         self._late: list[str] = []
+        self._trouble = ""  # why the lists could not be published, as it was said last
 
     def state(self) -> dict[str, Any]:
         """For `iotcore doctor`: the notices that no receiver has taken in time."""
@@ -42,9 +43,11 @@ class Keeper:
             if published_s is None or now_s - published_s >= REPUBLISH_S:
                 try:
                     await asyncio.to_thread(self._republish)
-                    published_s = now_s
-                except (IotError, OSError):
-                    log.exception("the revocation lists could not be published")
+                    published_s, self._trouble = now_s, ""
+                except (IotError, OSError) as error:
+                    if str(error) != self._trouble:
+                        log.error("the revocation lists could not be published; it is tried again: %s", error)  # noqa: TRY400
+                    self._trouble = str(error)
             late = await asyncio.to_thread(self._overdue)
             for notice in late:
                 if notice not in self._late:

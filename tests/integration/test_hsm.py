@@ -20,6 +20,7 @@ from pkcs11 import Attribute, ObjectClass
 
 from iotcore.clock import ManualClock, SystemClock
 from iotcore.errors import EnrolmentError, SigningError, StartError
+from iotcore.keeper import Keeper
 from iotcore.provision import ocsp, token_key
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker import BrokerHome, write_home
@@ -33,6 +34,7 @@ from tests.support.enrolling import CITY, book, listening
 from tests.support.pki import PASSPHRASE, run, trust_file
 from tests.support.requests import p256
 from tests.support.softhsm import PIN, SoftHsm, softhsm
+from tests.support.until import until
 
 TOKENS = ("one", "two")
 CLOCK = SystemClock()
@@ -207,6 +209,23 @@ def test_what_signs_nothing_starts_and_goes_on_without_the_token(tmp_path: Path,
         assert time.monotonic() - began_s < 0.5, "a module that is gone is not asked at each try"
     time.sleep(token_key.RETRY_S)
     again.republish()
+
+
+async def test_the_keeper_says_once_that_it_cannot_sign_the_lists_and_signs_them_when_the_token_is_back(
+    tmp_path: Path, hsm: SoftHsm, module: Module, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("iotcore.keeper.LOOK_S", 0.05)
+    ours = authority(tmp_path, module)
+    before = ours.published_crl("fire")
+    with hsm.taken_away():
+        running = asyncio.create_task(Keeper(republish=ours.republish, overdue=list, clock=CLOCK).run())
+        await until(lambda: "could not be published" in caplog.text, 10.0)
+        await asyncio.sleep(0.5)
+        assert caplog.text.count("could not be published") == 1
+        assert "cannot be used" in caplog.text
+    await until(lambda: ours.published_crl("fire") != before, 10.0)
+    running.cancel()
+    await asyncio.wait({running})
 
 
 def test_threads_that_sign_at_once_do_not_get_into_each_other_s_way(tmp_path: Path, module: Module) -> None:

@@ -107,7 +107,11 @@ def test_what_was_open_to_enrol_with_is_void_for_it_may_have_been_used_since(kep
     assert kept.ask(lambda registry: enrolled(registry, "SN1", "secret 1"), url) != "fire"
     actions = [one.deed.action for one in kept.ask(lambda registry: registry.audit_entries(), url)]
     since = actions[actions.index("registry.restored") :]
-    assert since[1:4] == ["claim_token.void", "batch_token.void", "unit.release"]
+    assert [one for one in since if one.endswith((".void", ".release"))] == [
+        "claim_token.void",
+        "batch_token.void",
+        "unit.release",
+    ]
     assert any(line.startswith("TOKENS are void (iotcore token create DEVICE)") for line in report.lines())
 
 
