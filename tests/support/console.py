@@ -22,6 +22,7 @@ from iotcore.reading import Quality, Reading, Value
 from iotcore.registry.accounts import Accounts, accounts
 from iotcore.registry.coverage_days import CoverageDays
 from iotcore.registry.directory import Directory
+from iotcore.registry.enrolments import Enrolments
 from iotcore.registry.groups import GroupStore
 from iotcore.registry.places import Places
 from iotcore.registry.records import Certificate
@@ -38,6 +39,7 @@ from iotcore.web.app import DEFAULTS, LOOPBACK_NAMES, NO_PROVIDER, Part, create
 from iotcore.web.commissioning import Desk
 from iotcore.web.coverage import CoveragePages
 from iotcore.web.enrol import EnrolPages
+from iotcore.web.enrolments import EnrolmentPages
 from iotcore.web.groups import GroupPages
 from iotcore.web.records import Records
 from iotcore.web.throttle import Throttle
@@ -201,6 +203,7 @@ def _parts(
         CoveragePages(directory=directory, signs=lambda: signs_of_life(files), days=days, clock=steady),
         GroupPages(grouped, directory),
         EnrolPages(directory, registry.devices_of_serial),
+        EnrolmentPages(Enrolments(registry.database), directory),
     ]
 
 
