@@ -88,7 +88,7 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         desk=desk(settings, registry, lambda: follower.directory, lambda: home.papers(settings, authority, clock)),
         processes=lambda: beats(settings.folder, clock),
         query=query,
-        records=_records(settings, registry),
+        records=_records(settings, registry, grouped),
         parts=[
             _coverage(settings, registry, follower, clock),
             GroupPages(grouped, lambda: follower.directory),
@@ -136,9 +136,9 @@ def _labelled(settings: Settings) -> list[str]:
     return [name] if name else []
 
 
-def _records(settings: Settings, registry: Registry) -> Records:
+def _records(settings: Settings, registry: Registry, grouped: Grouped) -> Records:
     places = Places(registry.database)
-    return Records(places.known, places.file, FileFolder(settings.folder / "files").read)
+    return Records(places.known, places.file, FileFolder(settings.folder / "files").read, grouped.of)
 
 
 def _coverage(settings: Settings, registry: Registry, follower: Follower, clock: Clock) -> CoveragePages:

@@ -170,7 +170,7 @@ async def console(
             desk=_desk(settings, registry, lambda: made.directory),
             processes=None if processes is None else lambda: processes,
             query=query,
-            records=Records(places.known, places.file, FileFolder(folder / "files").read),
+            records=Records(places.known, places.file, FileFolder(folder / "files").read, grouped.of),
             parts=_parts(folder, registry, clock, grouped, lambda: made.directory),
         )
         made = Console(app, registry, fire, Panel(file, clock), clock, directory, EmbeddedStore(file), known, throttle, grouped)
