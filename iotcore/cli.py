@@ -267,9 +267,9 @@ def _incidents(options: argparse.Namespace) -> int:
 
 
 def _intend(options: argparse.Namespace) -> int:
-    from iotcore.commands import office
+    from iotcore.commands import acting
 
-    asyncio.run(office.intend(_settings(options), options.kind, options.incident, options.by))
+    asyncio.run(acting.intend(_settings(options), options.kind, options.incident, options.by))
     return 0
 
 

@@ -108,11 +108,11 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _decide(options: argparse.Namespace) -> int:
-    from iotcore.commands import office, restore
+    from iotcore.commands import acting, restore
 
     settings = _settings(options)
     restore.check_parked(settings, options.incident)
-    asyncio.run(office.intend(settings, options.kind, options.incident, options.by))
+    asyncio.run(acting.intend(settings, options.kind, options.incident, options.by))
     return 0
 
 

@@ -157,28 +157,28 @@ def _config(options: argparse.Namespace) -> int:
 
 
 def _credential(options: argparse.Namespace) -> int:
-    from iotcore.commands import office
+    from iotcore.commands import acting
 
     if options.revoke:
-        had = asyncio.run(office.revoke_credential(_settings(options), options.device))
+        had = asyncio.run(acting.revoke_credential(_settings(options), options.device))
         _say(f"{options.device} has no password" + (" any more" if had else ""))
         return 0
-    _say(asyncio.run(office.give_credential(_settings(options), options.device)))
+    _say(asyncio.run(acting.give_credential(_settings(options), options.device)))
     return 0
 
 
 def _move(options: argparse.Namespace) -> int:
-    from iotcore.commands import office
+    from iotcore.commands import acting
 
-    moved = asyncio.run(office.set_state(_settings(options), options.device, options.state))
+    moved = asyncio.run(acting.set_state(_settings(options), options.device, options.state))
     _say(f"{options.device} is {options.state}" + ("" if moved else " already"))
     return 0
 
 
 def _revoke(options: argparse.Namespace) -> int:
-    from iotcore.commands import office
+    from iotcore.commands import acting
 
-    serials = asyncio.run(office.revoke_certificates(_settings(options), options.device))
+    serials = asyncio.run(acting.revoke_certificates(_settings(options), options.device))
     text = f"{len(serials)} certificates of {options.device} are revoked: {', '.join(serials)}"
     _say(text if serials else f"{options.device} has no certificate that could be revoked")
     return 0

@@ -11,7 +11,7 @@ from typing import Any
 from drivers.modbus import roster
 from iotcore.app import common
 from iotcore.clock import SystemClock
-from iotcore.commands import commissioning_check, office
+from iotcore.commands import commissioning_check, office, who
 from iotcore.commands.modbus_asking import How
 from iotcore.commands.whole_file import written_whole
 from iotcore.errors import StartError
@@ -118,6 +118,7 @@ async def test_mode(settings: Settings, device: str, minutes: float, by: str) ->
         Refused: too long, or it is suspended or retired.
     """
     async with _opened(settings, device) as here:
+        by = await who.named(settings, here.registry.database, by)
         if not minutes:
             ended = await here.made.end_test(device, by)
             return f"{device} is {'no longer' if ended else 'not'} in test mode"
@@ -130,6 +131,7 @@ async def test_mode(settings: Settings, device: str, minutes: float, by: str) ->
 async def check(settings: Settings, device: str, how: How, by: str, *, nameplate_seen: bool) -> list[dict[str, Any]]:
     """Read the Modbus unit and keep what was found; errors as `commissioning_check.check`."""
     async with _opened(settings, device) as here:
+        by = await who.named(settings, here.registry.database, by)
         steps: Sequence[Step] = await commissioning_check.check(here.made, here.binding, how, by, nameplate_seen=nameplate_seen)
     return [_plain(step, load("en")) for step in steps]
 

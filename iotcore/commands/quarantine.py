@@ -20,7 +20,7 @@ from msgspec import structs
 from drivers.mqtt.decode import Decoder
 from iotcore.app import common
 from iotcore.clock import SystemClock
-from iotcore.commands import office
+from iotcore.commands import office, who
 from iotcore.errors import StartError
 from iotcore.journal import quarantine, retry
 from iotcore.journal.database import connect_readonly
@@ -148,6 +148,7 @@ async def ask(settings: Settings, verb: retry.Verb, chosen: Chosen, by: str, lim
         raise StartError(f"{verb} which rows?", "Name rows, give a filter (--device, --reason, --lane, --since), or say --all.")
     asked: dict[str, int] = {}
     async with office.opened(settings) as registry:
+        by = await who.named(settings, registry.database, by)
         for lane, connection in _files(settings):
             wanted = chosen.of(lane)
             last = quarantine.found(connection, wanted, 1, newest=True) if wanted is not None else []

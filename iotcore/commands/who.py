@@ -87,6 +87,17 @@ async def by(settings: Settings, database: Database) -> str:
     return (await _who(settings, accounts(database, settings.people.session_idle_s, settings.people.session_s)))[1]
 
 
+async def named(settings: Settings, database: Database, otherwise: str) -> str:
+    """The same where it is known who that is: by a token, or by the settings; else `otherwise`. Raises Refused(`bad_token`)."""
+    if environment(os.environ).get(TOKEN_VARIABLE, ""):
+        return await by(settings, database)
+    return settings.people.operators.get(_login(), "") or otherwise
+
+
+def _login() -> str:
+    return pwd.getpwuid(os.getuid()).pw_name
+
+
 async def _who(settings: Settings, people: Accounts) -> tuple[str, str]:
     token = environment(os.environ).get(TOKEN_VARIABLE, "")
     if token:
@@ -94,6 +105,6 @@ async def _who(settings: Settings, people: Accounts) -> tuple[str, str]:
         if visitor is None:
             raise Refused("bad_token", f"the token in {TOKEN_VARIABLE} is unknown, revoked or too old")
         return visitor.user if visitor.may(Right.APPROVE) else "", visitor.by
-    login = pwd.getpwuid(os.getuid()).pw_name
+    login = _login()
     user = settings.people.operators.get(login, "")
     return user, user or f"login {login}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -14,8 +15,13 @@ from typing import Any
 import pytest
 
 from iotcore import cli
+from iotcore.clock import SystemClock
+from iotcore.registry.records import Certificate, State
+from iotcore.registry.store import open_registry
 from tests.support.console import CITY
 from tests.support.pki import PASSPHRASE
+
+STATES: tuple[State, ...] = ("provisioned", "active")
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -176,3 +182,61 @@ def test_the_rule_can_be_switched_off(office: Office) -> None:
 def login() -> str:
     """Who runs the tests."""
     return pwd.getpwuid(os.getuid()).pw_name
+
+
+async def _ready(url: str) -> None:
+    """A detector that works, with two certificates."""
+    clock = SystemClock()
+    async with await open_registry(url, clock) as registry:
+        for serial in ("0a", "0b"):
+            await registry.record_certificate(
+                Certificate(serial, "d1", "fire", int(clock.wall_ms()) + 86_400_000, serial * 2), "ca"
+            )
+        for state in STATES:
+            await registry.set_state("d1", state, "tester")
+
+
+async def _intents(url: str) -> list[tuple[str, str, str]]:
+    async with await open_registry(url, SystemClock()) as registry:
+        return [(one.kind, one.key, one.by) for one in await registry.intents_after(0)]
+
+
+def test_the_audit_names_whoever_is_at_the_command_line(office: Office) -> None:
+    city = office.folder / "city.json"
+    sensor = {"id": "air-9", "title": "Air", "model": "airgradient-one"}
+    city.write_text(json.dumps({**CITY, "devices": [*CITY["devices"], sensor]}), encoding="utf-8")
+    office.done("import", str(city))
+    login = pwd.getpwuid(os.getuid()).pw_name
+    office.done("user", "add", "lan", "--role", "admin")
+    token = office.done("apitoken", "create", "lan", "me", "--role", "admin")
+    url = f"sqlite://{office.folder / 'data' / 'registry.db'}"
+    asyncio.run(_ready(url))
+    for given, name in (("", f"login {login}"), (token, "lan/me")):
+        before = len(office.audit())
+        for words in (
+            ("device", "suspend", "d1"),
+            ("device", "resume", "d1"),
+            ("device", "credential", "air-9"),
+            ("device", "credential", "air-9", "--revoke"),
+            ("token", "create", "d2"),
+        ):
+            office.done(*words, token=given)
+        done = office.audit()[before:]
+        assert len(done) >= 5
+        assert {one["by"] for one in done} == {name}
+    before = len(office.audit())
+    office.done("device", "revoke", "d1", token=token)
+    assert [(one["by"], one["action"]) for one in office.audit()[before:]] == [("lan/me", "certificate.revoke")] * 2
+
+    office.done("acknowledge", "F1", "--by", "minh")
+    office.done("reset", "F1", "--by", "minh", token=token)
+    with (office.folder / "iotcore.toml").open("a", encoding="utf-8") as settings:
+        settings.write(f'[people.operators]\n"{login}" = "lan"\n')
+    office.done("acknowledge", "F2", "--by", "minh")
+    assert asyncio.run(_intents(url)) == [
+        ("acknowledge", "F1", "minh"),
+        ("reset", "F1", "lan/me"),
+        ("acknowledge", "F2", "lan"),
+    ]
+    assert "bad_token" in office.refused("acknowledge", "F3", token="iotcore_guessed")
+    assert len(asyncio.run(_intents(url))) == 3
