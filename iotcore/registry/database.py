@@ -52,7 +52,11 @@ MODELS = (
 )
 DEFAULT_SCHEMA = "registry"  # PostgreSQL: one schema of the platform's database
 BATCH_ROWS = 500
-DATABASE_ERRORS = (BaseORMException, sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+# InternalClientError: what asyncpg says when a server goes down between the two halves of a query
+DATABASE_ERRORS = (
+    *(BaseORMException, sqlite3.Error, OSError),
+    *(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError),
+)
 P = ParamSpec("P")
 T = TypeVar("T")
 FULL_SIGNS = ("disk is full", "No space left", "could not extend file")
