@@ -63,16 +63,16 @@ async def revoke_credential(settings: Settings, device: str) -> bool:
 async def revoke_certificates(settings: Settings, device: str) -> list[str]:
     """Mark every certificate of a device as revoked, for the keeper to carry out; the serials of those that were not yet.
 
+    Those that have run out too: on the alternate path they still raise alarms (docs/alternate-path.md).
+
     Raises:
         Refused: `unknown_device` for a name that has no certificate and is no device.
     """
-    now_ms = SystemClock().wall_ms()
     async with opened(settings) as registry:
         certificates = await registry.certificates(device)
         if not certificates and device not in (await registry.directory(common.specs_of(settings))).devices:
             raise Refused("unknown_device", f"{device!r} is not registered; `iotcore devices` lists all that are")
-        mine = [one for one in certificates if one.not_after_ms > now_ms]
-        return [one.serial for one in mine if await registry.revoke_certificate(one.serial, BY)]
+        return [one.serial for one in certificates if await registry.revoke_certificate(one.serial, BY)]
 
 
 async def set_state(settings: Settings, device: str, state: State) -> bool:
