@@ -130,7 +130,7 @@ async def _live(site: Site) -> None:
     password = await asyncio.to_thread(site.run, "device", "credential", "air-9")
     site.secrets |= dict(zip(GENERATED, (token, password), strict=True))
     site.heard.said = [
-        one for one in site.heard.said if one[0] not in {"token sd-1", "device credential"}
+        one for one in site.heard.said if one[0] not in {"token create", "device credential"}
     ]  # shown once, on purpose
     service = platform.data / "certs" / "service-root.pem"
     identity = await enrol(f"https://127.0.0.1:{platform.est_port}", token, "sd-1", service, platform.folder / "devices")
