@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -35,7 +36,9 @@ from iotcore.wire.arrival import Arrival, Delivered, Refusal
 from iotcore.wire.messages import ReceiptMessage
 
 NO_CHECK_TIME = ssl.VerifyFlags(0x200000)  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL's x509_vfy.h; Python has no name for it
-MAX_CONNECTIONS = 2_000  # beyond it a new one is closed after its handshake; a device needs one for some seconds
+MAX_CONNECTIONS = 2_000  # in their handshake or after it; a new one beyond that is closed. A device needs one for some seconds
+ACCEPT_PAUSE_S = 0.004  # between two: a handshake takes a millisecond of the loop that the lane runs on
+BACKLOG = 128  # that the kernel holds meanwhile
 HANDSHAKE_S = 5.0
 IDLE_S = 30.0  # a connection without a request is closed
 BODY_S = 5.0  # for a request to arrive
@@ -155,27 +158,50 @@ class HttpsAlarm:
         runner = web.AppRunner(application, access_log=None, keepalive_timeout=IDLE_S, shutdown_timeout=1.0)
         await runner.setup()
         try:
-            await self._bound(runner, tls)
+            assert runner.server is not None
+            await self._bound(runner.server, tls)
         finally:
             await runner.cleanup()
 
-    async def _bound(self, runner: web.AppRunner, tls: ssl.SSLContext) -> None:
-        served = runner.server
-        assert served is not None
-
-        def protocol() -> asyncio.Protocol:
-            return served() if len(served.connections) < MAX_CONNECTIONS else _Closing()
-
-        server = await asyncio.get_running_loop().create_server(
-            protocol, self._place.host, self._place.port, ssl=tls, ssl_handshake_timeout=HANDSHAKE_S, ssl_shutdown_timeout=1.0
-        )
-        async with server:
-            self.port = server.sockets[0].getsockname()[1]
-            self.said, self.trouble = f"{self._place.host}:{self.port}", False
+    async def _bound(self, served: web.Server, tls: ssl.SSLContext) -> None:
+        host, port = self._place.host, self._place.port
+        with socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=BACKLOG
+        ) as door:
+            door.settimeout(0.0)
+            self.port = door.getsockname()[1]
+            self.said, self.trouble = f"{host}:{self.port}", False
             self.listening.set()
+            accepting = asyncio.create_task(self._accept(door, served, tls), name="alternate path")
+            try:
+                while not (await asyncio.wait({accepting}, timeout=LOOK_S))[0]:
+                    await self._follow(tls)
+                accepting.result()  # raises what ended it
+            finally:
+                accepting.cancel()
+                await asyncio.wait({accepting})
+
+    async def _accept(self, door: socket.socket, served: web.Server, tls: ssl.SSLContext) -> None:
+        """Let connections in one by one. Their handshakes share the lane's event loop, so a flood of them must not fill it.
+
+        Raises:
+            OSError: no more can be let in, such as for want of file descriptors.
+        """
+        loop, entering = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+        try:
             while True:
-                await asyncio.sleep(LOOK_S)
-                await self._follow(tls)
+                connection, _ = await loop.sock_accept(door)
+                if len(served.connections) + len(entering) >= MAX_CONNECTIONS:
+                    connection.close()
+                    metrics.fire_https.labels("too_many").inc()
+                else:
+                    task = asyncio.create_task(_let_in(connection, served, tls))
+                    entering.add(task)
+                    task.add_done_callback(entering.discard)
+                await asyncio.sleep(ACCEPT_PAUSE_S)
+        finally:
+            for task in entering:
+                task.cancel()
 
     async def _follow(self, tls: ssl.SSLContext) -> None:
         """Issuers and lists as they are now; what cannot be read leaves those from before in use."""
@@ -246,12 +272,13 @@ class HttpsAlarm:
         return _problem(503, "late", f"not stored within {self._answer_s:.0f} s; say it again", RETRY_AFTER_S)
 
 
-class _Closing(asyncio.Protocol):
-    """One connection too many."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        metrics.fire_https.labels("too_many").inc()
-        transport.close()
+async def _let_in(connection: socket.socket, served: web.Server, tls: ssl.SSLContext) -> None:
+    try:
+        await asyncio.get_running_loop().connect_accepted_socket(
+            served, connection, ssl=tls, ssl_handshake_timeout=HANDSHAKE_S, ssl_shutdown_timeout=1.0
+        )
+    except OSError:  # no certificate, none of the fire anchor, or too slow; ssl.SSLError is one
+        metrics.fire_https.labels("handshake").inc()
 
 
 def _context(place: Place) -> ssl.SSLContext:

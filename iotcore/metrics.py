@@ -91,7 +91,7 @@ alarm_latency = Histogram(
 )
 fire_https = Counter(
     "iotcore_fire_https_total",
-    "Posts of the alternate path: stored, or why not (`unproven`: registry down, certificate expired)",
+    "Posts of the alternate path: stored, or why not (`handshake`: no certificate of ours; `unproven`: registry down)",
     ["outcome"],
 )
 dispatch_attempts = Counter("iotcore_dispatch_attempts_total", "Sends to receivers", ["outcome"])

@@ -100,9 +100,7 @@ class Revoking:
 
     def look(self) -> None:
         """See what runs out, and say it once for each thing that comes to do so."""
-        certs = self._settings.folder / "certs"
-        services = [certs / f"{cn}.pem" for cn in home.clients(self._settings)]
-        self._expiries = expiry.examined(home.authority(self._settings, self._clock), services, self._clock)
+        self._expiries = expiry.examined(home.authority(self._settings, self._clock), home.shown(self._settings), self._clock)
         alarming = {(one.kind, one.name): one for one in self._expiries if one.alarming}
         for key in alarming.keys() - self._running_out:
             log.error("%s. %s", alarming[key], expiry.REMEDIES[alarming[key].kind])

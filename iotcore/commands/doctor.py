@@ -129,7 +129,7 @@ async def _certificates(settings: Settings, clock: Clock) -> Finding:
     if missing:
         remedy = "Start `iotcore up` once: it makes what is missing."
         return Finding("certificates", well=False, said=f"there is none of {', '.join(missing)}", remedy=remedy)
-    found = expiry.examined(authority, [certs / f"{cn}.pem" for cn in home.clients(settings)], clock)
+    found = expiry.examined(authority, home.shown(settings), clock)
     first = {one.kind: one for one in reversed(found)}
     days = {kind: one.left_s / expiry.DAY_S for kind, one in first.items()}
     said = (

@@ -154,6 +154,12 @@ def clients(settings: Settings) -> list[str]:
     return [FIRE_IN, *(cn for worker in workers(settings) for cn in worker.clients()), DOCTOR_FIRE, DOCTOR_FIELD]
 
 
+def shown(settings: Settings) -> list[Path]:
+    """The certificates of our services in `certs/` that have to be good, whether they are there or not."""
+    names = [*clients(settings), *([FIRE_HTTPS] if settings.fire.https_port else [])]
+    return [settings.folder / "certs" / f"{cn}.pem" for cn in names]
+
+
 def endpoint(settings: Settings, name: BrokerName, cn: str) -> Endpoint:
     """A broker as the service `cn` meets it."""
     broker = broker_settings(settings, name)
