@@ -152,6 +152,7 @@ def _config(options: argparse.Namespace) -> int:
     for side, one in (("wanted", found.desired), ("reported", found.reported)):
         said = f"version {one.version}: {json.dumps(one.body, ensure_ascii=False)}" if one is not None else "nothing"
         _say(f"{side:9} {said}")
+    _say(f"{'standing':9} {found.standing}")
     return 0
 
 

@@ -85,6 +85,10 @@ ingest_unaccepted = Counter(
     "iotcore_mqtt_receipts_unaccepted_total", "Receipts that the broker threw away or refused", ["client", "reason"]
 )
 
+config_reports = Counter(
+    "iotcore_lane_config_reports_total", "Configurations that devices reported: kept, refused, or dropped (no room)", ["outcome"]
+)
+
 incidents_opened = Counter("iotcore_fire_incidents_opened_total", "Incidents opened")
 alarm_latency = Histogram(
     "iotcore_fire_received_to_durable_seconds", "From the arrival of a reading to its incident on disk", buckets=QUICK_S

@@ -23,7 +23,7 @@ from iotcore.errors import Refused
 from iotcore.specs.model import DeviceSpec
 from iotcore.wire import topics
 from iotcore.wire.arrival import Endpoint
-from iotcore.wire.messages import ReadingMessage, ReceiptMessage, Scalar, StatusMessage, encode
+from iotcore.wire.messages import ReadingMessage, ReceiptMessage, ReportedConfig, Scalar, StatusMessage, encode
 from simulators import mqtt_faults
 from simulators.mqtt_client import LINK_LIMIT_S, Client
 from simulators.mqtt_faults import REORDER_LIMIT_S
@@ -74,6 +74,7 @@ class MqttDevice(MqttLink):
         self.boot = secrets.token_hex(4)
         self._domain = topics.DOMAIN_OF_CLASS[spec.device_class]
         self._firmware = firmware
+        self._config: ReportedConfig | None = None
         self._resend_s = resend_s
         self._held: dict[int, Held] = {}  # by number, in its order
         self._next = 1
@@ -125,13 +126,20 @@ class MqttDevice(MqttLink):
         self._raw.append((topics.up(domain or self._domain, self.device, kind, device or self.device), payload, retain))
         self._news.set()
 
+    def take_config(self, version: int, body: Mapping[str, Any]) -> None:
+        """Be set to `body` since it took wanted version `version`: said now, and in each birth from now on."""
+        self._config = ReportedConfig(version=version, body=dict(body))
+        self.send_as_is(self._birth(), kind="status", retain=True)
+
+    def _birth(self) -> bytes:
+        return encode(StatusMessage(state="online", boot=self.boot, fw=self._firmware, config=self._config))
+
     def _will(self) -> aiomqtt.Will:
         return aiomqtt.Will(self._status_topic, encode(StatusMessage(state="offline")), qos=1, retain=True)
 
     async def _greet(self, client: Client) -> None:
         await client.subscribe(self._down, qos=1)
-        birth = StatusMessage(state="online", boot=self.boot, fw=self._firmware)
-        await client.publish(self._status_topic, encode(birth), qos=1, retain=True)
+        await client.publish(self._status_topic, self._birth(), qos=1, retain=True)
 
     async def _leave(self, client: Client) -> None:
         """Nothing more comes after this: closing a socket with something unread is a reset, and would bring out the will."""

@@ -77,6 +77,7 @@ class FireLane:
         first_seen: Callable[[str], Coroutine[Any, Any, None]],
         throttle: Throttle | None = None,
         tested: Callable[[], None] = lambda: None,
+        configured: Callable[[Presence], None] = lambda _: None,
     ) -> None:
         self._broker = broker
         self._decode = decode
@@ -87,6 +88,7 @@ class FireLane:
         self._opened = opened
         self._first_seen = first_seen
         self._tested = tested
+        self._configured = configured
         standing = journal.standing_faults()
         self._faults = Faults(standing)
         self._progress = Progress(journal.progress(), clock.monotonic_s())
@@ -300,6 +302,8 @@ class FireLane:
 
     def _note_presence(self, presence: Presence, directory: Directory, turn: _Turn) -> None:
         """A will or a birth; a gateway's will is the trouble of all its fire children."""
+        if presence.message.config is not None:
+            self._configured(presence)
         online = presence.message.state == "online"
         turn.presence[presence.device] = online
         if online:

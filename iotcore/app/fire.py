@@ -19,6 +19,7 @@ from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
 from iotcore.app import troubles
 from iotcore.app.common import EVERYTHING, activate, heard, ingest_version, opened, rules_of
+from iotcore.app.configs_back import ConfigsBack
 from iotcore.app.testing import TestsBack
 from iotcore.clock import Clock, SystemClock
 from iotcore.dispatch.cad_webhook import WebhookChannel
@@ -36,6 +37,7 @@ from iotcore.process.room import Room
 from iotcore.process.watchdog import Watchdog
 from iotcore.provision.acl import BrokerName
 from iotcore.registry.commissioning import Commissioning
+from iotcore.registry.places import Places
 from iotcore.registry.records import Intent
 from iotcore.registry.store import Registry
 from iotcore.settings import Dc09Receiver, Settings
@@ -72,6 +74,7 @@ async def run(settings: Settings) -> None:
             stack.push_async_callback(channel.close)
         dispatcher = Dispatcher(SqlOutbox(journal), channels, clock, owner)
         tests = TestsBack(journal, Commissioning(registry.database), clock)
+        configs = ConfigsBack(Places(registry.database), clock)
         await stack.enter_async_context(ingest)
         lane = FireLane(
             broker=ingest,
@@ -84,6 +87,7 @@ async def run(settings: Settings) -> None:
             first_seen=lambda device: activate(registry, device),
             throttle=Throttle(times=settings.throttle_times),
             tested=tests.tell,
+            configured=configs.tell,
         )
         watch(ingest, "fire", "fire")
         lane.warm()
@@ -93,6 +97,7 @@ async def run(settings: Settings) -> None:
             group.create_task(lane.run())
             group.create_task(dispatcher.run())
             group.create_task(tests.run())
+            group.create_task(configs.run())
             group.create_task(heard(follower, (ingest, FIRE)))
             group.create_task(Watchdog(settings.folder, {"fire": ingest}).run())
             group.create_task(troubles.tell_lane(settings, registry, lambda: follower.directory, lane.troubled, clock))

@@ -12,6 +12,7 @@ from drivers.mqtt.ingest import Ingest
 from drivers.mqtt.vendor import Vendors
 from iotcore import metrics
 from iotcore.app.common import activate, heard, ingest_version, opened
+from iotcore.app.configs_back import ConfigsBack
 from iotcore.clock import Clock, SystemClock
 from iotcore.errors import StartError, StoreError
 from iotcore.journal.progress import Row
@@ -25,6 +26,7 @@ from iotcore.process.watchdog import Watchdog
 from iotcore.process.workers import Worker, given_up, workers
 from iotcore.provision.acl import UP, BrokerName
 from iotcore.registry.directory import Directory
+from iotcore.registry.places import Places
 from iotcore.settings import Settings
 from iotcore.telemetry.coverage import Files, watch_coverage
 from iotcore.telemetry.embedded import EmbeddedStore, TelemetryFile
@@ -35,6 +37,7 @@ from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.point import PlatformSeries
 from iotcore.telemetry.requests import carried_out
 from iotcore.telemetry.spool import Spool, reserve_of
+from iotcore.telemetry.store import Confidential, Store
 from iotcore.telemetry.stores import TELEMETRY_DB, open_confidential, open_store
 from iotcore.telemetry.strays import Strays
 from iotcore.telemetry.upkeep import Upkeep
@@ -60,12 +63,13 @@ async def run(settings: Settings, number: int = 1) -> None:
         elsewhere = await room.enter(stack, lambda: _known_elsewhere(worker, settings, follower.directory))
         bounds = {"max_bytes": limits.max_bytes, "max_age_s": limits.max_age_s}
         spool = await room.enter(stack, lambda: Spool(path, clock, store_format=store.format, **bounds))
-        rows = more(await spool.progress(), elsewhere)
+        rows, answered = more(await spool.progress(), elsewhere), await spool.answered()
         await room.enter(stack, lambda: _taken_over(spool, rows))
         brokers = _brokers(settings, worker, clock)
         for ingest in brokers.values():
             await stack.enter_async_context(ingest)
         panel, journal = Panel(file, clock), settings.folder / "journal.db"
+        configs = ConfigsBack(Places(registry.database), clock)
         directory = lambda: follower.directory  # noqa: E731 - always the latest
         decode = Decoder(Vendors(worker.domains))
         lane = TelemetryLane(
@@ -82,13 +86,13 @@ async def run(settings: Settings, number: int = 1) -> None:
             throttle=Throttle(times=settings.throttle_times),
             domains=worker.domains - {FIRE_DOMAIN},
             confidential=confidential,
+            configured=configs.tell,
         )
 
         def state() -> dict[str, Any]:
             return {"connected": all(one.connected for one in brokers.values()), **lane.counts()}
 
-        tasks = [lane.run(), heard(follower, *_ears(worker, brokers))]
-        tasks.append(follow_intents(registry, await spool.answered(), carried_out(lane, spool)))
+        tasks = [lane.run(), configs.run(), heard(follower, *_ears(worker, brokers)), _measure(spool, clock)]
         if "stray" in brokers:
             stray = brokers["stray"]
             tasks.append(Strays(broker=stray, decode=decode, directory=directory, spool=spool, panel=panel, clock=clock).run())
@@ -97,12 +101,17 @@ async def run(settings: Settings, number: int = 1) -> None:
             tasks.append(follow_incidents(journal, series))
             within = settings.coverage.tested_within_days
             tasks.append(watch_coverage(directory, Files(file.path, journal), series, clock, tested_within_days=within))
-        stores = [store, *([confidential.store] if confidential else [])]
-        embedded = [one for one in stores if isinstance(one, EmbeddedStore)]
+        embedded = _embedded(store, confidential)
         tasks += [Upkeep(one, settings.store, clock, directory, writer=number).run() for one in embedded]
-        tasks += [Watchdog(settings.folder, brokers).run(), _measure(spool, clock)]
+        tasks += [Watchdog(settings.folder, brokers).run(), follow_intents(registry, answered, carried_out(lane, spool))]
         memory.settle()
         await _together(*tasks, alive(settings, worker.name, clock, state))
+
+
+def _embedded(store: Store, confidential: Confidential | None) -> list[EmbeddedStore]:
+    """Those of the stores that we keep up ourselves."""
+    stores = [store, *([confidential.store] if confidential else [])]
+    return [one for one in stores if isinstance(one, EmbeddedStore)]
 
 
 async def _together(*tasks: Coroutine[Any, Any, None]) -> None:

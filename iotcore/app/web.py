@@ -29,6 +29,7 @@ from iotcore.registry.admissions import Admissions
 from iotcore.registry.commissioning import Commissioning
 from iotcore.registry.coverage_days import CoverageDays
 from iotcore.registry.directory import Directory
+from iotcore.registry.enrolments import Enrolments
 from iotcore.registry.groups import GroupStore
 from iotcore.registry.places import Places
 from iotcore.registry.store import Registry
@@ -44,6 +45,7 @@ from iotcore.web.checklist import Budget
 from iotcore.web.commissioning import Desk
 from iotcore.web.coverage import CoveragePages
 from iotcore.web.enrol import EnrolPages
+from iotcore.web.enrolments import EnrolmentPages
 from iotcore.web.est import EstListener, server_context
 from iotcore.web.groups import GroupPages
 from iotcore.web.records import Records
@@ -86,11 +88,12 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         desk=desk(settings, registry, lambda: follower.directory, lambda: home.papers(settings, authority, clock)),
         processes=lambda: beats(settings.folder, clock),
         query=query,
-        records=_records(settings, registry),
+        records=_records(settings, registry, grouped),
         parts=[
             _coverage(settings, registry, follower, clock),
             GroupPages(grouped, lambda: follower.directory),
             EnrolPages(lambda: follower.directory, registry.devices_of_serial),
+            EnrolmentPages(Enrolments(registry.database), lambda: follower.directory),
         ],
     )
     specs = specs_of(settings)
@@ -133,9 +136,9 @@ def _labelled(settings: Settings) -> list[str]:
     return [name] if name else []
 
 
-def _records(settings: Settings, registry: Registry) -> Records:
+def _records(settings: Settings, registry: Registry, grouped: Grouped) -> Records:
     places = Places(registry.database)
-    return Records(places.known, places.file, FileFolder(settings.folder / "files").read)
+    return Records(places.known, places.file, FileFolder(settings.folder / "files").read, grouped.of)
 
 
 def _coverage(settings: Settings, registry: Registry, follower: Follower, clock: Clock) -> CoveragePages:

@@ -35,6 +35,11 @@ class Grouped:
         """What a device reported last; "" for nothing."""
         return self._firmware.get(device, "")
 
+    def of(self, device: str) -> list[tuple[str, str]]:
+        """Id and title of the groups that a device is in, by title."""
+        named = [(name, self.groups[name].document.title) for name in self.members.of(device) if name in self.groups]
+        return sorted(named, key=lambda one: (one[1], one[0]))
+
     async def refresh(self) -> None:
         """Follow the registry, the directory and what devices report."""
         now_s = self._clock.monotonic_s()

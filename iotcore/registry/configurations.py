@@ -7,6 +7,7 @@ that it took, so the two are compared by number and by content.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -31,6 +32,16 @@ class Configuration:
     body: Any
     by: str
     at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `by`, a device or the gateway before it, says that `device` is set to since it took `version`."""
+
+    device: str
+    version: int
+    body: Any
+    by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +91,12 @@ async def report(work: Writing, device: str, version: int, body: Any, by: str) -
     text = await _checked(work, device, body)
     if not await ConfigRow.filter(device_id=device, side="desired", version=version).using_db(work.db).exists():
         raise Refused("unknown_version", f"version {version} was never wanted of {device!r}")
-    row = await ConfigRow.get_or_none(device_id=device, side="reported", version=version, using_db=work.db)
-    if row is not None and row.body == text:
+    last = await _newest(work.db, device, "reported")
+    if last is not None and (last.version, last.body) == (version, text):
         return False
-    said: dict[str, Any] = {"body": text, "by": by, "at_ms": work.now_ms}
+    row = await ConfigRow.get_or_none(device_id=device, side="reported", version=version, using_db=work.db)
+    at_ms = work.now_ms if last is None else max(work.now_ms, last.at_ms + 1)  # it comes after what was said before
+    said: dict[str, Any] = {"body": text, "by": by, "at_ms": at_ms}
     if row is None:
         await ConfigRow.create(using_db=work.db, device_id=device, side="reported", version=version, **said)
     else:
@@ -93,14 +106,32 @@ async def report(work: Writing, device: str, version: int, body: Any, by: str) -
     return True
 
 
+async def report_all(work: Writing, said: Sequence[Report]) -> dict[str, Refused]:
+    """The same of many devices; those that are refused, by device."""
+    refused = {}
+    for one in said:
+        try:
+            await report(work, one.device, one.version, one.body, one.by)
+        except Refused as why:
+            refused[one.device] = why
+    return refused
+
+
+async def unheard(db: BaseDBAsyncClient, said: Sequence[Report]) -> list[Report]:
+    """Of these, what differs from what the registry has of its device: most devices say the same at each start."""
+    rows = await ConfigRow.filter(side="reported", device_id__in=[one.device for one in said]).using_db(db).order_by("at_ms")
+    last = {row.device_id: (row.version, json.loads(row.body)) for row in rows}
+    return [one for one in said if last.get(one.device) != (one.version, one.body)]
+
+
 async def pair(db: BaseDBAsyncClient, device: str) -> Pair:
     """The newest of both sides."""
     return Pair(_plain(await _newest(db, device, "desired")), _plain(await _newest(db, device, "reported")))
 
 
 async def history(db: BaseDBAsyncClient, device: str, side: Side, last: int = 50) -> list[Configuration]:
-    """The newest versions of one side, the newest first."""
-    rows = await ConfigRow.filter(device_id=device, side=side).using_db(db).order_by("-version").limit(last)
+    """The newest of one side, the newest first: by version what is wanted, by time what was reported."""
+    rows = await ConfigRow.filter(device_id=device, side=side).using_db(db).order_by(*_order(side)).limit(last)
     return [found for row in rows if (found := _plain(row)) is not None]
 
 
@@ -110,7 +141,7 @@ async def _checked(work: Writing, device: str, body: Any) -> str:
         raise Refused("no_object", 'a configuration is a JSON object: {"name": value}')
     try:
         text = canonical(body)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise Refused("no_object", f"a configuration is plain JSON: {error}") from error
     if len(text.encode()) > MAX_CONFIG_BYTES:
         raise Refused("too_large", f"{len(text.encode())} bytes of at most {MAX_CONFIG_BYTES}")
@@ -118,7 +149,12 @@ async def _checked(work: Writing, device: str, body: Any) -> str:
 
 
 async def _newest(db: BaseDBAsyncClient, device: str, side: Side) -> ConfigRow | None:
-    return await ConfigRow.filter(device_id=device, side=side).using_db(db).order_by("-version").first()
+    return await ConfigRow.filter(device_id=device, side=side).using_db(db).order_by(*_order(side)).first()
+
+
+def _order(side: Side) -> tuple[str, ...]:
+    """Newest first. A device that was set back reports an older version later: what it said last is true."""
+    return ("-version",) if side == "desired" else ("-at_ms", "-version")
 
 
 def _plain(row: ConfigRow | None) -> Configuration | None:

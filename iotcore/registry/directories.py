@@ -20,6 +20,7 @@ from iotcore.registry.directory import NO_LABELS, Area, Binding, Directory, Prem
 from iotcore.registry.records import Change
 from iotcore.registry.tables import AreaRow, DeviceRow, PremisesRow, ZoneRow
 from iotcore.registry.tables_commissioning import DeviceTestRow
+from iotcore.registry.tables_places import UnitRow
 from iotcore.specs.model import DeviceSpec
 from iotcore.wire.topics import DOMAIN_OF_CLASS
 
@@ -80,9 +81,12 @@ async def _devices(db: BaseDBAsyncClient, specs: Mapping[str, DeviceSpec], ids: 
 
 
 async def _tested(db: BaseDBAsyncClient, ids: Collection[str] | None = None) -> dict[str, int]:
-    """When a test alarm of each device last came through, ms UTC; of those that ever had one."""
+    """When a test alarm of each device last came through, ms UTC; of those whose unit that is there now ever had one."""
     rows = DeviceTestRow.all() if ids is None else DeviceTestRow.filter(device_id__in=sorted(ids))
-    return dict(await rows.using_db(db).values_list("device_id", "at_ms"))
+    tested = dict(await rows.using_db(db).values_list("device_id", "at_ms"))
+    there = UnitRow.filter(to_ms=None) if ids is None else UnitRow.filter(to_ms=None, device_id__in=sorted(ids))
+    since = dict(await there.using_db(db).order_by("from_ms").values_list("device_id", "from_ms"))
+    return {device: at_ms for device, at_ms in tested.items() if at_ms >= since.get(device, 0)}
 
 
 def _with(known: Mapping[str, T], changed: Collection[str], found: Mapping[str, T]) -> Mapping[str, T]:

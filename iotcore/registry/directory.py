@@ -64,7 +64,7 @@ class Binding:
     zone: str = ""
     connection: str = ""  # Modbus devices: "tcp://host:port?device_id=1"
     labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS, hash=False)
-    tested_ms: int | None = None  # when a test alarm of it last came through, ms UTC
+    tested_ms: int | None = None  # when a test alarm of the unit that is there last came through, ms UTC
 
     @property
     def accepted(self) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from iotcore.errors import Refused
 from iotcore.registry import attachments, configurations, details, notes, removal, retirement, tokens, units
 from iotcore.registry.attachments import Attachment, Content
 from iotcore.registry.database import Database, whole
@@ -105,6 +106,16 @@ class Places:
         """A device says what it is set to since desired version `version`; False when nothing is new. Raises Refused."""
         async with self._database.writing() as work:
             return await configurations.report(work, device, version, body, by)
+
+    @whole
+    async def report_all(self, said: Sequence[configurations.Report]) -> dict[str, Refused]:
+        """The same of many devices at once, each at most once; those that are refused, by device."""
+        async with self._database.reading() as db:
+            news = await configurations.unheard(db, said)
+        if not news:
+            return {}
+        async with self._database.writing() as work:
+            return await configurations.report_all(work, news)
 
     async def configured(self, device: str, side: configurations.Side, last: int = 50) -> list[configurations.Configuration]:
         """Versions of one side, the newest first; raises Refused `unknown_device`."""

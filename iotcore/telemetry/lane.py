@@ -78,8 +78,10 @@ class TelemetryLane:
         throttle: Throttle | None = None,
         confidential: Confidential | None = None,
         domains: Collection[str] = FIELD_DOMAINS,
+        configured: Callable[[Presence], None] = lambda _: None,
     ) -> None:
         self._domains = frozenset(domains)
+        self._configured = configured
         self._owned = owned
         self._watched = watched
         self._receipted = receipted
@@ -355,6 +357,8 @@ class TelemetryLane:
             return
         if domain in self._domains:
             (self._panel.online if online else self._panel.offline)(presence.device)
+            if presence.message.config is not None:
+                self._configured(presence)
         if domain == "gateway" and not online:
             for binding in directory.devices.values():
                 if binding.publisher == presence.device and binding.domain in self._domains:

@@ -151,6 +151,7 @@ class ConsolePages:
             "certificate": checklist.current(facts.certificates, now_ms),
             "steps": checklist.steps(device, facts, now_ms),
             "known": await self._records.of(name) if self._records is not None else None,
+            "groups": self._records.groups(name) if self._records is not None else (),
         }
 
     async def acknowledge(self, incident: str) -> Response:

@@ -6,7 +6,7 @@ A file is shown as what it was when it came in, and never as a page: a photo as 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -25,11 +25,16 @@ DAY_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """`known`: what is known of a building or device; `file`: one of its files by id; `read`: a content by SHA-256, it blocks."""
+    """Where it is asked for.
+
+    `known`: what is known of a building or device; `file`: one of its files by id; `read`: a content by SHA-256, it blocks;
+    `groups`: id and title of the groups that a device is in.
+    """
 
     known: Callable[[Subject], Awaitable[Known]]
     file: Callable[[str], Awaitable[Attachment]]
     read: Callable[[str], bytes]
+    groups: Callable[[str], Sequence[tuple[str, str]]]
 
     def add(self, app: Quart, door: Door) -> None:
         """Declare its route: who may see a device may see its files."""

@@ -6,7 +6,7 @@ Payloads are JSON, UTF-8, at most 64 KiB: one object, or an array of at most 500
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -53,6 +53,13 @@ class ReadingMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
             _check_boot(self.boot)
 
 
+class ReportedConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What a device is set to, since it took a version that was wanted of it."""
+
+    version: Annotated[int, Meta(ge=1, le=2**31 - 1, description="the wanted version that it took last")]
+    body: Annotated[dict[str, Any], Meta(description="its settings as they are now; at most 60 kB of JSON")]
+
+
 class StatusMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Presence: retained birth message, and the last will {"state": "offline"}."""
 
@@ -60,6 +67,7 @@ class StatusMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     v: Literal[1] = 1
     boot: str = ""
     fw: str = ""
+    config: ReportedConfig | None = None
 
 
 class CommandMessage(msgspec.Struct, frozen=True, kw_only=True):

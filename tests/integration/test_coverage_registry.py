@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -14,12 +15,14 @@ from iotcore.errors import Refused
 from iotcore.process.follow import Follower
 from iotcore.registry import groups
 from iotcore.registry.commissioning import Commissioning, LastTest
-from iotcore.registry.coverage import Coverage, Figure
+from iotcore.registry.coverage import Coverage, Figure, Signs, assess
 from iotcore.registry.coverage_days import CoverageDays
-from iotcore.registry.directory import NO_LABELS, Area
+from iotcore.registry.directory import NO_LABELS, Area, Directory
 from iotcore.registry.groups import Groups, GroupStore
+from iotcore.registry.places import Places
 from iotcore.registry.store import Registry, open_registry
-from tests.support.covered import CITY
+from iotcore.registry.units import Another
+from tests.support.covered import CITY, activate
 from tests.support.shipped import SPECS
 
 pytestmark = pytest.mark.timeout(60)
@@ -68,6 +71,36 @@ async def test_the_directory_carries_areas_labels_and_last_tests_and_whoever_fol
     assert (now.devices["s1"].labels, now.devices["s1"].tested_ms) == ({"line": "3"}, tested_ms)
     assert now.devices["c1"] is first.devices["c1"]
     assert now == await registry.directory(SPECS)
+
+
+async def test_a_test_of_the_unit_before_proves_nothing_of_the_one_that_is_there(registry: Registry, clock: ManualClock) -> None:
+    follower = Follower(registry, SPECS)
+    await follower.refresh()
+    commissioning, places = Commissioning(registry.database), Places(registry.database)
+    await activate(registry, "s1")
+    clock.advance(10.0)
+    await commissioning.record_test(LastTest("s1", int(clock.wall_ms()), 120.0, "lan"), {})
+    await follower.refresh()
+    assert lacking(follower.directory, clock) == []
+
+    clock.advance(10.0)
+    await places.replace("s1", Another("SN-2", "", "vỏ vỡ"), SPECS, "minh", token_s=60.0)
+    await activate(registry, "s1")
+    assert await follower.refresh()
+    assert follower.directory.devices["s1"].tested_ms is None
+    assert lacking(follower.directory, clock) == ["never_tested"]
+    assert follower.directory == await registry.directory(SPECS)
+
+    await commissioning.record_test(LastTest("s1", int(clock.wall_ms()) + 1, 90.0, "lan"), {})
+    await follower.refresh()
+    assert lacking(follower.directory, clock) == []
+
+
+def lacking(directory: Directory, clock: ManualClock) -> list[str]:
+    """Why the detector s1, which has just spoken, does not count."""
+    alone = replace(directory, devices={"s1": directory.devices["s1"]})
+    found = assess(alone, Signs({"s1": clock.wall_ms()}, frozenset()), clock.wall_ms())
+    return [lack.reason for lack in found.sites[directory.devices["s1"].premises].lacks]
 
 
 async def test_a_group_has_versions_each_whole_in_the_audit_and_the_same_again_is_none(registry: Registry) -> None:

@@ -78,6 +78,16 @@ async def test_a_group_is_shown_with_its_query_and_who_is_in_it(client: Client) 
     await text_of(client, "/groups/nobody", 404)
 
 
+async def test_the_page_of_a_device_names_its_groups(made: Console, client: Client) -> None:
+    shown = '<dt>Nhóm</dt><dd><a href="/groups/update">Cần cập nhật</a></dd>'
+    for path in ("/devices/s1", "/devices/s1/details"):
+        assert shown in await text_of(client, path)
+    assert "<dt>Nhóm</dt>" not in await text_of(client, "/devices/s3")
+    await GroupStore(made.registry.database).remove("update", "lan")
+    await made.grouped.refresh()
+    assert "<dt>Nhóm</dt>" not in await text_of(client, "/devices/s1")
+
+
 async def test_programs_and_spreadsheets_get_the_members(client: Client) -> None:
     assert json.loads(await text_of(client, "/api/v1/groups"))["groups"] == [
         {"group": "update", "title": "Cần cập nhật", "devices": 2, "version": 1}

@@ -179,6 +179,9 @@ async def test_a_configuration_has_versions_on_both_sides(registry: Registry, pl
         (1, {"interval_s": 10}),
     ]
     assert [one.version for one in await places.configured("sd-1", "reported")] == [2, 1]
+    assert await places.report("sd-1", 1, {"interval_s": 10}, "sd-1")  # set back: what it said last is what it has
+    assert await standing() == "behind"
+    assert [one.version for one in await places.configured("sd-1", "reported")] == [1, 2]
     assert await places.desire("sd-1", {"interval_s": 10}, "minh") == 3  # back again is a version of its own
     assert await last(registry) == ("minh", "config.desire", "sd-1")
 

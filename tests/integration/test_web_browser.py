@@ -12,8 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from iotcore.app.common import anchors_of
+from iotcore.errors import EnrolmentError
 from iotcore.provision.file_folder import FileFolder
+from iotcore.registry.admissions import Admissions
 from iotcore.registry.attachments import Content
+from iotcore.registry.enrolments import Enrolments
 from iotcore.registry.places import Places
 from iotcore.registry.records import Intent
 from iotcore.registry.rights import Grant, Role
@@ -21,6 +25,7 @@ from iotcore.registry.subjects import Subject
 from iotcore.web.server import serve
 from tests.support.chromium import Chromium
 from tests.support.console import Console, console
+from tests.support.enrolling import asking
 from tests.support.ports import free_port
 from tests.support.shipped import SPECS
 from tests.support.visits import PASSWORD, STORED
@@ -133,6 +138,23 @@ async def test_a_phone_shows_what_is_known_of_a_device_and_its_photo(desk: Desk,
     await desk.browser.evaluate("document.querySelector('.photos img').scrollIntoView()")
     await desk.browser.wait_for("document.querySelector('.photos img').naturalWidth == 400")
     assert await desk.browser.evaluate("document.documentElement.scrollWidth") == 360
+
+
+async def test_a_phone_answers_a_request_to_enrol(desk: Desk) -> None:
+    browser, database = desk.browser, desk.made.registry.database
+    asked = asking("d1", await Enrolments(database).create_token("d1", 600.0, "test", approval=True))
+    async with Admissions(database, lambda model: anchors_of(SPECS, model)) as admissions:
+        with pytest.raises(EnrolmentError):
+            await admissions.admit(asked)
+        name, _, value = (await desk.made.sign_in("ky", Grant(Role.TECHNICIAN))).partition("=")
+        await browser.call("Network.setCookie", name=name, value=value, url=desk.url, sameSite="Strict")
+        await browser.open(desk.url + "enrolments", width=360, height=740)
+        await browser.wait_for("document.querySelector('.approvals form')")
+        assert await browser.evaluate("document.documentElement.scrollWidth") == 360
+        await browser.evaluate("document.querySelector('.approvals .go').click()")
+        await browser.wait_for("document.querySelector('.approvals') && !document.querySelector('.approvals form')")
+        assert (await admissions.admit(asked)).anchor == "fire"
+    assert browser.complaints == []
 
 
 async def test_the_class_filter_leaves_only_that_class(desk: Desk) -> None:

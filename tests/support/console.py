@@ -22,6 +22,7 @@ from iotcore.reading import Quality, Reading, Value
 from iotcore.registry.accounts import Accounts, accounts
 from iotcore.registry.coverage_days import CoverageDays
 from iotcore.registry.directory import Directory
+from iotcore.registry.enrolments import Enrolments
 from iotcore.registry.groups import GroupStore
 from iotcore.registry.places import Places
 from iotcore.registry.records import Certificate
@@ -38,6 +39,7 @@ from iotcore.web.app import DEFAULTS, LOOPBACK_NAMES, NO_PROVIDER, Part, create
 from iotcore.web.commissioning import Desk
 from iotcore.web.coverage import CoveragePages
 from iotcore.web.enrol import EnrolPages
+from iotcore.web.enrolments import EnrolmentPages
 from iotcore.web.groups import GroupPages
 from iotcore.web.records import Records
 from iotcore.web.throttle import Throttle
@@ -168,7 +170,7 @@ async def console(
             desk=_desk(settings, registry, lambda: made.directory),
             processes=None if processes is None else lambda: processes,
             query=query,
-            records=Records(places.known, places.file, FileFolder(folder / "files").read),
+            records=Records(places.known, places.file, FileFolder(folder / "files").read, grouped.of),
             parts=_parts(folder, registry, clock, grouped, lambda: made.directory),
         )
         made = Console(app, registry, fire, Panel(file, clock), clock, directory, EmbeddedStore(file), known, throttle, grouped)
@@ -201,6 +203,7 @@ def _parts(
         CoveragePages(directory=directory, signs=lambda: signs_of_life(files), days=days, clock=steady),
         GroupPages(grouped, directory),
         EnrolPages(directory, registry.devices_of_serial),
+        EnrolmentPages(Enrolments(registry.database), directory),
     ]
 
 

@@ -49,7 +49,12 @@ class Postgres:
         self.stop()
 
     def stop(self) -> None:
-        """End the server, quickly but cleanly, and remove its folder."""
+        """End the server, and remove its folder."""
+        self.pause()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def pause(self) -> None:
+        """End the server, quickly but cleanly; `resume` starts it again with what it holds."""
         if self.process is not None:
             self.process.send_signal(signal.SIGINT)  # "fast": cut the sessions, then end
             try:
@@ -58,7 +63,10 @@ class Postgres:
                 self.process.kill()
                 self.process.wait()
             self.process = None
-        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def resume(self) -> None:
+        """Start it again on its port."""
+        self._start(str(self.folder / "cluster"))
 
     def fresh(self) -> str:
         """Make an empty database and return its name."""

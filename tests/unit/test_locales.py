@@ -16,6 +16,7 @@ from iotcore.reading import Quality
 from iotcore.registry.city import AreaKind
 from iotcore.registry.commissioning import EntryKind
 from iotcore.registry.coverage import REASONS
+from iotcore.registry.facts import APPROVED, ISSUED, REFUSED, WAITS
 from iotcore.registry.records import State
 from iotcore.registry.rights import Right, Role
 from iotcore.specs.model import DeviceClass
@@ -56,6 +57,8 @@ FAMILIES: dict[str, Iterable[str]] = {
     "right": [*(right.value for right in Right), "session", "no_right_declared"],
     "approval": ("asked", "approved", "rejected", "used", "expired"),
     "refused_approval": ("unknown_approval", "decided", "expired", "same_person", "no_admin"),
+    "request": (WAITS, APPROVED, REFUSED, ISSUED),
+    "refused_request": ("unknown_request", "decided", "no_reason"),
     "way": ("password", "link", "oidc"),
     "refused_sign_in": (
         "wrong", "wrong_current", "wait_a_little", "busy", "needs_tls", "no_passwords", "bad_link", "weak_password", "bad_name",
