@@ -93,6 +93,11 @@ incidents_opened = Counter("iotcore_fire_incidents_opened_total", "Incidents ope
 alarm_latency = Histogram(
     "iotcore_fire_received_to_durable_seconds", "From the arrival of a reading to its incident on disk", buckets=QUICK_S
 )
+fire_https = Counter(
+    "iotcore_fire_https_total",
+    "Posts of the alternate path: stored, or why not (`handshake`: no certificate of ours; `unproven`: registry down)",
+    ["outcome"],
+)
 dispatch_attempts = Counter("iotcore_dispatch_attempts_total", "Sends to receivers", ["outcome"])
 
 spool_rows = Gauge("iotcore_spool_batches", "Batches in the spool that the store has not taken")

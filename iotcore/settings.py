@@ -140,6 +140,15 @@ class Web(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     public_url: Annotated[str, Meta(pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*)?)?$")] = ""  # as people reach it: on labels
 
 
+class Fire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The alternate path of fire devices: HTTPS with their certificates (docs/alternate-path.md)."""
+
+    https_port: Annotated[int, Meta(ge=0, le=65_535)] = 0  # 0: there is none
+    https_host: str = "127.0.0.1"
+    https_names: Annotated[list[str], Meta(min_length=1)] = msgspec.field(default_factory=lambda: ["localhost", "127.0.0.1"])
+    expired: Literal["alarms", "refuse"] = "alarms"
+
+
 class OidcRole(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a group of the OpenID provider is here: a role, everywhere ("") or in an area."""
 
@@ -233,6 +242,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     audit: Audit = Audit()
     backup: Backup = Backup()
     coverage: Coverage = Coverage()
+    fire: Fire = Fire()
     web: Web = Web()
     people: People = People()
     oidc: Oidc = Oidc()

@@ -63,6 +63,11 @@ WORDS = {
     "Coverage.goal_year": "At the end of this year every key site should be covered; the page compares the trend with it.",
     "Audit.folder": "The keeper writes the signed head of the audit chain to `heads.jsonl` here every hour. Best a folder "
     'of another machine ([audit.md](audit.md)); "" means `audit/heads` in the data folder.',
+    "Fire.https_port": "Port of the listener; 0: there is none.",
+    "Fire.https_host": "The listener's address.",
+    "Fire.https_names": "Names and addresses in its certificate.",
+    "Fire.expired": "What a certificate that has run out is good for there: `alarms` alone, or nothing (`refuse`) "
+    "([alternate-path.md](alternate-path.md)).",
     "Web.host": "The page listens here, without TLS: keep it on loopback, behind a proxy that has TLS "
     "([people.md](people.md#tls)).",
     "Web.port": "Port of the page.",

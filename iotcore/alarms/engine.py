@@ -131,7 +131,7 @@ class Engine:
         plan = self._plans.get(spec.model)
         if plan is None or plan.spec is not spec:
             plan = self._plans[spec.model] = _plan(self._rules, spec)
-        key = (reading.device, reading.backlog + old, reading.test, reading.retained)
+        key = (reading.device, reading.backlog + old, reading.test, reading.retained)  # as `_key`
         track = self._tracks.get(key)
         if track is None:
             track = self._tracks[key] = _Track(latches=not reading.test)
@@ -141,6 +141,21 @@ class Engine:
             return []
         decisions = [d for bound in touched.values() if (d := _decide(bound, track, at_s)) is not None]
         return sorted(decisions, key=_urgency) if len(decisions) > 1 else decisions
+
+    def alarming(self, reading: Reading, spec: DeviceSpec, *, old: bool = False) -> bool:
+        """Whether an alarm rule holds, by this reading or since an earlier one; asked right after `evaluate` of it."""
+        track = self._tracks[_key(reading, old)]
+        bounds = {bound.number: bound for point in self._plans[spec.model].points.values() for bound in point.rules}
+        standing = [bounds[number] for number in track.raised if number in bounds]
+        return any(bound.rule.severity == "alarm" and _judge(bound.node, track, track.timeline.at_s) for bound in standing)
+
+    def take_back(self, decisions: Iterable[Decision], reading: Reading, spec: DeviceSpec, *, old: bool = False) -> None:
+        """Forget that this reading decided so, for it is not taken: the next one that says the same decides anew."""
+        track, points = self._tracks[_key(reading, old)], self._plans[spec.model].points
+        for decision in decisions:
+            for bound in points[decision.point].rules:
+                if _name(bound, decision.point) == decision.rule:
+                    track.raised.discard(bound.number)
 
     def cleared(self, decision: Decision, reading: Reading, spec: DeviceSpec) -> bool:
         """Whether the device has told since, live or late, that what this reading decided is over; nothing told is not over."""
@@ -161,6 +176,10 @@ class Engine:
         for (device, *_), track in self._tracks.items():
             if device in wanted:
                 track.raised.clear()
+
+
+def _key(reading: Reading, old: bool) -> tuple[str, int, bool, bool]:  # noqa: FBT001 - part of the key
+    return (reading.device, reading.backlog + old, reading.test, reading.retained)
 
 
 def _take_in(reading: Reading, plan: _Plan, track: _Track, at_s: float) -> dict[int, _Bound]:

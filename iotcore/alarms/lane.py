@@ -19,6 +19,7 @@ from typing import Any
 from iotcore import metrics
 from iotcore.alarms.coalesce import Coalescing
 from iotcore.alarms.engine import Decision, Engine
+from iotcore.alarms.judged import Judged
 from iotcore.clock import Clock
 from iotcore.errors import StoreError
 from iotcore.journal.conduct import Conduct
@@ -33,7 +34,7 @@ from iotcore.journal.skew import Skews
 from iotcore.journal.throttle import Throttle
 from iotcore.reading import Reading
 from iotcore.registry.directory import Binding, Directory
-from iotcore.wire.arrival import Arrival, Broker, Decoded, Presence, Refusal
+from iotcore.wire.arrival import Arrival, Broker, Decoded, Delivered, Presence, Refusal
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,8 @@ class _Turn:
     throttled: int = 0
     settled: tuple[int, ...] = ()  # rows of the quarantine that are tried again
     returned: list[Refusal] = field(default_factory=list)
+    alarms_only: bool = False
+    left: int = 0  # readings that were understood and not taken
 
 
 class FireLane:
@@ -94,7 +97,8 @@ class FireLane:
         self._conduct = Conduct("fire", standing, clock.monotonic_s())
         self._conduct.tracked(self._progress, self._progress.tracks, clock.monotonic_s(), clock.wall_ms())
         self._skews = Skews()
-        self._one_at_a_time = asyncio.Lock()  # a turn, and a person's retry
+        self._judged = Judged()
+        self._one_at_a_time = asyncio.Lock()  # a turn, a delivery, and a person's retry
         self.receipts = Receipts(broker.publish, clock)
         self._counts = {"stored": 0, "refused": 0, "duplicates": 0, "throttled": 0, "incidents": 0}
         self._activated: set[str] = set()
@@ -128,12 +132,27 @@ class FireLane:
     async def turn(self, arrivals: Sequence[Arrival]) -> None:
         """Carry one batch of arrivals from bytes to durable, acknowledged and dispatched."""
         async with self._one_at_a_time:
-            await self._turn(arrivals)
+            metrics.received.labels("fire").inc(len(arrivals))
+            await self._turn(arrivals, _Turn(self._progress.stage(self._clock.monotonic_s())))
+            self._broker.acknowledge(arrivals)
 
-    async def _turn(self, arrivals: Sequence[Arrival]) -> None:
+    async def deliver(self, arrival: Arrival, *, alarms_only: bool = False) -> Delivered:
+        """Carry one message that came another way than by the broker to its commit; what became of it.
+
+        With `alarms_only` a reading is taken only while an alarm rule holds. Every reading still enters the windows of the rules,
+        each once: an alarm by a mean or a rise is made of readings none of which is one by itself. What is not taken is not
+        stored, not receipted and does not count as handled, so that its sender may bring it as backlog when it is let in again.
+        A restart forgets such a window; the next readings fill it anew.
+        """
+        async with self._one_at_a_time:
+            turn = _Turn(self._progress.stage(self._clock.monotonic_s()), alarms_only=alarms_only)
+            await self._turn([arrival], turn)
+        understood = len(self._decode(arrival, self._directory(), self._clock.wall_ms()).readings)
+        up_to = {boot: track.up_to for (_, boot), track in turn.stage.changed.items()}
+        return Delivered(understood - turn.left, up_to, tuple(turn.refusals))
+
+    async def _turn(self, arrivals: Sequence[Arrival], turn: _Turn) -> None:
         taken_s = self._clock.monotonic_s()
-        metrics.received.labels("fire").inc(len(arrivals))
-        turn = _Turn(self._progress.stage(taken_s))
         directory = self._directory()
         for arrival in arrivals:
             decoded = self._decode(arrival, directory, self._clock.wall_ms())
@@ -149,7 +168,6 @@ class FireLane:
             metrics.refused.labels("fire", refusal.reason.partition(":")[0]).inc()
         await self._commit(turn)
         metrics.take_to_commit.labels("fire").observe(self._clock.monotonic_s() - taken_s)
-        self._broker.acknowledge(arrivals)
         self._progress.apply(turn.stage.changed)
         self._tell_senders(turn, directory)
 
@@ -188,6 +206,7 @@ class FireLane:
         if binding.domain != "fire":
             detail = f"{binding.device} is of domain {binding.domain}: it belongs on the field broker"
             turn.refusals.append(Refusal("wrong_broker", detail, arrival.topic, binding.device, arrival.payload))
+            turn.left += 1
             return
         if not turn.stage.is_new(reading.device, reading.boot, reading.seq):
             turn.stage.repeat(reading.device, reading.boot, reading.seq)
@@ -196,7 +215,11 @@ class FireLane:
             return
         now_s = self._clock.monotonic_s()
         reading = self._skews.judge(reading, now_s)
-        decisions = self._engine.evaluate(reading, binding.spec, old=_old(reading))
+        again = bool(self._judged) and reading in self._judged
+        decisions = [] if again else self._engine.evaluate(reading, binding.spec, old=_old(reading))
+        if turn.alarms_only and (again or not self._engine.alarming(reading, binding.spec, old=_old(reading))):
+            self._leave(reading, decisions, arrival, binding, turn)
+            return
         fires = [d for d in decisions if d.severity == "alarm"]
         if reading.retained and not fires:
             turn.refusals.append(
@@ -215,6 +238,16 @@ class FireLane:
         turn.raises += [self._raise(decision, reading, binding) for decision in decisions]
         if decisions and reading.backlog:
             turn.late += [(len(turn.raises) - n, decision, reading, binding) for n, decision in enumerate(decisions[::-1], 1)]
+
+    def _leave(self, reading: Reading, decisions: Sequence[Decision], arrival: Arrival, binding: Binding, turn: _Turn) -> None:
+        """It came where only alarms are taken, and is none. One refusal says it for a whole message."""
+        if decisions:
+            self._engine.take_back(decisions, reading, binding.spec, old=_old(reading))
+        self._judged.add(reading)
+        if not turn.left:
+            detail = f"the certificate that {arrival.topic.split('/')[3]} has shown has run out: only alarms are taken"
+            turn.refusals.append(Refusal("expired", detail, arrival.topic, reading.device, arrival.payload))
+        turn.left += 1
 
     def _look_back(self, turn: _Turn) -> None:
         """A late fire that is over by what its device has told since is a record; one of which nothing more is told is not."""
@@ -269,17 +302,14 @@ class FireLane:
 
     def _note_presence(self, presence: Presence, directory: Directory, turn: _Turn) -> None:
         """A will or a birth; a gateway's will is the trouble of all its fire children."""
-        if presence.message.config is not None:
-            self._configured(presence)
-        online = presence.message.state == "online"
-        turn.presence[presence.device] = online
+        self._configured(presence)
+        turn.presence[presence.device] = online = presence.message.state == "online"
         if online:
             self._faults.online(presence.device)
             return
-        self._faults.offline(presence.device)
-        for binding in directory.devices.values():
-            if binding.publisher == presence.device and binding.domain == "fire":
-                self._faults.offline(binding.device)
+        children = [b.device for b in directory.devices.values() if b.publisher == presence.device and b.domain == "fire"]
+        for device in (presence.device, *children):
+            self._faults.offline(device)
 
     async def troubled(self, wrong: Collection[Fault], family: Collection[str]) -> None:
         """What others know to be wrong with devices: of the faults in `family`, these stand from now on, and no others."""

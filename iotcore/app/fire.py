@@ -1,4 +1,4 @@
-"""Fire: fire broker → rules → journal → dispatch."""
+"""Fire: fire broker, and the alternate path → rules → journal → dispatch."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import msgspec
 
+from drivers.https_alarm import HttpsAlarm, Place
 from drivers.mqtt.decode import Decoder
 from drivers.mqtt.ingest import Ingest
 from drivers.mqtt.vendor import Vendors
@@ -38,6 +39,7 @@ from iotcore.provision.acl import BrokerName
 from iotcore.registry.commissioning import Commissioning
 from iotcore.registry.places import Places
 from iotcore.registry.records import Intent
+from iotcore.registry.store import Registry
 from iotcore.settings import Dc09Receiver, Settings
 from iotcore.wire.topics import FIRE_DOMAIN
 
@@ -89,6 +91,7 @@ async def run(settings: Settings) -> None:
         )
         watch(ingest, "fire", "fire")
         lane.warm()
+        https = alternate_path(settings, lane, registry, clock)
         intents = _Intents(lane, follower, engine, journal, dispatcher)
         async with asyncio.TaskGroup() as group:
             group.create_task(lane.run())
@@ -99,7 +102,25 @@ async def run(settings: Settings) -> None:
             group.create_task(Watchdog(settings.folder, {"fire": ingest}).run())
             group.create_task(troubles.tell_lane(settings, registry, lambda: follower.directory, lane.troubled, clock))
             group.create_task(follow_intents(registry, journal.cursor(INTENT_CURSOR), intents))
-            group.create_task(alive(settings, "fire", clock, lambda: {"connected": ingest.connected, **lane.counts()}))
+            if https is not None:
+                group.create_task(https.run())
+            told = https.state if https is not None else dict[str, Any]
+            group.create_task(alive(settings, "fire", clock, lambda: {"connected": ingest.connected, **lane.counts(), **told()}))
+
+
+def alternate_path(settings: Settings, lane: FireLane, registry: Registry, clock: Clock) -> HttpsAlarm | None:
+    """The HTTPS listener for fire devices; None where the settings give it no port."""
+    if not settings.fire.https_port:
+        return None
+    certs = settings.folder / "certs"
+    place = Place(
+        settings.fire.https_host,
+        settings.fire.https_port,
+        certs / f"{home.FIRE_HTTPS}.pem",
+        certs / f"{home.FIRE_HTTPS}.key",
+        home.given(settings),
+    )
+    return HttpsAlarm(place, lane.deliver, registry.refuses_certificate, clock, expired=settings.fire.expired)
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from iotcore.clock import Clock
 from iotcore.errors import IotError
 from iotcore.process import home
 from iotcore.process.follow import forever
-from iotcore.provision import expiry, revoke
+from iotcore.provision import alternate, expiry, revoke
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker import BrokerHome, refresh_crl
 from iotcore.registry.records import Standing
@@ -50,6 +50,7 @@ class Revoking:
         with self._turn:
             authority = home.authority(self._settings, self._clock)
             authority.republish()
+            alternate.refresh(authority, home.given(self._settings))
             for broker in self._homes():
                 refresh_crl(authority, broker)
 
@@ -99,9 +100,7 @@ class Revoking:
 
     def look(self) -> None:
         """See what runs out, and say it once for each thing that comes to do so."""
-        certs = self._settings.folder / "certs"
-        services = [certs / f"{cn}.pem" for cn in home.clients(self._settings)]
-        self._expiries = expiry.examined(home.authority(self._settings, self._clock), services, self._clock)
+        self._expiries = expiry.examined(home.authority(self._settings, self._clock), home.shown(self._settings), self._clock)
         alarming = {(one.kind, one.name): one for one in self._expiries if one.alarming}
         for key in alarming.keys() - self._running_out:
             log.error("%s. %s", alarming[key], expiry.REMEDIES[alarming[key].kind])
@@ -127,6 +126,7 @@ class Revoking:
             for anchor, serials in ended.items():
                 authority.change_lists(anchor, {}, ended=serials)
                 log.info("%d certificates that have run out left the %s lists", len(serials), anchor.value)
+            alternate.refresh(authority, home.given(self._settings))
             for broker in self._homes() if ended else ():
                 refresh_crl(authority, broker)
 
@@ -134,6 +134,7 @@ class Revoking:
         with self._turn:
             authority = home.authority(self._settings, self._clock)
             changes, self._put_off = revoke.carry_out(authority, self._homes(), standings, patient=self._patient())
+            alternate.refresh(authority, home.given(self._settings))
         if any(change.reason is revoke.Reason.superseded for change in changes):
             self._superseded_s = self._clock.monotonic_s()
         names = {one.certificate.serial: one.certificate.cn for one in standings}

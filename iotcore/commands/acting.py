@@ -6,7 +6,6 @@ The audit names whoever is at the command line (`who`).
 from __future__ import annotations
 
 from iotcore.app import common
-from iotcore.clock import SystemClock
 from iotcore.commands import office, who
 from iotcore.errors import Refused
 from iotcore.provision import vendor_access
@@ -42,17 +41,17 @@ async def revoke_credential(settings: Settings, device: str) -> bool:
 async def revoke_certificates(settings: Settings, device: str) -> list[str]:
     """Mark every certificate of a device as revoked, for the keeper to carry out; the serials of those that were not yet.
 
+    Those that have run out too: on the alternate path they still raise alarms (docs/alternate-path.md).
+
     Raises:
         Refused: `unknown_device` for a name that has no certificate and is no device.
     """
-    now_ms = SystemClock().wall_ms()
     async with office.opened(settings) as registry:
         certificates = await registry.certificates(device)
         if not certificates and device not in (await registry.directory(common.specs_of(settings))).devices:
             raise Refused("unknown_device", f"{device!r} is not registered; `iotcore devices` lists all that are")
-        mine = [one for one in certificates if one.not_after_ms > now_ms]
         by = await who.by(settings, registry.database)
-        return [one.serial for one in mine if await registry.revoke_certificate(one.serial, by)]
+        return [one.serial for one in certificates if await registry.revoke_certificate(one.serial, by)]
 
 
 async def set_state(settings: Settings, device: str, state: State) -> bool:

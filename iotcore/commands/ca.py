@@ -11,6 +11,7 @@ from iotcore.clock import Clock
 from iotcore.commands import office, who
 from iotcore.errors import StartError
 from iotcore.process import home
+from iotcore.provision import alternate
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker import refresh_crl
 from iotcore.provision.ca import COMPLETE, Anchor, Authority
@@ -146,6 +147,7 @@ async def _acting(
 def _hand_out(settings: Settings, authority: Authority) -> None:
     """What our clients trust, and what the brokers here trust; a running broker reads it within seconds."""
     write_whole(make_folder(settings.folder / "certs") / "service-root.pem", authority.root_pem(Anchor.SERVICE))
+    alternate.refresh(authority, home.given(settings))
     for name in BrokerName:
         broker = home.broker_home(settings, name)
         if home.broker_settings(settings, name).run != "external" and broker.configuration.exists():

@@ -68,6 +68,7 @@ async def examine(settings: Settings, clock: Clock) -> list[Finding]:
         ("backup", last.REMEDY, lambda: _backup(settings, clock)),
         ("store", "Check store.url, its credentials, and that it runs; telemetry waits.", lambda: _store(settings, clock)),
         *((f"{n.value} broker", f"Start it, or check brokers.{n.value}.", _broker_check(settings, n, clock)) for n in BrokerName),
+        *_alternate_checks(settings, clock),
         *((f"process {name}", START_PART, _process_check(settings, name, clock)) for name in parts(settings)),
         *((f"receiver {r.name}", "Check its address, the network, and that it listens.", _receiver_check(r))
           for r in settings.receivers),
@@ -128,7 +129,7 @@ async def _certificates(settings: Settings, clock: Clock) -> Finding:
     if missing:
         remedy = "Start `iotcore up` once: it makes what is missing."
         return Finding("certificates", well=False, said=f"there is none of {', '.join(missing)}", remedy=remedy)
-    found = expiry.examined(authority, [certs / f"{cn}.pem" for cn in home.clients(settings)], clock)
+    found = expiry.examined(authority, home.shown(settings), clock)
     first = {one.kind: one for one in reversed(found)}
     days = {kind: one.left_s / expiry.DAY_S for kind, one in first.items()}
     said = (
@@ -226,6 +227,24 @@ def _broker_check(settings: Settings, name: BrokerName, clock: Clock) -> Callabl
         return Finding(f"{name.value} broker", well=True, said=said)
 
     return check
+
+
+def _alternate_checks(settings: Settings, clock: Clock) -> list[tuple[str, str, Callable[[], Awaitable[Finding]]]]:
+    """Whether the listener shows a certificate that devices trust; ours is no device's, so it is not asked more."""
+    remedy = "Stop what else listens there, or choose another port (fire.https_port in the settings)."
+
+    async def check() -> Finding:
+        said = beats(settings.folder, clock).get("fire", {})
+        if said.get("https_trouble"):
+            return Finding("alternate path", well=False, said=str(said["https"]), remedy=remedy)
+        host, port = settings.fire.https_host, settings.fire.https_port
+        trusting = ssl.create_default_context(cafile=str(settings.folder / "certs" / "service-root.pem"))
+        _, writer = await asyncio.open_connection(host, port, ssl=trusting, server_hostname=settings.fire.https_names[0])
+        writer.close()
+        expired = "deliver alarms only" if settings.fire.expired == "alarms" else "are refused"
+        return Finding("alternate path", well=True, said=f"{host}:{port} takes connections; expired certificates {expired}")
+
+    return [("alternate path", remedy, check)] if settings.fire.https_port else []
 
 
 def _broker_trouble(told: Mapping[str, Any]) -> tuple[str, str] | None:

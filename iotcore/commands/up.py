@@ -46,6 +46,8 @@ def check_ports(settings: Settings) -> None:
     ours = {("web.port", settings.web.host, settings.web.port), ("web.est_port", settings.web.est_host, settings.web.est_port)}
     if settings.web.crl_port:
         ours.add(("web.crl_port", settings.web.est_host, settings.web.crl_port))
+    if settings.fire.https_port:
+        ours.add(("fire.https_port", settings.fire.https_host, settings.fire.https_port))
     for name in BrokerName:
         broker = home.broker_settings(settings, name)
         if broker.run != "external":

@@ -19,7 +19,7 @@ from iotcore.clock import Clock
 from iotcore.errors import StartError
 from iotcore.process.credentials import environment
 from iotcore.process.workers import workers
-from iotcore.provision import custody
+from iotcore.provision import alternate, custody
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker import BrokerHome, write_home
 from iotcore.provision.ca import Anchor, Authority
@@ -31,6 +31,7 @@ from iotcore.wire.arrival import Endpoint
 
 UNFINISHED = "restoring.json"  # a restore's marker, gone when it is done
 FIRE_IN = "svc.fire.1.in"
+FIRE_HTTPS = "svc.fire.1.https"
 TELEMETRY_FIELD = "svc.telemetry.1.field"
 DOCTOR_FIRE = "svc.doctor.1.fire"
 DOCTOR_FIELD = "svc.doctor.1.field"
@@ -124,6 +125,7 @@ def prepare(settings: Settings, clock: Clock) -> Authority:
     made = authority(settings, clock)
     for part in ("run", "broker"):
         make_folder(settings.folder / part)
+    alternate.refresh(made, given(settings))
     for name in BrokerName:
         if broker_settings(settings, name).run != "external":
             write_home(made, broker_home(settings, name))
@@ -132,7 +134,14 @@ def prepare(settings: Settings, clock: Clock) -> Authority:
     for cn in clients(settings):
         ensure_service(made, certs, cn, (), clock)
     papers(settings, made, clock)
+    if settings.fire.https_port:
+        ensure_service(made, certs, FIRE_HTTPS, settings.fire.https_names, clock)
     return made
+
+
+def given(settings: Settings) -> alternate.Given:
+    """What the alternate path of fire devices knows of the authority."""
+    return alternate.Given(settings.folder / "broker" / "https")
 
 
 def papers(settings: Settings, authority: Authority, clock: Clock) -> tuple[Path, Path]:
@@ -143,6 +152,12 @@ def papers(settings: Settings, authority: Authority, clock: Clock) -> tuple[Path
 def clients(settings: Settings) -> list[str]:
     """The certificates with which our own processes meet the brokers."""
     return [FIRE_IN, *(cn for worker in workers(settings) for cn in worker.clients()), DOCTOR_FIRE, DOCTOR_FIELD]
+
+
+def shown(settings: Settings) -> list[Path]:
+    """The certificates of our services in `certs/` that have to be good, whether they are there or not."""
+    names = [*clients(settings), *([FIRE_HTTPS] if settings.fire.https_port else [])]
+    return [settings.folder / "certs" / f"{cn}.pem" for cn in names]
 
 
 def endpoint(settings: Settings, name: BrokerName, cn: str) -> Endpoint:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,7 +20,7 @@ import msgspec
 
 from iotcore.provision.acl import BrokerName, acl_file
 from iotcore.provision.files import SECRET_MODE, write_whole
-from iotcore.registry import vendors
+from iotcore.registry import fresh, vendors
 from iotcore.registry.directory import Directory
 from iotcore.wire.topics import FIELD_DOMAINS, FIRE_DOMAIN
 
@@ -44,7 +43,7 @@ class VendorAccess(msgspec.Struct, frozen=True):
 
 def new_secret() -> str:
     """A password for one device."""
-    return secrets.token_urlsafe(SECRET_BYTES)
+    return fresh.secret(SECRET_BYTES)
 
 
 def hashed(secret: str, salt: bytes | None = None) -> str:

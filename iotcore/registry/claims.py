@@ -135,8 +135,8 @@ async def release(work: Writing, serial: str, by: str, model: str = "") -> str:
         await units.history_begins(work, device, by)
         await units.ends(work, device, "released", by)
     if unit.spent_ms is not None and stands:
-        valid = CertificateRow.filter(cn=device, revoked_ms=None, not_after_ms__gt=work.now_ms)
-        for number in await valid.using_db(work.db).values_list("serial", flat=True):
+        certificates = CertificateRow.filter(cn=device, revoked_ms=None)  # one that has run out may still raise alarms
+        for number in await certificates.using_db(work.db).values_list("serial", flat=True):
             await states.revoke(work, str(number), by)
     await ClaimRow.filter(id=unit.id).using_db(work.db).update(device_id=None, bound_ms=None, spent_ms=None)
     work.note(by, "unit.release", device, serial=serial)

@@ -178,7 +178,7 @@ class Registry:
     async def confirm_certificate(self, serial: str, by: str) -> list[str]:
         """This certificate has connected: those of its name before it are superseded; which. Raises Refused."""
         async with self._database.reading() as db:  # a device says so at each start, and mostly nothing is to be done
-            if not await supersede.older(db, serial, self._database.now_ms()):
+            if not await supersede.older(db, serial):
                 return []
         return await self._confirm(serial, by)
 

@@ -18,8 +18,10 @@ from iotcore.registry.tables_certs import SupersededRow
 AT_ONCE = 500  # serials in one query: SQLite takes 999 values everywhere
 
 
-async def older(db: BaseDBAsyncClient, serial: str, now_ms: int) -> list[str]:
-    """The serials that end when the certificate `serial` has connected: issued before it, same name and anchor, still good.
+async def older(db: BaseDBAsyncClient, serial: str) -> list[str]:
+    """The serials that end when the certificate `serial` has connected: issued before it, same name and anchor.
+
+    Those that have run out too: a fire device could still raise alarms with one, and whoever has found it as well.
 
     Raises:
         Refused: `unknown_certificate`.
@@ -32,7 +34,6 @@ async def older(db: BaseDBAsyncClient, serial: str, now_ms: int) -> list[str]:
         cn=row.cn,
         anchor=row.anchor,
         issued_ms__lt=row.issued_ms,
-        not_after_ms__gt=now_ms,
         revoked_ms=None,
     )
     return [one.serial for one in await before.using_db(db).order_by("issued_ms", "serial").only("serial")]
@@ -44,7 +45,7 @@ async def confirm(work: Writing, serial: str, by: str) -> list[str]:
     Raises:
         Refused: `unknown_certificate`.
     """
-    ended = await older(work.db, serial, work.now_ms)
+    ended = await older(work.db, serial)
     if not ended:
         return []
     row = await CertificateRow.get(serial=serial, using_db=work.db)

@@ -6,12 +6,12 @@ All functions but the plain reads run inside the caller's transaction.
 from __future__ import annotations
 
 import hashlib
-import secrets
 from dataclasses import dataclass
 
 from tortoise.backends.base.client import BaseDBAsyncClient
 
 from iotcore.errors import Refused
+from iotcore.registry import fresh
 from iotcore.registry.database import Writing
 from iotcore.registry.tables import DeviceRow, TokenRow
 from iotcore.registry.tables_enrolment import BatchTokenRow, ClaimRow
@@ -51,7 +51,7 @@ async def create(work: Writing, device: str, ttl_s: float, by: str, *, approval:
         raise Refused("unknown_device", f"{device!r} is not registered")
     if row.state not in ENROLLABLE:
         raise Refused("not_enrollable", f"{device!r} is {row.state}")
-    token = secrets.token_urlsafe(TOKEN_BYTES)
+    token = fresh.secret(TOKEN_BYTES)
     expires_ms = _until(work, ttl_s)
     hashed = hash_of(token)
     await TokenRow.create(using_db=work.db, hash=hashed, device_id=device, expires_ms=expires_ms, approval=approval)
@@ -69,7 +69,7 @@ async def create_for_batch(work: Writing, batch: str, uses: int, ttl_s: float, b
         raise Refused("uses", f"a token of a batch is good for 1 to {MAX_USES} units, not for {uses}")
     if not await ClaimRow.filter(batch=batch).using_db(work.db).exists():
         raise Refused("unknown_batch", f"no unit of a batch {batch!r} is known; `iotcore token batch FILE.csv` tells of them")
-    token = secrets.token_urlsafe(TOKEN_BYTES)
+    token = fresh.secret(TOKEN_BYTES)
     expires_ms = _until(work, ttl_s)
     hashed = hash_of(token)
     await BatchTokenRow.create(using_db=work.db, hash=hashed, batch=batch, uses=uses, expires_ms=expires_ms, approval=approval)

@@ -130,8 +130,8 @@ def moved(devices: Sequence[city.DeviceEntry], there: Mapping[str, tuple[str, st
 
 async def out(work: Writing, device: str, by: str) -> list[str]:
     """End what the unit at a device could show: certificates, and whatever `let_go` ends. The serials of the certificates."""
-    good = CertificateRow.filter(cn=device, revoked_ms=None, not_after_ms__gt=work.now_ms)
-    serials = [row.serial for row in await good.using_db(work.db).order_by("issued_ms", "serial")]
+    certificates = CertificateRow.filter(cn=device, revoked_ms=None)  # also what has run out: it may still raise alarms
+    serials = [row.serial for row in await certificates.using_db(work.db).order_by("issued_ms", "serial")]
     for serial in serials:
         await states.revoke(work, serial, by)
     await let_go(work, device, by)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -101,3 +101,14 @@ class Decoded(msgspec.Struct, frozen=True, gc=False):
     readings: tuple[Reading, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     presence: Presence | None = None
+
+
+class Delivered(msgspec.Struct, frozen=True):
+    """What became of a message that asks for an answer, once it is durable.
+
+    `taken` counts its readings that are stored, now or before; `up_to` says for each of its boots how far all are.
+    """
+
+    taken: int
+    up_to: Mapping[str, int]
+    refusals: tuple[Refusal, ...] = ()

@@ -107,7 +107,7 @@ async def test_a_user_says_what_its_own_devices_say_on_the_broker_of_their_domai
     [
         ({"model": "airgradient-one", "connection": "a/b"}, "one level"),
         ({"model": "airgradient-one", "connection": "#"}, "one level"),
-        ({"model": "airgradient-one", "connection": " a"}, "visible characters"),
+        ({"model": "airgradient-one", "connection": "a\tb"}, "visible characters"),
         ({"model": "airgradient-one", "connection": "a\nuser svc.fire.1.in"}, "visible characters"),
         ({"model": "airgradient-one", "connection": "x" * 101}, "visible characters"),
         ({"model": "iotcore-mqtt-signal", "connection": "x"}, "only a Modbus unit"),

@@ -101,3 +101,15 @@ async def test_what_a_newer_one_has_replaced_is_told_once_the_newer_one_has_conn
     ]  # fmt: skip
     with pytest.raises(Refused, match="unknown_certificate"):
         await registry.confirm_certificate("ffff", BY)
+
+
+async def test_what_ran_out_before_the_new_certificate_connected_is_superseded_too(registry_url: str) -> None:
+    clock = ManualClock()
+    async with await open_registry(registry_url, clock) as registry:
+        await registry.import_city(city(), SPECS, "test")
+        await registry.record_certificate(Certificate("a1", "d1", "fire", int(clock.wall_ms()) + 1_000, "ff"), "test")
+        clock.advance(60.0)
+        await registry.record_certificate(Certificate("a2", "d1", "fire", int(clock.wall_ms()) + 90_000, "ff"), "test")
+        assert not await registry.refuses_certificate("a1"), "as long as nobody knows that the new one works"
+        assert await registry.confirm_certificate("a2", "est") == ["a1"]
+        assert await registry.refuses_certificate("a1")

@@ -304,3 +304,12 @@ async def test_nobody_retires_a_device_without_a_reason(places: Places, why: str
         await places.retire("sd-1", why, SPECS, "minh", anyway=True)
     with pytest.raises(Refused, match="unknown_device"):
         await places.retire("sd-9", "x", SPECS, "minh")
+
+
+async def test_a_certificate_of_the_old_unit_that_has_run_out_is_revoked_too(
+    registry: Registry, places: Places, clock: ManualClock
+) -> None:
+    await registry.record_certificate(Certificate("0e", "sd-1", "fire", int(clock.wall_ms()) - 1, "ff"), "est")
+    done, _ = await places.replace("sd-1", Another("SN-0002", "", "vỏ vỡ"), SPECS, "minh", token_s=DAY_S)
+    assert done.revoked == ("0e",)
+    assert await registry.refuses_certificate("0e"), "on the alternate path it would raise alarms"
