@@ -119,7 +119,7 @@ def test_a_device(run: Run, tmp_path: Path) -> None:
     run("device", "note", "sd-1", "Trần ẩm")
     wanted = tmp_path / "wanted.json"
     wanted.write_text('{"interval_s": 5}', encoding="utf-8")
-    assert run("device", "config", "sd-1") == "wanted    nothing\nreported  nothing\n"
+    assert run("device", "config", "sd-1") == "wanted    nothing\nreported  nothing\nstanding  none\n"
     assert run("device", "config", "sd-1", "--set", wanted).splitlines()[0] == 'wanted    version 1: {"interval_s": 5}'
     wanted.write_text("{", encoding="utf-8")
     run("device", "config", "sd-1", "--set", wanted, error="is not JSON")
