@@ -40,7 +40,8 @@ from iotcore.registry.commissioning import Commissioning
 from iotcore.registry.places import Places
 from iotcore.registry.records import Intent
 from iotcore.registry.store import Registry
-from iotcore.settings import Dc09Receiver, Settings
+from iotcore.settings import Settings
+from iotcore.settings_receivers import Dc09Receiver
 from iotcore.wire.topics import FIRE_DOMAIN
 
 FIRE = (FIRE_DOMAIN,)

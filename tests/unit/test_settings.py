@@ -8,7 +8,8 @@ import pytest
 
 from iotcore.errors import ConfigError, StartError
 from iotcore.process.credentials import environment
-from iotcore.settings import Dc09Receiver, load
+from iotcore.settings import load
+from iotcore.settings_receivers import Dc09Receiver
 
 
 def write(folder: Path, text: str) -> Path:
