@@ -18,7 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from iotcore.clock import Clock
-from iotcore.journal import conduct, quarantine, story, tests, timers, upgrade
+from iotcore.journal import conduct, heard, quarantine, story, tests, timers, upgrade
 from iotcore.journal.changes import note_change
 from iotcore.journal.database import Connection, connect, transaction
 from iotcore.journal.progress import MAX_BOOTS, Row
@@ -31,7 +31,13 @@ PRUNE_EVERY_MS = 60_000.0
 MAX_NUMBER = 9999  # DC-09 sequence numbers run 0001-9999 and wrap to 0001 (ANSI/SIA DC-09)
 
 
-SCHEMAS = (conduct.SCHEMA, tests.SCHEMA, timers.SCHEMA, story.SCHEMA)  # of the modules that keep tables of their own
+SCHEMAS = (
+    conduct.SCHEMA,
+    tests.SCHEMA,
+    timers.SCHEMA,
+    story.SCHEMA,
+    heard.SCHEMA,
+)  # of modules with tables of their own
 
 
 def incident_id(one: Raise, draw: int = 0) -> str:
@@ -95,6 +101,9 @@ class Journal:
                 quarantine.raise_fault(connection, device, reason, now_ms)
             for device, reason in batch.cleared:
                 quarantine.clear_fault(connection, device, reason, now_ms)
+                for alarm in heard.end_trouble(connection, device, reason, now_ms):
+                    self._note(connection, "alarm", alarm)
+            heard.save(connection, batch.heard)
             connection.executemany(
                 "INSERT INTO presence (device, online, at_ms) VALUES (?, ?, ?) "
                 "ON CONFLICT (device) DO UPDATE SET online = excluded.online, at_ms = excluded.at_ms",
@@ -288,10 +297,16 @@ class Journal:
             rows = self.connection.execute("SELECT body FROM reading ORDER BY received_ms, seq").fetchall()
         return [msgspec.msgpack.decode(body, type=Reading) for (body,) in rows]
 
-    def alarmed_devices(self) -> set[str]:
-        """Devices with an alarm that is still latched."""
+    def heard(self) -> heard.Stored:
+        """Who was heard when, and how far this and other fire processes had listened."""
         with self.lock:
-            return {row[0] for row in self.connection.execute("SELECT DISTINCT device FROM alarm WHERE state = 'active'")}
+            return heard.load(self.connection)
+
+    def alarmed_devices(self) -> set[str]:
+        """Devices with an alarm that is still latched: a silence latches no rule, and must not hide the next fire."""
+        found = "SELECT DISTINCT device FROM alarm WHERE state = 'active' AND rule NOT IN ('silent', 'link_down')"
+        with self.lock:
+            return {row[0] for row in self.connection.execute(found)}
 
     def quarantined(self, wanted: quarantine.Wanted, limit: int, after: int) -> list[quarantine.Row]:
         """Refused messages that a person means."""

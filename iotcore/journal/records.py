@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from iotcore.journal.conduct import Row as Conducted
+from iotcore.journal.heard import NOTHING, Stored
 from iotcore.journal.progress import Row
 from iotcore.reading import Reading
 from iotcore.registry.directory import InTest
@@ -93,6 +94,7 @@ class Batch:
     conduct: tuple[Conducted, ...] = ()
     settled: tuple[int, ...] = ()  # rows of the quarantine that a person's retry has used up
     returned: tuple[Refusal, ...] = ()  # what of them is refused again
+    heard: Stored = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
