@@ -18,7 +18,8 @@ from typing import Any
 
 from iotcore import metrics
 from iotcore.alarms.coalesce import Coalescing
-from iotcore.alarms.engine import Decision, Engine
+from iotcore.alarms.decisions import Decision
+from iotcore.alarms.engine import Engine
 from iotcore.alarms.judged import Judged
 from iotcore.clock import Clock
 from iotcore.errors import StoreError
@@ -53,7 +54,7 @@ class _Turn:
     raises: list[Raise] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     presence: dict[str, bool] = field(default_factory=dict)
-    late: list[tuple[int, Decision, Reading, Binding]] = field(default_factory=list)  # with the place of its raise
+    late: list[tuple[int, Decision, Reading]] = field(default_factory=list)  # with the place of its raise
     throttled: int = 0
     settled: tuple[int, ...] = ()  # rows of the quarantine that are tried again
     returned: list[Refusal] = field(default_factory=list)
@@ -112,9 +113,8 @@ class FireLane:
         directory = self._directory()
         devices = set()
         for reading in self._journal.recent_readings():
-            binding = directory.devices.get(reading.device)
-            if binding is not None:
-                self._engine.evaluate(reading, binding.spec, old=_old(reading))
+            if (binding := directory.devices.get(reading.device)) is not None:
+                self._engine.evaluate(reading, binding, old=_old(reading), now_s=self._clock.monotonic_s())
                 devices.add(reading.device)
         self._engine.reset(devices - self._journal.alarmed_devices())
 
@@ -199,7 +199,7 @@ class FireLane:
         if not turn.stage.take(reading.device, *identity) and identity not in row.identities and row.reason != "unknown_point":
             return
         turn.readings.append(reading)
-        decisions = self._engine.evaluate(reading, binding.spec, old=_old(reading))
+        decisions = self._engine.evaluate(reading, binding, old=_old(reading), now_s=self._clock.monotonic_s())
         turn.raises += [self._raise(decision, reading, binding) for decision in decisions]
 
     def _take_reading(self, reading: Reading, arrival: Arrival, binding: Binding, turn: _Turn) -> None:
@@ -216,9 +216,9 @@ class FireLane:
         now_s = self._clock.monotonic_s()
         reading = self._skews.judge(reading, now_s)
         again = bool(self._judged) and reading in self._judged
-        decisions = [] if again else self._engine.evaluate(reading, binding.spec, old=_old(reading))
-        if turn.alarms_only and (again or not self._engine.alarming(reading, binding.spec, old=_old(reading))):
-            self._leave(reading, decisions, arrival, binding, turn)
+        decisions = [] if again else self._engine.evaluate(reading, binding, old=_old(reading), now_s=now_s)
+        if turn.alarms_only and (again or not self._engine.alarming(reading, old=_old(reading))):
+            self._leave(reading, decisions, arrival, turn)
             return
         fires = [d for d in decisions if d.severity == "alarm"]
         if reading.retained and not fires:
@@ -237,12 +237,12 @@ class FireLane:
         self._faults.accepted(reading)
         turn.raises += [self._raise(decision, reading, binding) for decision in decisions]
         if decisions and reading.backlog:
-            turn.late += [(len(turn.raises) - n, decision, reading, binding) for n, decision in enumerate(decisions[::-1], 1)]
+            turn.late += [(len(turn.raises) - n, decision, reading) for n, decision in enumerate(decisions[::-1], 1)]
 
-    def _leave(self, reading: Reading, decisions: Sequence[Decision], arrival: Arrival, binding: Binding, turn: _Turn) -> None:
+    def _leave(self, reading: Reading, decisions: Sequence[Decision], arrival: Arrival, turn: _Turn) -> None:
         """It came where only alarms are taken, and is none. One refusal says it for a whole message."""
         if decisions:
-            self._engine.take_back(decisions, reading, binding.spec, old=_old(reading))
+            self._engine.take_back(decisions, reading, old=_old(reading))
         self._judged.add(reading)
         if not turn.left:
             detail = f"the certificate that {arrival.topic.split('/')[3]} has shown has run out: only alarms are taken"
@@ -251,8 +251,8 @@ class FireLane:
 
     def _look_back(self, turn: _Turn) -> None:
         """A late fire that is over by what its device has told since is a record; one of which nothing more is told is not."""
-        for at, decision, reading, binding in turn.late:
-            if self._engine.cleared(decision, reading, binding.spec):
+        for at, decision, reading in turn.late:
+            if self._engine.cleared(decision, reading):
                 turn.raises[at] = replace(turn.raises[at], historical=True)
 
     def _raise(self, decision: Decision, reading: Reading, binding: Binding) -> Raise:
