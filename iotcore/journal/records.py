@@ -16,7 +16,7 @@ from iotcore.wire.arrival import Refusal
 LEASE_MS = 1000.0  # a dead process's notices are taken over after this (wire contract)
 
 Severity = Literal["pre-alarm", "alarm", "supervisory", "trouble", "advisory"]
-Event = Literal["alarm", "restore"]
+Event = Literal["alarm", "update", "restore", "test"]
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):
