@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin
 import msgspec
 from msgspec import inspect
 
-from iotcore import settings
+from iotcore import settings, settings_receivers
 
 WORDS = {
     "Settings.data": "Data folder: databases, certificates, broker homes. On a local disk, never on a network share.",
@@ -172,7 +172,7 @@ def _sections() -> Iterator[tuple[str, type[msgspec.Struct], str]]:
             several = get_origin(field.type) is list
             yield f"`[[{field.name}]]`" if several else f"`[{field.name}]`", struct, f"{field.name}{'[]' if several else ''}."
     yield "`[[oidc.roles]]`", settings.OidcRole, "oidc.roles[]."
-    for receiver in (settings.Dc09Receiver, settings.WebhookReceiver):
+    for receiver in settings_receivers.KINDS:
         yield f'`[[receivers]]` with `kind = "{receiver.__struct_config__.tag}"`', receiver, ""
 
 

@@ -36,7 +36,8 @@ from iotcore.provision.acl import BrokerName
 from iotcore.registry.commissioning import Commissioning
 from iotcore.registry.places import Places
 from iotcore.registry.store import Registry
-from iotcore.settings import Dc09Receiver, Settings
+from iotcore.settings import Settings
+from iotcore.settings_receivers import Dc09Receiver
 from iotcore.wire.topics import FIRE_DOMAIN
 
 FIRE = (FIRE_DOMAIN,)

@@ -25,7 +25,7 @@ from msgspec import Meta
 from iotcore.clock import Clock
 from iotcore.errors import DeliveryError
 from iotcore.journal.records import Event, Notice, OutboxRow, Severity
-from iotcore.settings import WebhookReceiver
+from iotcore.settings_receivers import WebhookReceiver
 
 MAX_ANSWER_BYTES = 65_536
 KEEPALIVE_S = 5.0  # a connection that a firewall has forgotten costs a whole reply timeout

@@ -17,7 +17,7 @@ from iotcore.dispatch import sia_event
 from iotcore.dispatch.sia_frame import Address, Reply, message, parse_reply
 from iotcore.errors import DeliveryError, Refused
 from iotcore.journal.records import OutboxRow
-from iotcore.settings import Dc09Receiver
+from iotcore.settings_receivers import Dc09Receiver
 
 log = logging.getLogger(__name__)
 

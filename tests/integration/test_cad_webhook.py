@@ -21,7 +21,7 @@ from iotcore.dispatch import cad_webhook
 from iotcore.dispatch.cad_webhook import WebhookChannel, report, schema
 from iotcore.errors import DeliveryError
 from iotcore.journal.records import Notice, OutboxRow
-from iotcore.settings import WebhookReceiver
+from iotcore.settings_receivers import WebhookReceiver
 from simulators.cad_receiver import CadReceiver, Turn
 from tests.support.fire import notice
 from tests.support.ports import free_port

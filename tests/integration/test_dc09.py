@@ -18,7 +18,7 @@ from iotcore.dispatch.outbox import Dispatcher
 from iotcore.dispatch.sia_dc09 import LINK_IDLE_S, Dc09Channel
 from iotcore.errors import DeliveryError
 from iotcore.journal.records import OutboxRow
-from iotcore.settings import Dc09Receiver
+from iotcore.settings_receivers import Dc09Receiver
 from simulators.arc_receiver import ArcReceiver, Fault
 from tests.support.fire import notice
 from tests.support.outbox import MemoryOutbox

@@ -1,0 +1,64 @@
+"""A decision of the rules as the journal takes it: where it burns, what says so, and what may be done with it. Pure."""
+
+from __future__ import annotations
+
+from iotcore.alarms.engine import Decision
+from iotcore.journal.records import Notice, Raise
+from iotcore.reading import Reading
+from iotcore.registry.directory import Binding, Directory
+
+LATE_DISPATCH_MS = 15 * 60_000  # a backlog reading older than this is a historical record (wire contract, Time)
+
+
+def old(reading: Reading) -> bool:
+    """Whether it was held back for so long that it is a record, and no reason to send a crew."""
+    return reading.backlog and reading.age_ms > LATE_DISPATCH_MS
+
+
+def raised(decision: Decision, reading: Reading, binding: Binding, directory: Directory, decided_ms: float) -> Raise:
+    """What the journal makes a cause, an alarm and perhaps an incident of."""
+    in_test = directory.in_test.get(binding.device)
+    if in_test is not None and (reading.backlog or reading.retained or not in_test.covers(reading.received_ms)):
+        in_test = None
+    return Raise(
+        boot=reading.boot,
+        seq=reading.seq,
+        notice=_notice(decision, reading, binding, directory),
+        detector_ms=reading.observed_ms,
+        received_ms=reading.received_ms,
+        decided_ms=decided_ms,
+        test=reading.test,
+        historical=old(reading),
+        in_test=in_test,
+        can_mark=binding.spec.marks_tests,
+    )
+
+
+def _notice(decision: Decision, reading: Reading, binding: Binding, directory: Directory) -> Notice:
+    premises = directory.premises.get(binding.premises)
+    zone = directory.zones.get(binding.zone)
+    return Notice(
+        incident="",
+        event="alarm",
+        hazard=decision.hazard,
+        severity=decision.severity,
+        premises=binding.premises or binding.device,  # a detector without a building still burns: its own name is the place
+        premises_name=premises.name if premises else binding.title,
+        address=premises.address if premises else "",
+        latitude=premises.latitude if premises else 0.0,
+        longitude=premises.longitude if premises else 0.0,
+        account=premises.account if premises else "0000",
+        zone=binding.zone,
+        zone_number=zone.number if zone else 0,
+        zone_name=zone.name if zone else "",
+        floor=zone.floor if zone else "",
+        device=binding.device,
+        point=decision.point,
+        value=decision.value,
+        unit=decision.unit,
+        rule=decision.rule,
+        reason=decision.reason,
+        occurred_ms=reading.observed_ms,
+        delayed=reading.backlog,
+        unconfirmed=reading.retained,
+    )
