@@ -20,6 +20,7 @@ from iotcore import metrics
 from iotcore.alarms.coalesce import Coalescing
 from iotcore.alarms.engine import Decision, Engine
 from iotcore.alarms.judged import Judged
+from iotcore.alarms.responders import Responders
 from iotcore.clock import Clock
 from iotcore.errors import StoreError
 from iotcore.journal.conduct import Conduct
@@ -28,7 +29,7 @@ from iotcore.journal.journal import Journal
 from iotcore.journal.progress import Progress, Stage
 from iotcore.journal.quarantine import Row
 from iotcore.journal.receipts import Receipts
-from iotcore.journal.records import Batch, Committed, Notice, Raise
+from iotcore.journal.records import Batch, Committed, Raise
 from iotcore.journal.retry import Answer, handled, tried
 from iotcore.journal.skew import Skews
 from iotcore.journal.throttle import Throttle
@@ -98,6 +99,7 @@ class FireLane:
         self._conduct.tracked(self._progress, self._progress.tracks, clock.monotonic_s(), clock.wall_ms())
         self._skews = Skews()
         self._judged = Judged()
+        self._responders = Responders()
         self._one_at_a_time = asyncio.Lock()  # a turn, a delivery, and a person's retry
         self.receipts = Receipts(broker.publish, clock)
         self._counts = {"stored": 0, "refused": 0, "duplicates": 0, "throttled": 0, "incidents": 0}
@@ -257,43 +259,17 @@ class FireLane:
 
     def _raise(self, decision: Decision, reading: Reading, binding: Binding) -> Raise:
         directory = self._directory()
-        premises = directory.premises.get(binding.premises)
-        zone = directory.zones.get(binding.zone)
         in_test = directory.in_test.get(binding.device)
         if in_test is not None and (reading.backlog or reading.retained or not in_test.covers(reading.received_ms)):
             in_test = None
-        notice = Notice(
-            incident="",
-            event="alarm",
-            hazard=decision.hazard,
-            severity=decision.severity,
-            premises=binding.premises or binding.device,  # a detector without a building still burns: its own name is the place
-            premises_name=premises.name if premises else binding.title,
-            address=premises.address if premises else "",
-            latitude=premises.latitude if premises else 0.0,
-            longitude=premises.longitude if premises else 0.0,
-            account=premises.account if premises else "0000",
-            zone=binding.zone,
-            zone_number=zone.number if zone else 0,
-            zone_name=zone.name if zone else "",
-            floor=zone.floor if zone else "",
-            device=binding.device,
-            point=decision.point,
-            value=decision.value,
-            unit=decision.unit,
-            rule=decision.rule,
-            reason=decision.reason,
-            occurred_ms=reading.observed_ms,
-            delayed=reading.backlog,
-            unconfirmed=reading.retained,
-        )
+        decided_ms = self._clock.wall_ms()
         return Raise(
             boot=reading.boot,
             seq=reading.seq,
-            notice=notice,
+            notice=self._responders.notice(decision, reading, binding, directory, decided_ms),
             detector_ms=reading.observed_ms,
             received_ms=reading.received_ms,
-            decided_ms=self._clock.wall_ms(),
+            decided_ms=decided_ms,
             test=reading.test,
             historical=_old(reading),
             in_test=in_test,

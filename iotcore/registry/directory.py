@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from iotcore.registry.landmarks import Cells
 from iotcore.specs.model import DeviceSpec
 
 # Who speaks has shown a certificate to the broker: one that is only "registered" here was enrolled since the last poll, and a
@@ -37,6 +38,20 @@ class Premises:
     account: str
     key_site: bool = False
     area: str = ""  # the smallest one known; "" for none
+    risk_class: str = ""  # low, medium, high, very_high
+    hydrants: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """Whom a crew calls for a building; `key_holder`: who can open it."""
+
+    id: str
+    premises: str
+    name: str
+    role: str = ""
+    phone: str = ""
+    key_holder: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +80,7 @@ class Binding:
     connection: str = ""  # Modbus devices: "tcp://host:port?device_id=1"
     labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS, hash=False)
     tested_ms: int | None = None  # when a test alarm of the unit that is there last came through, ms UTC
+    location: str = ""  # where in the building, for whoever looks for it
 
     @property
     def accepted(self) -> bool:
@@ -94,6 +110,8 @@ class Directory:
     zones: Mapping[str, Zone] = field(default_factory=dict)
     areas: Mapping[str, Area] = field(default_factory=dict)
     in_test: Mapping[str, InTest] = field(default_factory=dict)  # nobody has ended them; their time may be up
+    contacts: Mapping[str, tuple[Contact, ...]] = field(default_factory=dict)  # by premises, key holders first
+    landmarks: Cells = field(default_factory=dict)  # traffic signals and air stations, by where they stand
     routes: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # a driver's own: what it made of a topic
 
     def upwards(self, area: str) -> Iterator[str]:
