@@ -1,6 +1,7 @@
 """What stands near a place that a crew cares about: traffic signals on the way, air stations around. Pure.
 
-A city has thousands of them; they are kept by squares of `CELL_DEG`, so that to look around costs a few dozen look-ups.
+A city has thousands of them; they are kept by squares about as wide as one looks, so that to look around costs some dozen
+look-ups.
 """
 
 from __future__ import annotations
@@ -8,18 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from heapq import nsmallest
 from typing import Literal, cast, get_args
 
 from iotcore.specs.model import DeviceClass
 
 LandmarkClass = Literal["traffic_signal", "air_station"]
 LANDMARKS: frozenset[str] = frozenset(get_args(LandmarkClass))
-CELL_DEG = 0.01  # about 1.1 km from south to north
+CELL_DEG: dict[str, float] = {"traffic_signal": 0.01, "air_station": 0.05}  # about 1.1 and 5.6 km from south to north
 METRES_PER_DEG = 111_195.0  # of a great circle: mean radius of the Earth 6,371.0 km (IUGG)
 POLE_DEG, DATE_LINE_DEG = 90.0, 180.0
 MOST_CELLS = 30  # to each side: near a pole a square is narrow, and nobody looks further
 
-Cell = tuple[int, int]
+Cell = tuple[str, int, int]
 Cells = Mapping[Cell, tuple["Landmark", ...]]
 
 
@@ -67,7 +69,7 @@ def cells(found: Iterable[Landmark]) -> dict[Cell, tuple[Landmark, ...]]:
     """Landmarks by their square."""
     gathered: dict[Cell, list[Landmark]] = {}
     for one in found:
-        gathered.setdefault(_cell(one.latitude, one.longitude), []).append(one)
+        gathered.setdefault(_cell(one.kind, one.latitude, one.longitude), []).append(one)
     return {cell: tuple(sorted(ones, key=lambda one: one.device)) for cell, ones in gathered.items()}
 
 
@@ -87,17 +89,17 @@ def near(known: Cells, latitude: float, longitude: float, kind: LandmarkClass, *
     if not known or not located(latitude, longitude):
         return []
     shrink = max(math.cos(math.radians(latitude)), 1e-6)
-    rows = math.ceil(within_m / METRES_PER_DEG / CELL_DEG)
-    columns = min(math.ceil(within_m / METRES_PER_DEG / CELL_DEG / shrink), MOST_CELLS)
-    row, column = _cell(latitude, longitude)
-    found = [
-        Nearby(one, away)
+    wide = within_m / METRES_PER_DEG / CELL_DEG[kind]
+    rows, columns = math.ceil(wide), min(math.ceil(wide / shrink), MOST_CELLS)
+    _, row, column = _cell(kind, latitude, longitude)
+    around = [
+        ((one.latitude - latitude) ** 2 + ((one.longitude - longitude) * shrink) ** 2, one.device, one)
         for i in range(row - rows, row + rows + 1)
         for j in range(column - columns, column + columns + 1)
-        for one in known.get((i, j), ())
-        if one.kind == kind and (away := metres(latitude, longitude, one.latitude, one.longitude)) <= within_m
-    ]
-    return sorted(found, key=lambda one: (one.metres, one.landmark.device))[:most]
+        for one in known.get((kind, i, j), ())
+    ]  # on so small a piece of the Earth a flat map tells which are the nearest; only their distance is worth a sine
+    found = [Nearby(one, metres(latitude, longitude, one.latitude, one.longitude)) for *_, one in nsmallest(most, around)]
+    return [one for one in found if one.metres <= within_m]
 
 
 def metres(latitude: float, longitude: float, to_latitude: float, to_longitude: float) -> float:
@@ -107,5 +109,5 @@ def metres(latitude: float, longitude: float, to_latitude: float, to_longitude: 
     return 2 * math.degrees(math.asin(math.sqrt(min(half, 1.0)))) * METRES_PER_DEG
 
 
-def _cell(latitude: float, longitude: float) -> Cell:
-    return math.floor(latitude / CELL_DEG), math.floor(longitude / CELL_DEG)
+def _cell(kind: LandmarkClass, latitude: float, longitude: float) -> Cell:
+    return kind, math.floor(latitude / CELL_DEG[kind]), math.floor(longitude / CELL_DEG[kind])
