@@ -5,8 +5,9 @@ Both stay in the outbox until they are acknowledged. The delivery counts when ei
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Mapping
+
+from iotcore.journal.database import Connection
 
 MAX_AT_ONCE = 100
 
@@ -21,15 +22,13 @@ ORDER BY id LIMIT ?
 _COVERED = "SELECT 1 FROM outbox WHERE channel = ? AND incident = ? AND event = ? AND acknowledged_ms IS NOT NULL"
 
 
-def due(
-    connection: sqlite3.Connection, channel: str, alternate: str, now_ms: float, after_ms: float
-) -> list[tuple[str, str, str]]:
+def due(connection: Connection, channel: str, alternate: str, now_ms: float, after_ms: float) -> list[tuple[str, str, str]]:
     """Incident, event and notice of what is to be posted to the alternate: no restore, which follows an alarm by itself."""
     asked = (channel, now_ms - after_ms, now_ms + after_ms, alternate, MAX_AT_ONCE)
     return [(row[0], row[1], row[2]) for row in connection.execute(_DUE, asked).fetchall()]
 
 
-def covered(connection: sqlite3.Connection, alternates: Mapping[str, str]) -> Callable[[str, str, str], bool]:
+def covered(connection: Connection, alternates: Mapping[str, str]) -> Callable[[str, str, str], bool]:
     """Tells of an incident, event and channel whether its other path has had the acknowledgement."""
     others = {**{alternate: primary for primary, alternate in alternates.items()}, **alternates}
 
