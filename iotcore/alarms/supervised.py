@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from iotcore.alarms.engine import Decision, Reason
+from iotcore.alarms.decisions import Decision, Reason
 from iotcore.alarms.lane_notice import raised
 from iotcore.alarms.supervise import LINK_DOWN, SILENT, Moment, Silence, Supervision
 from iotcore.clock import Clock, Uptime
