@@ -6,17 +6,17 @@ from collections.abc import Callable
 
 from iotcore.alarms.decisions import Decision, Reason
 from iotcore.alarms.lane_notice import raised
-from iotcore.alarms.supervise import LINK_DOWN, SILENT, Moment, Silence, Supervision
+from iotcore.alarms.signs import Sign, Signs
+from iotcore.alarms.supervise import Moment, Silence, Supervision
 from iotcore.clock import Clock, Uptime
 from iotcore.journal.faults import Faults
-from iotcore.journal.heard import Stored
+from iotcore.journal.heard import LATCH_NOTHING, Stored
 from iotcore.journal.journal import Journal
 from iotcore.journal.records import Raise
 from iotcore.reading import Reading
 from iotcore.registry.directory import Binding, Directory
 from iotcore.specs.model import DeviceSpec
 
-TROUBLES = frozenset({SILENT, LINK_DOWN})  # what is an alarm of its own; the others are marks of a cause, or of a place
 NOWHERE = DeviceSpec("link", "", "", "gateway", "canonical", "", "", 60.0)  # our own link is of no model
 
 
@@ -31,8 +31,17 @@ class Supervised:
         self._uptime = uptime
         now_s, standing = clock.monotonic_s(), journal.standing_faults()
         self.supervision = Supervision(directory(), journal.heard(), standing, self._moment(), now_s, by=by)
-        self.heard = self.supervision.heard
-        self.recalled = self.supervision.recalled
+        self._signs = Signs(standing)
+
+    def heard(self, reading: Reading, binding: Binding, now_s: float) -> None:
+        """A reading was accepted."""
+        self.supervision.heard(reading, binding, now_s)
+        self._signs.judge(reading)
+
+    def recalled(self, reading: Reading) -> None:
+        """A reading of the last process, which the journal still holds; before the first `tick`."""
+        self.supervision.recalled(reading)
+        self._signs.judge(reading)
 
     def tick(self, *, hears: bool) -> bool:
         """Look at those whose time has come; whether there is something to commit."""
@@ -43,23 +52,27 @@ class Supervised:
 
     def commit(self, faults: Faults) -> tuple[list[Raise], Stored]:
         """What has begun and is over becomes faults; the trouble alarms, and what is to be kept of who was heard when."""
-        began, over = self.supervision.take()
-        for device, reason in over:
+        silences, over = self.supervision.take()
+        signs, ended = self._signs.take()
+        began: list[Silence | Sign] = [*silences, *signs]
+        for device, reason in (*over, *ended):
             faults.over(device, reason)
         for one in began:
             faults.note(one.device, one.reason)
-        raises = [self._raise(one) for one in began if one.reason in TROUBLES]
+        raises = [self._raise(one) for one in began if one.reason in LATCH_NOTHING]
         return raises, self.supervision.take_heard(self._moment(), self._clock.monotonic_s())
 
-    def _raise(self, silence: Silence) -> Raise:
-        """A trouble alarm. Its cause is the last reading that was heard: several processes that see the same silence make one."""
+    def _raise(self, one: Silence | Sign) -> Raise:
+        """A trouble alarm. Its cause is the last reading that was heard: several processes that see the same make one."""
         now_ms = self._clock.wall_ms()
         directory = self._directory()
-        binding = directory.devices.get(silence.device)
+        binding = directory.devices.get(one.device)
         if binding is None:  # our own link, or a gateway that nobody has registered
-            binding = Binding(silence.device, silence.device, NOWHERE, "", silence.device, "")
-        last = Reading(silence.device, silence.boot, silence.seq, "reading", now_ms - silence.for_s * 1000.0, now_ms, ())
-        decision = Decision(silence.reason, Reason.SILENT, "trouble", "fault", "", round(silence.for_s, 1), "s")
+            binding = Binding(one.device, one.device, NOWHERE, "", one.device, "")
+        for_s = round(one.for_s, 1) if isinstance(one, Silence) else 0.0
+        reason, point = (Reason.SILENT, "") if isinstance(one, Silence) else (Reason.ACTIVE, one.point)
+        last = Reading(one.device, one.boot, one.seq, "reading", now_ms - for_s * 1000.0, now_ms, ())
+        decision = Decision(one.reason, reason, "trouble", "fault", point, for_s or None, "s" if for_s else "")
         return raised(decision, last, binding, directory, now_ms)
 
     def _moment(self) -> Moment:

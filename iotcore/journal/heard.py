@@ -29,6 +29,10 @@ CREATE TABLE IF NOT EXISTS listened (
 """
 
 
+# Troubles of supervision, by the rule that their alarms name: no rule of the engine, so nothing that it could have latched.
+LATCH_NOTHING = ("silent", "link_down", "life_check", "missing", "removed")
+
+
 class Heard(NamedTuple):
     """When a device was heard last, or since when it is waited for (`boot` is "")."""
 

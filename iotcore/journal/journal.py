@@ -305,7 +305,8 @@ class Journal:
 
     def alarmed_devices(self) -> set[str]:
         """Devices with an alarm that is still latched: a silence latches no rule, and must not hide the next fire."""
-        found = "SELECT DISTINCT device FROM alarm WHERE state = 'active' AND rule NOT IN ('silent', 'link_down')"
+        ours = ", ".join(f"'{name}'" for name in heard.LATCH_NOTHING)
+        found = f"SELECT DISTINCT device FROM alarm WHERE state = 'active' AND rule NOT IN ({ours})"  # noqa: S608 - constants
         with self.lock:
             return {row[0] for row in self.connection.execute(found)}
 
