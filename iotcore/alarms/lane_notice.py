@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from iotcore.alarms.engine import Decision
+from iotcore.alarms.decisions import Decision
 from iotcore.journal.records import Notice, Raise
 from iotcore.reading import Reading
 from iotcore.registry.directory import Binding, Directory

@@ -16,7 +16,7 @@ from iotcore.wire.arrival import Refusal
 LEASE_MS = 1000.0  # a dead process's notices are taken over after this (wire contract)
 
 Severity = Literal["pre-alarm", "alarm", "supervisory", "trouble", "advisory"]
-Event = Literal["alarm", "update", "restore", "test"]
+Event = Literal["alarm", "update", "restore", "test"]  # an update: a later point of the same episode, or facts that came after
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +57,7 @@ class OutboxRow:
     number: int
     attempts: int
     notice: Notice
+    part: int = 0  # of updates: 1, 2, …
 
 
 @dataclass(frozen=True, slots=True)

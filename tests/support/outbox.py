@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -58,6 +58,9 @@ class MemoryOutbox:
     def restore(self, incident: str) -> None:
         self._post(incident, "p1", "restore")
 
+    def update(self, incident: str) -> None:
+        self._post(incident, "p1", "update", 1)
+
     def deliveries(self, incident: str) -> list[Delivery]:
         with self._lock:
             return [
@@ -74,11 +77,11 @@ class MemoryOutbox:
                 if one.row.incident == incident
             ]
 
-    def _post(self, incident: str, premises: str, event: Event) -> None:
+    def _post(self, incident: str, premises: str, event: Event, part: int = 0) -> None:
         told = msgspec.structs.replace(notice(premises=premises), incident=incident, event=event)
         with self._lock:
             for channel in self._channels:
-                row = OutboxRow(len(self._rows), incident, channel, next(self._numbers[channel]), 0, told)
+                row = OutboxRow(len(self._rows), incident, channel, next(self._numbers[channel]), 0, told, part)
                 self._rows.append(_Kept(row, created_ms=self.created_ms or self._clock.wall_ms()))
 
     def lease(self, channel: str, owner: str, now_ms: float, lease_ms: float) -> OutboxRow | None:
@@ -88,13 +91,14 @@ class MemoryOutbox:
                 if one.row.channel != channel or one.acknowledged_ms is not None:
                     continue
                 first = one.row.incident not in open_incidents
-                open_incidents.add(one.row.incident)
+                if one.row.notice.event != "update":
+                    open_incidents.add(one.row.incident)
                 due = not now_ms < one.next_at_ms <= now_ms + MAX_WAIT_MS
                 free = one.owner in (None, owner) or not now_ms < one.until_ms <= now_ms + MAX_WAIT_MS
                 if first and due and free:
                     self.leases += 1
                     one.owner, one.until_ms = owner, now_ms + lease_ms
-                    return OutboxRow(one.row.id, one.row.incident, channel, one.row.number, one.attempts, one.row.notice)
+                    return replace(one.row, attempts=one.attempts)
         return None
 
     def lease_all(self, owner: str, now_ms: float) -> list[OutboxRow]:
@@ -132,7 +136,7 @@ class MemoryOutbox:
 
     def hedge(self, channel: str, alternate: str, now_ms: float, after_ms: float) -> int:
         with self._locked():
-            told = {(one.row.incident, one.row.notice.event) for one in self._rows if one.row.channel == alternate}
+            told = {(one.row.incident, one.row.notice.event, one.row.part) for one in self._rows if one.row.channel == alternate}
             due = [
                 one.row
                 for one in self._rows
@@ -140,11 +144,11 @@ class MemoryOutbox:
                 and one.acknowledged_ms is None
                 and one.row.notice.event != "restore"
                 and not now_ms - after_ms < one.created_ms <= now_ms + after_ms
-                and (one.row.incident, one.row.notice.event) not in told
+                and (one.row.incident, one.row.notice.event, one.row.part) not in told
             ]
             for row in due:
                 number = next(self._numbers.setdefault(alternate, itertools.cycle(range(1, 10_000))))
-                twin = OutboxRow(len(self._rows), row.incident, alternate, number, 0, row.notice)
+                twin = OutboxRow(len(self._rows), row.incident, alternate, number, 0, row.notice, row.part)
                 self._rows.append(_Kept(twin, created_ms=now_ms))
             return len(due)
 

@@ -32,6 +32,9 @@ class Bench(Protocol):
     def restore(self, incident: str) -> None:
         """Post the end of an incident to both channels."""
 
+    def update(self, incident: str) -> None:
+        """Post a later point of an incident to both channels."""
+
     def deliveries(self, incident: str) -> list[Delivery]:
         """What became of an incident, in order of posting."""
 
@@ -131,6 +134,22 @@ class OutboxContract:
         after = bench.outbox.lease("arc", "one", NOW_MS + 601.0, LEASE_MS)
         assert after is not None
         assert (row.notice.event, after.notice.event, after.incident) == ("alarm", "restore", incident)
+
+    def test_an_update_waits_for_its_alarm_and_nothing_waits_for_an_update(self, bench: Bench) -> None:
+        incident = bench.alarm("p1")
+        bench.update(incident)
+        alarm = bench.outbox.lease("arc", "one", NOW_MS, LEASE_MS)
+        assert alarm is not None
+        assert bench.outbox.lease("arc", "two", NOW_MS, LEASE_MS) is None
+        bench.outbox.acknowledged(alarm.id, NOW_MS, "ACK")
+        update = bench.outbox.lease("arc", "one", NOW_MS, LEASE_MS)
+        assert update is not None
+        assert (alarm.part, update.notice.event, update.part) == (0, "update", 1)
+        bench.outbox.retry(update.id, NOW_MS, "rejected", NOW_MS + 60_000.0)
+        bench.restore(incident)
+        restore = bench.outbox.lease("arc", "one", NOW_MS, LEASE_MS)
+        assert restore is not None
+        assert restore.notice.event == "restore"
 
     def test_channels_go_their_own_ways(self, bench: Bench) -> None:
         incident = bench.alarm("p1")
