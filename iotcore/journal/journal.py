@@ -18,7 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from iotcore.clock import Clock
-from iotcore.journal import conduct, quarantine, story, tests, timers, upgrade
+from iotcore.journal import conduct, paths, quarantine, story, tests, timers, upgrade
 from iotcore.journal.changes import note_change
 from iotcore.journal.database import Connection, connect, transaction
 from iotcore.journal.progress import MAX_BOOTS, Row
@@ -31,7 +31,13 @@ PRUNE_EVERY_MS = 60_000.0
 MAX_NUMBER = 9999  # DC-09 sequence numbers run 0001-9999 and wrap to 0001 (ANSI/SIA DC-09)
 
 
-SCHEMAS = (conduct.SCHEMA, tests.SCHEMA, timers.SCHEMA, story.SCHEMA)  # of the modules that keep tables of their own
+SCHEMAS = (
+    conduct.SCHEMA,
+    tests.SCHEMA,
+    timers.SCHEMA,
+    story.SCHEMA,
+    paths.SCHEMA,
+)  # of the modules that keep tables of their own
 
 
 def incident_id(one: Raise, draw: int = 0) -> str:

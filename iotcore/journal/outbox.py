@@ -87,7 +87,9 @@ class SqlOutbox:
                 found = hedge.due(connection, *asked)
                 for one in found:
                     self._journal.post(connection, alternate, one.incident, one.event, one.notice, one.part)
-                    story.tell(connection, one.incident, story.HEDGED, self._journal.now_ms(), alternate, f"{one.event}: {channel}")
+                    story.tell(
+                        connection, one.incident, story.HEDGED, self._journal.now_ms(), alternate, f"{one.event}: {channel}"
+                    )
         return len(found)
 
     def _update(self, row_id: int, assignments: str, *values: float | str) -> None:
