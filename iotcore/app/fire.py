@@ -19,12 +19,10 @@ from iotcore.app import fire_rules, troubles
 from iotcore.app.common import EVERYTHING, activate, heard, ingest_version, opened, rules_of
 from iotcore.app.configs_back import ConfigsBack
 from iotcore.app.intents import INTENT_CURSOR, Intents
-from iotcore.app.receivers import channels_of, told_of_all, ways_of
+from iotcore.app.receivers import channels_of, dispatching, told_of_all
 from iotcore.app.testing import TestsBack
 from iotcore.clock import Clock, SystemClock
-from iotcore.dispatch.outbox import Dispatcher
 from iotcore.journal.journal import Journal
-from iotcore.journal.outbox import SqlOutbox
 from iotcore.journal.throttle import Throttle
 from iotcore.process import home
 from iotcore.process.alive import alive, watch
@@ -61,7 +59,7 @@ async def run(settings: Settings) -> None:
         journal = await room.enter(stack, lambda: _journal(settings.folder / "journal.db", clock, told_of_all(settings), owner))
         for channel in channels.values():
             stack.push_async_callback(channel.close)
-        dispatcher = Dispatcher(SqlOutbox(journal), channels, clock, owner, ways=ways_of(settings))
+        dispatcher, paths = dispatching(settings, channels, journal, clock, owner)
         tests = TestsBack(journal, Commissioning(registry.database), clock)
         configs = ConfigsBack(Places(registry.database), clock)
         await stack.enter_async_context(ingest)
@@ -86,6 +84,7 @@ async def run(settings: Settings) -> None:
             group.create_task(lane.run())
             group.create_task(grouped.run())
             group.create_task(dispatcher.run())
+            group.create_task(paths.run())
             group.create_task(tests.run())
             group.create_task(configs.run())
             group.create_task(heard(follower, (ingest, FIRE)))
@@ -95,7 +94,11 @@ async def run(settings: Settings) -> None:
             if https is not None:
                 group.create_task(https.run())
             told = https.state if https is not None else dict[str, Any]
-            group.create_task(alive(settings, "fire", clock, lambda: {"connected": ingest.connected, **lane.counts(), **told()}))
+            group.create_task(
+                alive(
+                    settings, "fire", clock, lambda: {"connected": ingest.connected, **lane.counts(), **paths.state(), **told()}
+                )
+            )
 
 
 def alternate_path(settings: Settings, lane: FireLane, registry: Registry, clock: Clock) -> HttpsAlarm | None:

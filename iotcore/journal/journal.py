@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from iotcore.clock import Clock, Uptime
-from iotcore.journal import acts, conduct, duty, flaps, posting, quarantine, shelf, story, tests, timers, upgrade
+from iotcore.journal import acts, conduct, duty, flaps, paths, posting, quarantine, shelf, story, tests, timers, upgrade
 from iotcore.journal.changes import note_change
 from iotcore.journal.database import Connection, Place, connect, transaction
 from iotcore.journal.progress import MAX_BOOTS, Row
@@ -29,6 +29,7 @@ COUNTING = "counting"
 SCHEMAS = (  # of the modules that keep tables of their own
     conduct.SCHEMA,
     duty.SCHEMA,
+    paths.SCHEMA,
     shelf.SCHEMA,
     story.SCHEMA,
     tests.SCHEMA,
