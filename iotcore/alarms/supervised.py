@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from iotcore.alarms.decisions import Decision, Reason
 from iotcore.alarms.lane_notice import raised
-from iotcore.alarms.signs import Sign, Signs
-from iotcore.alarms.supervise import Moment, Silence, Supervision
+from iotcore.alarms.signs import LIFE_CHECK, MISSING, REMOVED, Sign, Signs
+from iotcore.alarms.supervise import LINK_DOWN, SILENT, Moment, Silence, Supervision
 from iotcore.clock import Clock, Uptime
 from iotcore.journal.faults import Faults
-from iotcore.journal.heard import LATCH_NOTHING, Stored
+from iotcore.journal.heard import NOTHING, Stored
 from iotcore.journal.journal import Journal
-from iotcore.journal.records import Raise
+from iotcore.journal.records import Cleared, Raise
 from iotcore.reading import Reading
 from iotcore.registry.directory import Binding, Directory
 from iotcore.specs.model import DeviceSpec
 
+TROUBLES = frozenset({SILENT, LINK_DOWN, LIFE_CHECK, MISSING, REMOVED})  # alarms of their own; a rule tells battery and tamper
 NOWHERE = DeviceSpec("link", "", "", "gateway", "canonical", "", "", 60.0)  # our own link is of no model
+
+
+class Told(NamedTuple):
+    """What supervision adds to a commit."""
+
+    raises: Sequence[Raise] = ()
+    cleared: Sequence[Cleared] = ()
+    heard: Stored = NOTHING
+
+
+NOTHING_TOLD = Told()
 
 
 class Supervised:
@@ -50,8 +64,8 @@ class Supervised:
         self.supervision.tick(now_s, hears=hears)
         return self.supervision.is_due(now_s)
 
-    def commit(self, faults: Faults) -> tuple[list[Raise], Stored]:
-        """What has begun and is over becomes faults; the trouble alarms, and what is to be kept of who was heard when."""
+    def commit(self, faults: Faults) -> Told:
+        """What has begun and is over becomes faults, and a part of the commit that is about to be made."""
         silences, over = self.supervision.take()
         signs, ended = self._signs.take()
         began: list[Silence | Sign] = [*silences, *signs]
@@ -59,8 +73,10 @@ class Supervised:
             faults.over(device, reason)
         for one in began:
             faults.note(one.device, one.reason)
-        raises = [self._raise(one) for one in began if one.reason in LATCH_NOTHING]
-        return raises, self.supervision.take_heard(self._moment(), self._clock.monotonic_s())
+        raises = [self._raise(one) for one in began if one.reason in TROUBLES]
+        now_ms = self._clock.wall_ms()
+        cleared = [Cleared(device, reason, now_ms) for device, reason in (*over, *ended) if reason in TROUBLES]
+        return Told(raises, cleared, self.supervision.take_heard(self._moment(), self._clock.monotonic_s()))
 
     def _raise(self, one: Silence | Sign) -> Raise:
         """A trouble alarm. Its cause is the last reading that was heard: several processes that see the same make one."""
@@ -73,7 +89,7 @@ class Supervised:
         reason, point = (Reason.SILENT, "") if isinstance(one, Silence) else (Reason.ACTIVE, one.point)
         last = Reading(one.device, one.boot, one.seq, "reading", now_ms - for_s * 1000.0, now_ms, ())
         decision = Decision(one.reason, reason, "trouble", "fault", point, for_s or None, "s" if for_s else "")
-        return raised(decision, last, binding, directory, now_ms)
+        return replace(raised(decision, last, binding, directory, now_ms), latched=False)
 
     def _moment(self) -> Moment:
         return Moment(self._uptime.machine, self._uptime.seconds(), self._clock.wall_ms())

@@ -90,7 +90,7 @@ async def test_a_lost_heartbeat_is_trouble_at_its_limit_across_a_kill_of_the_fir
         await shown(platform)
         devices["sd-1"].end(silent)
         await platform.until(lambda: fault(platform, "sd-1")[0][1] is not None, 10.0, "it is heard again")
-        assert platform.rows("journal.db", alarms) == [("trouble", "reset")]
+        assert platform.rows("journal.db", alarms) == [("trouble", "ended")]
         assert fault(platform, "sd-2") == []
 
 
