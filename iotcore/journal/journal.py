@@ -145,7 +145,7 @@ class Journal:
         for device, reason in batch.cleared:
             quarantine.clear_fault(connection, device, reason, now_ms)
             for alarm in heard.end_trouble(connection, device, reason, now_ms):
-                self._note(connection, "alarm", alarm)
+                note_change(connection, "alarm", alarm, now_ms)
 
     def note_durable(self, incidents: Iterable[str], at_ms: float) -> None:
         """Keep the moment at which the commit that opened these incidents had returned."""
