@@ -26,6 +26,7 @@ from iotcore import (
     cli_places,
     cli_quarantine,
     cli_registry,
+    cli_rule,
     cli_store,
     cli_telemetry,
     cli_token,
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_broker.add(nouns, _command)
     cli_coverage.add(nouns, _command)
     cli_group.add(nouns, _command)
+    cli_rule.add(nouns, _command)
     cli_telemetry.add(nouns, _command)
     cli_token.add(nouns, _command)
     cli_import.add(nouns, _command, _settings)
