@@ -24,7 +24,6 @@ from iotcore.errors import ConfigError, Problem
 Origin = Literal["base", "document"]
 MANY = 48  # characters of names in a key; more are told by their hash
 HASH_LENGTH = 12
-PLACES = ("device", "premises", "group")
 FIRST = ("id", "hazard", "severity", "immediate", "latched", "source", "device_classes", "models", "group", "premises", "device")
 FIRST_OF_CONDITION = ("kind", "point", "points", "unit")
 DEFAULT_CLASSES = next(one.default for one in msgspec.structs.fields(Rule) if one.name == "device_classes")
@@ -61,7 +60,8 @@ class Trouble:
 
 def scope_of(rule: Rule) -> str:
     """What a rule is for: "device:d1", "premises:p1", "group:g,models:a"; "" for every device of the usual classes."""
-    places = [f"{name}:{found}" for name in PLACES if (found := getattr(rule, name, ""))]
+    named = (("device", rule.device), ("premises", rule.premises), ("group", rule.group))
+    places = [f"{name}:{found}" for name, found in named if found]
     models = [f"models:{_names(rule.models)}"] if rule.models else []
     usual = set(rule.device_classes) == set(DEFAULT_CLASSES)
     return ",".join([*places, *models, *([] if usual else [f"classes:{_names(rule.device_classes)}"])])

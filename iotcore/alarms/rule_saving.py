@@ -12,8 +12,9 @@ from difflib import get_close_matches
 from typing import Any
 
 from iotcore.alarms import rules as fire_rules
-from iotcore.alarms.rule_book import PLACES, Kept, book, key_of, read
-from iotcore.alarms.rules import Each, Rule
+from iotcore.alarms.conditions import Each, leaves
+from iotcore.alarms.rule_book import Kept, book, key_of, read
+from iotcore.alarms.rules import Rule
 from iotcore.errors import ConfigError, Problem
 from iotcore.registry.directory import Directory
 from iotcore.specs.model import DeviceSpec
@@ -98,7 +99,7 @@ def _unknown(rule: Rule, known: Known, name: str) -> Iterator[Problem]:
         elif known.specs[model].device_class not in rule.device_classes:
             reason = f"{model} is of class {known.specs[model].device_class}, which device_classes leaves out"
             yield Problem(name, "models", reason)
-    device, premises, group = (getattr(rule, field, "") for field in ("device", "premises", "group"))
+    device, premises, group = rule.device, rule.premises, rule.group
     if device and device not in known.directory.devices:
         yield Problem(name, "device", f"there is no device {device!r}{_near(device, known.directory.devices)}")
     elif device and not rule.covers(known.directory.devices[device].spec):
@@ -118,7 +119,7 @@ def _leafless(rule: Rule, known: Known, name: str) -> Iterator[Problem]:
         if covered and not any(next(iter(rule.when.of(spec)), None) for spec in covered):
             yield Problem(name, "when.points", f"no covered model has a two-valued point like {rule.when.points!r}")
         return
-    for leaf in fire_rules.leaves(rule.when):
+    for leaf in leaves(rule.when):
         if covered and not any(leaf.point in spec.points for spec in covered):
             points = {point for spec in covered for point in spec.points}
             yield Problem(name, "when", f"no covered model has a point {leaf.point!r}{_near(leaf.point, points)}")
@@ -148,18 +149,19 @@ def _together(found: Mapping[str, Checked], known: Known) -> Iterator[Problem]:
 
 
 def _equal_right(one: Rule, other: Rule) -> bool:
-    """Whether two of one id are for the same place, or both for none, and for some models of the same."""
-    if any(getattr(one, name, "") != getattr(other, name, "") for name in PLACES):
+    """Whether two of one id are equally specific, for the same place if for one, and for some models of the same."""
+    if one.rank != other.rank or _place(one) != _place(other):
         return False
-    narrow = any(getattr(one, name, "") for name in PLACES)
-    if not narrow and bool(one.models) is not bool(other.models):
-        return False  # the one with models is more specific
     models = not (one.models and other.models) or bool(set(one.models) & set(other.models))
     return models and bool(set(one.device_classes) & set(other.device_classes))
 
 
+def _place(rule: Rule) -> str:
+    return rule.device or rule.premises or rule.group
+
+
 def _leaves(rule: Rule) -> int:
-    return 1 if isinstance(rule.when, Each) else sum(1 for _ in fire_rules.leaves(rule.when))
+    return 1 if isinstance(rule.when, Each) else sum(1 for _ in leaves(rule.when))
 
 
 def _near(name: str, there: Collection[str]) -> str:

@@ -37,18 +37,11 @@ class _Read:
 
 
 class Ruled:
-    """`in_use` are the rules by key. `use` is called with all of them whenever they have changed, before `refresh` returns."""
+    """`in_use` are the rules by key."""
 
-    def __init__(
-        self,
-        store: RuleStore,
-        base: Sequence[Rule],
-        clock: Clock,
-        use: Callable[[tuple[Rule, ...]], None] = lambda _: None,
-    ) -> None:
+    def __init__(self, store: RuleStore, base: Sequence[Rule], clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._use = use
         self._seen = -1
         self._whole_s = 0.0
         self._read: dict[str, _Read] = {}
@@ -91,23 +84,31 @@ class Ruled:
         before = self.rules
         self.in_use = book(self.base, [one.kept for one in found.values() if one.kept is not None])
         self.troubles = tuple(one.trouble for one in found.values() if one.trouble is not None)
-        if self.rules == before:
-            return False
-        self._use(self.rules)
-        return True
+        return self.rules != before
 
-    async def run(self, poll_s: float = POLL_S) -> None:
-        """Refresh until cancelled; when the registry fails, say so once and go on trying."""
+    async def start(self) -> None:
+        """The first look. A registry that does not answer keeps no fire waiting: the base's rules are in use until it does."""
+        await self._once(lambda _: None)
+
+    async def run(self, use: Callable[[tuple[Rule, ...]], None] = lambda _: None, poll_s: float = POLL_S) -> None:
+        """Refresh until cancelled, and hand over the rules whenever they have changed; a registry that fails is asked again."""
         while True:
-            try:
-                await self.refresh()
-                self._unreadable = ""
-            except IotError as error:
-                if not self._unreadable:
-                    log.error("the fire rules cannot be read; those in use stay: %s", error)  # noqa: TRY400 - an outage
-                self._unreadable = str(error)
+            if not await self._once(use):
                 await asyncio.sleep(RETRY_S)
             await asyncio.sleep(poll_s)
+
+    async def _once(self, use: Callable[[tuple[Rule, ...]], None]) -> bool:
+        """Refresh; False when the registry does not answer, which is said once."""
+        try:
+            if await self.refresh():
+                use(self.rules)
+        except IotError as error:
+            if not self._unreadable:
+                log.error("the fire rules cannot be read; those in use stay: %s", error)  # noqa: TRY400 - an outage
+            self._unreadable = str(error)
+            return False
+        self._unreadable = ""
+        return True
 
     def state(self) -> dict[str, Any]:
         """What the process's beat says of its rules."""

@@ -12,7 +12,7 @@ import yaml
 
 from iotcore.clock import SystemClock
 from iotcore.registry.store import open_registry
-from tests.integration.test_people_commands import Office
+from tests.support.office import Office
 from tests.support.ruling import BASE, advisory, level
 
 pytestmark = pytest.mark.timeout(60)

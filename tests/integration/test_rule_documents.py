@@ -69,8 +69,8 @@ async def test_ten_thousand_documents_are_one_transaction_and_no_more_are_taken(
 async def test_what_is_saved_is_in_use_within_a_second_and_the_base_again_after_a_removal(registry_url: str) -> None:
     async with opened(registry_url) as database, opened(registry_url) as other:
         used: list[int] = []
-        rules = following.Ruled(RuleStore(other), BASE, ManualClock(), lambda given: used.append(len(given)))
-        task = asyncio.create_task(rules.run())
+        rules = following.Ruled(RuleStore(other), BASE, ManualClock())
+        task = asyncio.create_task(rules.run(lambda given: used.append(len(given))))
         try:
             await until(lambda: rules.version("early") == 0)
             store = RuleStore(database)
@@ -156,7 +156,7 @@ async def test_while_the_registry_does_not_answer_the_rules_stay(
         store = Unsteady(database)
         rules = following.Ruled(store, BASE, ManualClock())
         await store.save({"early": advisory("early")}, "lan")
-        task = asyncio.create_task(rules.run(0.01))
+        task = asyncio.create_task(rules.run(poll_s=0.01))
         try:
             await until(lambda: "early" in rules.in_use)
             store.answers = False

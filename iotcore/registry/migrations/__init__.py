@@ -9,12 +9,13 @@ from iotcore.registry.migrations import (
     m0006_coverage,
     m0007_serials,
     m0008_certificates,
+    m0009_acts,
     m0010_rules,
 )
 from iotcore.registry.migrations.run import apply, back, due, lost, revert, stamps
 from iotcore.registry.migrations.step import Step
 
-# By number. 2: places; 3: enrolment; 4: people; 5: commissioning; 6: coverage and groups; 7: serials; 8: certificates;
+# By number. 2: places; 3: enrolment; 4: people; 5: commissioning; 6: coverage and groups; 7: serials; 8: certificates; 9: acts;
 # 10: rules
 STEPS: tuple[Step, ...] = (
     m0001_start.STEP,
@@ -25,6 +26,7 @@ STEPS: tuple[Step, ...] = (
     m0006_coverage.STEP,
     m0007_serials.STEP,
     m0008_certificates.STEP,
+    m0009_acts.STEP,
     m0010_rules.STEP,
 )
 
