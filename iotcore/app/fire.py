@@ -53,10 +53,10 @@ async def run(settings: Settings) -> None:
         room = Room(settings, "fire", clock)
         registry, follower = await stack.enter_async_context(opened(settings, clock, room))
         in_use = {binding.spec.model: binding.spec for binding in follower.directory.devices.values()}
-        rules = rules_of(settings, in_use)
+        ruled = await fire_rules.documents(registry, rules_of(settings, in_use), clock)
         grouped = await fire_rules.grouped(settings, registry, lambda: follower.directory, clock)
-        fire_rules.warn_of_unknown(rules, follower.directory, grouped)
-        engine = Engine(rules, grouped.members.of)
+        fire_rules.warn_of_unknown(ruled.rules, follower.directory, grouped)
+        engine = Engine(ruled.rules, grouped.members.of)
         owner = f"fire-{os.getpid()}"
         journal = await room.enter(stack, lambda: _journal(settings.folder / "journal.db", clock, told_of_all(settings), owner))
         for channel in channels.values():
@@ -87,6 +87,7 @@ async def run(settings: Settings) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(lane.run())
             group.create_task(grouped.run())
+            group.create_task(ruled.run(fire_rules.using(engine, lambda: follower.directory, grouped)))
             group.create_task(dispatcher.run())
             group.create_task(paths.run())
             group.create_task(tests.run())
@@ -98,7 +99,7 @@ async def run(settings: Settings) -> None:
             group.create_task(follow_intents(registry, journal.cursor(INTENT_CURSOR), intents))
             if https is not None:
                 group.create_task(https.run())
-            state = lambda: _state(ingest, lane, supervised, paths, https)  # noqa: E731 - read at each beat
+            state = lambda: {**_state(ingest, lane, supervised, paths, https), **ruled.state()}  # noqa: E731 - read at each beat
             group.create_task(alive(settings, "fire", clock, state))
 
 
