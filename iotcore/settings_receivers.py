@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Annotated, get_args
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
 
+from iotcore import settings_channels
 from iotcore.errors import Problem
+from iotcore.settings_channels import CapReceiver
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
@@ -34,8 +37,17 @@ class WebhookReceiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True, t
     reply_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 5.0
 
 
-Receiver = Dc09Receiver | WebhookReceiver
+Receiver = Dc09Receiver | WebhookReceiver | CapReceiver
 KINDS: tuple[type[msgspec.Struct], ...] = get_args(Receiver)
+
+
+def meets_at(receiver: Receiver) -> tuple[str, int, bool]:
+    """Host, port, and whether a connection begins with TLS by public authorities."""
+    if isinstance(receiver, Dc09Receiver):
+        return receiver.host, receiver.port, False
+    url = urlsplit(receiver.url)
+    tls = url.scheme == "https"
+    return url.hostname or "", url.port or (443 if tls else 80), tls
 
 
 def problems(receivers: Sequence[Receiver], file: str) -> Iterator[Problem]:
@@ -43,6 +55,7 @@ def problems(receivers: Sequence[Receiver], file: str) -> Iterator[Problem]:
     for i, receiver in enumerate(receivers):
         for key, reason in _wrong(receiver):
             yield Problem(file, f"receivers[{i}].{key}", reason)
+    yield from settings_channels.mixed(receivers, file)
     names = [receiver.name for receiver in receivers]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield Problem(file, "receivers", f"two are named {name!r}")
@@ -57,3 +70,5 @@ def _wrong(receiver: Receiver) -> Iterator[tuple[str, str]]:
         case WebhookReceiver():
             if not receiver.url.startswith(("https://", "http://")):
                 yield "url", "must begin with https:// or http://"
+        case _:
+            yield from settings_channels.wrong(receiver)

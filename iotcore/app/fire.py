@@ -16,14 +16,13 @@ from drivers.mqtt.vendor import Vendors
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
 from iotcore.app import troubles
+from iotcore.app.channels import channels_of
 from iotcore.app.common import EVERYTHING, activate, heard, ingest_version, opened, rules_of
 from iotcore.app.configs_back import ConfigsBack
 from iotcore.app.intents import INTENT_CURSOR, Intents
 from iotcore.app.testing import TestsBack
 from iotcore.clock import Clock, SystemClock
-from iotcore.dispatch.cad_webhook import WebhookChannel
-from iotcore.dispatch.outbox import Channel, Dispatcher
-from iotcore.dispatch.sia_dc09 import Dc09Channel
+from iotcore.dispatch.outbox import Dispatcher
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
 from iotcore.journal.throttle import Throttle
@@ -37,19 +36,10 @@ from iotcore.registry.commissioning import Commissioning
 from iotcore.registry.places import Places
 from iotcore.registry.store import Registry
 from iotcore.settings import Settings
-from iotcore.settings_receivers import Dc09Receiver
 from iotcore.wire.topics import FIRE_DOMAIN
 
 FIRE = (FIRE_DOMAIN,)
 FIRE_RETRY_S = 1.0  # between two attempts of the fire lane to reach its broker: back within a second of it
-
-
-def channels_of(settings: Settings, clock: Clock) -> dict[str, Channel]:
-    """One channel for each receiver."""
-    return {
-        receiver.name: Dc09Channel(receiver, clock) if isinstance(receiver, Dc09Receiver) else WebhookChannel(receiver, clock)
-        for receiver in settings.receivers
-    }
 
 
 async def run(settings: Settings) -> None:
