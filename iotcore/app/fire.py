@@ -16,10 +16,11 @@ from drivers.mqtt.vendor import Vendors
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
 from iotcore.app import fire_rules, troubles
+from iotcore.app.channels import channels_of
 from iotcore.app.common import EVERYTHING, activate, heard, ingest_version, opened, rules_of
 from iotcore.app.configs_back import ConfigsBack
 from iotcore.app.intents import INTENT_CURSOR, Intents
-from iotcore.app.receivers import channels_of, dispatching, told_of_all
+from iotcore.app.receivers import dispatching, told_of_all
 from iotcore.app.testing import TestsBack
 from iotcore.clock import Clock, SystemClock
 from iotcore.journal.journal import Journal
