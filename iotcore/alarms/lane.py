@@ -19,12 +19,11 @@ from iotcore import metrics
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane_notice import old
 from iotcore.alarms.lane_turn import Decode, Gathering, Turn, unheard
-from iotcore.alarms.supervised import Supervised
+from iotcore.alarms.supervised import NOTHING_TOLD, Supervised
 from iotcore.clock import Clock
 from iotcore.errors import StoreError
 from iotcore.journal.conduct import Conduct
 from iotcore.journal.faults import Fault, Faults
-from iotcore.journal.heard import NOTHING
 from iotcore.journal.journal import Journal
 from iotcore.journal.progress import Progress
 from iotcore.journal.quarantine import Row
@@ -187,11 +186,12 @@ class FireLane:
         skews = self._gathering.skews.take_measured()
         for skew_ms in skews.values():
             metrics.clock_skew.labels("fire").observe(skew_ms / 1000.0)
-        silences, heard = self._supervised.commit(self._faults) if self._supervised is not None else ([], NOTHING)
+        told = self._supervised.commit(self._faults) if self._supervised is not None else NOTHING_TOLD
         raised, cleared = self._faults.take()
         batch = Batch(
             readings=tuple(turn.readings),
-            raises=(*turn.raises, *silences),
+            raises=(*turn.raises, *told.raises),
+            cleared_alarms=tuple(told.cleared),
             refusals=tuple(turn.refusals),
             faults=raised,
             cleared=cleared,
@@ -200,7 +200,7 @@ class FireLane:
             conduct=tuple(self._conduct.take(skews)),
             settled=turn.settled,
             returned=tuple(turn.returned),
-            heard=heard,
+            heard=told.heard,
         )
         refused = False
         while True:
