@@ -89,9 +89,8 @@ class FireLane:
         directory = self._directory()
         devices = set()
         for reading in self._journal.recent_readings():
-            binding = directory.devices.get(reading.device)
-            if binding is not None:
-                self._engine.evaluate(reading, binding.spec, old=old(reading))
+            if (binding := directory.devices.get(reading.device)) is not None:
+                self._engine.evaluate(reading, binding, old=old(reading), now_s=self._clock.monotonic_s())
                 devices.add(reading.device)
         self._engine.reset(devices - self._journal.alarmed_devices())
 
@@ -207,8 +206,9 @@ class FireLane:
         self._counts["refused"] += len(batch.refusals)
         self._counts["throttled"] += turn.throttled - len(peaks)
         self._counts["incidents"] += len(committed.opened)
-        if committed.opened:
+        if committed.opened or committed.released or committed.updated:
             self._opened(committed)
+        if committed.opened:
             metrics.incidents_opened.inc(len(committed.opened))
             metrics.alarm_latency.observe((durable_ms - min(one.received_ms for one in turn.raises)) / 1000.0)
             self._later(self._note_durable(committed.opened, durable_ms))

@@ -110,7 +110,7 @@ class Journal:
                 "ON CONFLICT (device) DO UPDATE SET online = excluded.online, at_ms = excluded.at_ms",
                 [(device, int(online), now.wall_ms) for device, online in batch.presence],
             )
-            quarantine.save_progress(connection, batch.progress)
+            quarantine.save_progress(connection, batch.progress, shared=True)
             leased = self.lease_new(connection, [*raising.opened, *raising.released])
             self._prune(connection, now.wall_ms)
         return Committed(

@@ -289,13 +289,12 @@ def load_progress(connection: Connection, boots: int) -> list[tuple[str, str, in
     return connection.execute("SELECT device, boot, up_to, above, lost FROM progress ORDER BY rowid").fetchall()
 
 
-def save_progress(connection: Connection, rows: Iterable[tuple[str, str, int, str, int]]) -> None:
-    """Upsert progress rows (`iotcore.journal.progress.Row`); never back, for several processes may keep theirs in one journal."""
+def save_progress(connection: Connection, rows: Iterable[tuple[str, str, int, str, int]], *, shared: bool = False) -> None:
+    """Upsert progress rows (`iotcore.journal.progress.Row`); of a `shared` journal none goes back, for another may be further."""
+    only = " WHERE excluded.up_to >= progress.up_to AND excluded.lost >= progress.lost" if shared else ""
     connection.executemany(
         "INSERT INTO progress (device, boot, up_to, above, lost) VALUES (?, ?, ?, ?, ?) ON CONFLICT (device, boot) "
-        "DO UPDATE SET up_to = CASE WHEN excluded.up_to > progress.up_to THEN excluded.up_to ELSE progress.up_to END, "
-        "above = CASE WHEN excluded.up_to >= progress.up_to THEN excluded.above ELSE progress.above END, "
-        "lost = CASE WHEN excluded.lost > progress.lost THEN excluded.lost ELSE progress.lost END",
+        f"DO UPDATE SET up_to = excluded.up_to, above = excluded.above, lost = excluded.lost{only}",  # noqa: S608 - constants
         list(rows),
     )
 

@@ -138,7 +138,8 @@ def test_an_incident_has_the_same_name_whoever_opens_it(tmp_path: Path) -> None:
 
 def test_a_name_that_is_taken_is_drawn_again(journal: Journal) -> None:
     journal.connection.execute(
-        "INSERT INTO incident (id, premises, state, notice, detector_ms, received_ms, decided_ms) VALUES (?, 'p2', 'open', '', 1, 2, 3)",
+        "INSERT INTO incident (id, premises, state, notice, detector_ms, received_ms, decided_ms) "
+        "VALUES (?, 'p2', 'open', '', 1, 2, 3)",
         (incident_id(raise_()),),
     )
     assert journal.commit(Batch(raises=(raise_(),))).opened == (incident_id(raise_(), 1),)

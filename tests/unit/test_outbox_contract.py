@@ -50,7 +50,7 @@ class JournalBench:
 class TestMemoryOutbox(OutboxContract):
     @pytest.fixture
     def bench(self) -> MemoryOutbox:
-        return MemoryOutbox()
+        return MemoryOutbox(clock=ManualClock())
 
 
 class TestJournalOutbox(OutboxContract):
