@@ -59,7 +59,7 @@ async def run(settings: Settings) -> None:
         fire_rules.warn_of_unknown(ruled.rules, follower.directory, grouped)
         engine = Engine(ruled.rules, grouped.members.of)
         owner = f"fire-{os.getpid()}"
-        journal = await room.enter(stack, lambda: _journal(settings.folder / "journal.db", clock, told_of_all(settings), owner))
+        journal = await room.enter(stack, lambda: _journal(settings.journal_place, clock, told_of_all(settings), owner))
         for channel in channels.values():
             stack.push_async_callback(channel.close)
         dispatcher, paths = dispatching(settings, channels, journal, clock, owner)
@@ -132,6 +132,6 @@ def alternate_path(settings: Settings, lane: FireLane, registry: Registry, clock
 
 
 @asynccontextmanager
-async def _journal(path: Path, clock: Clock, channels: Sequence[str], owner: str) -> AsyncIterator[Journal]:
-    with closing(Journal(path, clock, channels, owner)) as journal:
+async def _journal(place: Path | str, clock: Clock, channels: Sequence[str], owner: str) -> AsyncIterator[Journal]:
+    with closing(Journal(place, clock, channels, owner, machine_uptime())) as journal:
         yield journal

@@ -31,7 +31,7 @@ async def run(settings: Settings) -> None:
     revoking = Revoking(settings, clock)
     keeper = Keeper(
         republish=revoking.republish,
-        overdue=lambda: overdue_notices(settings.folder / "journal.db", clock, alternates(settings.receivers)),
+        overdue=lambda: overdue_notices(settings.journal_place, clock, alternates(settings.receivers)),
         clock=clock,
     )
     revoking.figures()
