@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from iotcore import metrics
 from iotcore.alarms.coalesce import Coalescing
+from iotcore.alarms.disabled import Exempt
 from iotcore.alarms.engine import Decision, Engine
 from iotcore.alarms.judged import Judged
 from iotcore.alarms.lane_notice import old, raised
@@ -63,6 +64,7 @@ class Gathering:
         faults: Faults,
         throttle: Throttle,
         configured: Callable[[Presence], None],
+        exempt: Exempt | None = None,
     ) -> None:
         self.decode = decode
         self.directory = directory
@@ -74,6 +76,7 @@ class Gathering:
         self.duplicates = 0
         self._clock = clock
         self._configured = configured
+        self._exempt = exempt or Exempt()
         self._judged = Judged()
 
     def gather(self, arrivals: Sequence[Arrival], turn: Turn) -> None:
@@ -166,4 +169,6 @@ class Gathering:
             self.faults.offline(device)
 
     def _raise(self, decision: Decision, reading: Reading, binding: Binding) -> Raise:
-        return raised(decision, reading, binding, self.directory(), self._clock.wall_ms())
+        directory = self.directory()
+        one = raised(decision, reading, binding, directory, self._clock.wall_ms())
+        return self._exempt.judged(one, reading, binding, directory, immediate=decision.immediate)

@@ -13,14 +13,16 @@ from drivers.https_alarm import HttpsAlarm, Place
 from drivers.mqtt.decode import Decoder
 from drivers.mqtt.ingest import Ingest
 from drivers.mqtt.vendor import Vendors
+from iotcore.alarms.disabled import Exempt
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
 from iotcore.app import troubles
 from iotcore.app.common import EVERYTHING, activate, heard, ingest_version, opened, rules_of
 from iotcore.app.configs_back import ConfigsBack
 from iotcore.app.intents import INTENT_CURSOR, Intents
+from iotcore.app.outages import Outages
 from iotcore.app.testing import TestsBack
-from iotcore.clock import Clock, SystemClock
+from iotcore.clock import Clock, SystemClock, machine_uptime
 from iotcore.dispatch.cad_webhook import WebhookChannel
 from iotcore.dispatch.outbox import Channel, Dispatcher
 from iotcore.dispatch.sia_dc09 import Dc09Channel
@@ -72,6 +74,7 @@ async def run(settings: Settings) -> None:
         tests = TestsBack(journal, Commissioning(registry.database), clock)
         configs = ConfigsBack(Places(registry.database), clock)
         await stack.enter_async_context(ingest)
+        exempt = Exempt()
         lane = FireLane(
             broker=ingest,
             decode=Decoder(Vendors(FIRE)),
@@ -84,15 +87,18 @@ async def run(settings: Settings) -> None:
             throttle=Throttle(times=settings.throttle_times),
             tested=tests.tell,
             configured=configs.tell,
+            exempt=exempt,
         )
         watch(ingest, "fire", "fire")
         lane.warm()
+        outages = Outages(*(journal, lambda: follower.directory, exempt, engine, lane.raise_again), clock, machine_uptime())
         https = alternate_path(settings, lane, registry, clock)
         intents = Intents(lane, follower, engine, journal, dispatcher)
         async with asyncio.TaskGroup() as group:
             group.create_task(lane.run())
             group.create_task(dispatcher.run())
             group.create_task(tests.run())
+            group.create_task(outages.run())
             group.create_task(configs.run())
             group.create_task(heard(follower, (ingest, FIRE)))
             group.create_task(Watchdog(settings.folder, {"fire": ingest}).run())

@@ -18,7 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from iotcore.clock import Clock
-from iotcore.journal import conduct, quarantine, story, tests, timers, upgrade
+from iotcore.journal import conduct, disablements, quarantine, story, tests, timers, upgrade
 from iotcore.journal.changes import note_change
 from iotcore.journal.database import Connection, connect, transaction
 from iotcore.journal.progress import MAX_BOOTS, Row
@@ -31,7 +31,8 @@ PRUNE_EVERY_MS = 60_000.0
 MAX_NUMBER = 9999  # DC-09 sequence numbers run 0001-9999 and wrap to 0001 (ANSI/SIA DC-09)
 
 
-SCHEMAS = (conduct.SCHEMA, tests.SCHEMA, timers.SCHEMA, story.SCHEMA)  # of the modules that keep tables of their own
+# of the modules that keep tables of their own
+SCHEMAS = (conduct.SCHEMA, tests.SCHEMA, timers.SCHEMA, story.SCHEMA, disablements.SCHEMA)
 
 
 def incident_id(one: Raise, draw: int = 0) -> str:
@@ -125,9 +126,8 @@ class Journal:
         )
         if inserted.rowcount == 0:
             return None
-        if one.test or one.historical or notice.severity != FIRE_SEVERITY:
-            state = "test" if one.test else "historical" if one.historical else "active"
-            self._alarm(connection, one, None, state)
+        if one.test or one.historical or one.disabled or notice.severity != FIRE_SEVERITY:
+            self._alarm(connection, one, None, _recorded(one))
             if one.in_test is not None and one.test and notice.severity == FIRE_SEVERITY:
                 tested.append(tests.keep(connection, one, None))
             return None
@@ -336,6 +336,13 @@ def _prepare(connection: Connection) -> None:
     own = resources.files("iotcore.journal").joinpath("schema.sql").read_text(encoding="utf-8")
     upgrade.bring_up(connection, own + "".join(SCHEMAS))
     quarantine.prepare(connection)
+
+
+def _recorded(one: Raise) -> str:
+    """The state of an alarm that belongs to no incident."""
+    if one.test:
+        return "walk" if one.walk else "test"
+    return "historical" if one.historical else "disabled" if one.disabled else "active"
 
 
 def _text(notice: Notice) -> str:

@@ -64,7 +64,7 @@ class OutboxRow:
 class Raise:
     """A decision to alarm: one transaction makes of it a cause, an alarm, an incident (or joins one) and outbox rows.
 
-    `notice` is complete but for the incident's id. A `test` or `historical` decision is recorded and never dispatched.
+    `notice` is complete but for the incident's id. What is `test`, `historical` or `disabled` is recorded and never dispatched.
     """
 
     boot: str
@@ -77,6 +77,8 @@ class Raise:
     historical: bool = False
     in_test: InTest | None = None  # the test mode that its device was in, of a live fire or a marked one
     can_mark: bool = True  # its device has a way to say that it is tested
+    disabled: str = ""  # the disablement that its point is under: recorded, and goes to nobody
+    walk: str = ""  # the walk test that it proves something in; it is a `test` then
 
 
 @dataclass(frozen=True, slots=True)
