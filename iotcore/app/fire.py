@@ -16,16 +16,15 @@ from drivers.mqtt.vendor import Vendors
 from iotcore.alarms.disabled import Exempt
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
-from iotcore.app import troubles
+from iotcore.app import fire_rules, troubles
 from iotcore.app.common import EVERYTHING, activate, heard, ingest_version, opened, rules_of
 from iotcore.app.configs_back import ConfigsBack
 from iotcore.app.intents import INTENT_CURSOR, Intents
 from iotcore.app.outages import Outages
+from iotcore.app.receivers import channels_of, told_of_all, ways_of
 from iotcore.app.testing import TestsBack
 from iotcore.clock import Clock, SystemClock, machine_uptime
-from iotcore.dispatch.cad_webhook import WebhookChannel
-from iotcore.dispatch.outbox import Channel, Dispatcher
-from iotcore.dispatch.sia_dc09 import Dc09Channel
+from iotcore.dispatch.outbox import Dispatcher
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
 from iotcore.journal.throttle import Throttle
@@ -39,19 +38,10 @@ from iotcore.registry.commissioning import Commissioning
 from iotcore.registry.places import Places
 from iotcore.registry.store import Registry
 from iotcore.settings import Settings
-from iotcore.settings_receivers import Dc09Receiver
 from iotcore.wire.topics import FIRE_DOMAIN
 
 FIRE = (FIRE_DOMAIN,)
 FIRE_RETRY_S = 1.0  # between two attempts of the fire lane to reach its broker: back within a second of it
-
-
-def channels_of(settings: Settings, clock: Clock) -> dict[str, Channel]:
-    """One channel for each receiver."""
-    return {
-        receiver.name: Dc09Channel(receiver, clock) if isinstance(receiver, Dc09Receiver) else WebhookChannel(receiver, clock)
-        for receiver in settings.receivers
-    }
 
 
 async def run(settings: Settings) -> None:
@@ -65,12 +55,15 @@ async def run(settings: Settings) -> None:
         room = Room(settings, "fire", clock)
         registry, follower = await stack.enter_async_context(opened(settings, clock, room))
         in_use = {binding.spec.model: binding.spec for binding in follower.directory.devices.values()}
-        engine = Engine(rules_of(settings, in_use))
+        rules = rules_of(settings, in_use)
+        grouped = await fire_rules.grouped(settings, registry, lambda: follower.directory, clock)
+        fire_rules.warn_of_unknown(rules, follower.directory, grouped)
+        engine = Engine(rules, grouped.members.of)
         owner = f"fire-{os.getpid()}"
-        journal = await room.enter(stack, lambda: _journal(settings.folder / "journal.db", clock, list(channels), owner))
+        journal = await room.enter(stack, lambda: _journal(settings.folder / "journal.db", clock, told_of_all(settings), owner))
         for channel in channels.values():
             stack.push_async_callback(channel.close)
-        dispatcher = Dispatcher(SqlOutbox(journal), channels, clock, owner)
+        dispatcher = Dispatcher(SqlOutbox(journal), channels, clock, owner, ways=ways_of(settings))
         tests = TestsBack(journal, Commissioning(registry.database), clock)
         configs = ConfigsBack(Places(registry.database), clock)
         await stack.enter_async_context(ingest)
@@ -96,6 +89,7 @@ async def run(settings: Settings) -> None:
         intents = Intents(lane, follower, engine, journal, dispatcher)
         async with asyncio.TaskGroup() as group:
             group.create_task(lane.run())
+            group.create_task(grouped.run())
             group.create_task(dispatcher.run())
             group.create_task(tests.run())
             group.create_task(outages.run())

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+from iotcore.registry.landmarks import Cells
 from iotcore.registry.response import DEFAULT, Response
 from iotcore.specs.model import DeviceSpec
 
@@ -38,6 +39,20 @@ class Premises:
     account: str
     key_site: bool = False
     area: str = ""  # the smallest one known; "" for none
+    risk_class: str = ""  # low, medium, high, very_high
+    hydrants: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """Whom a crew calls for a building; `key_holder`: who can open it."""
+
+    id: str
+    premises: str
+    name: str
+    role: str = ""
+    phone: str = ""
+    key_holder: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +81,7 @@ class Binding:
     connection: str = ""  # Modbus devices: "tcp://host:port?device_id=1"
     labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS, hash=False)
     tested_ms: int | None = None  # when a test alarm of the unit that is there last came through, ms UTC
+    location: str = ""  # where in the building, for whoever looks for it
 
     @property
     def accepted(self) -> bool:
@@ -155,6 +171,8 @@ class Directory:
     responses: Mapping[str, Response] = field(default_factory=dict)  # by premises, of those that have a plan
     disablements: Mapping[str, Disablement] = field(default_factory=dict)  # as `in_test`
     walks: Mapping[str, Walk] = field(default_factory=dict)  # as `in_test`
+    contacts: Mapping[str, tuple[Contact, ...]] = field(default_factory=dict)  # by premises, key holders first
+    landmarks: Cells = field(default_factory=dict)  # traffic signals and air stations, by where they stand
     routes: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # a driver's own: what it made of a topic
 
     def response(self, premises: str) -> Response:
