@@ -215,8 +215,9 @@ class FireLane:
         self._counts["refused"] += len(batch.refusals)
         self._counts["throttled"] += turn.throttled - len(peaks)
         self._counts["incidents"] += len(committed.opened)
-        if committed.opened:
+        if committed.opened or committed.released or committed.updated:
             self._opened(committed)
+        if committed.opened:
             metrics.incidents_opened.inc(len(committed.opened))
             metrics.alarm_latency.observe((durable_ms - min(one.received_ms for one in turn.raises)) / 1000.0)
             self._later(self._note_durable(committed.opened, durable_ms))

@@ -60,7 +60,7 @@ async def run(settings: Settings) -> None:
         fire_rules.warn_of_unknown(rules, follower.directory, grouped)
         engine = Engine(rules, grouped.members.of)
         owner = f"fire-{os.getpid()}"
-        journal = await room.enter(stack, lambda: _journal(settings.folder / "journal.db", clock, told_of_all(settings), owner))
+        journal = await room.enter(stack, lambda: _journal(settings.journal_place, clock, told_of_all(settings), owner))
         for channel in channels.values():
             stack.push_async_callback(channel.close)
         dispatcher = Dispatcher(SqlOutbox(journal), channels, clock, owner, ways=ways_of(settings))
@@ -84,7 +84,7 @@ async def run(settings: Settings) -> None:
         )
         watch(ingest, "fire", "fire")
         lane.warm()
-        outages = Outages(*(journal, lambda: follower.directory, exempt, engine, lane.raise_again), clock, machine_uptime())
+        outages = Outages(*(journal, lambda: follower.directory, exempt, engine, lane.raise_again), clock)
         https = alternate_path(settings, lane, registry, clock)
         intents = Intents(lane, follower, engine, journal, dispatcher)
         async with asyncio.TaskGroup() as group:
@@ -120,6 +120,6 @@ def alternate_path(settings: Settings, lane: FireLane, registry: Registry, clock
 
 
 @asynccontextmanager
-async def _journal(path: Path, clock: Clock, channels: Sequence[str], owner: str) -> AsyncIterator[Journal]:
-    with closing(Journal(path, clock, channels, owner)) as journal:
+async def _journal(place: Path | str, clock: Clock, channels: Sequence[str], owner: str) -> AsyncIterator[Journal]:
+    with closing(Journal(place, clock, channels, owner, machine_uptime())) as journal:
         yield journal

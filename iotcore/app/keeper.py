@@ -30,7 +30,7 @@ async def run(settings: Settings) -> None:
     revoking = Revoking(settings, clock)
     keeper = Keeper(
         republish=revoking.republish,
-        overdue=lambda: overdue_notices(settings.folder / "journal.db", clock),
+        overdue=lambda: overdue_notices(settings.journal_place, clock),
         clock=clock,
     )
     revoking.figures()

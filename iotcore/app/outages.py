@@ -8,10 +8,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from iotcore.alarms.disabled import Exempt
-from iotcore.clock import Clock, Uptime
+from iotcore.clock import Clock
 from iotcore.errors import IotError
-from iotcore.journal import disablements, timers
-from iotcore.journal.database import transaction
+from iotcore.journal import disablements
 from iotcore.journal.disablements import Waiting
 from iotcore.journal.journal import Journal
 from iotcore.journal.records import Raise
@@ -41,7 +40,6 @@ class Outages:
         engine: Unlatches,
         raise_: Callable[[Sequence[Raise]], Awaitable[None]],
         clock: Clock,
-        uptime: Uptime,
     ) -> None:
         self._journal = journal
         self._directory = directory
@@ -49,7 +47,6 @@ class Outages:
         self._engine = engine
         self._raise = raise_
         self._clock = clock
-        self._uptime = uptime
         self._standing: Mapping[str, Disablement | Walk] = {}
         self.again = 0  # alarms that fired when what exempted them was over
 
@@ -74,8 +71,7 @@ class Outages:
         if not standing and not self._standing and not await asyncio.to_thread(self._left):
             return
         remaining_s = {id_: (one.until_ms - now_ms) / MS_PER_S for id_, one in standing.items()}
-        now = timers.Now(self._uptime.machine, self._uptime.seconds(), now_ms)
-        found, over = await asyncio.to_thread(self._follow, now, remaining_s)
+        found, over = await asyncio.to_thread(self._follow, remaining_s)
         self._exempt.over = over
         standing = {id_: one for id_, one in standing.items() if id_ not in over}
         ended = [one for id_, one in self._standing.items() if id_ not in standing]
@@ -103,21 +99,22 @@ class Outages:
         return out is not None or self._exempt.walk(directory, binding, now_ms) is not None
 
     def _left(self) -> bool:
-        with self._journal.lock:
-            return bool(disablements.waiting(self._journal.connection))
+        with self._journal.reading() as connection:
+            return bool(disablements.waiting(connection))
 
-    def _follow(self, now: timers.Now, remaining_s: Mapping[str, float]) -> tuple[list[Waiting], frozenset[str]]:
-        with self._journal.lock, transaction(self._journal.connection) as connection:
+    def _follow(self, remaining_s: Mapping[str, float]) -> tuple[list[Waiting], frozenset[str]]:
+        now = self._journal.now()
+        with self._journal.writing() as connection:
             disablements.watch(connection, now, remaining_s)
             disablements.end_due(connection, now)
             return disablements.waiting(connection), disablements.over(connection)
 
     def _stamp(self, found: Sequence[Waiting], now_ms: float) -> list[Raise]:
-        with self._journal.lock, transaction(self._journal.connection) as connection:
+        with self._journal.writing() as connection:
             return disablements.stamped(connection, found, now_ms)
 
     def _done(self, found: Sequence[Waiting]) -> None:
-        with self._journal.lock, transaction(self._journal.connection) as connection:
+        with self._journal.writing() as connection:
             disablements.raised(connection, [one.id for one in found])
 
 

@@ -74,7 +74,7 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         clock,
     )
     page = create_page(
-        view=StoredView(settings.folder, lambda: follower.directory),
+        view=StoredView(settings.folder, lambda: follower.directory, settings.journal_place),
         directory=lambda: follower.directory,
         accounts=people,
         people=settings.people,

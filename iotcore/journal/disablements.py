@@ -1,7 +1,7 @@
 """Alarms of what was out of service or in walk test, and when that was over: kept, so that what still burns fires afterwards.
 
     alarm 'disabled' or 'walk' ─► cleared: nothing is left to do
-                               └► nothing exempts it any more: stamped once, raised anew under a cause of its own, 'ended'
+                               └► nothing exempts it any more: stamped once, raised anew under a cause of its own, 'released'
 
 The end is a durable timer beside the registry's wall clock: whichever comes first. All of it is idempotent: several fire
 processes may do it at once, and one may die anywhere in between.
@@ -17,7 +17,7 @@ import msgspec
 from iotcore.journal import timers
 from iotcore.journal.changes import note_change
 from iotcore.journal.database import Connection
-from iotcore.journal.records import Notice, Raise
+from iotcore.journal.records import Cleared, Notice, Raise
 
 KIND = "disablement"
 KEPT_MS = 31 * 86_400_000.0  # an end is remembered for longer than any disablement may last
@@ -92,4 +92,15 @@ def stamped(connection: Connection, found: Iterable[Waiting], now_ms: float) -> 
 def raised(connection: Connection, numbers: Iterable[int]) -> None:
     """They are live alarms now: the exempt ones are history."""
     for number in numbers:
-        connection.execute("UPDATE alarm SET state = 'ended' WHERE id = ? AND state IN ('disabled', 'walk')", (number,))
+        connection.execute("UPDATE alarm SET state = 'released' WHERE id = ? AND state IN ('disabled', 'walk')", (number,))
+
+
+def clear(connection: Connection, one: Cleared) -> None:
+    """A condition has returned to normal: nothing of it is left to fire when it is exempt no more."""
+    rows = connection.execute(
+        "UPDATE alarm SET cleared_ms = ? WHERE device = ? AND rule = ? AND state IN ('disabled', 'walk') AND cleared_ms IS NULL "
+        "RETURNING id",
+        (one.at_ms, one.device, one.rule),
+    ).fetchall()
+    for (number,) in rows:
+        note_change(connection, "alarm", str(number), one.at_ms)

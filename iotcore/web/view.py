@@ -10,14 +10,13 @@ blind.
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from iotcore.journal import tests
-from iotcore.journal.database import connect_readonly
+from iotcore.journal.database import UNREADABLE, Connection, Place, connect_readonly, is_there
 from iotcore.journal.records import Notice
 from iotcore.journal.timeline import Delivery, Timeline, timeline
 from iotcore.registry import vendors
@@ -56,18 +55,19 @@ class View(Protocol):
 
 
 class ReadOnlyFile:
-    """A SQLite file of another process; it may come, and its tables may come, later."""
+    """A SQLite file of another process, or the journal's database; it may come, and its tables may come, later."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self.path = path
         self.readable = False
-        self._connection: sqlite3.Connection | None = None
+        self._connection: Connection | None = None
         self._version = -1
 
     def changed(self) -> bool:
         """Whether somebody has committed since the last call."""
         version = self._version
-        found = self.read("PRAGMA data_version")
+        is_file = isinstance(self.path, Path)
+        found = self.read("PRAGMA data_version" if is_file else "SELECT coalesce(max(id), 0) FROM change")
         self._version = found[0][0] if found else -1
         return self._version != version
 
@@ -76,17 +76,19 @@ class ReadOnlyFile:
         connection = self.connection()
         try:
             return connection.execute(statement, values).fetchall() if connection is not None else []
-        except sqlite3.Error:
+        except UNREADABLE:
             self.close()
             return []
 
-    def connection(self) -> sqlite3.Connection | None:
+    def connection(self) -> Connection | None:
         """An open connection, or None; notes whether the file is readable."""
-        if self._connection is None and self.path.exists():
+        if self._connection is None and is_there(self.path):
             try:
                 self._connection = connect_readonly(self.path)
-                self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            except sqlite3.Error:
+                self._connection.execute("SELECT 1").fetchone()
+                if isinstance(self.path, Path):
+                    self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            except UNREADABLE:
                 self.close()
         self.readable = self._connection is not None
         return self._connection
@@ -102,11 +104,11 @@ class ReadOnlyFile:
 class StoredView:
     """The view over a data folder. `directory` says who is where."""
 
-    def __init__(self, folder: Path, directory: Callable[[], Directory]) -> None:
+    def __init__(self, folder: Path, directory: Callable[[], Directory], journal: Place | None = None) -> None:
         self._folder = folder
         self._directory = directory
         self._shown: Directory | None = None
-        self._journal = ReadOnlyFile(folder / "journal.db")
+        self._journal = ReadOnlyFile(journal or folder / "journal.db")
         self._telemetry = ReadOnlyFile(folder / "telemetry.db")
         self._spools: dict[Path, ReadOnlyFile] = {}
         self._lock = threading.Lock()  # a connection must not be closed, nor two queries meet, in two threads
@@ -136,7 +138,7 @@ class StoredView:
                 return []
             try:
                 lines = [timeline(connection, name) for (name,) in names]
-            except sqlite3.Error:
+            except UNREADABLE:
                 self._journal.close()
                 return []
             return [self._incident(line) for line in lines if line is not None]

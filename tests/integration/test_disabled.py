@@ -102,7 +102,7 @@ async def test_a_death_between_the_raise_and_its_note_makes_no_second_incident(s
     await site.out.lift(name, "lan")
     await site.look()
     (incident,) = site.incidents()
-    site.fire.journal.connection.execute("UPDATE alarm SET state = 'disabled' WHERE state = 'ended'")
+    site.fire.journal.connection.execute("UPDATE alarm SET state = 'disabled' WHERE state = 'released'")
     site.start()
     await site.look()
     assert site.incidents() == [incident]

@@ -37,7 +37,9 @@ class Replica:
 
     def __init__(self, site: Site) -> None:
         self.site, self.opened, self.exempt = site, list[str](), Exempt()
-        self.journal = Journal(site.folder / "journal.db", site.clock, ["arc"])
+        self.journal = Journal(
+            site.folder / "journal.db", site.clock, ["arc"], uptime=Uptime(site.machine, site.clock.monotonic_s)
+        )
         self.engine = Engine(RULES)
         self.lane = FireLane(
             broker=ListBroker(),
@@ -52,8 +54,7 @@ class Replica:
         )
         self.lane.warm()
         directory = lambda: site.follower.directory  # noqa: E731 - read at each look
-        uptime = Uptime(site.machine, site.clock.monotonic_s)
-        self.outages = Outages(self.journal, directory, self.exempt, self.engine, self.lane.raise_again, site.clock, uptime)
+        self.outages = Outages(self.journal, directory, self.exempt, self.engine, self.lane.raise_again, site.clock)
 
 
 class Site:
