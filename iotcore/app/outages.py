@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from iotcore import metrics
 from iotcore.alarms.disabled import Exempt
 from iotcore.clock import Clock
 from iotcore.errors import IotError
@@ -15,10 +16,13 @@ from iotcore.journal.disablements import Waiting
 from iotcore.journal.journal import Journal
 from iotcore.journal.records import Raise
 from iotcore.registry.directory import Binding, Directory, Disablement, Walk
+from iotcore.registry.disablements import Disablements
+from iotcore.registry.walks import Walks
 
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.5
+WRITE_S = 5.0
 MS_PER_S = 1000.0
 
 
@@ -49,6 +53,9 @@ class Outages:
         self._clock = clock
         self._standing: Mapping[str, Disablement | Walk] = {}
         self.again = 0  # alarms that fired when what exempted them was over
+        metrics.fire_disablements.ask(lambda: float(sum(isinstance(one, Disablement) for one in self._standing.values())))
+        metrics.fire_walks.ask(lambda: float(sum(isinstance(one, Walk) for one in self._standing.values())))
+        metrics.fire_released.ask(lambda: float(self.again))
 
     async def run(self) -> None:
         """Look until cancelled; a journal that fails is asked again."""
@@ -123,3 +130,18 @@ def _within(one: Disablement | Walk, binding: Binding) -> bool:
         return one.holds(binding)
     kind, subject, _ = one.target
     return subject == {"zone": binding.zone, "premises": binding.premises}.get(kind, binding.device)
+
+
+async def end_overdue(out: Disablements, walks: Walks) -> None:
+    """Write down, every few seconds, what is over; until cancelled. Nobody waits for it: they end by the clock."""
+    failing = False
+    while True:
+        try:
+            for name in (*await out.end_overdue(), *await walks.end_overdue()):
+                log.info("%s is over", name)
+            failing = False
+        except IotError as error:
+            if not failing:
+                log.warning("what is no longer disabled cannot be written down: %s", error)
+            failing = True
+        await asyncio.sleep(WRITE_S)

@@ -293,8 +293,8 @@ def save_progress(connection: Connection, rows: Iterable[tuple[str, str, int, st
     """Upsert progress rows (`iotcore.journal.progress.Row`); of a `shared` journal none goes back, for another may be further."""
     only = " WHERE excluded.up_to >= progress.up_to AND excluded.lost >= progress.lost" if shared else ""
     connection.executemany(
-        "INSERT INTO progress (device, boot, up_to, above, lost) VALUES (?, ?, ?, ?, ?) ON CONFLICT (device, boot) "
-        f"DO UPDATE SET up_to = excluded.up_to, above = excluded.above, lost = excluded.lost{only}",  # noqa: S608 - constants
+        "INSERT INTO progress (device, boot, up_to, above, lost) VALUES (?, ?, ?, ?, ?) ON CONFLICT (device, boot) "  # noqa: S608 - constants
+        f"DO UPDATE SET up_to = excluded.up_to, above = excluded.above, lost = excluded.lost{only}",
         list(rows),
     )
 

@@ -13,9 +13,12 @@ from iotcore.alarms import rules
 from iotcore.alarms.disabled import Exempt
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
+from iotcore.app.intents import INTENT_CURSOR, Intents
 from iotcore.app.outages import Outages
 from iotcore.clock import ManualClock, Uptime
+from iotcore.dispatch.outbox import Dispatcher
 from iotcore.journal.journal import Journal
+from iotcore.journal.outbox import SqlOutbox
 from iotcore.process.follow import Follower
 from iotcore.registry.disablements import Disablements
 from iotcore.registry.store import Registry, open_registry
@@ -55,6 +58,9 @@ class Replica:
         self.lane.warm()
         directory = lambda: site.follower.directory  # noqa: E731 - read at each look
         self.outages = Outages(self.journal, directory, self.exempt, self.engine, self.lane.raise_again, site.clock)
+        dispatcher = Dispatcher(SqlOutbox(self.journal), {}, site.clock, "test")
+        self.intents = Intents(self.lane, site.follower, self.engine, self.journal, dispatcher)
+        self.applied = self.journal.cursor(INTENT_CURSOR)
 
 
 class Site:
@@ -93,6 +99,13 @@ class Site:
         topic = topics.up("fire", device, "reading", device)
         for one in self.replicas:
             await one.lane.turn([Arrival(topic, json.dumps(body).encode(), retained=False, received_ms=self.clock.wall_ms())])
+
+    async def apply(self) -> None:
+        """Every replica applies the intents that it has not applied yet."""
+        for one in self.replicas:
+            for intent in await self.registry.intents_after(one.applied):
+                await one.intents(intent)
+                one.applied = intent.id
 
     async def look(self) -> None:
         """Every replica looks after what is disabled, once."""
