@@ -18,6 +18,7 @@ from iotcore.clock import Clock, Uptime
 from iotcore.journal import (
     acts,
     conduct,
+    disablements,
     duty,
     flaps,
     heard,
@@ -43,6 +44,7 @@ PRUNE_EVERY_MS = 60_000.0
 COUNTING = "counting"
 SCHEMAS = (  # of the modules that keep tables of their own
     conduct.SCHEMA,
+    disablements.SCHEMA,
     duty.SCHEMA,
     heard.SCHEMA,
     paths.SCHEMA,
@@ -121,6 +123,7 @@ class Journal:
                 raising.take(one)
             for cleared in batch.cleared_alarms:
                 flaps.clear(connection, cleared)
+                disablements.clear(connection, cleared)
             self._keep_conduct(connection, batch, now.wall_ms)
             heard.save(connection, batch.heard)
             connection.executemany(
