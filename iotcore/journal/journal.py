@@ -18,6 +18,7 @@ from iotcore.clock import Clock, Uptime
 from iotcore.journal import (
     acts,
     conduct,
+    disablements,
     duty,
     flaps,
     heard,
@@ -43,6 +44,7 @@ PRUNE_EVERY_MS = 60_000.0
 COUNTING = "counting"
 SCHEMAS = (  # of the modules that keep tables of their own
     conduct.SCHEMA,
+    disablements.SCHEMA,
     duty.SCHEMA,
     heard.SCHEMA,
     paths.SCHEMA,
@@ -121,6 +123,7 @@ class Journal:
                 raising.take(one)
             for cleared in batch.cleared_alarms:
                 flaps.clear(connection, cleared)
+                disablements.clear(connection, cleared)
             self._keep_conduct(connection, batch, now.wall_ms)
             heard.save(connection, batch.heard)
             connection.executemany(
@@ -160,8 +163,6 @@ class Journal:
             quarantine.raise_fault(connection, device, reason, now_ms, counts=counts)
         for device, reason in batch.cleared:
             quarantine.clear_fault(connection, device, reason, now_ms)
-            for alarm in heard.end_trouble(connection, device, reason, now_ms):
-                note_change(connection, "alarm", alarm, now_ms)
 
     def note_durable(self, incidents: Iterable[str], at_ms: float) -> None:
         """Keep the moment at which the commit that opened these incidents had returned."""
@@ -228,8 +229,8 @@ class Journal:
             return heard.load(self.connection)
 
     def alarmed_devices(self) -> set[str]:
-        """Devices with an alarm that is still latched: a silence latches no rule, and must not hide the next fire."""
-        found = "SELECT DISTINCT device FROM alarm WHERE state = 'active' AND rule NOT IN ('silent', 'link_down')"
+        """Devices with an alarm that is still latched; a trouble that ends by itself latches no rule, and must hide no fire."""
+        found = "SELECT DISTINCT device FROM alarm WHERE state = 'active' AND latched = 1"
         with self.lock:
             return {row[0] for row in self.connection.execute(found)}
 
