@@ -41,7 +41,7 @@ QUIET: dict[str, Scalar] = {"smoke": 0.01, "temperature": 24.0, "alarm": False}
 
 
 class Timeline:
-    """One detector speaking to one engine; remembers when each rule decided."""
+    """One detector speaking to one engine; remembers when each rule decided, and what ended."""
 
     def __init__(self, engine: Engine | None = None, device: str = "d1", every_s: float = 2.0) -> None:
         self.engine = engine or Engine(rules.load(rules.default_path()))
@@ -50,6 +50,7 @@ class Timeline:
         self.at_s = 0.0
         self.seq = 0
         self.decided: dict[str, float] = {}
+        self.ended: list[Decision] = []
 
     def say(self, quality: Quality = Quality.GOOD, /, **values: Scalar | None) -> list[Decision]:
         return self.say_as({}, quality, **values)
@@ -60,12 +61,15 @@ class Timeline:
         now_ms = START_MS + self.at_s * 1000.0
         fields: dict[str, Any] = {"observed_ms": now_ms, "received_ms": now_ms} | changes
         said = tuple(Value(point, value, quality) for point, value in values.items())
+        came_s = (fields["received_ms"] - START_MS) / 1000.0
         decisions = self.engine.evaluate(
-            Reading(self.device, "b1", self.seq, "reading", told=said, **fields), bound(DETECTOR, self.device), now_s=self.at_s
+            Reading(self.device, "b1", self.seq, "reading", told=said, **fields), bound(DETECTOR, self.device), now_s=came_s
         )
-        for decision in decisions:
+        self.ended += [decision for decision in decisions if decision.change == "clear"]
+        opened = [decision for decision in decisions if decision.opens]
+        for decision in opened:
             self.decided[decision.rule] = self.at_s
-        return decisions
+        return opened
 
     def quiet(self, seconds: float) -> Timeline:
         for _ in range(int(seconds / self.every_s)):
