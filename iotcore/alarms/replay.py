@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from iotcore.alarms.engine import Engine
+from iotcore.alarms.decisions import FIRST, Decision
+from iotcore.alarms.engine import Engine, Profile
 from iotcore.alarms.rules import Rule
 from iotcore.journal.records import Severity
 from iotcore.reading import Quality, Reading, Scalar
@@ -32,6 +33,11 @@ Note = Literal[
     "time", "rows", "devices", "latched", "coalesced", "gaps", "no_data", "starts_late", "bad", "tests", "groups_now", "refused"
 ]  # fmt: skip
 Groups = Callable[[str], frozenset[str]]
+Profiles = Callable[[str], Profile]
+
+
+def _no_groups(_: str) -> frozenset[str]:
+    return frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +57,20 @@ class Firing:
 
 @dataclass(slots=True)
 class Outcome:
-    """How often rules would have fired, where, and the first of those times."""
+    """How often rules would have fired, where, and the first of those times; first alarms that nothing confirmed yet apart."""
 
     count: int = 0
+    first_alarms: int = 0
     by_premises: Counter[str] = field(default_factory=Counter)
     firings: list[Firing] = field(default_factory=list)
 
     def add(self, firing: Firing) -> None:
         """Count it, and keep it while there is room."""
-        self.count += 1
-        self.by_premises[firing.premises] += 1
+        if firing.rule.endswith(FIRST):
+            self.first_alarms += 1
+        else:
+            self.count += 1
+            self.by_premises[firing.premises] += 1
         if len(self.firings) < KEPT:
             self.firings.append(firing)
 
@@ -102,30 +112,53 @@ class Evidence:
 
 
 class Replay:
-    """One set of rules over readings that come in the order of their times; `of` is the id that is tried."""
+    """One set of rules over readings that come in the order of their times; `of` is the id that is tried.
 
-    def __init__(self, rules: Iterable[Rule], of: str, groups: Groups = lambda _: frozenset()) -> None:
-        self.rules = tuple(msgspec.structs.replace(rule, latched=False) for rule in rules if rule.id == of)
+    At premises of the verified profile the other rules are judged too, for they may bear out what is tried; only its own
+    decisions count.
+    """
+
+    def __init__(self, rules: Iterable[Rule], of: str, groups: Groups = _no_groups, profiles: Profiles | None = None) -> None:
+        self._all = tuple(msgspec.structs.replace(rule, latched=False) for rule in rules)
+        self._of = of
         self._groups = groups
-        self._engine = Engine(self.rules, groups)
+        self._profiles = profiles
+        self._bindings: dict[str, Binding] = {}
         self.outcome = Outcome()
+        self.rules: tuple[Rule, ...] = ()
+        self.begin("")
 
-    def again(self) -> None:
-        """Forget what was seen, keep what was counted: the next readings are of another place."""
-        self._engine = Engine(self.rules, self._groups)
+    def begin(self, premises: str) -> None:
+        """Forget what was seen, keep what was counted: the next readings are of this place."""
+        verified = self._profiles is not None and self._profiles(premises) == "verified"
+        self.rules = self._all if verified else tuple(rule for rule in self._all if rule.id == self._of)
+        self._engine = Engine(self.rules, self._groups, self._profiles)
+        self._bindings.clear()
 
     def feed(self, reading: Reading, binding: Binding) -> None:
-        """The next reading."""
+        """The next reading, after what time has decided until then."""
         now_s = reading.observed_ms / MS_PER_S
+        self.pass_time(now_s)
+        self._bindings[reading.device] = binding
         for decision in self._engine.evaluate(reading, binding, now_s=now_s):
-            if decision.change == "raise" and not reading.test:
-                self.outcome.add(
-                    Firing(
-                        reading.observed_ms,
-                        *(reading.device, binding.premises, decision.rule, decision.severity, decision.reason.value),
-                        *(decision.point, decision.value, decision.unit),
-                    )
-                )
+            self._take(decision, reading, now_s)
+
+    def pass_time(self, until_s: float) -> None:
+        """Let time decide until this moment."""
+        while (due_s := self._engine.next_due_s()) is not None and due_s <= until_s:
+            for timed in self._engine.tick(due_s):
+                self._take(timed.decision, timed.reading, due_s)
+
+    def _take(self, decision: Decision, reading: Reading, at_s: float) -> None:
+        if not decision.opens or reading.test or decision.rule.removesuffix(FIRST).partition(":")[0] != self._of:
+            return
+        self.outcome.add(
+            Firing(
+                at_s * MS_PER_S,
+                *(reading.device, self._bindings[reading.device].premises, decision.rule, decision.severity),
+                *(decision.reason.value, decision.point, decision.value, decision.unit),
+            )
+        )
 
 
 def feed(replays: Sequence[Replay], page: Iterable[tuple[Reading, Binding]], evidence: Evidence) -> None:
@@ -134,6 +167,12 @@ def feed(replays: Sequence[Replay], page: Iterable[tuple[Reading, Binding]], evi
         evidence.note(reading, binding)
         for replay in replays:
             replay.feed(reading, binding)
+
+
+def finish(replays: Sequence[Replay], until_ms: float) -> None:
+    """Nothing more is known of this place: let time decide until the end."""
+    for replay in replays:
+        replay.pass_time(until_ms / MS_PER_S)
 
 
 def covered(rules: Iterable[Rule], bindings: Iterable[Binding], groups: Groups) -> list[Binding]:

@@ -17,10 +17,11 @@ from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
 from iotcore.alarms.supervised import Supervised
 from iotcore.app import fire_rules, supervising, troubles
+from iotcore.app.channels import channels_of
 from iotcore.app.common import EVERYTHING, activate, heard, ingest_version, opened, rules_of
 from iotcore.app.configs_back import ConfigsBack
 from iotcore.app.intents import INTENT_CURSOR, Intents
-from iotcore.app.receivers import channels_of, dispatching, told_of_all
+from iotcore.app.receivers import dispatching, told_of_all
 from iotcore.app.testing import TestsBack
 from iotcore.clock import Clock, SystemClock, machine_uptime
 from iotcore.dispatch.paths import Paths

@@ -12,7 +12,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from iotcore.app import troubles
 from iotcore.backup import last
@@ -31,7 +30,7 @@ from iotcore.provision.acl import BrokerName
 from iotcore.provision.ca import Authority
 from iotcore.registry.store import open_registry
 from iotcore.settings import Settings
-from iotcore.settings_receivers import Dc09Receiver, WebhookReceiver
+from iotcore.settings_receivers import Receiver, meets_at
 from iotcore.telemetry.stores import open_store
 from iotcore.wire.arrival import Endpoint
 
@@ -309,16 +308,11 @@ def _process_check(settings: Settings, name: str, clock: Clock) -> Callable[[], 
     return check
 
 
-def _receiver_check(receiver: Dc09Receiver | WebhookReceiver) -> Callable[[], Awaitable[Finding]]:
+def _receiver_check(receiver: Receiver) -> Callable[[], Awaitable[Finding]]:
     """Only whether it can be reached (and shows a certificate that we trust): a test alarm is not ours to send."""
 
     async def check() -> Finding:
-        if isinstance(receiver, Dc09Receiver):
-            host, port, tls = receiver.host, receiver.port, False
-        else:
-            url = urlsplit(receiver.url)
-            tls = url.scheme == "https"
-            host, port = url.hostname or "", url.port or (443 if tls else 80)
+        host, port, tls = meets_at(receiver)
         _, writer = await asyncio.open_connection(host, port, ssl=tls or None)
         writer.close()
         return Finding(f"receiver {receiver.name}", well=True, said=f"{host}:{port} takes connections")

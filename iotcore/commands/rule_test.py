@@ -90,7 +90,7 @@ async def run(settings: Settings, clock: Clock, wanted: Wanted) -> Row:
             return await _on_file(book, tried, wanted, members)
         span_ms = moments.span_ms(wanted.start, wanted.end, clock.wall_ms())
         devices = _devices(book, tried, wanted, members)
-        trial = Trial(tried.rule.id, tried.sets, devices, span_ms, members.of)
+        trial = Trial(tried.rule.id, tried.sets, devices, span_ms, members.of, _profiles(book))
         async with open_query(settings, clock) as query:
             replays, evidence = await backtest.run(query, trial, clock)
         return _answer(book, tried, replays, evidence, span_ms)
@@ -132,6 +132,10 @@ def _devices(book: Book, tried: _Tried, wanted: Wanted, members: Groups) -> list
     return found
 
 
+def _profiles(book: Book) -> replay.Profiles:
+    return lambda premises: book.known.directory.response(premises).profile
+
+
 def _insist(what: str, names: Collection[str], there: Collection[str]) -> None:
     for name in names:
         if name not in there:
@@ -147,7 +151,9 @@ async def _on_file(book: Book, tried: _Tried, wanted: Wanted, members: Groups) -
         return members.of(device) | {group} if device == STAND_IN and group else members.of(device)
 
     source = ReadingFile(wanted.file, stand_in, known, wanted.columns)
-    replays = [Replay(rules, tried.rule.id, groups_of) for rules in tried.sets]
+    replays = [Replay(rules, tried.rule.id, groups_of, _profiles(book)) for rules in tried.sets]
+    for one in replays:
+        one.begin(stand_in.premises)
     evidence = Evidence()
     await asyncio.to_thread(_feed, replays, iter(source), evidence)
     evidence.devices, evidence.refused = evidence.with_data, source.refused
@@ -209,6 +215,7 @@ def _answer(
             {
                 "version": title,
                 "fires": one.outcome.count,
+                "first_alarms": one.outcome.first_alarms,
                 "per_day": round(one.outcome.count / days, 3) if stored else None,
                 "premises": [
                     {"premises": where, "name": name, "fires": n} for where, name, n in replay.per_premises(one.outcome, names)
@@ -265,11 +272,12 @@ def table(answer: Row) -> list[str]:
     lines = [f"rule {answer['rule']} {on}"]
     for one in answer["versions"]:
         rate = f", {one['per_day']:g} a day" if one["per_day"] is not None else ""
-        lines += ["", f"{one['version']}: would have fired {_times(one['fires'])}{rate}"]
+        first = f"; {one['first_alarms']} first alarms" if one["first_alarms"] else ""
+        lines += ["", f"{one['version']}: would have fired {_times(one['fires'])}{rate}{first}"]
         lines += [f"  {place['premises'] or '–'}  {place['name']}: {place['fires']}" for place in one["premises"]]
         if "side_by_side" not in answer:
             lines += [f"  {_line(firing)}" for firing in one["firings"]]
-            more = one["fires"] - len(one["firings"])
+            more = one["fires"] + one["first_alarms"] - len(one["firings"])
             lines += [f"  and {more} more"] if more else []
     for pair in answer.get("side_by_side", ()):
         lines += ["", f"{pair['device']}:"]

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from iotcore.alarms import replay
-from iotcore.alarms.replay import Evidence, Groups, Replay
+from iotcore.alarms.replay import Evidence, Groups, Profiles, Replay
 from iotcore.alarms.rules import Rule
 from iotcore.clock import Clock
 from iotcore.registry.directory import Binding
@@ -41,6 +41,7 @@ class Trial:
     devices: Sequence[Binding]
     span_ms: tuple[float, float]
     groups: Groups = field(default=lambda _: frozenset())
+    profiles: Profiles | None = None  # of premises; None: all are immediate
 
 
 async def run(
@@ -52,21 +53,22 @@ async def run(
         QueryError: the store does not answer.
     """
     most = limits or Limits()
-    replays = [Replay(rules, trial.of, trial.groups) for rules in trial.sets]
+    replays = [Replay(rules, trial.of, trial.groups, trial.profiles) for rules in trial.sets]
     evidence = Evidence(devices=len(trial.devices))
     devices = trial.devices
     if len(devices) > most.devices:
         devices, evidence.cut = devices[: most.devices], "devices"
     until_s = clock.monotonic_s() + most.seconds
-    rules = [rule for one in replays for rule in one.rules]
     for place in _places(devices).values():
         for one in replays:
-            one.again()
+            one.begin(place[0].premises)
+        rules = [rule for one in replays for rule in one.rules]
         async for page in pages(query, [(d, replay.points_of(rules, d.spec)) for d in place], trial.span_ms, page_rows):
             await asyncio.to_thread(replay.feed, replays, page, evidence)
             if evidence.readings > most.readings or clock.monotonic_s() > until_s:
                 evidence.cut = "rows" if evidence.readings > most.readings else "time"
                 return replays, evidence
+        await asyncio.to_thread(replay.finish, replays, trial.span_ms[1])
     return replays, evidence
 
 

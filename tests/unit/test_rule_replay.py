@@ -42,7 +42,12 @@ def test_it_fires_when_the_engine_decides_and_again_only_after_it_was_over() -> 
     readings = curve(*[0.0] * 5, *[0.4] * 60, *[0.0] * 10, *[0.4] * 10)
     tried([one], readings)
     engine = Engine(BASE)
-    decided = [r.observed_ms for r in readings for d in engine.evaluate(r, DETECTOR, now_s=0.0) if d.rule == "smoke-level"]
+    decided = [
+        r.observed_ms
+        for r in readings
+        for d in engine.evaluate(r, DETECTOR, now_s=r.observed_ms / 1000.0)
+        if d.rule == "smoke-level" and d.opens
+    ]
     assert len(decided) == 1  # it latches in life
     assert [firing.at_ms for firing in one.outcome.firings] == [decided[0], one.outcome.firings[1].at_ms]
     assert one.outcome.firings[0] == Firing(
@@ -118,3 +123,27 @@ def test_a_rule_of_a_group_covers_its_members() -> None:
     there = [DETECTOR, replace(DETECTOR, device="d2")]
     found = replay.covered([read(level(group="g"), "x")], there, lambda device: members.get(device, frozenset()))
     assert [one.device for one in found] == ["d2"]
+
+
+def test_time_decides_too() -> None:
+    lasting = {"kind": "sustained", "for_s": 30, "of": {"kind": "threshold", "point": "smoke", "unit": "dB/m", "above": 0.1}}
+    one = Replay([read(advisory("lasting", when=lasting), "x")], "lasting")
+    tried([one], curve(0.0, 0.2, 0.2))  # the last reading comes after 4 s
+    assert one.outcome.count == 0
+    replay.finish([one], 20_000.0)
+    assert one.outcome.count == 0
+    replay.finish([one], 60_000.0)
+    assert [(firing.at_ms, firing.reason) for firing in one.outcome.firings] == [(32_000.0, "sustained")]
+
+
+def test_at_premises_of_the_verified_profile_first_alarms_are_counted_apart() -> None:
+    one = Replay(BASE, "smoke-level", profiles=lambda premises: "verified" if premises == "p1" else "immediate")
+    one.begin("p1")
+    tried([one], curve(*[0.0] * 5, *[0.4] * 4, *[0.0] * 100))
+    assert (one.outcome.count, one.outcome.first_alarms) == (0, 1)  # it ended before it was confirmed
+    tried([one], curve(*[0.4] * 30, start_ms=400_000.0))
+    assert (one.outcome.count, one.outcome.first_alarms) == (1, 2)
+    assert one.outcome.firings[-1].reason == "lasted"
+    one.begin("p2")
+    tried([one], curve(*[0.0] * 5, *[0.4] * 4), bound(SPEC, "d1", "p2"))
+    assert one.outcome.by_premises == {"p1": 1, "p2": 1}
