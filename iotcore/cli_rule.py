@@ -90,6 +90,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
+    from iotcore.alarms import rule_text
     from iotcore.clock import SystemClock
     from iotcore.commands import rule
 
@@ -98,7 +99,7 @@ def _show(options: argparse.Namespace) -> int:
         _told(found, "json")
         return 0
     notes = [f"# {name}: {value}" for name, value in found.items() if name != "document" and value not in ("", None)]
-    text = "# removed\n" if found["document"] is None else rule.as_yaml(found["document"])
+    text = "# removed\n" if found["document"] is None else rule_text.as_yaml(found["document"])
     sys.stdout.write("\n".join([*notes, text]))
     return 0
 
@@ -185,9 +186,9 @@ def _told(found: Any, form: str) -> None:
     if form == "json":
         _say(json.dumps(found, ensure_ascii=False, indent=2))
     elif form == "yaml":
-        from iotcore.commands import rule
+        from iotcore.alarms import rule_text
 
-        sys.stdout.write(rule.as_yaml(found))
+        sys.stdout.write(rule_text.as_yaml(found))
     else:
         _table(found)
 
