@@ -83,6 +83,7 @@ class Paths:
         self._alternates = alternates
         self._clock = clock
         self._off_loop = off_loop
+        self._begun = False
         self._down: frozenset[str] = frozenset()
         self._late: frozenset[str] = frozenset()
         self._noted_s: dict[str, float] = {}
@@ -104,7 +105,6 @@ class Paths:
 
     async def run(self) -> None:
         """Test every path at its turn, and look at the limits every second."""
-        await self._kept(lambda: self._store.begin({name: one.limit_s for name, one in self._watched.items()}))
         async with asyncio.TaskGroup() as group:
             for name in self._watched:
                 group.create_task(self._test_for_ever(name), name=f"path {name}")
@@ -118,6 +118,8 @@ class Paths:
 
     async def look(self) -> None:
         """See whose limit is over, and what is late; what the store refuses is tried at the next look."""
+        if not self._begun:
+            self._begun = await self._kept(self._begin) is not None
         for name in await self._kept(self._store.expired) or ():
             log.critical("NO PATH to %s: nothing was acknowledged for %g s", name, self._limit_s(name))
         down, before_ms = await self._kept(self._store.down), self._clock.wall_ms() - UNDELIVERED_MS
@@ -161,7 +163,15 @@ class Paths:
 
     async def _note_for_ever(self) -> None:
         while True:
-            await self._note(await self._heard.get())
+            name = await self._heard.get()
+            try:
+                await self._note(name)
+            except Exception:
+                log.exception("an acknowledgement by %s cannot be noted", name)
+
+    def _begin(self) -> bool:
+        self._store.begin({name: one.limit_s for name, one in self._watched.items()})
+        return True
 
     async def _note(self, name: str) -> None:
         await self._kept(lambda: self._store.heard(name, self._watched[name].limit_s))

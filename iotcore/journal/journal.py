@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from iotcore.clock import Clock, Uptime
-from iotcore.journal import acts, conduct, duty, flaps, paths, posting, quarantine, shelf, story, tests, timers, upgrade
+from iotcore.journal import acts, conduct, duty, flaps, heard, paths, posting, quarantine, shelf, story, tests, timers, upgrade
 from iotcore.journal.changes import note_change
 from iotcore.journal.database import Connection, Place, connect, transaction
 from iotcore.journal.progress import MAX_BOOTS, Row
@@ -29,6 +29,7 @@ COUNTING = "counting"
 SCHEMAS = (  # of the modules that keep tables of their own
     conduct.SCHEMA,
     duty.SCHEMA,
+    heard.SCHEMA,
     paths.SCHEMA,
     shelf.SCHEMA,
     story.SCHEMA,
@@ -106,6 +107,7 @@ class Journal:
             for cleared in batch.cleared_alarms:
                 flaps.clear(connection, cleared)
             self._keep_conduct(connection, batch, now.wall_ms)
+            heard.save(connection, batch.heard)
             connection.executemany(
                 "INSERT INTO presence (device, online, at_ms) VALUES (?, ?, ?) "
                 "ON CONFLICT (device) DO UPDATE SET online = excluded.online, at_ms = excluded.at_ms",
@@ -142,6 +144,8 @@ class Journal:
             quarantine.raise_fault(connection, device, reason, now_ms, counts=counts)
         for device, reason in batch.cleared:
             quarantine.clear_fault(connection, device, reason, now_ms)
+            for alarm in heard.end_trouble(connection, device, reason, now_ms):
+                note_change(connection, "alarm", alarm, now_ms)
 
     def note_durable(self, incidents: Iterable[str], at_ms: float) -> None:
         """Keep the moment at which the commit that opened these incidents had returned."""
@@ -202,10 +206,16 @@ class Journal:
             rows = self.connection.execute("SELECT body FROM reading ORDER BY received_ms, seq").fetchall()
         return [msgspec.msgpack.decode(body, type=Reading) for (body,) in rows]
 
-    def alarmed_devices(self) -> set[str]:
-        """Devices with an alarm that is still latched."""
+    def heard(self) -> heard.Stored:
+        """Who was heard when, and how far this and other fire processes had listened."""
         with self.lock:
-            return {row[0] for row in self.connection.execute("SELECT DISTINCT device FROM alarm WHERE state = 'active'")}
+            return heard.load(self.connection)
+
+    def alarmed_devices(self) -> set[str]:
+        """Devices with an alarm that is still latched: a silence latches no rule, and must not hide the next fire."""
+        found = "SELECT DISTINCT device FROM alarm WHERE state = 'active' AND rule NOT IN ('silent', 'link_down')"
+        with self.lock:
+            return {row[0] for row in self.connection.execute(found)}
 
     def quarantined(self, wanted: quarantine.Wanted, limit: int, after: int) -> list[quarantine.Row]:
         """Refused messages that a person means."""

@@ -11,6 +11,7 @@ import msgspec
 
 from iotcore.journal.conduct import Row as Conducted
 from iotcore.journal.facts import Measured, Near, Number, Person
+from iotcore.journal.heard import NOTHING, Stored
 from iotcore.journal.progress import Row
 from iotcore.reading import Reading
 from iotcore.registry.directory import InTest
@@ -151,6 +152,7 @@ class Batch:
     settled: tuple[int, ...] = ()  # rows of the quarantine that a person's retry has used up
     returned: tuple[Refusal, ...] = ()  # what of them is refused again
     cleared_alarms: tuple[Cleared, ...] = ()
+    heard: Stored = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
