@@ -21,7 +21,7 @@ from iotcore.app.channels import channels_of
 from iotcore.app.common import EVERYTHING, activate, heard, ingest_version, opened, rules_of
 from iotcore.app.configs_back import ConfigsBack
 from iotcore.app.intents import INTENT_CURSOR, Intents
-from iotcore.app.receivers import dispatching, told_of_all
+from iotcore.app.receivers import dispatching, told_of_all, with_secrets
 from iotcore.app.testing import TestsBack
 from iotcore.clock import Clock, SystemClock, machine_uptime
 from iotcore.dispatch.paths import Paths
@@ -45,7 +45,7 @@ FIRE_RETRY_S = 1.0  # between two attempts of the fire lane to reach its broker:
 
 async def run(settings: Settings) -> None:
     """The fire lane and its dispatch."""
-    clock = SystemClock()
+    settings, clock = with_secrets(settings), SystemClock()
     channels = channels_of(settings, clock)
     broker = home.endpoint(settings, BrokerName.FIRE, home.FIRE_IN)
     version = ingest_version(settings, BrokerName.FIRE)
