@@ -76,8 +76,12 @@ class Paths:
         alternates: Mapping[str, str],
         clock: Clock,
         *,
+        undelivered_ms: float = UNDELIVERED_MS,
+        look_s: float = LOOK_S,
         off_loop: OffLoop = asyncio.to_thread,
     ) -> None:
+        self._undelivered_ms = undelivered_ms
+        self._look_s = look_s
         self._store = store
         self._watched = watched
         self._alternates = alternates
@@ -114,7 +118,7 @@ class Paths:
                     await self.look()
                 except Exception:  # the watch goes on, and the fire lane beside it
                     log.exception("the limits of the paths cannot be looked at")
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(self._look_s)
 
     async def look(self) -> None:
         """See whose limit is over, and what is late; what the store refuses is tried at the next look."""
@@ -122,7 +126,7 @@ class Paths:
             self._begun = await self._kept(self._begin) is not None
         for name in await self._kept(self._store.expired) or ():
             log.critical("NO PATH to %s: nothing was acknowledged for %g s", name, self._limit_s(name))
-        down, before_ms = await self._kept(self._store.down), self._clock.wall_ms() - UNDELIVERED_MS
+        down, before_ms = await self._kept(self._store.down), self._clock.wall_ms() - self._undelivered_ms
         if down is not None:
             for name in self._down - down:
                 log.warning("the path to %s works again", name)
@@ -130,7 +134,7 @@ class Paths:
         late = await self._kept(lambda: self._store.undelivered(self._alternates, before_ms))
         if late is not None:
             for name in late - self._late:
-                log.critical("NOT DELIVERED to %s for %.0f s; see the incidents", name, UNDELIVERED_MS / 1000.0)
+                log.critical("NOT DELIVERED to %s for %.0f s; see the incidents", name, self._undelivered_ms / 1000.0)
             self._late = late
         for name in self._watched:
             metrics.dispatch_path_up.labels(name).set(float(name not in self._down))
