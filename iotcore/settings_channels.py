@@ -11,6 +11,8 @@ from msgspec import Meta
 from iotcore.errors import Problem
 
 HTTP = ("https://", "http://")
+HedgeTime = Annotated[float, Meta(ge=0, le=60)]
+Parallel = Annotated[int, Meta(ge=1, le=16)]
 ReplyTimeout = Annotated[float, Meta(gt=0, le=60)]
 CapToken = Annotated[str, Meta(pattern=r"^[^\s,<&]+$")]  # CAP 1.2: no spaces, commas or restricted characters
 
@@ -32,9 +34,13 @@ class CapReceiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="
     cert_file: str = ""
     key_file: str = ""
     reply_timeout_s: ReplyTimeout = 10.0
+    alternate: str = ""
+    hedge_s: HedgeTime = 3.0
+    parallel: Parallel = 4
 
 
 ChannelReceiver = CapReceiver
+KINDS: tuple[type[msgspec.Struct], ...] = (CapReceiver,)
 
 
 def wrong(receiver: ChannelReceiver) -> Iterator[tuple[str, str]]:

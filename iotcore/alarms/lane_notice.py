@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from iotcore.alarms import responders
-from iotcore.alarms.engine import Decision
+from iotcore.alarms.decisions import Decision
 from iotcore.journal.records import Raise
 from iotcore.reading import Reading
 from iotcore.registry.directory import Binding, Directory

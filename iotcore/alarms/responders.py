@@ -9,7 +9,7 @@ update.
 
 from __future__ import annotations
 
-from iotcore.alarms.engine import Decision
+from iotcore.alarms.decisions import Decision
 from iotcore.journal.facts import Near, Person
 from iotcore.journal.records import Notice
 from iotcore.reading import Reading

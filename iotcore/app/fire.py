@@ -15,11 +15,11 @@ from drivers.mqtt.ingest import Ingest
 from drivers.mqtt.vendor import Vendors
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
-from iotcore.app import troubles
-from iotcore.app.channels import channels_of
+from iotcore.app import fire_rules, troubles
 from iotcore.app.common import EVERYTHING, activate, heard, ingest_version, opened, rules_of
 from iotcore.app.configs_back import ConfigsBack
 from iotcore.app.intents import INTENT_CURSOR, Intents
+from iotcore.app.receivers import channels_of, told_of_all, ways_of
 from iotcore.app.testing import TestsBack
 from iotcore.clock import Clock, SystemClock
 from iotcore.dispatch.outbox import Dispatcher
@@ -53,12 +53,15 @@ async def run(settings: Settings) -> None:
         room = Room(settings, "fire", clock)
         registry, follower = await stack.enter_async_context(opened(settings, clock, room))
         in_use = {binding.spec.model: binding.spec for binding in follower.directory.devices.values()}
-        engine = Engine(rules_of(settings, in_use))
+        rules = rules_of(settings, in_use)
+        grouped = await fire_rules.grouped(settings, registry, lambda: follower.directory, clock)
+        fire_rules.warn_of_unknown(rules, follower.directory, grouped)
+        engine = Engine(rules, grouped.members.of)
         owner = f"fire-{os.getpid()}"
-        journal = await room.enter(stack, lambda: _journal(settings.folder / "journal.db", clock, list(channels), owner))
+        journal = await room.enter(stack, lambda: _journal(settings.folder / "journal.db", clock, told_of_all(settings), owner))
         for channel in channels.values():
             stack.push_async_callback(channel.close)
-        dispatcher = Dispatcher(SqlOutbox(journal), channels, clock, owner)
+        dispatcher = Dispatcher(SqlOutbox(journal), channels, clock, owner, ways=ways_of(settings))
         tests = TestsBack(journal, Commissioning(registry.database), clock)
         configs = ConfigsBack(Places(registry.database), clock)
         await stack.enter_async_context(ingest)
@@ -81,6 +84,7 @@ async def run(settings: Settings) -> None:
         intents = Intents(lane, follower, engine, journal, dispatcher)
         async with asyncio.TaskGroup() as group:
             group.create_task(lane.run())
+            group.create_task(grouped.run())
             group.create_task(dispatcher.run())
             group.create_task(tests.run())
             group.create_task(configs.run())

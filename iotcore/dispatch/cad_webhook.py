@@ -221,7 +221,7 @@ class WebhookChannel:
             "Content-Type": "application/json",
             "Iotcore-Timestamp": timestamp,
             "Iotcore-Signature": sign(self._receiver.secret, timestamp, body),
-            "Idempotency-Key": f"{row.incident}:{row.notice.event}",
+            "Idempotency-Key": f"{row.incident}:{row.notice.event}" + (f":{row.part}" if row.part else ""),
         }
 
 

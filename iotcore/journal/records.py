@@ -17,7 +17,7 @@ from iotcore.wire.arrival import Refusal
 LEASE_MS = 1000.0  # a dead process's notices are taken over after this (wire contract)
 
 Severity = Literal["pre-alarm", "alarm", "supervisory", "trouble", "advisory"]
-Event = Literal["alarm", "restore"]
+Event = Literal["alarm", "update", "restore", "test"]  # an update: a later point of the same episode, or facts that came after
 
 
 Purpose = Literal["fire", "exercise", "test"]
@@ -76,6 +76,7 @@ class OutboxRow:
     number: int
     attempts: int
     notice: Notice
+    part: int = 0  # of updates: 1, 2, …
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.models import Model
 
-from iotcore.registry import commissioning, landmarks
+from iotcore.registry import commissioning, disablements, landmarks, responses, walks
 from iotcore.registry.directory import NO_LABELS, Area, Binding, Contact, Directory, Premises, Zone
 from iotcore.registry.landmarks import Landmark
 from iotcore.registry.records import Change
@@ -49,6 +49,9 @@ async def whole(db: BaseDBAsyncClient, specs: Mapping[str, DeviceSpec]) -> Direc
         {row[0]: Zone(*row) for row in await _rows(db, ZoneRow, ZONE)},
         _areas(await _rows(db, AreaRow, AREA)),
         in_test=await commissioning.in_test(db),
+        responses=await responses.read(db),
+        disablements=await disablements.standing(db),
+        walks=await walks.standing(db),
         contacts=_contacts(await _rows(db, ContactRow, CONTACT)),
         landmarks=landmarks.cells(_landmarks(rows, specs, premises)),
     )
@@ -59,11 +62,13 @@ async def patched(
 ) -> Directory:
     """`known` with what `changes` name read anew; the very same when they concern nothing in it."""
     devices = {change.key for change in changes if change.kind in {"device", "device_test"}}
-    premises, zones, areas, contacts = (
-        {change.key for change in changes if change.kind == kind} for kind in ("premises", "zone", "area", "contact")
-    )
-    tests = {change.key for change in changes if change.kind == "test_mode"}
-    if not (devices or premises or zones or areas or contacts or tests):
+    premises = _keys(changes, "premises")
+    zones = _keys(changes, "zone")
+    areas = _keys(changes, "area")
+    contacts = _keys(changes, "contact")
+    tests = _keys(changes, "test_mode")
+    plans, out, walked = (_keys(changes, kind) for kind in ("response", "disablement", "walk_test"))
+    if not (devices or premises or zones or areas or contacts or tests or plans or out or walked):
         return known
     rows = await _rows(db, DeviceRow, DEVICE, devices)
     buildings = _with(known.premises, premises, _premises(await _rows(db, PremisesRow, PREMISES, premises)))
@@ -75,10 +80,17 @@ async def patched(
         zones=_with(known.zones, zones, {row[0]: Zone(*row) for row in await _rows(db, ZoneRow, ZONE, zones)}),
         areas=_with(known.areas, areas, _areas(await _rows(db, AreaRow, AREA, areas))),
         in_test=_with(known.in_test, tests, await commissioning.in_test(db, sorted(tests)) if tests else {}),
+        responses=_with(known.responses, plans, await responses.read(db, plans) if plans else {}),
+        disablements=_with(known.disablements, out, await disablements.standing(db, out) if out else {}),
+        walks=_with(known.walks, walked, await walks.standing(db, walked) if walked else {}),
         contacts=await _contacts_after(db, known, contacts),
         landmarks=landmarks.moved(known.landmarks, {*devices, *moved}, _landmarks(moved.values(), specs, buildings)),
         routes={} if devices or premises or zones or areas else known.routes,  # a test mode leads no topic elsewhere
     )
+
+
+def _keys(changes: Sequence[Change], kind: str) -> set[str]:
+    return {change.key for change in changes if change.kind == kind}
 
 
 async def _rows(

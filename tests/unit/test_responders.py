@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iotcore.alarms import responders
-from iotcore.alarms.engine import Decision
+from iotcore.alarms.decisions import Decision
 from iotcore.alarms.responders import MOST_PEOPLE
 from iotcore.journal.facts import Near, Person
 from iotcore.journal.records import Notice
