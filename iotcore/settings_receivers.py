@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from iotcore import settings_channels
 from iotcore.errors import Problem
-from iotcore.settings_channels import CapReceiver
+from iotcore.settings_channels import ChannelReceiver
 
 SECRET = "secret:"  # noqa: S105 - what stands before the name of a sealed secret, in place of the secret itself
 KEY_BYTES = (0, 16, 24, 32)  # none, AES-128, -192, -256
@@ -63,7 +63,7 @@ class WebhookReceiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True, t
         return f"WebhookReceiver(name={self.name!r}, url={self.url!r}, …)"
 
 
-Receiver = Dc09Receiver | WebhookReceiver | CapReceiver
+Receiver = Dc09Receiver | WebhookReceiver | ChannelReceiver
 KINDS: tuple[type[msgspec.Struct], ...] = get_args(Receiver)
 
 
@@ -71,6 +71,8 @@ def meets_at(receiver: Receiver) -> tuple[str, int, bool]:
     """Host, port, and whether a connection begins with TLS by public authorities."""
     if isinstance(receiver, Dc09Receiver):
         return receiver.host, receiver.port, False
+    if not isinstance(receiver, WebhookReceiver):
+        return settings_channels.meets_at(receiver)
     url = urlsplit(receiver.url)
     tls = url.scheme == "https"
     return url.hostname or "", url.port or (443 if tls else 80), tls
