@@ -8,7 +8,8 @@ def _gateway(kind: str) -> dict[str, str]:
     return {
         f"{kind}.name": "What the receiver is called in incidents, logs and variables.",
         f"{kind}.url": "The gateway; fields in `{}` as in `body`.",
-        f"{kind}.body": "What it is sent: a table of texts with fields in `{}` ([receivers.md](receivers.md#text-messages-and-calls)).",
+        f"{kind}.body": "What it is sent: a table of texts with fields in `{}` "
+        "([receivers.md](receivers.md#text-messages-and-calls)).",
         f"{kind}.method": "HTTP method; with `GET` the body stands in the address.",
         f"{kind}.format": "How the body is written.",
         f"{kind}.headers": "Headers, with fields in `{}` as well.",
@@ -59,7 +60,8 @@ WORDS_OF_CHANNELS = {
     "MqttReceiver.name": "What the receiver is called in incidents, logs and variables.",
     "MqttReceiver.host": "The broker.",
     "MqttReceiver.port": "Its port.",
-    "MqttReceiver.topic": "Where alarms are published (QoS 1); `{incident}`, `{event}`, `{premises}` and `{account}` stand for these.",
+    "MqttReceiver.topic": "Where alarms are published (QoS 1); `{incident}`, `{event}`, `{premises}` and `{account}` stand "
+    "for these.",
     "MqttReceiver.reply_topic": 'Where whoever takes them answers; "" means that the broker\'s PUBACK is enough.',
     "MqttReceiver.tls": "Whether the connection is encrypted; without, neither password nor certificate is allowed.",
     "MqttReceiver.ca_file": "PEM file with the authority of the broker's certificate, when it is not a public one.",

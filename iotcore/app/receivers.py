@@ -8,23 +8,43 @@ from pathlib import Path
 from iotcore.clock import Clock
 from iotcore.dispatch.cad_webhook import WebhookChannel
 from iotcore.dispatch.cap import CapChannel
-from iotcore.dispatch.outbox import Channel, Way
+from iotcore.dispatch.http_gateway import SmsChannel, VoiceChannel
+from iotcore.dispatch.mail import MailChannel
+from iotcore.dispatch.mqtt_out import MqttChannel
+from iotcore.dispatch.outbox import Channel, Dispatcher, Way
+from iotcore.dispatch.paths import Paths, Watched
 from iotcore.dispatch.sia_dc09 import Dc09Channel
+from iotcore.journal.journal import Journal
+from iotcore.journal.outbox import SqlOutbox
+from iotcore.journal.path_watch import SqlPaths
 from iotcore.process import home
 from iotcore.settings import Settings
-from iotcore.settings_channels import CapReceiver
-from iotcore.settings_receivers import Dc09Receiver, Receiver, WebhookReceiver, primaries
+from iotcore.settings_channels import CapReceiver, MailReceiver, MqttReceiver, SmsReceiver, VoiceReceiver
+from iotcore.settings_receivers import Dc09Receiver, Receiver, WebhookReceiver, alternates, primaries
 
 
-def channel_of(receiver: Receiver, settings: Settings, clock: Clock) -> Channel:
+def channel_of(receiver: Receiver, settings: Settings, clock: Clock) -> Channel:  # noqa: PLR0911 - one for each kind
     """The channel to one receiver."""
     match receiver:
         case Dc09Receiver():
             return Dc09Channel(receiver, clock)
         case CapReceiver():
             return CapChannel(receiver, clock, *_signs(receiver, settings))
+        case MailReceiver():
+            return MailChannel(receiver, clock)
+        case SmsReceiver():
+            return SmsChannel(receiver, clock)
+        case VoiceReceiver():
+            return VoiceChannel(receiver, clock, f"{_reached_at(settings)}/api/v1/receivers/{receiver.name}/calls")
+        case MqttReceiver():
+            return MqttChannel(receiver, clock)
         case WebhookReceiver():
             return WebhookChannel(receiver, clock)
+
+
+def _reached_at(settings: Settings) -> str:
+    """Where the page of this installation is reached from outside."""
+    return settings.web.public_url.rstrip("/") or f"http://{settings.web.host}:{settings.web.port}"
 
 
 def _signs(receiver: CapReceiver, settings: Settings) -> tuple[Path, Path]:
@@ -48,3 +68,24 @@ def told_of_all(settings: Settings) -> list[str]:
 def ways_of(settings: Settings) -> Mapping[str, Way]:
     """How each channel is used."""
     return {receiver.name: Way(receiver.parallel, receiver.alternate, receiver.hedge_s) for receiver in settings.receivers}
+
+
+def paths_of(settings: Settings, channels: Mapping[str, Channel], journal: Journal, clock: Clock) -> Paths:
+    """The watch over the paths that can be tested."""
+    watched = {
+        receiver.name: Watched(channel, receiver.supervise_s, receiver.fault_s)
+        for receiver in settings.receivers
+        if isinstance(receiver, Dc09Receiver) and receiver.supervise_s
+        for channel in [channels[receiver.name]]
+        if isinstance(channel, Dc09Channel)
+    }
+    return Paths(SqlPaths(journal, clock), watched, alternates(settings.receivers), clock)
+
+
+def dispatching(
+    settings: Settings, channels: Mapping[str, Channel], journal: Journal, clock: Clock, owner: str
+) -> tuple[Dispatcher, Paths]:
+    """What carries notices to the receivers, and what watches over the paths."""
+    paths = paths_of(settings, channels, journal, clock)
+    outbox, ways = SqlOutbox(journal), ways_of(settings)
+    return Dispatcher(outbox, channels, clock, owner, ways=ways, down=paths.down, heard=paths.heard), paths

@@ -16,7 +16,7 @@ from typing import Any
 from iotcore.app import troubles
 from iotcore.backup import last
 from iotcore.clock import Clock
-from iotcore.commands import office, store_init
+from iotcore.commands import doctor_supervision, office, store_init
 from iotcore.commands.broker_asking import round_trip
 from iotcore.errors import IotError
 from iotcore.journal import parked
@@ -69,6 +69,7 @@ async def examine(settings: Settings, clock: Clock) -> list[Finding]:
         ("store", "Check store.url, its credentials, and that it runs; telemetry waits.", lambda: _store(settings, clock)),
         *((f"{n.value} broker", f"Start it, or check brokers.{n.value}.", _broker_check(settings, n, clock)) for n in BrokerName),
         *_alternate_checks(settings, clock),
+        (doctor_supervision.NAME, START_PART, lambda: _supervision(settings, clock)),
         *((f"process {name}", START_PART, _process_check(settings, name, clock)) for name in parts(settings)),
         *((f"receiver {r.name}", "Check its address, the network, and that it listens.", _receiver_check(r))
           for r in settings.receivers),
@@ -245,6 +246,14 @@ def _alternate_checks(settings: Settings, clock: Clock) -> list[tuple[str, str, 
         return Finding("alternate path", well=True, said=f"{host}:{port} takes connections; expired certificates {expired}")
 
     return [("alternate path", remedy, check)] if settings.fire.https_port else []
+
+
+async def _supervision(settings: Settings, clock: Clock) -> Finding:
+    said = beats(settings.folder, clock).get("fire", {})
+    if "silent" not in said:
+        return Finding(doctor_supervision.NAME, well=False, said="the fire process does not tell", remedy=START_PART)
+    well, told = doctor_supervision.told(said)
+    return Finding(doctor_supervision.NAME, well=well, said=told, remedy="" if well else doctor_supervision.REMEDY)
 
 
 def _broker_trouble(told: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -1,7 +1,7 @@
 """The channel to people by e-mail: one message to each address and event, in both languages, text and simple HTML.
 
-The Message-ID follows from incident, event and address, so that a repeat is recognised as one; updates and the end of a fire refer
-to its first message, and stand below it in a mail program.
+The Message-ID follows from incident, event and address, so that a repeat is recognised as one; updates and the end of a fire
+refer to its first message, and stand below it in a mail program.
 """
 
 from __future__ import annotations
