@@ -17,7 +17,7 @@ HedgeTime = Annotated[float, Meta(ge=0, le=60)]
 Parallel = Annotated[int, Meta(ge=1, le=16)]
 ReplyTimeout = Annotated[float, Meta(gt=0, le=60)]
 PhoneNumber = Annotated[str, Meta(pattern=r"^\+[1-9][0-9]{6,14}$")]  # E.164
-MailAddress = Annotated[str, Meta(pattern=r"^[^\s@<>,]+@[^\s@<>,]+$")]
+MailAddress = Annotated[str, Meta(pattern=r"^[A-Za-z0-9.!#$%&'*+/=?^_{|}~-]+@[A-Za-z0-9.-]+$")]  # ASCII: any server takes it
 FIELDS = frozenset({"number", "name", "text", "incident", "id", "event", "language", "secret"})  # of a gateway's templates
 TOPIC_FIELDS = frozenset({"incident", "event", "premises", "account"})
 CapToken = Annotated[str, Meta(pattern=r"^[^\s,<&]+$")]  # CAP 1.2: no spaces, commas or restricted characters

@@ -139,8 +139,7 @@ def message_id(incident: str, event: str, made_ms: float, sender: str, to: str) 
     """The same for each repeat; no two events or addresses share one."""
     whose = hashlib.sha256(f"{incident}|{event}|{made_ms:.0f}|{to}".encode()).hexdigest()[:16]
     name = "".join(one if one.isascii() and (one.isalnum() or one in "-.") else "-" for one in incident) or "incident"
-    domain = sender.rpartition("@")[2].encode("idna", "replace").decode("ascii", "replace") if sender.isascii() else "invalid"
-    return f"<{name}.{event}.{whose}@{domain}>"
+    return f"<{name}.{event}.{whose}@{sender.rpartition('@')[2]}>"
 
 
 def _address(text: str) -> Address:

@@ -80,14 +80,15 @@ class MqttChannel:
         key = (notice.incident, notice.event)
         answer = self._waiting[key] = asyncio.get_running_loop().create_future()
         try:
-            publishing = client.publish(topic(receiver.topic, notice), msgspec.json.encode(report(notice)), qos=1)
-            await publishing
+            await client.publish(topic(receiver.topic, notice), msgspec.json.encode(report(notice)), qos=1)
             sent(self._clock.wall_ms())
             if not receiver.reply_topic:
                 return "PUBACK"
             reply = await answer
         finally:
             self._waiting.pop(key, None)
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # looked at, where publishing failed before anybody waited for the answer
         if reply.status == "rejected":
             raise DeliveryError("rejected", reply.reason or "no reason given", recoverable=False)
         return f"accepted {reply.reference}".rstrip()

@@ -1,4 +1,4 @@
-"""A real mail server (aiosmtpd, which shares nothing with what sends): takes mail over plain, STARTTLS or TLS, and says no when told."""
+"""A real mail server (aiosmtpd, which shares nothing with what sends): plain, STARTTLS or TLS; says no when told to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
-from typing import Any, cast
+from typing import Any
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
@@ -25,7 +25,7 @@ class MailBox:
     refuse: dict[str, str] = field(default_factory=dict)
     logins: list[tuple[str, str]] = field(default_factory=list)
 
-    async def handle_RCPT(  # noqa: N802, PLR0917 - aiosmtpd asks for it so
+    async def handle_RCPT(  # noqa: N802 - aiosmtpd asks for it so
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         del server, session, options
@@ -36,7 +36,7 @@ class MailBox:
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
         assert isinstance(envelope.content, bytes)
-        self.mails.append(cast("EmailMessage", message_from_bytes(envelope.content, policy=policy.default)))
+        self.mails.append(message_from_bytes(envelope.content, policy=policy.default))
         self.to += envelope.rcpt_tos
         self.encrypted.append(server.transport.get_extra_info("ssl_object") is not None if server.transport else False)
         del session
@@ -47,11 +47,13 @@ class MailBox:
         said = args[-1]
         assert isinstance(said, LoginPassword)
         self.logins.append((said.login.decode(), said.password.decode()))
-        return AuthResult(success=said.password == b"geheim")
+        return AuthResult(success=said.password == b"geheim", handled=False)
 
 
 @asynccontextmanager
-async def mail_server(security: str = "none", context: ssl.SSLContext | None = None, *, auth: bool = False) -> AsyncIterator[MailBox]:
+async def mail_server(
+    security: str = "none", context: ssl.SSLContext | None = None, *, auth: bool = False
+) -> AsyncIterator[MailBox]:
     """A server on a free loopback port."""
     box = MailBox()
 
@@ -68,9 +70,7 @@ async def mail_server(security: str = "none", context: ssl.SSLContext | None = N
             enable_SMTPUTF8=True,
         )
 
-    server = await asyncio.get_running_loop().create_server(
-        protocol, "127.0.0.1", 0, ssl=context if security == "tls" else None
-    )
+    server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0, ssl=context if security == "tls" else None)
     box.port = server.sockets[0].getsockname()[1]
     try:
         yield box
