@@ -11,10 +11,8 @@ import msgspec
 from msgspec import Meta
 
 from iotcore.errors import Problem
+from iotcore.settings_ways import Asked, Used, wrong_url
 
-HTTP = ("https://", "http://")
-HedgeTime = Annotated[float, Meta(ge=0, le=60)]
-Parallel = Annotated[int, Meta(ge=1, le=16)]
 ReplyTimeout = Annotated[float, Meta(gt=0, le=60)]
 PhoneNumber = Annotated[str, Meta(pattern=r"^\+[1-9][0-9]{6,14}$")]  # E.164
 MailAddress = Annotated[str, Meta(pattern=r"^[A-Za-z0-9.!#$%&'*+/=?^_{|}~-]+@[A-Za-z0-9.-]+$")]  # ASCII: any server takes it
@@ -23,7 +21,7 @@ TOPIC_FIELDS = frozenset({"incident", "event", "premises", "account"})
 CapToken = Annotated[str, Meta(pattern=r"^[^\s,<&]+$")]  # CAP 1.2: no spaces, commas or restricted characters
 
 
-class CapReceiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="cap", tag_field="kind"):
+class CapReceiver(Asked, frozen=True, forbid_unknown_fields=True, tag="cap", tag_field="kind"):
     """A warning system that takes CAP 1.2 messages by HTTP POST."""
 
     name: str
@@ -33,19 +31,16 @@ class CapReceiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="
     sender_name: str = ""
     scope: Literal["Public", "Restricted", "Private"] = "Restricted"
     restriction: str = "For the fire service"
-    addresses: list[str] = []
+    addresses: list[str] = msgspec.field(default_factory=list[str])
     area: Literal["circle", "polygon"] = "circle"
     radius_m: Annotated[float, Meta(ge=1, le=100_000)] = 100.0
     sign: bool = True
     cert_file: str = ""
     key_file: str = ""
     reply_timeout_s: ReplyTimeout = 10.0
-    alternate: str = ""
-    hedge_s: HedgeTime = 3.0
-    parallel: Parallel = 4
 
 
-class MailReceiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="mail", tag_field="kind"):
+class MailReceiver(Used, frozen=True, forbid_unknown_fields=True, tag="mail", tag_field="kind"):
     """People who are told by e-mail, over SMTP."""
 
     name: str
@@ -59,16 +54,13 @@ class MailReceiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=
     ca_file: str = ""
     languages: Annotated[list[Literal["vi", "en"]], Meta(min_length=1)] = msgspec.field(default_factory=lambda: ["vi", "en"])
     reply_timeout_s: ReplyTimeout = 20.0
-    alternate: str = ""
-    hedge_s: HedgeTime = 3.0
-    parallel: Parallel = 4
 
     def __repr__(self) -> str:
         """Without its password: settings end up in logs and tracebacks."""
         return f"MailReceiver(name={self.name!r}, host={self.host!r}, …)"
 
 
-class _Gateway(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Telephony(Asked, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a gateway for text messages and one for calls have in common."""
 
     name: str
@@ -76,31 +68,28 @@ class _Gateway(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     body: dict[str, Any]
     method: Literal["POST", "PUT", "GET"] = "POST"
     format: Literal["json", "form"] = "json"
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = msgspec.field(default_factory=dict[str, str])
     secret: str = ""
     statuses: list[Annotated[int, Meta(ge=200, le=299)]] = msgspec.field(default_factory=lambda: [200, 201, 202, 204])
     answer_path: str = ""
     answer_matches: str = ""
-    numbers: list[PhoneNumber] = []
+    numbers: list[PhoneNumber] = msgspec.field(default_factory=list[PhoneNumber])
     language: Literal["vi", "en"] = "vi"
     reply_timeout_s: ReplyTimeout = 10.0
-    alternate: str = ""
-    hedge_s: HedgeTime = 3.0
-    parallel: Parallel = 4
 
     def __repr__(self) -> str:
         """Without its secrets."""
         return f"{type(self).__name__}(name={self.name!r}, url={self.url!r}, …)"
 
 
-class SmsReceiver(_Gateway, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="sms", tag_field="kind"):
+class SmsReceiver(Telephony, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="sms", tag_field="kind"):
     """People who are told by text message, through the HTTP gateway of a telephone company."""
 
     marks: bool = False
     segments: Annotated[int, Meta(ge=1, le=10)] = 2
 
 
-class VoiceReceiver(_Gateway, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="voice", tag_field="kind"):
+class VoiceReceiver(Telephony, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="voice", tag_field="kind"):
     """People who are called, one after the other until one confirms, through the HTTP gateway of a telephone company."""
 
     callback_secret: Annotated[str, Meta(min_length=16)]
@@ -108,7 +97,7 @@ class VoiceReceiver(_Gateway, frozen=True, forbid_unknown_fields=True, kw_only=T
     key_field: str = "key"
 
 
-class MqttReceiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="mqtt", tag_field="kind"):
+class MqttReceiver(Used, frozen=True, forbid_unknown_fields=True, tag="mqtt", tag_field="kind"):
     """A system that takes fires from a broker of its own."""
 
     name: str
@@ -125,9 +114,6 @@ class MqttReceiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=
     client_id: str = ""
     version: Literal["5", "3.1.1"] = "5"
     reply_timeout_s: ReplyTimeout = 5.0
-    alternate: str = ""
-    hedge_s: HedgeTime = 3.0
-    parallel: Parallel = 4
 
     def __repr__(self) -> str:
         """Without its password."""
@@ -166,8 +152,7 @@ def wrong(receiver: ChannelReceiver) -> Iterator[tuple[str, str]]:
 
 
 def _wrong_cap(receiver: CapReceiver) -> Iterator[tuple[str, str]]:
-    if not receiver.url.startswith(HTTP):
-        yield "url", "must begin with https:// or http://"
+    yield from wrong_url(receiver.url, receiver)
     if receiver.scope == "Private" and not receiver.addresses:
         yield "addresses", 'missing; a message of scope "Private" names whom it is for'
     if receiver.scope == "Restricted" and not receiver.restriction.strip():
@@ -177,8 +162,7 @@ def _wrong_cap(receiver: CapReceiver) -> Iterator[tuple[str, str]]:
 
 
 def _wrong_gateway(receiver: SmsReceiver | VoiceReceiver) -> Iterator[tuple[str, str]]:
-    if not receiver.url.startswith(HTTP):
-        yield "url", "must begin with https:// or http://"
+    yield from wrong_url(receiver.url, receiver)
     fields = FIELDS | ({"callback_url"} if isinstance(receiver, VoiceReceiver) else set())
     used = set(placeholders([receiver.url, receiver.body, receiver.headers]))
     for name in sorted(used - fields):

@@ -14,19 +14,7 @@ import msgspec
 from msgspec import inspect
 
 from iotcore import settings, settings_receivers
-from iotcore.settings_channels import KINDS as CHANNELS
 from iotcore.settings_page_channels import WORDS_OF_CHANNELS
-
-
-def _way(kind: str) -> dict[str, str]:
-    """What every kind of receiver has."""
-    return {
-        f"{kind}.alternate": "Name of another receiver, which is told too when this one does not answer in time "
-        "([receivers.md](receivers.md#two-paths)); it is told of nothing else.",
-        f"{kind}.hedge_s": "In which time, in seconds.",
-        f"{kind}.parallel": "How many messages may be on their way at once, each over a connection of its own.",
-    }
-
 
 WORDS = {
     "Settings.data": "Data folder: databases, certificates, broker homes. On a local disk, never on a network share.",
@@ -123,6 +111,13 @@ WORDS = {
     "Gateway.trust": "PEM file with the core's service root: whom the gateway trusts, brokers and enrolment alike.",
     "Gateway.fire_token": "One-time token for the first fire certificate; needed once, and only with fire units. A secret.",
     "Gateway.field_token": "One-time token for the first field certificate; needed once. A secret.",
+    "Used.alternate": "Name of another receiver, which is told too when this one does not answer in time "
+    "([receivers.md](receivers.md#two-paths)); it is told of nothing else.",
+    "Used.hedge_s": "In which time, in seconds.",
+    "Used.parallel": "How many messages may be on their way at once, each over a connection of its own.",
+    "Asked.allow_http": "Whether `http://` will do; else only TLS.",
+    "Asked.allow_private": "Whether requests may go to addresses that are not public: of your own network, of this machine.",
+    "Asked.allow_networks": "Such networks that they may go to, as `10.20.0.0/16`; no others then need `allow_private`.",
     "Dc09Receiver.name": "What the receiver is called in incidents, logs and variables.",
     "Dc09Receiver.host": "Address of the receiver.",
     "Dc09Receiver.port": "Port of the receiver.",
@@ -137,15 +132,12 @@ WORDS = {
     "Dc09Receiver.account": "The account of link tests (`NULL`), hexadecimal; the receiver must know it.",
     "Dc09Receiver.supervise_s": "How often the path is tested, in seconds; 0: never.",
     "Dc09Receiver.fault_s": "A path without a valid acknowledgement for so many seconds is a trouble.",
-    **_way("Dc09Receiver"),
     "Dc09Receiver.tells": "What it is told of.",
     "WebhookReceiver.name": "What the receiver is called in incidents, logs and variables.",
     "WebhookReceiver.url": "Where the JSON is posted.",
     "WebhookReceiver.secret": "Signs the body (HMAC-SHA-256). A secret.",
-    "WebhookReceiver.reply_timeout_s": "How long to wait for the answer before it is sent again, in seconds.",
-    **_way("WebhookReceiver"),
     **WORDS_OF_CHANNELS,
-    **{name: words for kind in CHANNELS for name, words in _way(kind.__name__).items()},
+    "WebhookReceiver.reply_timeout_s": "How long to wait for the answer before it is sent again, in seconds.",
 }
 
 HEAD = """# Settings
@@ -179,10 +171,7 @@ def page() -> str:
 def undocumented() -> set[str]:
     """The settings that have no words, and the words that have no setting."""
     known = {
-        f"{struct.__name__}.{field.name}"
-        for _, struct, _ in _sections()
-        for field in msgspec.structs.fields(struct)
-        if not _is_section(field)
+        _key(struct, field) for _, struct, _ in _sections() for field in msgspec.structs.fields(struct) if not _is_section(field)
     }
     return known ^ set(WORDS)
 
@@ -199,6 +188,13 @@ def _sections() -> Iterator[tuple[str, type[msgspec.Struct], str]]:
     yield "`[[oidc.roles]]`", settings.OidcRole, "oidc.roles[]."
     for receiver in settings_receivers.KINDS:
         yield f'`[[receivers]]` with `kind = "{receiver.__struct_config__.tag}"`', receiver, ""
+
+
+def _key(struct: type[msgspec.Struct], field: msgspec.structs.FieldInfo) -> str:
+    """What the words of a setting stand under: the Struct that has it first, of those that a kind of receiver is made of."""
+    bases = [base for base in reversed(struct.__mro__) if issubclass(base, msgspec.Struct) and base is not msgspec.Struct]
+    owner = next(base for base in bases if field.name in base.__struct_fields__)
+    return f"{owner.__name__}.{field.name}"
 
 
 def _is_section(field: msgspec.structs.FieldInfo) -> bool:
@@ -219,7 +215,7 @@ def _said(struct: type[msgspec.Struct]) -> list[str]:
 
 
 def _row(struct: type[msgspec.Struct], field: msgspec.structs.FieldInfo, path: str) -> str:
-    words = WORDS.get(f"{struct.__name__}.{field.name}", "")
+    words = WORDS.get(_key(struct, field), "")
     return f"| `{path}{field.name}` | {_kind(inspect.type_info(field.type))} | {_default(struct, field)} | {words} |"
 
 

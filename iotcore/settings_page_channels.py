@@ -2,27 +2,6 @@
 
 from __future__ import annotations
 
-
-def _gateway(kind: str) -> dict[str, str]:
-    """What gateways for text messages and for calls have in common."""
-    return {
-        f"{kind}.name": "What the receiver is called in incidents, logs and variables.",
-        f"{kind}.url": "The gateway; fields in `{}` as in `body`.",
-        f"{kind}.body": "What it is sent: a table of texts with fields in `{}` "
-        "([receivers.md](receivers.md#text-messages-and-calls)).",
-        f"{kind}.method": "HTTP method; with `GET` the body stands in the address.",
-        f"{kind}.format": "How the body is written.",
-        f"{kind}.headers": "Headers, with fields in `{}` as well.",
-        f"{kind}.secret": "What `{secret}` stands for: the gateway's key. A secret.",
-        f"{kind}.statuses": "Statuses that mean success.",
-        f"{kind}.answer_path": "Where in the JSON of the answer to look besides: `result.0.code`.",
-        f"{kind}.answer_matches": "What must stand there, a regular expression; without a path, in the answer itself.",
-        f"{kind}.numbers": "Numbers for premises whose response plan has none; E.164.",
-        f"{kind}.language": "Their language.",
-        f"{kind}.reply_timeout_s": "How long to wait for the gateway's answer before it is asked again, in seconds.",
-    }
-
-
 WORDS_OF_CHANNELS = {
     "CapReceiver.name": "What the receiver is called in incidents, logs and variables.",
     "CapReceiver.url": "Where the messages are posted.",
@@ -50,10 +29,22 @@ WORDS_OF_CHANNELS = {
     "MailReceiver.ca_file": "PEM file with the authority of the server's certificate, when it is not a public one.",
     "MailReceiver.languages": "The languages of a message, in their order.",
     "MailReceiver.reply_timeout_s": "How long to wait for each answer before it is sent again, in seconds.",
-    **_gateway("SmsReceiver"),
+    "Telephony.name": "What the receiver is called in incidents, logs and variables.",
+    "Telephony.url": "The gateway; fields in `{}` as in `body`.",
+    "Telephony.body": "What it is sent: a table of texts with fields in `{}` "
+    "([receivers.md](receivers.md#text-messages-and-calls)).",
+    "Telephony.method": "HTTP method; with `GET` the body stands in the address.",
+    "Telephony.format": "How the body is written.",
+    "Telephony.headers": "Headers, with fields in `{}` as well.",
+    "Telephony.secret": "What `{secret}` stands for: the gateway's key. A secret.",
+    "Telephony.statuses": "Statuses that mean success.",
+    "Telephony.answer_path": "Where in the JSON of the answer to look besides: `result.0.code`.",
+    "Telephony.answer_matches": "What must stand there, a regular expression; without a path, in the answer itself.",
+    "Telephony.numbers": "Numbers for premises whose response plan has none; E.164.",
+    "Telephony.language": "Their language.",
+    "Telephony.reply_timeout_s": "How long to wait for the gateway's answer before it is asked again, in seconds.",
     "SmsReceiver.marks": "Whether Vietnamese is written with its marks: 70 characters a segment instead of 160.",
     "SmsReceiver.segments": "How long a message may be; the incident's id and the address are never cut off.",
-    **_gateway("VoiceReceiver"),
     "VoiceReceiver.callback_secret": "Signs the address at which the gateway tells which key was pressed. A secret.",
     "VoiceReceiver.answer_s": "How long to wait for a key before the next number is called, in seconds.",
     "VoiceReceiver.key_field": "Name of the field of the gateway's answer that holds the key.",

@@ -12,6 +12,7 @@ from msgspec import Meta
 from iotcore import settings_channels
 from iotcore.errors import Problem
 from iotcore.settings_channels import ChannelReceiver
+from iotcore.settings_ways import Asked, Used, wrong_url
 
 SECRET = "secret:"  # noqa: S105 - what stands before the name of a sealed secret, in place of the secret itself
 KEY_BYTES = (0, 16, 24, 32)  # none, AES-128, -192, -256
@@ -21,7 +22,7 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 Tells = Literal["fire", "trouble", "supervisory"]
 
 
-class Dc09Receiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="sia_dc09", tag_field="kind"):
+class Dc09Receiver(Used, frozen=True, forbid_unknown_fields=True, tag="sia_dc09", tag_field="kind"):
     """An alarm receiving centre that speaks SIA DC-09. `key`: 16, 24 or 32 characters, or "" for plain frames."""
 
     name: str
@@ -37,9 +38,6 @@ class Dc09Receiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=
     account: Annotated[str, Meta(pattern="^[0-9A-Fa-f]{3,16}$")] = "0000"
     supervise_s: Annotated[float, Meta(ge=0, le=3_600)] = 30.0
     fault_s: Annotated[float, Meta(gt=0, le=3_600)] = 75.0
-    alternate: str = ""
-    hedge_s: Annotated[float, Meta(ge=0, le=60)] = 3.0
-    parallel: Annotated[int, Meta(ge=1, le=16)] = 4
     tells: list[Tells] = msgspec.field(default_factory=lambda: list[Tells](("fire",)))
 
     def __repr__(self) -> str:
@@ -47,16 +45,13 @@ class Dc09Receiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=
         return f"Dc09Receiver(name={self.name!r}, host={self.host!r}, port={self.port}, …)"
 
 
-class WebhookReceiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="cad_webhook", tag_field="kind"):
+class WebhookReceiver(Asked, frozen=True, forbid_unknown_fields=True, tag="cad_webhook", tag_field="kind"):
     """A dispatch system that takes signed JSON. `secret` signs the body (HMAC-SHA-256)."""
 
     name: str
     url: str
     secret: str
     reply_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 5.0
-    alternate: str = ""
-    hedge_s: Annotated[float, Meta(ge=0, le=60)] = 3.0
-    parallel: Annotated[int, Meta(ge=1, le=16)] = 4
 
     def __repr__(self) -> str:
         """Without its secret."""
@@ -65,17 +60,6 @@ class WebhookReceiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True, t
 
 Receiver = Dc09Receiver | WebhookReceiver | ChannelReceiver
 KINDS: tuple[type[msgspec.Struct], ...] = get_args(Receiver)
-
-
-def meets_at(receiver: Receiver) -> tuple[str, int, bool]:
-    """Host, port, and whether a connection begins with TLS by public authorities."""
-    if isinstance(receiver, Dc09Receiver):
-        return receiver.host, receiver.port, False
-    if not isinstance(receiver, WebhookReceiver):
-        return settings_channels.meets_at(receiver)
-    url = urlsplit(receiver.url)
-    tls = url.scheme == "https"
-    return url.hostname or "", url.port or (443 if tls else 80), tls
 
 
 def alternates(receivers: Iterable[Receiver]) -> dict[str, str]:
@@ -87,6 +71,17 @@ def primaries(receivers: Sequence[Receiver]) -> list[Receiver]:
     """The receivers that are told of everything; an alternate is told when its primary does not answer."""
     standing_by = set(alternates(receivers).values())
     return [receiver for receiver in receivers if receiver.name not in standing_by]
+
+
+def meets_at(receiver: Receiver) -> tuple[str, int, bool]:
+    """Host, port, and whether a connection begins with TLS by public authorities."""
+    if isinstance(receiver, Dc09Receiver):
+        return receiver.host, receiver.port, False
+    if not isinstance(receiver, WebhookReceiver):
+        return settings_channels.meets_at(receiver)
+    url = urlsplit(receiver.url)
+    tls = url.scheme == "https"
+    return url.hostname or "", url.port or (443 if tls else 80), tls
 
 
 def problems(receivers: Sequence[Receiver], file: str) -> Iterator[Problem]:
@@ -119,7 +114,6 @@ def _wrong(receiver: Receiver) -> Iterator[tuple[str, str]]:
             if "fire" not in receiver.tells:
                 yield "tells", 'must hold "fire": that is what a receiver is for'
         case WebhookReceiver():
-            if not receiver.url.startswith(("https://", "http://")):
-                yield "url", "must begin with https:// or http://"
+            yield from wrong_url(receiver.url, receiver)
         case _:
             yield from settings_channels.wrong(receiver)

@@ -17,10 +17,11 @@ from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
 from iotcore.alarms.supervised import Supervised
 from iotcore.app import fire_rules, supervising, troubles
+from iotcore.app.channels import channels_of
 from iotcore.app.common import EVERYTHING, activate, heard, ingest_version, opened, rules_of
 from iotcore.app.configs_back import ConfigsBack
 from iotcore.app.intents import INTENT_CURSOR, Intents
-from iotcore.app.receivers import channels_of, dispatching, told_of_all
+from iotcore.app.receivers import dispatching, told_of_all
 from iotcore.app.testing import TestsBack
 from iotcore.clock import Clock, SystemClock, machine_uptime
 from iotcore.dispatch.paths import Paths
@@ -53,10 +54,10 @@ async def run(settings: Settings) -> None:
         room = Room(settings, "fire", clock)
         registry, follower = await stack.enter_async_context(opened(settings, clock, room))
         in_use = {binding.spec.model: binding.spec for binding in follower.directory.devices.values()}
-        rules = rules_of(settings, in_use)
+        ruled = await fire_rules.documents(registry, rules_of(settings, in_use), clock)
         grouped = await fire_rules.grouped(settings, registry, lambda: follower.directory, clock)
-        fire_rules.warn_of_unknown(rules, follower.directory, grouped)
-        engine = Engine(rules, grouped.members.of)
+        fire_rules.warn_of_unknown(ruled.rules, follower.directory, grouped)
+        engine = Engine(ruled.rules, grouped.members.of)
         owner = f"fire-{os.getpid()}"
         journal = await room.enter(stack, lambda: _journal(settings.folder / "journal.db", clock, told_of_all(settings), owner))
         for channel in channels.values():
@@ -87,6 +88,7 @@ async def run(settings: Settings) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(lane.run())
             group.create_task(grouped.run())
+            group.create_task(ruled.run(fire_rules.using(engine, lambda: follower.directory, grouped)))
             group.create_task(dispatcher.run())
             group.create_task(paths.run())
             group.create_task(tests.run())
@@ -98,7 +100,7 @@ async def run(settings: Settings) -> None:
             group.create_task(follow_intents(registry, journal.cursor(INTENT_CURSOR), intents))
             if https is not None:
                 group.create_task(https.run())
-            state = lambda: _state(ingest, lane, supervised, paths, https)  # noqa: E731 - read at each beat
+            state = lambda: {**_state(ingest, lane, supervised, paths, https), **ruled.state()}  # noqa: E731 - read at each beat
             group.create_task(alive(settings, "fire", clock, state))
 
 

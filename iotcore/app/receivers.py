@@ -1,63 +1,18 @@
-"""Who hears of fires, wired from the settings: a channel for each receiver, and how the dispatcher uses it."""
+"""Who hears of fires, wired from the settings: how the dispatcher uses each channel, and what watches over them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from iotcore.clock import Clock
-from iotcore.dispatch.cad_webhook import WebhookChannel
-from iotcore.dispatch.cap import CapChannel
-from iotcore.dispatch.http_gateway import SmsChannel, VoiceChannel
-from iotcore.dispatch.mail import MailChannel
-from iotcore.dispatch.mqtt_out import MqttChannel
 from iotcore.dispatch.outbox import Channel, Dispatcher, Way
 from iotcore.dispatch.paths import Paths, Watched
 from iotcore.dispatch.sia_dc09 import Dc09Channel
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
 from iotcore.journal.path_watch import SqlPaths
-from iotcore.process import home
 from iotcore.settings import Settings
-from iotcore.settings_channels import CapReceiver, MailReceiver, MqttReceiver, SmsReceiver, VoiceReceiver
-from iotcore.settings_receivers import Dc09Receiver, Receiver, WebhookReceiver, alternates, primaries
-
-
-def channel_of(receiver: Receiver, settings: Settings, clock: Clock) -> Channel:  # noqa: PLR0911 - one for each kind
-    """The channel to one receiver."""
-    match receiver:
-        case Dc09Receiver():
-            return Dc09Channel(receiver, clock)
-        case CapReceiver():
-            return CapChannel(receiver, clock, *_signs(receiver, settings))
-        case MailReceiver():
-            return MailChannel(receiver, clock)
-        case SmsReceiver():
-            return SmsChannel(receiver, clock)
-        case VoiceReceiver():
-            return VoiceChannel(receiver, clock, f"{_reached_at(settings)}/api/v1/receivers/{receiver.name}/calls")
-        case MqttReceiver():
-            return MqttChannel(receiver, clock)
-        case WebhookReceiver():
-            return WebhookChannel(receiver, clock)
-
-
-def _reached_at(settings: Settings) -> str:
-    """Where the page of this installation is reached from outside."""
-    return settings.web.public_url.rstrip("/") or f"http://{settings.web.host}:{settings.web.port}"
-
-
-def _signs(receiver: CapReceiver, settings: Settings) -> tuple[Path, Path]:
-    """The certificate and key that sign CAP messages: those that were given, else those that sign our papers."""
-    if receiver.cert_file:
-        return Path(receiver.cert_file), Path(receiver.key_file)
-    certs = settings.folder / "certs"
-    return certs / f"{home.PAPERS}.pem", certs / f"{home.PAPERS}.key"
-
-
-def channels_of(settings: Settings, clock: Clock) -> dict[str, Channel]:
-    """One channel for each receiver."""
-    return {receiver.name: channel_of(receiver, settings, clock) for receiver in settings.receivers}
+from iotcore.settings_receivers import Dc09Receiver, alternates, primaries
 
 
 def told_of_all(settings: Settings) -> list[str]:

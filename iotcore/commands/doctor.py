@@ -16,7 +16,7 @@ from typing import Any
 from iotcore.app import troubles
 from iotcore.backup import last
 from iotcore.clock import Clock
-from iotcore.commands import doctor_supervision, office, store_init
+from iotcore.commands import doctor_supervision, office, rule, store_init
 from iotcore.commands.broker_asking import round_trip
 from iotcore.errors import IotError
 from iotcore.journal import parked
@@ -39,6 +39,7 @@ MIN_FREE_BYTES = 1_000_000_000
 MIN_CERTIFICATE_DAYS = expiry.LIMITS_S["service"] / expiry.DAY_S
 EARLIEST_YEAR = 2026  # a clock before this release was never set
 WAITING = "Free some space; it goes on by itself. Until then it acknowledges nothing, and senders keep what they have."
+RULES_REMEDY = "See `iotcore rule list`; save a version that can be used, or remove it."
 START_PART = "Start `iotcore up`, or this process by its service."
 
 
@@ -64,6 +65,7 @@ async def examine(settings: Settings, clock: Clock) -> list[Finding]:
         ("certificates", "Start `iotcore up` once: it makes what is missing.", lambda: _certificates(settings, clock)),
         ("device certificates", expiry.REMEDIES["device"], lambda: _device_certificates(settings, clock)),
         ("registry", "Check registry.url and that the database runs.", lambda: _registry(settings, clock)),
+        ("fire rules", RULES_REMEDY, lambda: _rules(settings, clock)),
         ("journal", "Start the fire process; if the file is damaged, restore the backup.", lambda: _journal(settings)),
         ("backup", last.REMEDY, lambda: _backup(settings, clock)),
         ("store", "Check store.url, its credentials, and that it runs; telemetry waits.", lambda: _store(settings, clock)),
@@ -172,6 +174,17 @@ async def _registry(settings: Settings, clock: Clock) -> Finding:
             "registry", well=False, said=f"the audit is broken: {breaks[0]}", remedy="Find out who changed the database."
         )
     return Finding("registry", well=True, said="open; the audit chain is whole")
+
+
+async def _rules(settings: Settings, clock: Clock) -> Finding:
+    """Whether every rule document can be used; by this version of iotcore, as the fire process reads them."""
+    if not settings.registry.url and not await asyncio.to_thread((settings.folder / "registry.db").exists):
+        return Finding("fire rules", well=True, said="those of the base; no registry yet")
+    async with rule.opened(settings, clock) as book:
+        rules, troubles = len(book.ruled.in_use), book.ruled.troubles
+    if troubles:
+        return Finding("fire rules", well=False, said=f"{len(troubles)} cannot be used: {troubles[0]}", remedy=RULES_REMEDY)
+    return Finding("fire rules", well=True, said=f"{rules} in use")
 
 
 async def _journal(settings: Settings) -> Finding:

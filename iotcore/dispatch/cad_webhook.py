@@ -21,6 +21,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from iotcore.clock import Clock
+from iotcore.dispatch.egress import Egress
 from iotcore.dispatch.post import HttpLink, refusal
 from iotcore.errors import DeliveryError
 from iotcore.journal.facts import Measured, Near, Person
@@ -200,7 +201,7 @@ class WebhookChannel:
     def __init__(self, receiver: WebhookReceiver, clock: Clock) -> None:
         self._receiver = receiver
         self._clock = clock
-        self._link = HttpLink(clock, receiver.reply_timeout_s)
+        self._link = HttpLink(clock, receiver.reply_timeout_s, Egress.of(receiver))
 
     async def send(self, row: OutboxRow, sent: Callable[[float], None]) -> str:
         """Post a notice; returns "accepted" and the reference that dispatch gave it.

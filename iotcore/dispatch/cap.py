@@ -21,6 +21,7 @@ from signxml.signer import XMLSigner
 
 from iotcore.clock import Clock
 from iotcore.dispatch import cap_message
+from iotcore.dispatch.egress import Egress
 from iotcore.dispatch.post import HttpLink, refusal
 from iotcore.journal.records import Notice, OutboxRow
 from iotcore.settings_channels import CapReceiver
@@ -35,7 +36,7 @@ class CapChannel:
     def __init__(self, receiver: CapReceiver, clock: Clock, certificate: Path, key: Path) -> None:
         self._receiver = receiver
         self._files = certificate, key
-        self._link = HttpLink(clock, receiver.reply_timeout_s)
+        self._link = HttpLink(clock, receiver.reply_timeout_s, Egress.of(receiver))
 
     async def send(self, row: OutboxRow, sent: Callable[[float], None]) -> str:
         """Post a notice, unless it is not for this channel: exercises and tests never reach an Actual one, nor fires an Exercise.

@@ -22,6 +22,7 @@ import msgspec
 
 from iotcore.clock import Clock
 from iotcore.dispatch import calls, texts
+from iotcore.dispatch.egress import Egress
 from iotcore.dispatch.post import HttpLink, refusal
 from iotcore.dispatch.telegram import clean
 from iotcore.errors import DeliveryError
@@ -41,7 +42,7 @@ class SmsChannel:
 
     def __init__(self, receiver: SmsReceiver, clock: Clock) -> None:
         self._receiver = receiver
-        self._link = HttpLink(clock, receiver.reply_timeout_s)
+        self._link = HttpLink(clock, receiver.reply_timeout_s, Egress.of(receiver))
         self._done: OrderedDict[int, set[str]] = OrderedDict()
 
     async def send(self, row: OutboxRow, sent: Callable[[float], None]) -> str:
@@ -87,7 +88,7 @@ class VoiceChannel:
         self._receiver = receiver
         self._clock = clock
         self._answer_at = answer_at
-        self._link = HttpLink(clock, receiver.reply_timeout_s)
+        self._link = HttpLink(clock, receiver.reply_timeout_s, Egress.of(receiver))
         self._waiting: dict[str, asyncio.Future[Said]] = {}
 
     async def send(self, row: OutboxRow, sent: Callable[[float], None]) -> str:

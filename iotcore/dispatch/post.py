@@ -8,17 +8,20 @@ from types import SimpleNamespace
 import aiohttp
 
 from iotcore.clock import Clock
+from iotcore.dispatch.egress import CheckedResolver, Egress, NotAllowed
 from iotcore.errors import DeliveryError
 
 MAX_ANSWER_BYTES = 65_536
+MAX_LINE_BYTES = 8_190  # of the status line and of each header of an answer
 KEEPALIVE_S = 5.0  # a connection that a firewall has forgotten costs a whole reply timeout
 SHOWN_BYTES = 200  # of an answer that is an error
 
 
 class HttpLink:
-    """Connections to one receiver."""
+    """Connections to one receiver; `egress` says where they may lead."""
 
-    def __init__(self, clock: Clock, reply_timeout_s: float) -> None:
+    def __init__(self, clock: Clock, reply_timeout_s: float, egress: Egress) -> None:
+        self._egress = egress
         self._clock = clock
         self._timeout_s = reply_timeout_s
         self._session: aiohttp.ClientSession | None = None
@@ -29,8 +32,9 @@ class HttpLink:
         """Status and answer. `headers()` is asked at each attempt; `sent` is told ms UTC when the body has left.
 
         Raises:
-            DeliveryError: `no_reply`, `connect_failed`, `connection_lost`, or `not_an_answer` for one without end.
+            DeliveryError: `no_reply`, `connect_failed`, `connection_lost`, `not_an_answer` for one without end, or `not_allowed`.
         """
+        self._egress.check(url)
         try:
             try:
                 return await self._once(method, url, body, headers(), sent)
@@ -39,6 +43,8 @@ class HttpLink:
         except TimeoutError as error:
             raise DeliveryError("no_reply", f"{self._timeout_s:g} s") from error
         except aiohttp.ClientConnectorError as error:
+            if isinstance(error.os_error, NotAllowed):
+                raise DeliveryError("not_allowed", str(error.os_error)) from error
             raise DeliveryError("connect_failed", str(error)) from error
         except (aiohttp.ClientError, OSError) as error:
             raise DeliveryError("connection_lost", str(error) or type(error).__name__) from error
@@ -74,7 +80,10 @@ class HttpLink:
         written.on_request_chunk_sent.append(self._chunk_written)
         written.on_request_headers_sent.append(self._headers_written)
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(keepalive_timeout=KEEPALIVE_S),
+            connector=aiohttp.TCPConnector(keepalive_timeout=KEEPALIVE_S, resolver=CheckedResolver(self._egress)),
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_LINE_BYTES,
+            trust_env=False,  # a proxy would resolve names for itself
             timeout=aiohttp.ClientTimeout(total=self._timeout_s),
             trace_configs=[written],
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -34,7 +34,9 @@ from tests.support.services import require
 
 Papers = tuple[Path, Path, Path]  # certificate, key, root
 SPACE = {"cap": cap_message.NAMESPACE}
-RECEIVER = CapReceiver("warn", "http://127.0.0.1:1/cap", "pccc.example", "Actual", sender_name="PCCC Thanh Hóa")
+RECEIVER = CapReceiver(
+    "warn", "http://127.0.0.1:1/cap", "pccc.example", "Actual", sender_name="PCCC Thanh Hóa", allow_http=True, allow_private=True
+)
 
 
 @cache

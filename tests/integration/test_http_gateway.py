@@ -48,6 +48,8 @@ def sms(url: str, **changes: Any) -> SmsReceiver:
             answer_path="code",
             answer_matches="^0$",
             reply_timeout_s=2.0,
+            allow_http=True,
+            allow_private=True,
         ),
         **changes,
     )
@@ -78,6 +80,8 @@ async def calling(answer_s: float = 0.3, **options: Any) -> AsyncIterator[tuple[
             body={"to": "{number}", "text": "{text}", "callback": "{callback_url}"},
             callback_secret=SECRET,
             answer_s=answer_s,
+            allow_http=True,
+            allow_private=True,
             answer_path="code",
             answer_matches="^0$",
         )
