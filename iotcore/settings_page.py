@@ -57,6 +57,8 @@ WORDS = {
     "Metrics.host": "Where `/metrics` is served. It has no accounts: keep it on loopback, or where only Prometheus reaches it.",
     "Metrics.port": "The port of the fire process's metrics; the others follow it ([metrics.md](metrics.md)). 0: no metrics.",
     "Registry.url": '`postgres://user:password@host:port/database`; "" means SQLite in the data folder. Holds a secret.',
+    "Journal.url": '`postgres://user:password@host:port/database[?schema=journal]`; "" means `journal.db` '
+    "([journal.md](journal.md)). Holds a secret.",
     "Backup.max_age_days": "The keeper and `iotcore doctor` say that a backup is missing when the last is older, days; 0: never "
     "([backup.md](backup.md)).",
     "Coverage.tested_within_days": "A fire device counts for its key site when a test alarm of it came through within so many "

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from iotcore import metrics
 from iotcore.alarms.coalesce import Coalescing
 from iotcore.alarms.decisions import Decision
+from iotcore.alarms.disabled import Exempt
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.judged import Judged
 from iotcore.alarms.lane_notice import old, raised
@@ -66,6 +67,7 @@ class Gathering:
         throttle: Throttle,
         configured: Callable[[Presence], None],
         heard: Heard,
+        exempt: Exempt | None = None,
     ) -> None:
         self.decode = decode
         self.directory = directory
@@ -78,6 +80,7 @@ class Gathering:
         self._clock = clock
         self._configured = configured
         self._heard = heard
+        self._exempt = exempt or Exempt()
         self._judged = Judged()
 
     def gather(self, arrivals: Sequence[Arrival], turn: Turn) -> None:
@@ -171,7 +174,9 @@ class Gathering:
             self.faults.offline(device)
 
     def _raise(self, decision: Decision, reading: Reading, binding: Binding) -> Raise:
-        return raised(decision, reading, binding, self.directory(), self._clock.wall_ms())
+        directory = self.directory()
+        one = raised(decision, reading, binding, directory, self._clock.wall_ms())
+        return self._exempt.judged(one, reading, binding, directory, immediate=decision.immediate)
 
 
 def unheard(reading: Reading, binding: Binding, now_s: float) -> None:

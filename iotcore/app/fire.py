@@ -13,6 +13,7 @@ from drivers.https_alarm import HttpsAlarm, Place
 from drivers.mqtt.decode import Decoder
 from drivers.mqtt.ingest import Ingest
 from drivers.mqtt.vendor import Vendors
+from iotcore.alarms.disabled import Exempt
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
 from iotcore.alarms.supervised import Supervised
@@ -21,6 +22,7 @@ from iotcore.app.channels import channels_of
 from iotcore.app.common import EVERYTHING, activate, heard, ingest_version, opened, rules_of
 from iotcore.app.configs_back import ConfigsBack
 from iotcore.app.intents import INTENT_CURSOR, Intents
+from iotcore.app.outages import Outages
 from iotcore.app.receivers import dispatching, told_of_all
 from iotcore.app.testing import TestsBack
 from iotcore.clock import Clock, SystemClock, machine_uptime
@@ -59,7 +61,7 @@ async def run(settings: Settings) -> None:
         fire_rules.warn_of_unknown(ruled.rules, follower.directory, grouped)
         engine = Engine(ruled.rules, grouped.members.of)
         owner = f"fire-{os.getpid()}"
-        journal = await room.enter(stack, lambda: _journal(settings.folder / "journal.db", clock, told_of_all(settings), owner))
+        journal = await room.enter(stack, lambda: _journal(settings.journal_place, clock, told_of_all(settings), owner))
         for channel in channels.values():
             stack.push_async_callback(channel.close)
         dispatcher, paths = dispatching(settings, channels, journal, clock, owner)
@@ -67,6 +69,7 @@ async def run(settings: Settings) -> None:
         configs = ConfigsBack(Places(registry.database), clock)
         supervised = Supervised(journal, lambda: follower.directory, clock, machine_uptime())
         await stack.enter_async_context(ingest)
+        exempt = Exempt()
         lane = FireLane(
             broker=ingest,
             decode=Decoder(Vendors(FIRE)),
@@ -80,9 +83,11 @@ async def run(settings: Settings) -> None:
             tested=tests.tell,
             configured=configs.tell,
             supervised=supervised,
+            exempt=exempt,
         )
         watch(ingest, "fire", "fire")
         lane.warm()
+        outages = Outages(*(journal, lambda: follower.directory, exempt, engine, lane.raise_again), clock)
         https = alternate_path(settings, lane, registry, clock)
         intents = Intents(lane, follower, engine, journal, dispatcher)
         async with asyncio.TaskGroup() as group:
@@ -92,6 +97,7 @@ async def run(settings: Settings) -> None:
             group.create_task(dispatcher.run())
             group.create_task(paths.run())
             group.create_task(tests.run())
+            group.create_task(outages.run())
             group.create_task(configs.run())
             group.create_task(heard(follower, (ingest, FIRE)))
             group.create_task(supervising.run(lane, supervised.supervision, ingest))
@@ -132,6 +138,6 @@ def alternate_path(settings: Settings, lane: FireLane, registry: Registry, clock
 
 
 @asynccontextmanager
-async def _journal(path: Path, clock: Clock, channels: Sequence[str], owner: str) -> AsyncIterator[Journal]:
-    with closing(Journal(path, clock, channels, owner)) as journal:
+async def _journal(place: Path | str, clock: Clock, channels: Sequence[str], owner: str) -> AsyncIterator[Journal]:
+    with closing(Journal(place, clock, channels, owner, machine_uptime())) as journal:
         yield journal

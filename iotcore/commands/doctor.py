@@ -20,7 +20,7 @@ from iotcore.commands import doctor_supervision, office, rule, store_init
 from iotcore.commands.broker_asking import round_trip
 from iotcore.errors import IotError
 from iotcore.journal import parked
-from iotcore.journal.database import connect_readonly
+from iotcore.journal.database import connect_readonly, dialect
 from iotcore.process import home
 from iotcore.process.credentials import environment
 from iotcore.process.serve import beats
@@ -188,9 +188,10 @@ async def _rules(settings: Settings, clock: Clock) -> Finding:
 
 
 async def _journal(settings: Settings) -> Finding:
-    connection = connect_readonly(settings.folder / "journal.db")
+    connection = connect_readonly(settings.journal_place)
     try:
-        said = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        is_file = dialect(connection) == "sqlite"
+        said = connection.execute("PRAGMA quick_check(1)").fetchone()[0] if is_file else "ok"
         waiting = connection.execute("SELECT count(*) FROM outbox WHERE acknowledged_ms IS NULL").fetchone()[0]
         held = len(parked.listed(connection))
     finally:
@@ -204,7 +205,7 @@ async def _journal(settings: Settings) -> Finding:
         return Finding("journal", well=False, said=said, remedy="Decide on each: iotcore notice list")
     if waiting:
         return Finding("journal", well=False, said=f"{waiting} notices wait for a receiver", remedy="See the receivers below.")
-    return Finding("journal", well=True, said="whole; nothing waits for a receiver")
+    return Finding("journal", well=True, said=f"{'whole' if is_file else 'on PostgreSQL'}; nothing waits for a receiver")
 
 
 async def _backup(settings: Settings, clock: Clock) -> Finding:
