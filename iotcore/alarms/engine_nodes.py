@@ -233,7 +233,7 @@ def _says(leaf: Bit | Word, value: float | bool | str) -> bool | None:  # noqa: 
     return bool(whole >> leaf.bit & 1) is leaf.is_
 
 
-def _on_that_side(threshold: Threshold, newest: float | bool | str) -> bool:
+def _on_that_side(threshold: Threshold, newest: Scalar) -> bool:
     """Whether the newest reading itself is not back past `clear`."""
     assert not isinstance(newest, str), "a point of text has no threshold"
     if threshold.above is not None:
