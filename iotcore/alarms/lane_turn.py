@@ -10,6 +10,7 @@ carried to the journal by `lane_commit`, or forgotten.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -17,18 +18,22 @@ from iotcore import metrics
 from iotcore.alarms.coalesce import Coalescing
 from iotcore.alarms.engine import Decision, Engine
 from iotcore.alarms.judged import Judged
-from iotcore.alarms.lane_notice import old, raised
+from iotcore.alarms.lane_notice import is_live_fire, old, raised
 from iotcore.clock import Clock
+from iotcore.journal.conduct import Conduct
 from iotcore.journal.faults import Faults
-from iotcore.journal.progress import Stage
+from iotcore.journal.journal import Journal
+from iotcore.journal.progress import Progress, Stage
 from iotcore.journal.quarantine import Row
-from iotcore.journal.records import Raise
+from iotcore.journal.records import Batch, Raise
 from iotcore.journal.retry import handled
 from iotcore.journal.skew import Skews
 from iotcore.journal.throttle import Throttle
 from iotcore.reading import Reading
 from iotcore.registry.directory import Binding, Directory
 from iotcore.wire.arrival import Arrival, Decoded, Presence, Refusal
+
+log = logging.getLogger(__name__)
 
 Decode = Callable[[Arrival, Directory, float], Decoded]
 
@@ -47,7 +52,14 @@ class Turn:
     settled: tuple[int, ...] = ()  # rows of the quarantine that are tried again
     returned: list[Refusal] = field(default_factory=list)
     alarms_only: bool = False
+    fires_only: bool = False  # the journal does not answer, and as much waits for it as may
     left: int = 0  # readings that were understood and not taken
+    unkept: int = 0  # what is neither stored nor receipted for want of a journal: its sender says it again
+
+    @property
+    def fires(self) -> list[Raise]:
+        """What must reach a receiver, whatever the journal does."""
+        return [one for one in self.raises if is_live_fire(one)]
 
 
 class Gathering:
@@ -58,39 +70,85 @@ class Gathering:
         decode: Decode,
         directory: Callable[[], Directory],
         engine: Engine,
+        journal: Journal,
         clock: Clock,
         *,
-        faults: Faults,
         throttle: Throttle,
         configured: Callable[[Presence], None],
     ) -> None:
+        standing, now_s = journal.standing_faults(), clock.monotonic_s()
         self.decode = decode
         self.directory = directory
         self.engine = engine
-        self.faults = faults
-        self.throttle = throttle
-        self.coalescing = Coalescing()
-        self.skews = Skews()
-        self.duplicates = 0
+        self.faults = Faults(standing)
+        self.duplicates = self.throttled = 0
         self._clock = clock
         self._configured = configured
+        self._progress = Progress(journal.progress(), now_s)
+        self._throttle = throttle
+        self._coalescing = Coalescing()
+        self._skews = Skews()
+        self._conduct = Conduct("fire", standing, now_s)
+        self._conduct.tracked(self._progress, self._progress.tracks, now_s, clock.wall_ms())
         self._judged = Judged()
 
+    def begin(self, *, alarms_only: bool = False, fires_only: bool = False) -> Turn:
+        """An empty turn. Its batch must be made before the next one begins."""
+        return Turn(self._progress.stage(self._clock.monotonic_s()), alarms_only=alarms_only, fires_only=fires_only)
+
+    def batch(self, turn: Turn) -> Batch:
+        """The turn as one transaction. From now on its readings count as handled: a batch is never given up, only late."""
+        peaks = self._coalescing.take_peaks()
+        turn.readings += peaks
+        self.throttled += turn.throttled - len(peaks)
+        now_s = self._clock.monotonic_s()
+        self._conduct.tracked(self._progress, turn.stage.changed, now_s, self._clock.wall_ms())
+        for device in self._conduct.judge(self.faults, self._throttle, now_s):
+            self._coalescing.forget(device)
+        skews = self._skews.take_measured()
+        for skew_ms in skews.values():
+            metrics.clock_skew.labels("fire").observe(skew_ms / 1000.0)
+        raised, cleared = self.faults.take()
+        self._progress.apply(turn.stage.changed)
+        return Batch(
+            readings=tuple(turn.readings),
+            raises=tuple(turn.raises),
+            refusals=tuple(turn.refusals),
+            faults=raised,
+            cleared=cleared,
+            presence=tuple(turn.presence.items()),
+            progress=tuple(turn.stage.rows()),
+            conduct=tuple(self._conduct.take(skews)),
+            settled=turn.settled,
+            returned=tuple(turn.returned),
+        )
+
     def gather(self, arrivals: Sequence[Arrival], turn: Turn) -> None:
-        """All that these arrivals say, into the turn."""
+        """All that these arrivals say, into the turn. One that our own code fails on is refused, and stops no other."""
         directory = self.directory()
         for arrival in arrivals:
-            decoded = self.decode(arrival, directory, self._clock.wall_ms())
-            turn.refusals += [handled(one, turn.stage) if one.identities else one for one in decoded.refusals]
-            if decoded.presence is not None:
-                self._note_presence(decoded.presence, directory, turn)
-            for reading in decoded.readings:
-                self._take(reading, arrival, directory.devices[reading.device], turn)
+            try:
+                self._gather(arrival, directory, turn)
+            except Exception as error:
+                log.exception("a message on %s failed in our own code", arrival.topic)
+                turn.refusals.append(Refusal("crashed", repr(error), arrival.topic, "", arrival.payload))
         self._look_back(turn)
         for refusal in turn.refusals:
             if refusal.device in directory.devices:
                 self.faults.refused(refusal)
             metrics.refused.labels("fire", refusal.reason.partition(":")[0]).inc()
+        if turn.fires_only:
+            turn.unkept += len(turn.refusals) + len(turn.presence)
+            turn.refusals.clear()
+            turn.presence.clear()
+
+    def _gather(self, arrival: Arrival, directory: Directory, turn: Turn) -> None:
+        decoded = self.decode(arrival, directory, self._clock.wall_ms())
+        turn.refusals += [handled(one, turn.stage) if one.identities and not turn.fires_only else one for one in decoded.refusals]
+        if decoded.presence is not None:
+            self._note_presence(decoded.presence, directory, turn)
+        for reading in decoded.readings:
+            self._take(reading, arrival, directory.devices[reading.device], turn)
 
     def take_again(self, reading: Reading, row: Row, binding: Binding, turn: Turn) -> None:
         """What the row was kept for is stored though it counts as handled; anything else only if it is new."""
@@ -108,28 +166,34 @@ class Gathering:
             turn.left += 1
             return
         if not turn.stage.is_new(reading.device, reading.boot, reading.seq):
-            turn.stage.repeat(reading.device, reading.boot, reading.seq)
+            if not turn.fires_only:
+                turn.stage.repeat(reading.device, reading.boot, reading.seq)
             metrics.duplicates.labels("fire").inc()
             self.duplicates += 1
             return
         now_s = self._clock.monotonic_s()
-        reading = self.skews.judge(reading, now_s)
+        reading = self._skews.judge(reading, now_s)
         again = bool(self._judged) and reading in self._judged
         decisions = [] if again else self.engine.evaluate(reading, binding.spec, old=old(reading))
         if turn.alarms_only and (again or not self.engine.alarming(reading, binding.spec, old=old(reading))):
             self._leave(reading, decisions, arrival, binding, turn)
             return
         fires = [d for d in decisions if d.severity == "alarm"]
+        if turn.fires_only and (not fires or reading.test or old(reading)):
+            self.engine.take_back(decisions, reading, binding.spec, old=old(reading))
+            self._judged.add(reading)
+            turn.unkept += 1
+            return
         if reading.retained and not fires:
             turn.refusals.append(
                 Refusal("retained", "a retained reading is history", arrival.topic, reading.device, arrival.payload)
             )
             return
         turn.stage.add(reading.device, reading.boot, reading.seq)
-        if self.throttle.admit(reading.device, binding.spec.interval_s, now_s, backlog=reading.backlog):
-            self.coalescing.admitted(reading)
+        if self._throttle.admit(reading.device, binding.spec.interval_s, now_s, backlog=reading.backlog):
+            self._coalescing.admitted(reading)
             turn.readings.append(reading)
-        elif self.coalescing.keeps(reading, decided=bool(decisions)):
+        elif self._coalescing.keeps(reading, decided=bool(decisions)):
             turn.readings.append(reading)
         else:
             turn.throttled += 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+import secrets
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
@@ -13,24 +14,28 @@ from drivers.https_alarm import HttpsAlarm, Place
 from drivers.mqtt.decode import Decoder
 from drivers.mqtt.ingest import Ingest
 from drivers.mqtt.vendor import Vendors
+from iotcore import metrics
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
 from iotcore.app import troubles
 from iotcore.app.common import EVERYTHING, activate, heard, ingest_version, opened, rules_of
 from iotcore.app.configs_back import ConfigsBack
 from iotcore.app.intents import INTENT_CURSOR, Intents
+from iotcore.app.outgoing import Outgoing, Rescue
 from iotcore.app.testing import TestsBack
 from iotcore.clock import Clock, SystemClock
 from iotcore.dispatch.cad_webhook import WebhookChannel
-from iotcore.dispatch.outbox import Channel, Dispatcher
+from iotcore.dispatch.outbox import Channel
 from iotcore.dispatch.sia_dc09 import Dc09Channel
 from iotcore.journal.journal import Journal
-from iotcore.journal.outbox import SqlOutbox
 from iotcore.journal.throttle import Throttle
-from iotcore.process import home
+from iotcore.off_loop import Threads
+from iotcore.process import home, replicas
 from iotcore.process.alive import alive, watch
 from iotcore.process.follow import follow_intents
+from iotcore.process.replicas import Replica
 from iotcore.process.room import Room
+from iotcore.process.siblings import Siblings
 from iotcore.process.watchdog import Watchdog
 from iotcore.provision.acl import BrokerName
 from iotcore.registry.commissioning import Commissioning
@@ -41,6 +46,7 @@ from iotcore.settings_receivers import Dc09Receiver
 from iotcore.wire.topics import FIRE_DOMAIN
 
 FIRE = (FIRE_DOMAIN,)
+EMERGENCY_S = 5.0  # that the start waits for the emergency log; a disk that is slower stops no fire
 FIRE_RETRY_S = 1.0  # between two attempts of the fire lane to reach its broker: back within a second of it
 
 
@@ -52,26 +58,29 @@ def channels_of(settings: Settings, clock: Clock) -> dict[str, Channel]:
     }
 
 
-async def run(settings: Settings) -> None:
-    """The fire lane and its dispatch."""
-    clock = SystemClock()
+async def run(settings: Settings, number: int = 1) -> None:
+    """The fire lane and its dispatch: replica `number` of those that the settings ask for."""
+    clock, replica = SystemClock(), replicas.replica(settings, number)
     channels = channels_of(settings, clock)
-    broker = home.endpoint(settings, BrokerName.FIRE, home.FIRE_IN)
-    version = ingest_version(settings, BrokerName.FIRE)
-    ingest = Ingest(broker, home.FIRE_IN, EVERYTHING, clock, version=version, retry_most_s=FIRE_RETRY_S)
+    owner = f"{replica.name}-{os.getpid()}-{secrets.token_hex(4)}"
+    ingest = _ingest(settings, replica, clock)
+    rescue = Rescue(settings, replica, channels, clock, owner)
     async with AsyncExitStack() as stack:
-        room = Room(settings, "fire", clock)
+        for channel in channels.values():
+            stack.push_async_callback(channel.close)
+        await stack.enter_async_context(_running(rescue.run(), "emergency"))
+        await asyncio.wait({asyncio.create_task(rescue.opened.wait())}, timeout=EMERGENCY_S)
+        room = Room(settings, replica.name, clock)
         registry, follower = await stack.enter_async_context(opened(settings, clock, room))
         in_use = {binding.spec.model: binding.spec for binding in follower.directory.devices.values()}
         engine = Engine(rules_of(settings, in_use))
-        owner = f"fire-{os.getpid()}"
         journal = await room.enter(stack, lambda: _journal(settings.folder / "journal.db", clock, list(channels), owner))
-        for channel in channels.values():
-            stack.push_async_callback(channel.close)
-        dispatcher = Dispatcher(SqlOutbox(journal), channels, clock, owner)
+        outgoing = Outgoing(journal, rescue, channels, clock, owner)
         tests = TestsBack(journal, Commissioning(registry.database), clock)
         configs = ConfigsBack(Places(registry.database), clock)
         await stack.enter_async_context(ingest)
+        commits = Threads("commits")
+        stack.callback(commits.close)
         lane = FireLane(
             broker=ingest,
             decode=Decoder(Vendors(FIRE)),
@@ -79,29 +88,68 @@ async def run(settings: Settings) -> None:
             engine=engine,
             journal=journal,
             clock=clock,
-            opened=lambda committed: dispatcher.send_now(committed.leased),
+            opened=outgoing.opened,
             first_seen=lambda device: activate(registry, device),
             throttle=Throttle(times=settings.throttle_times),
             tested=tests.tell,
             configured=configs.tell,
+            emergency=rescue.emergency,
+            rescued=outgoing.rescued,
+            stalled=outgoing.stalled,
+            seconded=outgoing.seconded,
+            off_loop=commits,
+            beside=rescue.beside,
         )
         watch(ingest, "fire", "fire")
+        metrics.journal_stalled.ask(lambda: float("journal_stalled" in lane.state()))
+        cursor = journal.cursor(INTENT_CURSOR)  # before the warm start: what is reset after it unlatches this engine too
         lane.warm()
         https = alternate_path(settings, lane, registry, clock)
-        intents = Intents(lane, follower, engine, journal, dispatcher)
+        intents = Intents(lane, follower, engine, journal, outgoing.dispatcher)
         async with asyncio.TaskGroup() as group:
             group.create_task(lane.run())
-            group.create_task(dispatcher.run())
+            group.create_task(outgoing.dispatcher.run())
             group.create_task(tests.run())
             group.create_task(configs.run())
             group.create_task(heard(follower, (ingest, FIRE)))
             group.create_task(Watchdog(settings.folder, {"fire": ingest}).run())
             group.create_task(troubles.tell_lane(settings, registry, lambda: follower.directory, lane.troubled, clock))
-            group.create_task(follow_intents(registry, journal.cursor(INTENT_CURSOR), intents))
+            group.create_task(follow_intents(registry, cursor, intents))
+            group.create_task(_siblings(settings, replica, outgoing, clock, group).run())
             if https is not None:
                 group.create_task(https.run())
-            told = https.state if https is not None else dict[str, Any]
-            group.create_task(alive(settings, "fire", clock, lambda: {"connected": ingest.connected, **lane.counts(), **told()}))
+            state = _state(ingest, lane, https, owner)
+            group.create_task(alive(settings, replica.name, clock, state))
+
+
+def _state(ingest: Ingest, lane: FireLane, https: HttpsAlarm | None, owner: str) -> Callable[[], dict[str, Any]]:
+    """What the process says of itself; `owner` is whose leases end with it."""
+    told = https.state if https is not None else dict[str, Any]
+    return lambda: {"connected": ingest.connected, "owner": owner, **lane.state(), **told()}
+
+
+def _ingest(settings: Settings, replica: Replica, clock: Clock) -> Ingest:
+    endpoint = home.endpoint(settings, BrokerName.FIRE, replica.cn)
+    version = ingest_version(settings, BrokerName.FIRE)
+    return Ingest(endpoint, replica.cn, EVERYTHING, clock, version=version, retry_most_s=FIRE_RETRY_S)
+
+
+def _siblings(settings: Settings, replica: Replica, outgoing: Outgoing, clock: Clock, group: asyncio.TaskGroup) -> Siblings:
+    names = [one.name for one in replicas.replicas(settings) if one != replica]
+    return Siblings(settings.folder, names, clock, lambda owner, _: group.create_task(outgoing.take_over(owner)))
+
+
+@asynccontextmanager
+async def _running(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
+    """It runs meanwhile; should it end by itself, that is said at the end."""
+    task = asyncio.create_task(work, name=name)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.result()
 
 
 def alternate_path(settings: Settings, lane: FireLane, registry: Registry, clock: Clock) -> HttpsAlarm | None:
@@ -116,7 +164,8 @@ def alternate_path(settings: Settings, lane: FireLane, registry: Registry, clock
         certs / f"{home.FIRE_HTTPS}.key",
         home.given(settings),
     )
-    return HttpsAlarm(place, lane.deliver, registry.refuses_certificate, clock, expired=settings.fire.expired)
+    shared = settings.fire.replicas > 1
+    return HttpsAlarm(place, lane.deliver, registry.refuses_certificate, clock, expired=settings.fire.expired, shared=shared)
 
 
 @asynccontextmanager

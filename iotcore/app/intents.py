@@ -57,5 +57,5 @@ class Intents:
         premises = await asyncio.to_thread(self._journal.premises_of, intent.key)
         devices = [b.device for b in self._follower.directory.devices.values() if (b.premises or b.device) == premises]
         if await asyncio.to_thread(self._journal.reset, intent.key, devices, intent.by, self._journal.now_ms()):
-            self._engine.reset(devices)
             self._dispatcher.wake()
+        self._lane.closed(premises, devices)  # each replica's own engine, whoever was first in the journal

@@ -18,7 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from iotcore.clock import Clock
-from iotcore.journal import conduct, quarantine, story, tests, timers, upgrade
+from iotcore.journal import conduct, quarantine, reconcile, story, tests, timers, upgrade
 from iotcore.journal.changes import note_change
 from iotcore.journal.database import Connection, connect, transaction
 from iotcore.journal.progress import MAX_BOOTS, Row
@@ -28,7 +28,7 @@ from iotcore.reading import Reading
 FIRE_SEVERITY = "alarm"  # the only severity that opens an incident and is dispatched
 KEEP_READINGS_MS = 15 * 60_000.0  # recent readings kept to warm the rules: the longest window a rule may look back
 PRUNE_EVERY_MS = 60_000.0
-MAX_NUMBER = 9999  # DC-09 sequence numbers run 0001-9999 and wrap to 0001 (ANSI/SIA DC-09)
+MAX_NUMBER = 8999  # of DC-09's 0001-9999 (ANSI/SIA DC-09): those above are the emergency's (`emergency.FIRST_NUMBER`)
 
 
 SCHEMAS = (conduct.SCHEMA, tests.SCHEMA, timers.SCHEMA, story.SCHEMA)  # of the modules that keep tables of their own
@@ -101,9 +101,11 @@ class Journal:
                 ((device, int(online), now_ms) for device, online in batch.presence),
             )
             quarantine.save_progress(connection, batch.progress)
+            placed = reconcile.placed(connection, batch.raises)
+            reconcile.take_over(connection, batch.carried, now_ms)
             leased = self._lease(connection, opened, now_ms) if self._owner is not None else ()
             self._prune(connection, now_ms)
-        return Committed(opened, leased, tuple(tested))
+        return Committed(opened, leased, tuple(tested), placed)
 
     def _lease(self, connection: Connection, incidents: Iterable[str], now_ms: float) -> tuple[OutboxRow, ...]:
         """Lease new notices in the transaction that makes them: no second commit stands between them and the receiver."""
@@ -111,7 +113,8 @@ class Journal:
             OutboxRow(row_id, incident, channel, number, 0, msgspec.json.decode(text, type=Notice))
             for incident in incidents
             for row_id, channel, number, text in connection.execute(
-                "UPDATE outbox SET lease_owner = ?, lease_until_ms = ? WHERE incident = ? RETURNING id, channel, number, notice",
+                "UPDATE outbox SET lease_owner = ?, lease_until_ms = ? WHERE incident = ? AND acknowledged_ms IS NULL "
+                "AND lease_owner IS NULL RETURNING id, channel, number, notice",
                 (self._owner, now_ms + LEASE_MS, incident),
             ).fetchall()
         )
@@ -187,7 +190,8 @@ class Journal:
         """Put a notice into the outbox of a channel, with the channel's next number."""
         number = connection.execute(
             "INSERT INTO channel_number (channel, number) VALUES (?, 1) "
-            "ON CONFLICT (channel) DO UPDATE SET number = channel_number.number % ? + 1 RETURNING number",
+            "ON CONFLICT (channel) DO UPDATE SET number = CASE WHEN channel_number.number >= ? THEN 1 "
+            "ELSE channel_number.number + 1 END RETURNING number",
             (channel, MAX_NUMBER),
         ).fetchone()[0]
         connection.execute(
@@ -282,6 +286,11 @@ class Journal:
         with self.lock:
             return self.connection.execute("SELECT device, reason FROM fault WHERE cleared_ms IS NULL").fetchall()
 
+    def open_incidents(self) -> list[tuple[str, str]]:
+        """Premises and incident of each episode that is open."""
+        with self.lock:
+            return reconcile.open_incidents(self.connection)
+
     def recent_readings(self) -> list[Reading]:
         """The readings that warm the rules after a restart, oldest first."""
         with self.lock:
@@ -318,7 +327,8 @@ class Journal:
         """Remember how far a followed table was applied."""
         with self.lock, transaction(self.connection) as connection:
             connection.execute(
-                "INSERT INTO cursor (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                "INSERT INTO cursor (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value "
+                "WHERE excluded.value > cursor.value",  # replicas apply the same
                 (name, value),
             )
 

@@ -80,6 +80,24 @@ class Raise:
 
 
 @dataclass(frozen=True, slots=True)
+class Carried:
+    """A notice that went out without the journal (`emergency`), and what became of it; the journal takes it over by its incident.
+
+    `cause` is what opened the incident; None: the journal had it before.
+    """
+
+    incident: str
+    channel: str
+    number: int
+    cause: Raise | None
+    attempts: int
+    sent_ms: float | None
+    acknowledged_ms: float | None
+    reply: str | None
+    busy: bool  # it is being sent right now: nobody else should
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """All that one turn of the fire lane makes durable, in one transaction."""
 
@@ -93,6 +111,17 @@ class Batch:
     conduct: tuple[Conducted, ...] = ()
     settled: tuple[int, ...] = ()  # rows of the quarantine that a person's retry has used up
     returned: tuple[Refusal, ...] = ()  # what of them is refused again
+    carried: tuple[Carried, ...] = ()  # what went out without the journal
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a live fire went: its device, the premises that burns, and the incident, whose episode may be closed already."""
+
+    device: str
+    premises: str
+    incident: str
+    closed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +131,7 @@ class Committed:
     opened: tuple[str, ...]
     leased: tuple[OutboxRow, ...] = ()
     tests: tuple[int, ...] = ()  # alarms of devices in test mode, by their number
+    placed: tuple[Placed, ...] = ()  # where its fires went
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,92 @@
+"""The fire process's ways out: the journal's outbox while it answers, the emergency's when it does not, over the same channels.
+
+commit ─► opened ──► guarded outbox ─► dispatcher ─┐
+                          │ journal silent         ├─► channels
+lane ──► rescued ──► emergency ──────► dispatcher ─┘
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from iotcore.clock import Clock
+from iotcore.dispatch.outbox import Channel, Dispatcher
+from iotcore.errors import StoreError
+from iotcore.journal.emergency import Emergency
+from iotcore.journal.emergency_log import EmergencyLog
+from iotcore.journal.guarded import GuardedOutbox
+from iotcore.journal.journal import Journal, incident_id
+from iotcore.journal.outbox import SqlOutbox
+from iotcore.journal.records import LEASE_MS, Committed
+from iotcore.off_loop import Threads
+from iotcore.process.replicas import Replica
+from iotcore.settings import Settings
+
+log = logging.getLogger(__name__)
+
+AFTER_LEASE_S = LEASE_MS / 1000.0 + 0.01
+
+
+class Rescue:
+    """The emergency and its dispatcher: they run before the journal is open, for what the last run left."""
+
+    def __init__(self, settings: Settings, replica: Replica, channels: Mapping[str, Channel], clock: Clock, owner: str) -> None:
+        self.beside = Threads("emergency")
+        kept = EmergencyLog(replica.emergency_log(settings))
+        self.emergency = Emergency(kept, channels, clock, incident_id, replica=replica.number)
+        self.dispatcher = Dispatcher(self.emergency, channels, clock, f"{owner}-emergency")
+        self.opened = asyncio.Event()  # the log is read, and its room put aside; the lane waits some seconds for it
+
+    async def run(self) -> None:
+        """Send what went to the emergency, until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.dispatcher.run())
+                left = await self.beside(self.emergency.open)
+                self.opened.set()
+                if left:
+                    log.critical("%d fires are in the emergency log and not in the journal: sent until acknowledged", left)
+                    self.dispatcher.wake()
+        finally:
+            self.beside.close()
+            await asyncio.to_thread(self.emergency.close)
+
+
+class Outgoing:
+    """What the lane's commits give to the dispatcher."""
+
+    def __init__(self, journal: Journal, rescue: Rescue, channels: Mapping[str, Channel], clock: Clock, owner: str) -> None:
+        self.owner = owner
+        self._rescue = rescue
+        self._outbox = SqlOutbox(journal)
+        self._guarded = GuardedOutbox(self._outbox, rescue.emergency, clock)
+        self.dispatcher = Dispatcher(self._guarded, channels, clock, owner)
+
+    def opened(self, committed: Committed) -> None:
+        """New incidents are durable: at once, but for what is on its way without the journal."""
+        rows = [row for row in committed.leased if not self._rescue.emergency.handles(row.incident)]
+        self._guarded.given(rows)
+        self.dispatcher.send_now(rows)
+
+    def rescued(self) -> None:
+        """Fires have gone to the emergency."""
+        self._rescue.dispatcher.wake()
+
+    def stalled(self) -> None:
+        """The journal is silent: what was on its way goes on without it."""
+        self._guarded.stalled()
+        self._rescue.dispatcher.wake()
+
+    def seconded(self) -> None:
+        """Another replica has opened what we decided too. Should it die, its notices are ours when its lease ends: look then."""
+        asyncio.get_running_loop().call_later(AFTER_LEASE_S, self.dispatcher.wake)
+
+    async def take_over(self, owner: str) -> None:
+        """A replica has ended: what was leased to it is sent now."""
+        try:
+            await asyncio.to_thread(self._outbox.release, owner)
+        except StoreError as error:
+            log.warning("the leases of %s end by themselves: %s", owner, error)
+        self.dispatcher.wake()
