@@ -111,9 +111,8 @@ class FireLane:
         directory = self._directory()
         devices = set()
         for reading in self._journal.recent_readings():
-            binding = directory.devices.get(reading.device)
-            if binding is not None:
-                self._engine.evaluate(reading, binding.spec, old=old(reading))
+            if (binding := directory.devices.get(reading.device)) is not None:
+                self._engine.evaluate(reading, binding, old=old(reading), now_s=self._clock.monotonic_s())
                 devices.add(reading.device)
         self._engine.reset(devices - self._journal.alarmed_devices())
         for premises, incident in self._journal.open_incidents():

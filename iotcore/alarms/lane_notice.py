@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from iotcore.alarms.engine import Decision
+from iotcore.alarms import responders
+from iotcore.alarms.decisions import Decision
 from iotcore.journal.journal import FIRE_SEVERITY
-from iotcore.journal.records import Notice, Raise
+from iotcore.journal.records import Raise
 from iotcore.reading import Reading
 from iotcore.registry.directory import Binding, Directory
 
@@ -29,7 +30,7 @@ def raised(decision: Decision, reading: Reading, binding: Binding, directory: Di
     return Raise(
         boot=reading.boot,
         seq=reading.seq,
-        notice=_notice(decision, reading, binding, directory),
+        notice=responders.notice(decision, reading, binding, directory, decided_ms),
         detector_ms=reading.observed_ms,
         received_ms=reading.received_ms,
         decided_ms=decided_ms,
@@ -37,34 +38,4 @@ def raised(decision: Decision, reading: Reading, binding: Binding, directory: Di
         historical=old(reading),
         in_test=in_test,
         can_mark=binding.spec.marks_tests,
-    )
-
-
-def _notice(decision: Decision, reading: Reading, binding: Binding, directory: Directory) -> Notice:
-    premises = directory.premises.get(binding.premises)
-    zone = directory.zones.get(binding.zone)
-    return Notice(
-        incident="",
-        event="alarm",
-        hazard=decision.hazard,
-        severity=decision.severity,
-        premises=binding.premises or binding.device,  # a detector without a building still burns: its own name is the place
-        premises_name=premises.name if premises else binding.title,
-        address=premises.address if premises else "",
-        latitude=premises.latitude if premises else 0.0,
-        longitude=premises.longitude if premises else 0.0,
-        account=premises.account if premises else "0000",
-        zone=binding.zone,
-        zone_number=zone.number if zone else 0,
-        zone_name=zone.name if zone else "",
-        floor=zone.floor if zone else "",
-        device=binding.device,
-        point=decision.point,
-        value=decision.value,
-        unit=decision.unit,
-        rule=decision.rule,
-        reason=decision.reason,
-        occurred_ms=reading.observed_ms,
-        delayed=reading.backlog,
-        unconfirmed=reading.retained,
     )

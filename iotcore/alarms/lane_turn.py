@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, replace
 
 from iotcore import metrics
 from iotcore.alarms.coalesce import Coalescing
-from iotcore.alarms.engine import Decision, Engine
+from iotcore.alarms.decisions import Decision
+from iotcore.alarms.engine import Engine
 from iotcore.alarms.judged import Judged
 from iotcore.alarms.lane_notice import is_live_fire, old, raised
 from iotcore.clock import Clock
@@ -47,7 +48,7 @@ class Turn:
     raises: list[Raise] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     presence: dict[str, bool] = field(default_factory=dict)
-    late: list[tuple[int, Decision, Reading, Binding]] = field(default_factory=list)  # with the place of its raise
+    late: list[tuple[int, Decision, Reading]] = field(default_factory=list)  # with the place of its raise
     throttled: int = 0
     settled: tuple[int, ...] = ()  # rows of the quarantine that are tried again
     returned: list[Refusal] = field(default_factory=list)
@@ -156,7 +157,7 @@ class Gathering:
         if not turn.stage.take(reading.device, *identity) and identity not in row.identities and row.reason != "unknown_point":
             return
         turn.readings.append(reading)
-        decisions = self.engine.evaluate(reading, binding.spec, old=old(reading))
+        decisions = self.engine.evaluate(reading, binding, old=old(reading), now_s=self._clock.monotonic_s())
         turn.raises += [self._raise(decision, reading, binding) for decision in decisions]
 
     def _take(self, reading: Reading, arrival: Arrival, binding: Binding, turn: Turn) -> None:
@@ -174,13 +175,13 @@ class Gathering:
         now_s = self._clock.monotonic_s()
         reading = self._skews.judge(reading, now_s)
         again = bool(self._judged) and reading in self._judged
-        decisions = [] if again else self.engine.evaluate(reading, binding.spec, old=old(reading))
-        if turn.alarms_only and (again or not self.engine.alarming(reading, binding.spec, old=old(reading))):
-            self._leave(reading, decisions, arrival, binding, turn)
+        decisions = [] if again else self.engine.evaluate(reading, binding, old=old(reading), now_s=now_s)
+        if turn.alarms_only and (again or not self.engine.alarming(reading, old=old(reading))):
+            self._leave(reading, decisions, arrival, turn)
             return
         fires = [d for d in decisions if d.severity == "alarm"]
         if turn.fires_only and (not fires or reading.test or old(reading)):
-            self.engine.take_back(decisions, reading, binding.spec, old=old(reading))
+            self.engine.take_back(decisions, reading, old=old(reading))
             self._judged.add(reading)
             turn.unkept += 1
             return
@@ -200,12 +201,12 @@ class Gathering:
         self.faults.accepted(reading)
         turn.raises += [self._raise(decision, reading, binding) for decision in decisions]
         if decisions and reading.backlog:
-            turn.late += [(len(turn.raises) - n, decision, reading, binding) for n, decision in enumerate(decisions[::-1], 1)]
+            turn.late += [(len(turn.raises) - n, decision, reading) for n, decision in enumerate(decisions[::-1], 1)]
 
-    def _leave(self, reading: Reading, decisions: Sequence[Decision], arrival: Arrival, binding: Binding, turn: Turn) -> None:
+    def _leave(self, reading: Reading, decisions: Sequence[Decision], arrival: Arrival, turn: Turn) -> None:
         """It came where only alarms are taken, and is none. One refusal says it for a whole message."""
         if decisions:
-            self.engine.take_back(decisions, reading, binding.spec, old=old(reading))
+            self.engine.take_back(decisions, reading, old=old(reading))
         self._judged.add(reading)
         if not turn.left:
             detail = f"the certificate that {arrival.topic.split('/')[3]} has shown has run out: only alarms are taken"
@@ -214,8 +215,8 @@ class Gathering:
 
     def _look_back(self, turn: Turn) -> None:
         """A late fire that is over by what its device has told since is a record; one of which nothing more is told is not."""
-        for at, decision, reading, binding in turn.late:
-            if self.engine.cleared(decision, reading, binding.spec):
+        for at, decision, reading in turn.late:
+            if self.engine.cleared(decision, reading):
                 turn.raises[at] = replace(turn.raises[at], historical=True)
 
     def _note_presence(self, presence: Presence, directory: Directory, turn: Turn) -> None:

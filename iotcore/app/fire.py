@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
@@ -17,22 +18,22 @@ from drivers.mqtt.vendor import Vendors
 from iotcore import metrics
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
-from iotcore.app import troubles
+from iotcore.app import fire_rules, troubles
 from iotcore.app.common import EVERYTHING, activate, heard, ingest_version, opened, rules_of
 from iotcore.app.configs_back import ConfigsBack
 from iotcore.app.intents import INTENT_CURSOR, Intents
 from iotcore.app.outgoing import Outgoing, Rescue
+from iotcore.app.receivers import channels_of, told_of_all
 from iotcore.app.testing import TestsBack
 from iotcore.clock import Clock, SystemClock
-from iotcore.dispatch.cad_webhook import WebhookChannel
 from iotcore.dispatch.outbox import Channel
-from iotcore.dispatch.sia_dc09 import Dc09Channel
 from iotcore.journal.journal import Journal
 from iotcore.journal.throttle import Throttle
 from iotcore.off_loop import Threads
 from iotcore.process import home, replicas
 from iotcore.process.alive import alive, watch
-from iotcore.process.follow import follow_intents
+from iotcore.process.follow import Follower, follow_intents
+from iotcore.process.grouped import Grouped
 from iotcore.process.replicas import Replica
 from iotcore.process.room import Room
 from iotcore.process.siblings import Siblings
@@ -42,20 +43,11 @@ from iotcore.registry.commissioning import Commissioning
 from iotcore.registry.places import Places
 from iotcore.registry.store import Registry
 from iotcore.settings import Settings
-from iotcore.settings_receivers import Dc09Receiver
 from iotcore.wire.topics import FIRE_DOMAIN
 
 FIRE = (FIRE_DOMAIN,)
 EMERGENCY_S = 5.0  # that the start waits for the emergency log; a disk that is slower stops no fire
 FIRE_RETRY_S = 1.0  # between two attempts of the fire lane to reach its broker: back within a second of it
-
-
-def channels_of(settings: Settings, clock: Clock) -> dict[str, Channel]:
-    """One channel for each receiver."""
-    return {
-        receiver.name: Dc09Channel(receiver, clock) if isinstance(receiver, Dc09Receiver) else WebhookChannel(receiver, clock)
-        for receiver in settings.receivers
-    }
 
 
 async def run(settings: Settings, number: int = 1) -> None:
@@ -66,16 +58,12 @@ async def run(settings: Settings, number: int = 1) -> None:
     ingest = _ingest(settings, replica, clock)
     rescue = Rescue(settings, replica, channels, clock, owner)
     async with AsyncExitStack() as stack:
-        for channel in channels.values():
-            stack.push_async_callback(channel.close)
-        await stack.enter_async_context(_running(rescue.run(), "emergency"))
-        await asyncio.wait({asyncio.create_task(rescue.opened.wait())}, timeout=EMERGENCY_S)
+        await stack.enter_async_context(_rescuing(rescue, channels))
         room = Room(settings, replica.name, clock)
         registry, follower = await stack.enter_async_context(opened(settings, clock, room))
-        in_use = {binding.spec.model: binding.spec for binding in follower.directory.devices.values()}
-        engine = Engine(rules_of(settings, in_use))
-        journal = await room.enter(stack, lambda: _journal(settings.folder / "journal.db", clock, list(channels), owner))
-        outgoing = Outgoing(journal, rescue, channels, clock, owner)
+        engine, grouped = await _judging(settings, registry, follower, clock)
+        journal = await room.enter(stack, lambda: _journal(settings.folder / "journal.db", clock, told_of_all(settings), owner))
+        outgoing = Outgoing(settings, journal, rescue, channels, clock, owner)
         tests = TestsBack(journal, Commissioning(registry.database), clock)
         configs = ConfigsBack(Places(registry.database), clock)
         await stack.enter_async_context(ingest)
@@ -108,6 +96,7 @@ async def run(settings: Settings, number: int = 1) -> None:
         intents = Intents(lane, follower, engine, journal, outgoing.dispatcher)
         async with asyncio.TaskGroup() as group:
             group.create_task(lane.run())
+            group.create_task(grouped.run())
             group.create_task(outgoing.dispatcher.run())
             group.create_task(tests.run())
             group.create_task(configs.run())
@@ -120,6 +109,15 @@ async def run(settings: Settings, number: int = 1) -> None:
                 group.create_task(https.run())
             state = _state(ingest, lane, https, owner)
             group.create_task(alive(settings, replica.name, clock, state))
+
+
+async def _judging(settings: Settings, registry: Registry, follower: Follower, clock: Clock) -> tuple[Engine, Grouped]:
+    """The rules, and the groups that some of them are for."""
+    in_use = {binding.spec.model: binding.spec for binding in follower.directory.devices.values()}
+    rules = rules_of(settings, in_use)
+    grouped = await fire_rules.grouped(settings, registry, lambda: follower.directory, clock)
+    fire_rules.warn_of_unknown(rules, follower.directory, grouped)
+    return Engine(rules, grouped.members.of), grouped
 
 
 def _state(ingest: Ingest, lane: FireLane, https: HttpsAlarm | None, owner: str) -> Callable[[], dict[str, Any]]:
@@ -140,14 +138,19 @@ def _siblings(settings: Settings, replica: Replica, outgoing: Outgoing, clock: C
 
 
 @asynccontextmanager
-async def _running(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
-    """It runs meanwhile; should it end by itself, that is said at the end."""
-    task = asyncio.create_task(work, name=name)
+async def _rescuing(rescue: Rescue, channels: Mapping[str, Channel]) -> AsyncIterator[None]:
+    """The emergency runs, from before the journal is open until after it is closed."""
+    task = asyncio.create_task(rescue.run(), name="emergency")
     try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(EMERGENCY_S):
+                await rescue.opened.wait()
         yield
     finally:
         task.cancel()
         await asyncio.wait({task})
+        for channel in channels.values():
+            await channel.close()
         if not task.cancelled():
             task.result()
 

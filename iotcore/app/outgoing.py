@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
+from iotcore.app.receivers import told_of_all, ways_of
 from iotcore.clock import Clock
 from iotcore.dispatch.outbox import Channel, Dispatcher
 from iotcore.errors import StoreError
@@ -35,8 +36,11 @@ class Rescue:
     def __init__(self, settings: Settings, replica: Replica, channels: Mapping[str, Channel], clock: Clock, owner: str) -> None:
         self.beside = Threads("emergency")
         kept = EmergencyLog(replica.emergency_log(settings))
-        self.emergency = Emergency(kept, channels, clock, incident_id, replica=replica.number)
-        self.dispatcher = Dispatcher(self.emergency, channels, clock, f"{owner}-emergency")
+        self.emergency = Emergency(kept, told_of_all(settings), clock, incident_id, replica=replica.number)
+        self._sending = Threads("emergency dispatch", 2)  # whatever hangs on the journal takes these away from nobody
+        self.dispatcher = Dispatcher(
+            self.emergency, channels, clock, f"{owner}-emergency", ways=ways_of(settings), off_loop=self._sending
+        )
         self.opened = asyncio.Event()  # the log is read, and its room put aside; the lane waits some seconds for it
 
     async def run(self) -> None:
@@ -51,18 +55,27 @@ class Rescue:
                     self.dispatcher.wake()
         finally:
             self.beside.close()
+            self._sending.close()
             await asyncio.to_thread(self.emergency.close)
 
 
 class Outgoing:
     """What the lane's commits give to the dispatcher."""
 
-    def __init__(self, journal: Journal, rescue: Rescue, channels: Mapping[str, Channel], clock: Clock, owner: str) -> None:
+    def __init__(  # noqa: PLR0917 - what it joins
+        self,
+        settings: Settings,
+        journal: Journal,
+        rescue: Rescue,
+        channels: Mapping[str, Channel],
+        clock: Clock,
+        owner: str,
+    ) -> None:
         self.owner = owner
         self._rescue = rescue
         self._outbox = SqlOutbox(journal)
         self._guarded = GuardedOutbox(self._outbox, rescue.emergency, clock)
-        self.dispatcher = Dispatcher(self._guarded, channels, clock, owner)
+        self.dispatcher = Dispatcher(self._guarded, channels, clock, owner, ways=ways_of(settings))
 
     def opened(self, committed: Committed) -> None:
         """New incidents are durable: at once, but for what is on its way without the journal."""

@@ -255,6 +255,20 @@ class Emergency:
                 way.attempts += 1
                 way.next_at_ms, way.until_ms = next_at_ms, 0.0
 
+    def hedge(self, channel: str, alternate: str, now_ms: float, after_ms: float) -> int:
+        """Tell the alternate what its primary has not acknowledged in time; how many notices that is."""
+        with self._lock:
+            late = [
+                way
+                for (incident, of), way in self._ways.items()
+                if of == channel and way.answered is None and way.opened is not None
+                and way.opened.at_ms <= now_ms - after_ms and (incident, alternate) not in self._ways
+            ]  # fmt: skip
+            for way in late:
+                row = OutboxRow(next(self._ids), way.row.incident, alternate, way.row.number, 0, way.row.notice)
+                self._add(_Way(row, way.opened))
+        return len(late)
+
     def _of(self, row_id: int) -> _Way | None:
         key = self._keys.get(row_id)
         return self._ways.get(key) if key is not None else None

@@ -33,6 +33,8 @@ class Outbox(Protocol):
 
     def retry(self, row_id: int, at_ms: float, reason: str, next_at_ms: float) -> None: ...
 
+    def hedge(self, channel: str, alternate: str, now_ms: float, after_ms: float) -> int: ...
+
 
 @dataclass(slots=True)
 class _Ours:
@@ -130,6 +132,10 @@ class GuardedOutbox:
         with self._lock:
             self._ours.pop(row_id, None)
         self._emergency.adopt([one.row])
+
+    def hedge(self, channel: str, alternate: str, now_ms: float, after_ms: float) -> int:
+        """As the journal says; while it is silent the emergency hedges its own."""
+        return 0 if self._emergency.stalled else self._outbox.hedge(channel, alternate, now_ms, after_ms)
 
     def _note(self, row: OutboxRow) -> None:
         self._ours.pop(row.id, None)

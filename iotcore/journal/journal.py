@@ -263,7 +263,8 @@ class Journal:
                     "DO UPDATE SET seq = excluded.seq, incident = excluded.incident",
                     (incident, device, device),
                 )
-            restore = _text(msgspec.structs.replace(msgspec.json.decode(row[0], type=Notice), event="restore"))
+            alarm = msgspec.json.decode(row[0], type=Notice)
+            restore = _text(msgspec.structs.replace(alarm, event="restore", made_ms=at_ms))
             told = connection.execute("SELECT channel FROM outbox WHERE incident = ? AND event = 'alarm'", (incident,))
             for (channel,) in told.fetchall():
                 self.post(connection, channel, incident, "restore", restore)

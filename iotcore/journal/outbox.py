@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from iotcore.journal import hedge
 from iotcore.journal.changes import note_change
 from iotcore.journal.database import transaction
 from iotcore.journal.journal import Journal
@@ -64,8 +65,9 @@ class SqlOutbox:
         """A process has ended: what was leased to it is free. How many notices that were."""
         with self._journal.lock, transaction(self._journal.connection) as connection:
             freed = connection.execute(
-                "UPDATE outbox SET lease_owner = NULL, lease_until_ms = 0 WHERE lease_owner = ? AND acknowledged_ms IS NULL",
-                (owner,),
+                "UPDATE outbox SET lease_owner = NULL, lease_until_ms = 0 "
+                "WHERE (lease_owner = ? OR lease_owner LIKE ?) AND acknowledged_ms IS NULL",
+                (owner, f"{owner}/%"),  # its slots (`iotcore.dispatch.outbox`)
             )
         return freed.rowcount
 
@@ -84,6 +86,19 @@ class SqlOutbox:
             "attempts = attempts + 1, failed_ms = ?, last_error = ?, next_at_ms = ?, lease_until_ms = 0, lease_owner = NULL",
             at_ms, reason, next_at_ms,
         )  # fmt: skip
+
+    def hedge(self, channel: str, alternate: str, now_ms: float, after_ms: float) -> int:
+        """Post what `channel` has not had acknowledged for `after_ms` to `alternate` too, each once; how many that were."""
+        asked = (channel, alternate, now_ms, after_ms)
+        with self._journal.lock:
+            if not hedge.due(self._journal.connection, *asked):
+                return 0
+            with transaction(self._journal.connection) as connection:
+                found = hedge.due(connection, *asked)
+                for incident, event, notice in found:
+                    self._journal.post(connection, alternate, incident, event, notice)
+                    note_change(connection, "delivery", incident, self._journal.now_ms())
+        return len(found)
 
     def _update(self, row_id: int, assignments: str, *values: float | str) -> None:
         with self._journal.lock, transaction(self._journal.connection) as connection:

@@ -14,8 +14,8 @@ from drivers.mqtt.canonical import decode
 from iotcore.alarms import rules
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
-from iotcore.app.fire import channels_of
 from iotcore.app.outgoing import Outgoing, Rescue
+from iotcore.app.receivers import channels_of
 from iotcore.clock import SystemClock
 from iotcore.journal.journal import Journal
 from iotcore.off_loop import Threads
@@ -79,7 +79,7 @@ class FireTable:
 
     def start_lane(self) -> None:
         self.journal = Journal(self.folder / "journal.db", self.clock, ["arc"], self.owner)
-        self.outgoing = Outgoing(self.journal, self.rescue, self.channels, self.clock, self.owner)
+        self.outgoing = Outgoing(self.settings, self.journal, self.rescue, self.channels, self.clock, self.owner)
         self.engine = Engine(RULES)
         self.commits = Threads("commits")
         self.lane = FireLane(

@@ -52,7 +52,7 @@ class JournalBench:
 class TestMemoryOutbox(OutboxContract):
     @pytest.fixture
     def bench(self) -> MemoryOutbox:
-        return MemoryOutbox()
+        return MemoryOutbox(clock=ManualClock())
 
 
 class TestJournalOutbox(OutboxContract):
