@@ -22,15 +22,16 @@ from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane_commit import Commits, Pending
 from iotcore.alarms.lane_notice import old
 from iotcore.alarms.lane_turn import Decode, Gathering, Turn
+from iotcore.alarms.supervised import Supervised
 from iotcore.clock import Clock
 from iotcore.errors import IotError, StoreError
 from iotcore.journal.emergency import Emergency
 from iotcore.journal.emergency_log import EmergencyLog
 from iotcore.journal.faults import Fault
-from iotcore.journal.journal import Journal, incident_id
+from iotcore.journal.journal import Journal
 from iotcore.journal.quarantine import Row
 from iotcore.journal.receipts import Receipts
-from iotcore.journal.records import Committed, Placed
+from iotcore.journal.records import Committed, Placed, incident_id
 from iotcore.journal.retry import Answer, tried
 from iotcore.journal.throttle import Throttle
 from iotcore.off_loop import OffLoop, in_a_thread
@@ -66,6 +67,7 @@ class FireLane:
         throttle: Throttle | None = None,
         tested: Callable[[], None] = lambda: None,
         configured: Callable[[Presence], None] = lambda _: None,
+        supervised: Supervised | None = None,
         emergency: Emergency | None = None,
         rescued: Callable[[], None] = lambda: None,
         stalled: Callable[[], None] = lambda: None,
@@ -84,8 +86,17 @@ class FireLane:
         self._seconded = seconded
         self._off_loop = off_loop
         self._emergency = Emergency(EmergencyLog(Path()), (), clock, incident_id) if emergency is None else emergency
+        self._supervised = supervised
+        self._supervision: Pending | None = None
         self._gathering = Gathering(
-            decode, directory, engine, journal, clock, throttle=throttle or Throttle(), configured=configured
+            decode,
+            directory,
+            engine,
+            journal,
+            clock,
+            throttle=throttle or Throttle(),
+            configured=configured,
+            supervised=supervised,
         )
         self._commits = Commits(
             journal.commit,
@@ -114,6 +125,8 @@ class FireLane:
             if (binding := directory.devices.get(reading.device)) is not None:
                 self._engine.evaluate(reading, binding, old=old(reading), now_s=self._clock.monotonic_s())
                 devices.add(reading.device)
+                if self._supervised is not None:
+                    self._supervised.recalled(reading)
         self._engine.reset(devices - self._journal.alarmed_devices())
         for premises, incident in self._journal.open_incidents():
             self._emergency.note_open(premises, incident)
@@ -225,6 +238,15 @@ class FireLane:
                 return
             pending = self._put(self._gathering.begin(), (), 0)
         await pending.done
+
+    async def supervise(self, *, hears: bool) -> None:
+        """Look at who is silent, and make it durable; several times a second. `hears`: whether the broker is heard now."""
+        if self._supervision is not None and not self._supervision.done.done():
+            return  # the journal does not answer: once is enough
+        if self._supervised is not None and self._supervised.tick(hears=hears):
+            async with self._one_at_a_time:
+                pending = self._supervision = self._put(self._gathering.begin(), (), 0)
+                await self._commits.durable(pending, ())
 
     def _put(self, turn: Turn, arrivals: Sequence[Arrival], count: int) -> Pending:
         """Begin the commit of a turn; what came by the broker is acknowledged when it is durable."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from iotcore.alarms import responders
 from iotcore.alarms.decisions import Decision
-from iotcore.journal.journal import FIRE_SEVERITY
-from iotcore.journal.records import Raise
+from iotcore.journal.records import FIRE_SEVERITY, Raise
 from iotcore.reading import Reading
 from iotcore.registry.directory import Binding, Directory
 
@@ -18,8 +17,8 @@ def old(reading: Reading) -> bool:
 
 
 def is_live_fire(one: Raise) -> bool:
-    """Whether a crew must hear of it: no test, no record, no trouble."""
-    return one.notice.severity == FIRE_SEVERITY and not one.test and not one.historical
+    """Whether a crew must hear of it: no test, no record, no trouble, nothing of what is disabled."""
+    return one.notice.severity == FIRE_SEVERITY and not one.test and not one.historical and not one.disabled
 
 
 def raised(decision: Decision, reading: Reading, binding: Binding, directory: Directory, decided_ms: float) -> Raise:

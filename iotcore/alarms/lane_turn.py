@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from iotcore import metrics
 from iotcore.alarms.coalesce import Coalescing
@@ -23,6 +24,7 @@ from iotcore.alarms.lane_notice import is_live_fire, old, raised
 from iotcore.clock import Clock
 from iotcore.journal.conduct import Conduct
 from iotcore.journal.faults import Faults
+from iotcore.journal.heard import NOTHING, Stored
 from iotcore.journal.journal import Journal
 from iotcore.journal.progress import Progress, Stage
 from iotcore.journal.quarantine import Row
@@ -37,6 +39,16 @@ from iotcore.wire.arrival import Arrival, Decoded, Presence, Refusal
 log = logging.getLogger(__name__)
 
 Decode = Callable[[Arrival, Directory, float], Decoded]
+
+
+class Supervision(Protocol):
+    """Who is heard, and who is silent (`iotcore.alarms.supervised.Supervised`)."""
+
+    def heard(self, reading: Reading, binding: Binding, now_s: float, /) -> None:
+        """This device has spoken."""
+
+    def commit(self, faults: Faults) -> tuple[list[Raise], Stored]:
+        """What has begun and is over; the trouble alarms, and what is to be kept of who was heard when."""
 
 
 @dataclass(slots=True)
@@ -76,6 +88,7 @@ class Gathering:
         *,
         throttle: Throttle,
         configured: Callable[[Presence], None],
+        supervised: Supervision | None = None,
     ) -> None:
         standing, now_s = journal.standing_faults(), clock.monotonic_s()
         self.decode = decode
@@ -91,6 +104,7 @@ class Gathering:
         self._skews = Skews()
         self._conduct = Conduct("fire", standing, now_s)
         self._conduct.tracked(self._progress, self._progress.tracks, now_s, clock.wall_ms())
+        self._supervised = supervised
         self._judged = Judged()
 
     def begin(self, *, alarms_only: bool = False, fires_only: bool = False) -> Turn:
@@ -109,11 +123,12 @@ class Gathering:
         skews = self._skews.take_measured()
         for skew_ms in skews.values():
             metrics.clock_skew.labels("fire").observe(skew_ms / 1000.0)
+        silences, heard = self._supervised.commit(self.faults) if self._supervised is not None else ([], NOTHING)
         raised, cleared = self.faults.take()
         self._progress.apply(turn.stage.changed)
         return Batch(
             readings=tuple(turn.readings),
-            raises=tuple(turn.raises),
+            raises=(*turn.raises, *silences),
             refusals=tuple(turn.refusals),
             faults=raised,
             cleared=cleared,
@@ -122,6 +137,7 @@ class Gathering:
             conduct=tuple(self._conduct.take(skews)),
             settled=turn.settled,
             returned=tuple(turn.returned),
+            heard=heard,
         )
 
     def gather(self, arrivals: Sequence[Arrival], turn: Turn) -> None:
@@ -166,14 +182,12 @@ class Gathering:
             turn.refusals.append(Refusal("wrong_broker", detail, arrival.topic, binding.device, arrival.payload))
             turn.left += 1
             return
-        if not turn.stage.is_new(reading.device, reading.boot, reading.seq):
-            if not turn.fires_only:
-                turn.stage.repeat(reading.device, reading.boot, reading.seq)
-            metrics.duplicates.labels("fire").inc()
-            self.duplicates += 1
+        if self._is_repeat(reading, turn):
             return
         now_s = self._clock.monotonic_s()
         reading = self._skews.judge(reading, now_s)
+        if self._supervised is not None:
+            self._supervised.heard(reading, binding, now_s)
         again = bool(self._judged) and reading in self._judged
         decisions = [] if again else self.engine.evaluate(reading, binding, old=old(reading), now_s=now_s)
         if turn.alarms_only and (again or not self.engine.alarming(reading, old=old(reading))):
@@ -202,6 +216,16 @@ class Gathering:
         turn.raises += [self._raise(decision, reading, binding) for decision in decisions]
         if decisions and reading.backlog:
             turn.late += [(len(turn.raises) - n, decision, reading) for n, decision in enumerate(decisions[::-1], 1)]
+
+    def _is_repeat(self, reading: Reading, turn: Turn) -> bool:
+        """Whether it counts as handled already: then its sender has not seen the receipt, and this turn sends it again."""
+        if turn.stage.is_new(reading.device, reading.boot, reading.seq):
+            return False
+        if not turn.fires_only:
+            turn.stage.repeat(reading.device, reading.boot, reading.seq)
+        metrics.duplicates.labels("fire").inc()
+        self.duplicates += 1
+        return True
 
     def _leave(self, reading: Reading, decisions: Sequence[Decision], arrival: Arrival, turn: Turn) -> None:
         """It came where only alarms are taken, and is none. One refusal says it for a whole message."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
@@ -18,24 +18,25 @@ from drivers.mqtt.vendor import Vendors
 from iotcore import metrics
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
-from iotcore.app import fire_rules, troubles
+from iotcore.alarms.supervised import Supervised
+from iotcore.app import fire_rules, supervising, troubles
 from iotcore.app.common import EVERYTHING, activate, heard, ingest_version, opened, rules_of
 from iotcore.app.configs_back import ConfigsBack
 from iotcore.app.intents import INTENT_CURSOR, Intents
 from iotcore.app.outgoing import Outgoing, Rescue
 from iotcore.app.receivers import channels_of, told_of_all
 from iotcore.app.testing import TestsBack
-from iotcore.clock import Clock, SystemClock
+from iotcore.clock import Clock, SystemClock, machine_uptime
 from iotcore.dispatch.outbox import Channel
 from iotcore.journal.journal import Journal
 from iotcore.journal.throttle import Throttle
-from iotcore.off_loop import Threads
 from iotcore.process import home, replicas
 from iotcore.process.alive import alive, watch
 from iotcore.process.follow import Follower, follow_intents
 from iotcore.process.grouped import Grouped
 from iotcore.process.replicas import Replica
 from iotcore.process.room import Room
+from iotcore.process.ruled import Ruled
 from iotcore.process.siblings import Siblings
 from iotcore.process.watchdog import Watchdog
 from iotcore.provision.acl import BrokerName
@@ -61,14 +62,13 @@ async def run(settings: Settings, number: int = 1) -> None:
         await stack.enter_async_context(_rescuing(rescue, channels))
         room = Room(settings, replica.name, clock)
         registry, follower = await stack.enter_async_context(opened(settings, clock, room))
-        engine, grouped = await _judging(settings, registry, follower, clock)
+        engine, grouped, ruled = await _judging(settings, registry, follower, clock)
         journal = await room.enter(stack, lambda: _journal(settings.folder / "journal.db", clock, told_of_all(settings), owner))
         outgoing = Outgoing(settings, journal, rescue, channels, clock, owner)
         tests = TestsBack(journal, Commissioning(registry.database), clock)
         configs = ConfigsBack(Places(registry.database), clock)
+        supervised = Supervised(journal, lambda: follower.directory, clock, machine_uptime(), by=replica.name)
         await stack.enter_async_context(ingest)
-        commits = Threads("commits")
-        stack.callback(commits.close)
         lane = FireLane(
             broker=ingest,
             decode=Decoder(Vendors(FIRE)),
@@ -81,11 +81,12 @@ async def run(settings: Settings, number: int = 1) -> None:
             throttle=Throttle(times=settings.throttle_times),
             tested=tests.tell,
             configured=configs.tell,
+            supervised=supervised,
             emergency=rescue.emergency,
             rescued=outgoing.rescued,
             stalled=outgoing.stalled,
             seconded=outgoing.seconded,
-            off_loop=commits,
+            off_loop=rescue.commits,
             beside=rescue.beside,
         )
         watch(ingest, "fire", "fire")
@@ -97,33 +98,45 @@ async def run(settings: Settings, number: int = 1) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(lane.run())
             group.create_task(grouped.run())
+            group.create_task(ruled.run(fire_rules.using(engine, lambda: follower.directory, grouped)))
             group.create_task(outgoing.dispatcher.run())
+            group.create_task(outgoing.paths.run())
             group.create_task(tests.run())
             group.create_task(configs.run())
             group.create_task(heard(follower, (ingest, FIRE)))
+            group.create_task(supervising.run(lane, supervised.supervision, ingest))
             group.create_task(Watchdog(settings.folder, {"fire": ingest}).run())
             group.create_task(troubles.tell_lane(settings, registry, lambda: follower.directory, lane.troubled, clock))
             group.create_task(follow_intents(registry, cursor, intents))
             group.create_task(_siblings(settings, replica, outgoing, clock, group).run())
             if https is not None:
                 group.create_task(https.run())
-            state = _state(ingest, lane, https, owner)
+            state = lambda: {**_state(ingest, lane, supervised, outgoing, https), **ruled.state()}  # noqa: E731 - read at each beat
             group.create_task(alive(settings, replica.name, clock, state))
 
 
-async def _judging(settings: Settings, registry: Registry, follower: Follower, clock: Clock) -> tuple[Engine, Grouped]:
+async def _judging(settings: Settings, registry: Registry, follower: Follower, clock: Clock) -> tuple[Engine, Grouped, Ruled]:
     """The rules, and the groups that some of them are for."""
     in_use = {binding.spec.model: binding.spec for binding in follower.directory.devices.values()}
-    rules = rules_of(settings, in_use)
+    ruled = await fire_rules.documents(registry, rules_of(settings, in_use), clock)
     grouped = await fire_rules.grouped(settings, registry, lambda: follower.directory, clock)
-    fire_rules.warn_of_unknown(rules, follower.directory, grouped)
-    return Engine(rules, grouped.members.of), grouped
+    fire_rules.warn_of_unknown(ruled.rules, follower.directory, grouped)
+    return Engine(ruled.rules, grouped.members.of), grouped, ruled
 
 
-def _state(ingest: Ingest, lane: FireLane, https: HttpsAlarm | None, owner: str) -> Callable[[], dict[str, Any]]:
-    """What the process says of itself; `owner` is whose leases end with it."""
-    told = https.state if https is not None else dict[str, Any]
-    return lambda: {"connected": ingest.connected, "owner": owner, **lane.state(), **told()}
+def _state(
+    ingest: Ingest, lane: FireLane, supervised: Supervised, outgoing: Outgoing, https: HttpsAlarm | None
+) -> dict[str, Any]:
+    """For the beat, which `iotcore doctor` reads; `owner` is whose leases end with the process."""
+    told = https.state() if https is not None else {}
+    return {
+        "connected": ingest.connected,
+        "owner": outgoing.owner,
+        **lane.state(),
+        **supervising.state(supervised.supervision),
+        **outgoing.paths.state(),
+        **told,
+    }
 
 
 def _ingest(settings: Settings, replica: Replica, clock: Clock) -> Ingest:

@@ -21,6 +21,7 @@ from iotcore.provision.acl import BrokerName
 from iotcore.registry.commissioning import Commissioning
 from iotcore.registry.store import Registry
 from iotcore.settings import Settings
+from iotcore.settings_receivers import alternates
 from iotcore.telemetry.rollups import InfluxRollups
 
 
@@ -30,7 +31,7 @@ async def run(settings: Settings) -> None:
     revoking = Revoking(settings, clock)
     keeper = Keeper(
         republish=revoking.republish,
-        overdue=lambda: overdue_notices(settings.folder / "journal.db", clock),
+        overdue=lambda: overdue_notices(settings.folder / "journal.db", clock, alternates(settings.receivers)),
         clock=clock,
     )
     revoking.figures()

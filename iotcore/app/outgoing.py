@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from iotcore.app.receivers import told_of_all, ways_of
+from iotcore.app.receivers import paths_of, told_of_all, ways_of
 from iotcore.clock import Clock
 from iotcore.dispatch.outbox import Channel, Dispatcher
 from iotcore.errors import StoreError
 from iotcore.journal.emergency import Emergency
 from iotcore.journal.emergency_log import EmergencyLog
 from iotcore.journal.guarded import GuardedOutbox
-from iotcore.journal.journal import Journal, incident_id
+from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
-from iotcore.journal.records import LEASE_MS, Committed
+from iotcore.journal.records import LEASE_MS, Committed, incident_id
 from iotcore.off_loop import Threads
 from iotcore.process.replicas import Replica
 from iotcore.settings import Settings
@@ -34,14 +34,25 @@ class Rescue:
     """The emergency and its dispatcher: they run before the journal is open, for what the last run left."""
 
     def __init__(self, settings: Settings, replica: Replica, channels: Mapping[str, Channel], clock: Clock, owner: str) -> None:
+        self.commits = Threads("commits")  # of the journal: what hangs there holds nothing else up
         self.beside = Threads("emergency")
         kept = EmergencyLog(replica.emergency_log(settings))
         self.emergency = Emergency(kept, told_of_all(settings), clock, incident_id, replica=replica.number)
         self._sending = Threads("emergency dispatch", 2)  # whatever hangs on the journal takes these away from nobody
         self.dispatcher = Dispatcher(
-            self.emergency, channels, clock, f"{owner}-emergency", ways=ways_of(settings), off_loop=self._sending
+            self.emergency,
+            channels,
+            clock,
+            f"{owner}-emergency",
+            ways=ways_of(settings),
+            down=self._is_down,
+            off_loop=self._sending,
         )
+        self.down: Callable[[str], bool] = lambda _: False  # known once the journal is open
         self.opened = asyncio.Event()  # the log is read, and its room put aside; the lane waits some seconds for it
+
+    def _is_down(self, channel: str) -> bool:
+        return self.down(channel)
 
     async def run(self) -> None:
         """Send what went to the emergency, until cancelled."""
@@ -54,6 +65,7 @@ class Rescue:
                     log.critical("%d fires are in the emergency log and not in the journal: sent until acknowledged", left)
                     self.dispatcher.wake()
         finally:
+            self.commits.close()
             self.beside.close()
             self._sending.close()
             await asyncio.to_thread(self.emergency.close)
@@ -75,7 +87,11 @@ class Outgoing:
         self._rescue = rescue
         self._outbox = SqlOutbox(journal)
         self._guarded = GuardedOutbox(self._outbox, rescue.emergency, clock)
-        self.dispatcher = Dispatcher(self._guarded, channels, clock, owner, ways=ways_of(settings))
+        self.paths = paths_of(settings, channels, journal, clock)
+        rescue.down = self.paths.down
+        self.dispatcher = Dispatcher(
+            self._guarded, channels, clock, owner, ways=ways_of(settings), down=self.paths.down, heard=self.paths.heard
+        )
 
     def opened(self, committed: Committed) -> None:
         """New incidents are durable: at once, but for what is on its way without the journal."""

@@ -130,7 +130,8 @@ class Emergency:
                 if premises in self._premises:
                     continue
                 incident = self._premises[premises] = self._name(cause)
-                numbers = dict.fromkeys(self._channels, self._number())
+                told = [channel for channel in self._channels if channel in cause.receivers] or self._channels
+                numbers = dict.fromkeys(told, self._number())
                 opened = Opened(incident, self._clock.wall_ms(), cause, numbers)
                 self._put(opened)
                 self.taken += 1

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import msgspec
 
-from iotcore.journal.database import Connection
+from iotcore.journal.database import Connection, Place
 from iotcore.journal.upgrade import statements
 from iotcore.wire.arrival import Refusal
 
@@ -97,6 +96,16 @@ CREATE TRIGGER IF NOT EXISTS quarantine_out AFTER DELETE ON quarantine BEGIN
     UPDATE quarantine_kept SET rows = rows - 1, bytes = bytes - length(OLD.payload);
 END;
 """
+BOUNDS_POSTGRES = """
+CREATE INDEX IF NOT EXISTS quarantine_by_culprit ON quarantine (culprit, at_ms, more);
+CREATE TABLE IF NOT EXISTS quarantine_kept (id INTEGER PRIMARY KEY CHECK (id = 1), rows INTEGER NOT NULL, bytes INTEGER NOT NULL);
+INSERT INTO quarantine_kept SELECT 1, count(*), coalesce(sum(length(payload)), 0) FROM quarantine ON CONFLICT DO NOTHING;
+CREATE OR REPLACE FUNCTION quarantine_counted() RETURNS trigger LANGUAGE plpgsql AS
+'BEGIN IF TG_OP = ''INSERT'' THEN UPDATE quarantine_kept SET rows = rows + 1, bytes = bytes + length(NEW.payload);
+ ELSE UPDATE quarantine_kept SET rows = rows - 1, bytes = bytes - length(OLD.payload); END IF; RETURN NULL; END';
+CREATE OR REPLACE TRIGGER quarantine_in AFTER INSERT OR DELETE ON quarantine
+FOR EACH ROW EXECUTE FUNCTION quarantine_counted();
+"""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,9 +164,9 @@ def prepare(connection: Connection) -> None:
         connection.execute(statement)
 
 
-def lane_of(path: Path) -> str:
+def lane_of(path: Place) -> str:
     """Which lane keeps a file: fire, telemetry, or telemetry-N where there are several workers."""
-    if path.name == "journal.db":
+    if isinstance(path, str) or path.name == "journal.db":
         return "fire"
     worker = path.stem.partition("-")[2]
     return "telemetry" if worker == "1" else f"telemetry-{worker}"
@@ -186,8 +195,8 @@ def keep(connection: Connection, refusals: Iterable[Refusal], at_ms: float, *, l
         return
     connection.executemany(
         "INSERT INTO quarantine_count (reason, count) VALUES (?, ?) "
-        "ON CONFLICT (reason) DO UPDATE SET count = count + excluded.count",
-        counts.items(),
+        "ON CONFLICT (reason) DO UPDATE SET count = quarantine_count.count + excluded.count",
+        list(counts.items()),
     )
     connection.executemany(
         "INSERT INTO quarantine (at_ms, reason, detail, topic, device, payload, size, culprit, received_ms, identities) "
@@ -253,13 +262,13 @@ def answered(connection: Connection) -> int:
     return int(connection.execute("SELECT coalesce(max(intent), 0) FROM quarantine_answer").fetchone()[0])
 
 
-def raise_fault(connection: Connection, device: str, reason: str, at_ms: float) -> None:
-    """Note that a device is at fault; the same fault again only counts."""
+def raise_fault(connection: Connection, device: str, reason: str, at_ms: float, *, counts: bool = True) -> None:
+    """Note that a device is at fault; the same fault again only counts, and not where another process counts it."""
     connection.execute(
         "INSERT INTO fault (device, reason, first_ms, last_ms, count) VALUES (?, ?, ?, ?, 1) "
-        "ON CONFLICT (device, reason) DO UPDATE SET last_ms = excluded.last_ms, count = count + 1, "
-        "first_ms = CASE WHEN cleared_ms IS NULL THEN first_ms ELSE excluded.first_ms END, cleared_ms = NULL",
-        (device, reason, at_ms, at_ms),
+        "ON CONFLICT (device, reason) DO UPDATE SET last_ms = excluded.last_ms, count = fault.count + ?, "
+        "first_ms = CASE WHEN fault.cleared_ms IS NULL THEN fault.first_ms ELSE excluded.first_ms END, cleared_ms = NULL",
+        (device, reason, at_ms, at_ms, int(counts)),
     )
 
 
@@ -274,18 +283,20 @@ def load_progress(connection: Connection, boots: int) -> list[tuple[str, str, in
     """The progress rows of the newest `boots` boots of each device, oldest first; older ones are forgotten."""
     connection.execute(
         "DELETE FROM progress WHERE rowid IN (SELECT id FROM (SELECT rowid AS id, row_number() OVER "
-        "(PARTITION BY device ORDER BY rowid DESC) AS age FROM progress) WHERE age > ?)",
+        "(PARTITION BY device ORDER BY rowid DESC) AS age FROM progress) AS aged WHERE age > ?)",
         (boots,),
     )
     return connection.execute("SELECT device, boot, up_to, above, lost FROM progress ORDER BY rowid").fetchall()
 
 
 def save_progress(connection: Connection, rows: Iterable[tuple[str, str, int, str, int]]) -> None:
-    """Upsert progress rows (`iotcore.journal.progress.Row`)."""
+    """Upsert progress rows (`iotcore.journal.progress.Row`); never back, for several processes may keep theirs in one journal."""
     connection.executemany(
         "INSERT INTO progress (device, boot, up_to, above, lost) VALUES (?, ?, ?, ?, ?) ON CONFLICT (device, boot) "
-        "DO UPDATE SET up_to = excluded.up_to, above = excluded.above, lost = excluded.lost",
-        rows,
+        "DO UPDATE SET up_to = CASE WHEN excluded.up_to > progress.up_to THEN excluded.up_to ELSE progress.up_to END, "
+        "above = CASE WHEN excluded.up_to >= progress.up_to THEN excluded.above ELSE progress.above END, "
+        "lost = CASE WHEN excluded.lost > progress.lost THEN excluded.lost ELSE progress.lost END",
+        list(rows),
     )
 
 
@@ -324,8 +335,8 @@ def _summarise(connection: Connection, name: str, refusals: Sequence[Refusal], a
             detail = f"more than {ROWS_A_MINUTE} refused in a minute: these were only counted"
             connection.execute(
                 "INSERT INTO quarantine (at_ms, reason, detail, topic, device, payload, size, culprit, more) "
-                "VALUES (?, ?, ?, ?, ?, x'', 0, ?, ?)",
-                (at_ms, reason, detail, last[reason].topic[:MAX_TEXT], last[reason].device, name, count),
+                "VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?)",
+                (at_ms, reason, detail, last[reason].topic[:MAX_TEXT], last[reason].device, b"", name, count),
             )
 
 

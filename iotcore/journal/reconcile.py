@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from iotcore.journal import story
+from iotcore.journal import held, story
 from iotcore.journal.database import Connection
 from iotcore.journal.records import LEASE_MS, Carried, Notice, Placed, Raise
 
@@ -47,6 +47,7 @@ def take_over(connection: Connection, carried: Iterable[Carried], now_ms: float)
             if one.incident not in told:
                 story.tell(connection, one.incident, story.RECONCILED, now_ms, detail="it had gone out by the emergency log")
             told.add(one.incident)
+            held.release(connection, one.incident, now_ms, held.AT_ONCE)
             _put(connection, one, one.cause, now_ms)
         if one.acknowledged_ms is not None:
             connection.execute(

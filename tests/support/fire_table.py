@@ -18,7 +18,6 @@ from iotcore.app.outgoing import Outgoing, Rescue
 from iotcore.app.receivers import channels_of
 from iotcore.clock import SystemClock
 from iotcore.journal.journal import Journal
-from iotcore.off_loop import Threads
 from iotcore.process.replicas import Replica
 from iotcore.registry.directory import Binding, Directory, Premises
 from iotcore.settings import check
@@ -81,7 +80,6 @@ class FireTable:
         self.journal = Journal(self.folder / "journal.db", self.clock, ["arc"], self.owner)
         self.outgoing = Outgoing(self.settings, self.journal, self.rescue, self.channels, self.clock, self.owner)
         self.engine = Engine(RULES)
-        self.commits = Threads("commits")
         self.lane = FireLane(
             broker=self.broker,
             decode=decode,
@@ -95,7 +93,7 @@ class FireTable:
             rescued=self.outgoing.rescued,
             stalled=self.outgoing.stalled,
             seconded=self.outgoing.seconded,
-            off_loop=self.commits,
+            off_loop=self.rescue.commits,
             beside=self.rescue.beside,
         )
         self.lane.warm()
@@ -107,7 +105,6 @@ class FireTable:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
         if self.journal is not None:
-            self.commits.close()
             self.journal.close()
 
     def arrival(self, device: str, values: dict[str, Any], **more: Any) -> Arrival:

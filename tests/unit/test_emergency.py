@@ -13,8 +13,7 @@ from iotcore.clock import ManualClock
 from iotcore.journal.emergency import FIRST_NUMBER, NUMBERS, Emergency
 from iotcore.journal.emergency_log import AREAS, Answered, EmergencyLog, Freed, Opened
 from iotcore.journal.guarded import GuardedOutbox
-from iotcore.journal.journal import incident_id
-from iotcore.journal.records import OutboxRow, Raise
+from iotcore.journal.records import OutboxRow, Raise, incident_id
 from tests.support.fire import notice, raise_
 from tests.support.outbox import MemoryOutbox
 

@@ -12,6 +12,7 @@ import pytest
 import iotcore.web
 from iotcore.alarms.decisions import Reason
 from iotcore.alarms.rules import Hazard
+from iotcore.alarms.supervise import FAMILY
 from iotcore.reading import Quality
 from iotcore.registry.city import AreaKind
 from iotcore.registry.commissioning import EntryKind
@@ -42,7 +43,7 @@ FAMILIES: dict[str, Iterable[str]] = {
     "condition": ("ok", "fault", "offline", "waiting", "suspended", "retired"),
     "file": ("journal", "telemetry"),
     "fault": ("bad", "refused", "offline", "clock_past", "clock_future", "clock_unreadable", "clock_skew", "gap", "throttled",
-              "certificate_ending", "certificate_expired", "cloned"),
+              "certificate_ending", "certificate_expired", "cloned", *FAMILY),
     "why": ("not_finite", "wrong_type", "out_of_range", "timeout", "unknown_state", "not_read", "short"),
     "refusal": (
         "oversized", "unknown_device", "wrong_domain", "wrong_publisher", "not_accepted", "not_json", "schema", "batch_too_long",
