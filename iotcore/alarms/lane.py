@@ -14,27 +14,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Coroutine, Sequence
-from pathlib import Path
 from typing import Any
 
 from iotcore import metrics
+from iotcore.alarms.disabled import Exempt
 from iotcore.alarms.engine import Engine
-from iotcore.alarms.lane_commit import Commits, Pending
+from iotcore.alarms.lane_commit import Commits, Pending, Safety, unlogged
 from iotcore.alarms.lane_notice import old
 from iotcore.alarms.lane_turn import Decode, Gathering, Turn
 from iotcore.alarms.supervised import Supervised
 from iotcore.clock import Clock
 from iotcore.errors import IotError, StoreError
-from iotcore.journal.emergency import Emergency
-from iotcore.journal.emergency_log import EmergencyLog
 from iotcore.journal.faults import Fault
 from iotcore.journal.journal import Journal
 from iotcore.journal.quarantine import Row
 from iotcore.journal.receipts import Receipts
-from iotcore.journal.records import Committed, Placed, incident_id
+from iotcore.journal.records import Committed, Placed, Raise
 from iotcore.journal.retry import Answer, tried
 from iotcore.journal.throttle import Throttle
-from iotcore.off_loop import OffLoop, in_a_thread
 from iotcore.registry.directory import Directory
 from iotcore.wire.arrival import Arrival, Broker, Delivered, Presence
 
@@ -46,12 +43,7 @@ FOLLOW_S = 2.0  # between looks at which incidents are open; our own are known a
 
 
 class FireLane:
-    """One consumer of the fire broker. `opened` is called as soon as new incidents are durable, `tested` after test alarms.
-
-    `rescued` is called when fires have gone to the emergency instead, `stalled` when the journal falls silent, `seconded` when
-    another replica had opened what this one decided too: its notices are that one's, while it lives. `off_loop` carries commits,
-    `beside` what must not wait behind them.
-    """
+    """One consumer of the fire broker. `opened` is called as soon as new incidents are durable, `tested` after test alarms."""
 
     def __init__(
         self,
@@ -68,12 +60,8 @@ class FireLane:
         tested: Callable[[], None] = lambda: None,
         configured: Callable[[Presence], None] = lambda _: None,
         supervised: Supervised | None = None,
-        emergency: Emergency | None = None,
-        rescued: Callable[[], None] = lambda: None,
-        stalled: Callable[[], None] = lambda: None,
-        seconded: Callable[[], None] = lambda: None,
-        off_loop: OffLoop = in_a_thread,
-        beside: OffLoop = in_a_thread,
+        exempt: Exempt | None = None,
+        safety: Safety | None = None,
     ) -> None:
         self._broker = broker
         self._directory = directory
@@ -83,9 +71,8 @@ class FireLane:
         self._opened = opened
         self._first_seen = first_seen
         self._tested = tested
-        self._seconded = seconded
-        self._off_loop = off_loop
-        self._emergency = Emergency(EmergencyLog(Path()), (), clock, incident_id) if emergency is None else emergency
+        self._safety = safety or unlogged(clock)
+        self._emergency = self._safety.emergency
         self._supervised = supervised
         self._supervision: Pending | None = None
         self._gathering = Gathering(
@@ -97,17 +84,9 @@ class FireLane:
             throttle=throttle or Throttle(),
             configured=configured,
             supervised=supervised,
+            exempt=exempt,
         )
-        self._commits = Commits(
-            journal.commit,
-            self._emergency,
-            clock,
-            off_loop=off_loop,
-            beside=beside,
-            rescued=rescued,
-            stalled=stalled,
-            working=broker.working,
-        )
+        self._commits = Commits(journal.commit, self._safety, clock, broker.working)
         self._one_at_a_time = asyncio.Lock()  # a turn, a delivery, and a person's retry
         self.receipts = Receipts(broker.publish, clock)
         self._counts = {"stored": 0, "refused": 0, "incidents": 0, "unkept": 0}
@@ -162,7 +141,7 @@ class FireLane:
             await asyncio.sleep(FOLLOW_S)
             if self._commits.stalled_since_ms is None:
                 try:
-                    found = dict(await self._off_loop(self._journal.open_incidents))
+                    found = dict(await self._safety.off_loop(self._journal.open_incidents))
                 except IotError as error:
                     log.warning("which incidents are open cannot be asked: %s", error)
                 else:
@@ -248,6 +227,15 @@ class FireLane:
                 pending = self._supervision = self._put(self._gathering.begin(), (), 0)
                 await self._commits.durable(pending, ())
 
+    async def raise_again(self, raises: Sequence[Raise]) -> None:
+        """Carry decisions that no reading of now made, such as those of what is no longer disabled, to their commit."""
+        async with self._one_at_a_time:
+            turn = self._gathering.begin()
+            turn.raises += raises
+            pending = self._put(turn, (), 1)
+            await self._commits.durable(pending, turn.fires)
+        await pending.done
+
     def _put(self, turn: Turn, arrivals: Sequence[Arrival], count: int) -> Pending:
         """Begin the commit of a turn; what came by the broker is acknowledged when it is durable."""
         taken_s = self._clock.monotonic_s()
@@ -266,8 +254,9 @@ class FireLane:
     def _tell(self, turn: Turn, committed: Committed) -> None:
         """What a commit has made goes on its way: first of all the fires."""
         durable_ms = self._clock.wall_ms()
-        if committed.opened:
+        if committed.opened or committed.released or committed.updated:
             self._opened(committed)
+        if committed.opened:
             metrics.incidents_opened.inc(len(committed.opened))
             if turn.raises:
                 metrics.alarm_latency.observe((durable_ms - min(one.received_ms for one in turn.raises)) / 1000.0)
@@ -291,7 +280,7 @@ class FireLane:
             log.warning("what %s told belongs to an episode that was reset meanwhile", ", ".join(sorted(late)))
             self._engine.reset(late)
         if any(not one.closed and one.incident not in opened for one in placed):
-            self._seconded()
+            self._safety.seconded()
 
     def _tell_senders(self, turn: Turn, directory: Directory) -> None:
         """Receipts for every boot that the batch touched; a device's first reading makes it active."""
@@ -307,11 +296,11 @@ class FireLane:
     async def _note_durable(self, incidents: tuple[str, ...], at_ms: float) -> None:
         """Write down when they were durable, once the dispatch no longer needs the file."""
         await asyncio.sleep(NOTE_AFTER_S)
-        await self._off_loop(lambda: self._journal.note_durable(incidents, at_ms))
+        await self._safety.off_loop(lambda: self._journal.note_durable(incidents, at_ms))
 
     async def _note_tests(self, numbers: tuple[int, ...], at_ms: float) -> None:
         """The same for the alarms of devices in test mode; then whoever waits for them is told."""
-        await self._off_loop(lambda: self._journal.note_tests(numbers, at_ms))
+        await self._safety.off_loop(lambda: self._journal.note_tests(numbers, at_ms))
         self._tested()
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:

@@ -17,13 +17,15 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from iotcore import metrics
 from iotcore.clock import Clock
 from iotcore.errors import StoreError
 from iotcore.journal.emergency import Emergency
-from iotcore.journal.records import Batch, Committed, Raise
-from iotcore.off_loop import OffLoop
+from iotcore.journal.emergency_log import EmergencyLog
+from iotcore.journal.records import Batch, Committed, Raise, incident_id
+from iotcore.off_loop import OffLoop, in_a_thread
 
 log = logging.getLogger(__name__)
 
@@ -47,28 +49,38 @@ class Pending:
     done: asyncio.Future[Committed] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
-class Commits:
-    """Of one lane. `rescued` is called when fires go out by the emergency; `working` tells the watchdog that we live."""
+@dataclass(frozen=True, slots=True)
+class Safety:
+    """What a lane has besides its journal. `off_loop` carries commits, `beside` what must not wait behind them.
 
-    def __init__(
-        self,
-        commit: Callable[[Batch], Committed],
-        emergency: Emergency,
-        clock: Clock,
-        *,
-        off_loop: OffLoop,
-        beside: OffLoop,
-        rescued: Callable[[], None],
-        stalled: Callable[[], None],
-        working: Callable[[], None],
-    ) -> None:
+    `rescued` is called when fires have gone to the emergency, `stalled` when the journal falls silent, `seconded` when another
+    replica had opened what this one decided too: its notices are that one's, while it lives.
+    """
+
+    emergency: Emergency
+    rescued: Callable[[], None] = lambda: None
+    stalled: Callable[[], None] = lambda: None
+    seconded: Callable[[], None] = lambda: None
+    off_loop: OffLoop = in_a_thread
+    beside: OffLoop = in_a_thread
+
+
+def unlogged(clock: Clock) -> Safety:
+    """Without an emergency log, and without a way out but the journal's."""
+    return Safety(Emergency(EmergencyLog(Path()), (), clock, incident_id))
+
+
+class Commits:
+    """Of one lane; `working` tells the watchdog that we live."""
+
+    def __init__(self, commit: Callable[[Batch], Committed], safety: Safety, clock: Clock, working: Callable[[], None]) -> None:
         self._commit = commit
-        self._emergency = emergency
+        self._emergency = safety.emergency
         self._clock = clock
-        self._off_loop = off_loop
-        self._beside = beside
-        self._rescued = rescued
-        self._stalled = stalled
+        self._off_loop = safety.off_loop
+        self._beside = safety.beside
+        self._rescued = safety.rescued
+        self._stalled = safety.stalled
         self._working = working
         self._queue: deque[Pending] = deque()
         self._draining: asyncio.Task[None] | None = None

@@ -13,18 +13,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from iotcore import metrics
 from iotcore.alarms.coalesce import Coalescing
 from iotcore.alarms.decisions import Decision
+from iotcore.alarms.disabled import Exempt
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.judged import Judged
 from iotcore.alarms.lane_notice import is_live_fire, old, raised
+from iotcore.alarms.supervised import NOTHING_TOLD, Supervised
 from iotcore.clock import Clock
 from iotcore.journal.conduct import Conduct
 from iotcore.journal.faults import Faults
-from iotcore.journal.heard import NOTHING, Stored
 from iotcore.journal.journal import Journal
 from iotcore.journal.progress import Progress, Stage
 from iotcore.journal.quarantine import Row
@@ -39,16 +39,6 @@ from iotcore.wire.arrival import Arrival, Decoded, Presence, Refusal
 log = logging.getLogger(__name__)
 
 Decode = Callable[[Arrival, Directory, float], Decoded]
-
-
-class Supervision(Protocol):
-    """Who is heard, and who is silent (`iotcore.alarms.supervised.Supervised`)."""
-
-    def heard(self, reading: Reading, binding: Binding, now_s: float, /) -> None:
-        """This device has spoken."""
-
-    def commit(self, faults: Faults) -> tuple[list[Raise], Stored]:
-        """What has begun and is over; the trouble alarms, and what is to be kept of who was heard when."""
 
 
 @dataclass(slots=True)
@@ -88,7 +78,8 @@ class Gathering:
         *,
         throttle: Throttle,
         configured: Callable[[Presence], None],
-        supervised: Supervision | None = None,
+        supervised: Supervised | None = None,
+        exempt: Exempt | None = None,
     ) -> None:
         standing, now_s = journal.standing_faults(), clock.monotonic_s()
         self.decode = decode
@@ -105,6 +96,7 @@ class Gathering:
         self._conduct = Conduct("fire", standing, now_s)
         self._conduct.tracked(self._progress, self._progress.tracks, now_s, clock.wall_ms())
         self._supervised = supervised
+        self._exempt = exempt or Exempt()
         self._judged = Judged()
 
     def begin(self, *, alarms_only: bool = False, fires_only: bool = False) -> Turn:
@@ -123,12 +115,13 @@ class Gathering:
         skews = self._skews.take_measured()
         for skew_ms in skews.values():
             metrics.clock_skew.labels("fire").observe(skew_ms / 1000.0)
-        silences, heard = self._supervised.commit(self.faults) if self._supervised is not None else ([], NOTHING)
+        told = self._supervised.commit(self.faults) if self._supervised is not None else NOTHING_TOLD
         raised, cleared = self.faults.take()
         self._progress.apply(turn.stage.changed)
         return Batch(
             readings=tuple(turn.readings),
-            raises=(*turn.raises, *silences),
+            raises=(*turn.raises, *told.raises),
+            cleared_alarms=tuple(told.cleared),
             refusals=tuple(turn.refusals),
             faults=raised,
             cleared=cleared,
@@ -137,7 +130,7 @@ class Gathering:
             conduct=tuple(self._conduct.take(skews)),
             settled=turn.settled,
             returned=tuple(turn.returned),
-            heard=heard,
+            heard=told.heard,
         )
 
     def gather(self, arrivals: Sequence[Arrival], turn: Turn) -> None:
@@ -255,4 +248,6 @@ class Gathering:
             self.faults.offline(device)
 
     def _raise(self, decision: Decision, reading: Reading, binding: Binding) -> Raise:
-        return raised(decision, reading, binding, self.directory(), self._clock.wall_ms())
+        directory = self.directory()
+        one = raised(decision, reading, binding, directory, self._clock.wall_ms())
+        return self._exempt.judged(one, reading, binding, directory, immediate=decision.immediate)

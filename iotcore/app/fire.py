@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,18 @@ from drivers.mqtt.decode import Decoder
 from drivers.mqtt.ingest import Ingest
 from drivers.mqtt.vendor import Vendors
 from iotcore import metrics
+from iotcore.alarms.disabled import Exempt
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
 from iotcore.alarms.supervised import Supervised
 from iotcore.app import fire_rules, supervising, troubles
+from iotcore.app.channels import channels_of
 from iotcore.app.common import EVERYTHING, activate, heard, ingest_version, opened, rules_of
 from iotcore.app.configs_back import ConfigsBack
 from iotcore.app.intents import INTENT_CURSOR, Intents
+from iotcore.app.outages import Outages
 from iotcore.app.outgoing import Outgoing, Rescue
-from iotcore.app.receivers import channels_of, told_of_all
+from iotcore.app.receivers import told_of_all
 from iotcore.app.testing import TestsBack
 from iotcore.clock import Clock, SystemClock, machine_uptime
 from iotcore.dispatch.outbox import Channel
@@ -63,7 +67,7 @@ async def run(settings: Settings, number: int = 1) -> None:
         room = Room(settings, replica.name, clock)
         registry, follower = await stack.enter_async_context(opened(settings, clock, room))
         engine, grouped, ruled = await _judging(settings, registry, follower, clock)
-        journal = await room.enter(stack, lambda: _journal(settings.folder / "journal.db", clock, told_of_all(settings), owner))
+        journal = await room.enter(stack, lambda: _journal(settings.journal_place, clock, told_of_all(settings), owner))
         outgoing = Outgoing(settings, journal, rescue, channels, clock, owner)
         tests = TestsBack(journal, Commissioning(registry.database), clock)
         configs = ConfigsBack(Places(registry.database), clock)
@@ -82,17 +86,14 @@ async def run(settings: Settings, number: int = 1) -> None:
             tested=tests.tell,
             configured=configs.tell,
             supervised=supervised,
-            emergency=rescue.emergency,
-            rescued=outgoing.rescued,
-            stalled=outgoing.stalled,
-            seconded=outgoing.seconded,
-            off_loop=rescue.commits,
-            beside=rescue.beside,
+            safety=outgoing.safety,
+            exempt=(exempt := Exempt()),
         )
         watch(ingest, "fire", "fire")
         metrics.journal_stalled.ask(lambda: float("journal_stalled" in lane.state()))
         cursor = journal.cursor(INTENT_CURSOR)  # before the warm start: what is reset after it unlatches this engine too
         lane.warm()
+        outages = Outages(*(journal, lambda: follower.directory, exempt, engine, lane.raise_again), clock)
         https = alternate_path(settings, lane, registry, clock)
         intents = Intents(lane, follower, engine, journal, outgoing.dispatcher)
         async with asyncio.TaskGroup() as group:
@@ -102,6 +103,7 @@ async def run(settings: Settings, number: int = 1) -> None:
             group.create_task(outgoing.dispatcher.run())
             group.create_task(outgoing.paths.run())
             group.create_task(tests.run())
+            group.create_task(outages.run())
             group.create_task(configs.run())
             group.create_task(heard(follower, (ingest, FIRE)))
             group.create_task(supervising.run(lane, supervised.supervision, ingest))
@@ -111,7 +113,7 @@ async def run(settings: Settings, number: int = 1) -> None:
             group.create_task(_siblings(settings, replica, outgoing, clock, group).run())
             if https is not None:
                 group.create_task(https.run())
-            state = lambda: {**_state(ingest, lane, supervised, outgoing, https), **ruled.state()}  # noqa: E731 - read at each beat
+            state = partial(_state, ingest, lane, supervised, outgoing, https, ruled)
             group.create_task(alive(settings, replica.name, clock, state))
 
 
@@ -125,7 +127,7 @@ async def _judging(settings: Settings, registry: Registry, follower: Follower, c
 
 
 def _state(
-    ingest: Ingest, lane: FireLane, supervised: Supervised, outgoing: Outgoing, https: HttpsAlarm | None
+    ingest: Ingest, lane: FireLane, supervised: Supervised, outgoing: Outgoing, https: HttpsAlarm | None, ruled: Ruled
 ) -> dict[str, Any]:
     """For the beat, which `iotcore doctor` reads; `owner` is whose leases end with the process."""
     told = https.state() if https is not None else {}
@@ -135,6 +137,7 @@ def _state(
         **lane.state(),
         **supervising.state(supervised.supervision),
         **outgoing.paths.state(),
+        **ruled.state(),
         **told,
     }
 
@@ -185,6 +188,6 @@ def alternate_path(settings: Settings, lane: FireLane, registry: Registry, clock
 
 
 @asynccontextmanager
-async def _journal(path: Path, clock: Clock, channels: Sequence[str], owner: str) -> AsyncIterator[Journal]:
-    with closing(Journal(path, clock, channels, owner)) as journal:
+async def _journal(place: Path | str, clock: Clock, channels: Sequence[str], owner: str) -> AsyncIterator[Journal]:
+    with closing(Journal(place, clock, channels, owner, machine_uptime())) as journal:
         yield journal

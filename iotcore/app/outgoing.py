@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
+from iotcore.alarms.lane_commit import Safety
 from iotcore.app.receivers import paths_of, told_of_all, ways_of
 from iotcore.clock import Clock
 from iotcore.dispatch.outbox import Channel, Dispatcher
@@ -93,22 +94,28 @@ class Outgoing:
             self._guarded, channels, clock, owner, ways=ways_of(settings), down=self.paths.down, heard=self.paths.heard
         )
 
+    @property
+    def safety(self) -> Safety:
+        """For the lane."""
+        rescue = self._rescue
+        return Safety(rescue.emergency, self._rescued, self._stalled, self._seconded, rescue.commits, rescue.beside)
+
     def opened(self, committed: Committed) -> None:
         """New incidents are durable: at once, but for what is on its way without the journal."""
         rows = [row for row in committed.leased if not self._rescue.emergency.handles(row.incident)]
         self._guarded.given(rows)
         self.dispatcher.send_now(rows)
 
-    def rescued(self) -> None:
+    def _rescued(self) -> None:
         """Fires have gone to the emergency."""
         self._rescue.dispatcher.wake()
 
-    def stalled(self) -> None:
+    def _stalled(self) -> None:
         """The journal is silent: what was on its way goes on without it."""
         self._guarded.stalled()
         self._rescue.dispatcher.wake()
 
-    def seconded(self) -> None:
+    def _seconded(self) -> None:
         """Another replica has opened what we decided too. Should it die, its notices are ours when its lease ends: look then."""
         asyncio.get_running_loop().call_later(AFTER_LEASE_S, self.dispatcher.wake)
 

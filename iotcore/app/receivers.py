@@ -1,11 +1,10 @@
-"""Who hears of fires, wired from the settings: a channel for each receiver, and how the dispatcher uses it."""
+"""Who hears of fires, wired from the settings: how the dispatcher uses each channel, and what watches over them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from iotcore.clock import Clock
-from iotcore.dispatch.cad_webhook import WebhookChannel
 from iotcore.dispatch.outbox import Channel, Dispatcher, Way
 from iotcore.dispatch.paths import Paths, Watched
 from iotcore.dispatch.sia_dc09 import Dc09Channel
@@ -13,19 +12,7 @@ from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
 from iotcore.journal.path_watch import SqlPaths
 from iotcore.settings import Settings
-from iotcore.settings_receivers import Dc09Receiver, Receiver, alternates, primaries
-
-
-def channel_of(receiver: Receiver, clock: Clock) -> Channel:
-    """The channel to one receiver."""
-    if isinstance(receiver, Dc09Receiver):
-        return Dc09Channel(receiver, clock)
-    return WebhookChannel(receiver, clock)
-
-
-def channels_of(settings: Settings, clock: Clock) -> dict[str, Channel]:
-    """One channel for each receiver."""
-    return {receiver.name: channel_of(receiver, clock) for receiver in settings.receivers}
+from iotcore.settings_receivers import Dc09Receiver, alternates, primaries
 
 
 def told_of_all(settings: Settings) -> list[str]:

@@ -31,7 +31,7 @@ from iotcore.commands import up
 from iotcore.commands.demo_screen import Screen, Steps
 from iotcore.commands.playground import Measured, measured_from
 from iotcore.errors import EnrolmentError, StartError
-from iotcore.journal.database import connect_readonly
+from iotcore.journal.database import connect_readonly, is_there
 from iotcore.journal.timeline import Timeline, incidents
 from iotcore.process import home
 from iotcore.process.serve import beats
@@ -284,7 +284,7 @@ class _Watch:
 
     def __init__(self, settings: Settings, arc: ArcReceiver, screen: Screen) -> None:
         self.screen = screen
-        self._journal = settings.folder / "journal.db"
+        self._journal = settings.journal_place
         self._arc = arc
         self._before = {one.incident for one in self.incidents()}
         self._shown: set[str] = set()
@@ -292,7 +292,7 @@ class _Watch:
 
     def incidents(self) -> list[Timeline]:
         """All incidents of the journal, newest first."""
-        if not self._journal.exists():
+        if not is_there(self._journal):
             return []
         connection = connect_readonly(self._journal)
         try:

@@ -19,7 +19,7 @@ async def shown(settings: Settings, device: str) -> Shown:
     """
     async with office.opened(settings) as registry:
         directory = await registry.directory(common.specs_of(settings))
-    with closing(StoredView(settings.folder, lambda: directory)) as view:
+    with closing(StoredView(settings.folder, lambda: directory, settings.journal_place)) as view:
         found = view.device(device)
     if found is None:
         raise StartError(f"{device} is not registered", "`iotcore devices` lists all that are.")

@@ -12,7 +12,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from iotcore.app import troubles
 from iotcore.backup import last
@@ -21,7 +20,7 @@ from iotcore.commands import doctor_supervision, office, rule, store_init
 from iotcore.commands.broker_asking import round_trip
 from iotcore.errors import IotError
 from iotcore.journal import parked
-from iotcore.journal.database import connect_readonly
+from iotcore.journal.database import connect_readonly, dialect
 from iotcore.process import home
 from iotcore.process.credentials import environment
 from iotcore.process.replicas import replicas
@@ -32,7 +31,7 @@ from iotcore.provision.acl import BrokerName
 from iotcore.provision.ca import Authority
 from iotcore.registry.store import open_registry
 from iotcore.settings import Settings
-from iotcore.settings_receivers import Dc09Receiver, WebhookReceiver
+from iotcore.settings_receivers import Receiver, meets_at
 from iotcore.telemetry.stores import open_store
 from iotcore.wire.arrival import Endpoint
 
@@ -192,9 +191,10 @@ async def _rules(settings: Settings, clock: Clock) -> Finding:
 
 
 async def _journal(settings: Settings) -> Finding:
-    connection = connect_readonly(settings.folder / "journal.db")
+    connection = connect_readonly(settings.journal_place)
     try:
-        said = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        is_file = dialect(connection) == "sqlite"
+        said = connection.execute("PRAGMA quick_check(1)").fetchone()[0] if is_file else "ok"
         waiting = connection.execute("SELECT count(*) FROM outbox WHERE acknowledged_ms IS NULL").fetchone()[0]
         held = len(parked.listed(connection))
     finally:
@@ -208,7 +208,7 @@ async def _journal(settings: Settings) -> Finding:
         return Finding("journal", well=False, said=said, remedy="Decide on each: iotcore notice list")
     if waiting:
         return Finding("journal", well=False, said=f"{waiting} notices wait for a receiver", remedy="See the receivers below.")
-    return Finding("journal", well=True, said="whole; nothing waits for a receiver")
+    return Finding("journal", well=True, said=f"{'whole' if is_file else 'on PostgreSQL'}; nothing waits for a receiver")
 
 
 async def _backup(settings: Settings, clock: Clock) -> Finding:
@@ -331,16 +331,11 @@ def _fire_trouble(said: Mapping[str, Any], clock: Clock) -> tuple[str, str] | No
     return None
 
 
-def _receiver_check(receiver: Dc09Receiver | WebhookReceiver) -> Callable[[], Awaitable[Finding]]:
+def _receiver_check(receiver: Receiver) -> Callable[[], Awaitable[Finding]]:
     """Only whether it can be reached (and shows a certificate that we trust): a test alarm is not ours to send."""
 
     async def check() -> Finding:
-        if isinstance(receiver, Dc09Receiver):
-            host, port, tls = receiver.host, receiver.port, False
-        else:
-            url = urlsplit(receiver.url)
-            tls = url.scheme == "https"
-            host, port = url.hostname or "", url.port or (443 if tls else 80)
+        host, port, tls = meets_at(receiver)
         _, writer = await asyncio.open_connection(host, port, ssl=tls or None)
         writer.close()
         return Finding(f"receiver {receiver.name}", well=True, said=f"{host}:{port} takes connections")

@@ -1,4 +1,4 @@
-"""Who was heard when: what supervision keeps over a restart, and the trouble alarms that end with their fault.
+"""Who was heard when: what supervision keeps over a restart.
 
 Times in `listened_s` are seconds in which a fire process (`by`) listened, counted on over its restarts; a device's is written at
 most once a minute, the process's own with each commit. Functions run inside the caller's transaction.
@@ -81,13 +81,3 @@ def save(connection: Connection, stored: Stored) -> None:
         "listened_s = excluded.listened_s",
         stored.clocks,
     )
-
-
-def end_trouble(connection: Connection, device: str, reason: str, at_ms: float) -> list[str]:
-    """The fault of this name is over, and so is the trouble that it raised; the ids of the alarms, to be announced."""
-    rows = connection.execute(
-        "UPDATE alarm SET state = 'reset', reset_ms = ? "
-        "WHERE device = ? AND rule = ? AND severity = 'trouble' AND state = 'active' RETURNING id",
-        (at_ms, device, reason),
-    ).fetchall()
-    return [str(row[0]) for row in rows]

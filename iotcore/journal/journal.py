@@ -18,6 +18,7 @@ from iotcore.clock import Clock, Uptime
 from iotcore.journal import (
     acts,
     conduct,
+    disablements,
     duty,
     flaps,
     heard,
@@ -29,6 +30,7 @@ from iotcore.journal import (
     story,
     tests,
     timers,
+    twice,
     upgrade,
 )
 from iotcore.journal.changes import note_change
@@ -43,6 +45,7 @@ PRUNE_EVERY_MS = 60_000.0
 COUNTING = "counting"
 SCHEMAS = (  # of the modules that keep tables of their own
     conduct.SCHEMA,
+    disablements.SCHEMA,
     duty.SCHEMA,
     heard.SCHEMA,
     paths.SCHEMA,
@@ -121,6 +124,7 @@ class Journal:
                 raising.take(one)
             for cleared in batch.cleared_alarms:
                 flaps.clear(connection, cleared)
+                disablements.clear(connection, cleared)
             self._keep_conduct(connection, batch, now.wall_ms)
             heard.save(connection, batch.heard)
             connection.executemany(
@@ -128,7 +132,7 @@ class Journal:
                 "ON CONFLICT (device) DO UPDATE SET online = excluded.online, at_ms = excluded.at_ms",
                 [(device, int(online), now.wall_ms) for device, online in batch.presence],
             )
-            quarantine.save_progress(connection, batch.progress)
+            quarantine.save_progress(connection, batch.progress, shared=True)
             placed = reconcile.placed(connection, batch.raises)
             reconcile.take_over(connection, batch.carried, now.wall_ms)
             leased = self.lease_new(connection, [*raising.opened, *raising.released])
@@ -153,7 +157,8 @@ class Journal:
             return
         counts = duty.on_duty(connection, COUNTING, self._owner, now_ms)
         quarantine.drop(connection, batch.settled)
-        quarantine.keep(connection, batch.refusals, now_ms)
+        fresh = twice.not_kept_yet(connection, batch.refusals, self._owner, now_ms)
+        quarantine.keep(connection, fresh, now_ms, by=self._owner, counts=counts)
         quarantine.keep(connection, batch.returned, now_ms, limited=False)
         conduct.save(
             connection, batch.conduct if counts else [one._replace(lost=0, throttled=0) for one in batch.conduct], now_ms
@@ -162,8 +167,6 @@ class Journal:
             quarantine.raise_fault(connection, device, reason, now_ms, counts=counts)
         for device, reason in batch.cleared:
             quarantine.clear_fault(connection, device, reason, now_ms)
-            for alarm in heard.end_trouble(connection, device, reason, now_ms):
-                note_change(connection, "alarm", alarm, now_ms)
 
     def note_durable(self, incidents: Iterable[str], at_ms: float) -> None:
         """Keep the moment at which the commit that opened these incidents had returned."""
@@ -235,8 +238,8 @@ class Journal:
             return heard.load(self.connection)
 
     def alarmed_devices(self) -> set[str]:
-        """Devices with an alarm that is still latched: a silence latches no rule, and must not hide the next fire."""
-        found = "SELECT DISTINCT device FROM alarm WHERE state = 'active' AND rule NOT IN ('silent', 'link_down')"
+        """Devices with an alarm that is still latched; a trouble that ends by itself latches no rule, and must hide no fire."""
+        found = "SELECT DISTINCT device FROM alarm WHERE state = 'active' AND latched = 1"
         with self.lock:
             return {row[0] for row in self.connection.execute(found)}
 

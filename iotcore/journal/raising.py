@@ -40,8 +40,7 @@ class Raising:
         if not self._is_new(one):
             return
         if one.test or one.historical or one.disabled or one.notice.severity != FIRE_SEVERITY:
-            state = "test" if one.test else "disabled" if one.disabled else "historical" if one.historical else "active"
-            self._record(one, None, state)
+            self._record(one, None, _recorded(one))
             if one.in_test is not None and one.test and one.notice.severity == FIRE_SEVERITY:
                 self.tested.append(tests.keep(self.connection, one, None))
             return
@@ -154,3 +153,10 @@ def _points(one: Raise) -> list[tuple[str, str]]:
 
 def _said(one: Raise) -> str:
     return f"{one.notice.device}/{one.notice.point}: {one.notice.reason}"
+
+
+def _recorded(one: Raise) -> str:
+    """The state of an alarm that belongs to no incident."""
+    if one.test:
+        return "walk" if one.walk else "test"
+    return "disabled" if one.disabled else "historical" if one.historical else "active"

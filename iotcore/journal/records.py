@@ -113,7 +113,8 @@ class Raise:
     can_mark: bool = True  # its device has a way to say that it is tested
     hold: Hold | None = None
     latched: bool = True  # it stands until a reset; a fire always does
-    disabled: bool = False
+    disabled: str = ""  # the disablement that its point is under
+    walk: str = ""  # the walk test that it proves something in; it is a `test` then
     points: tuple[str, ...] = ()  # "device/point" that corroborate it
     receivers: tuple[str, ...] = ()  # channels to be told; empty, or none of them known: all
 

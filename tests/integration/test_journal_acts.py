@@ -162,7 +162,7 @@ def test_a_fire_that_flaps_is_one_alarm_unacknowledged_again(journal: Journal) -
 
 
 def test_a_fire_on_a_disabled_point_is_on_record_and_tells_nobody(journal: Journal) -> None:
-    assert journal.commit(Batch(raises=(replace(raise_(), disabled=True),))).opened == ()
+    assert journal.commit(Batch(raises=(replace(raise_(), disabled="D1"),))).opened == ()
     assert alarms(journal, "state, incident") == [("disabled", None)]
     assert events(journal) == []
 

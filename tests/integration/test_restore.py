@@ -218,7 +218,7 @@ def test_a_receiver_gets_no_number_that_it_has_seen_lately(plain: Kept) -> None:
     assert number == 5004
 
 
-@pytest.mark.parametrize(("number", "after"), [(1, 5001), (4999, 9999), (5000, 1), (9999, 5000)])
+@pytest.mark.parametrize(("number", "after"), [(1, 5001), (3999, 8999), (4000, 1), (8999, 5000)])
 def test_the_numbers_wrap(tmp_path: Path, number: int, after: int) -> None:
     with closing(Journal(tmp_path / "journal.db", ManualClock(), CHANNELS)) as journal:
         parked.carry_forward(journal, {"arc": number})

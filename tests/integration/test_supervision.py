@@ -85,7 +85,7 @@ async def test_a_silent_detector_is_a_fault_and_a_trouble_alarm_until_it_is_hear
     assert bench.opened == []
     await bench.say("cp-1", {"pressed": False})
     assert bench.faults("cp-1") == []
-    assert ("cp-1", "silent", "trouble", "reset") in bench.troubles()
+    assert ("cp-1", "silent", "trouble", "ended") in bench.troubles()
     assert bench.rows("SELECT reset_ms FROM alarm WHERE device = 'cp-1'") == [(bench.clock.wall_ms(),)]
 
 
@@ -143,7 +143,7 @@ async def test_our_own_link_that_is_down_is_the_only_trouble(bench: Watched) -> 
     await bench.wait(300.0, hears=False)
     assert bench.troubles() == [(LINK, LINK_DOWN, "trouble", "active")]
     await bench.wait(5.0)
-    assert bench.troubles() == [(LINK, LINK_DOWN, "trouble", "reset")]
+    assert bench.troubles() == [(LINK, LINK_DOWN, "trouble", "ended")]
     assert bench.faults("sd-2") == []
 
 

@@ -14,8 +14,8 @@ from drivers.mqtt.canonical import decode
 from iotcore.alarms import rules
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
+from iotcore.app.channels import channels_of
 from iotcore.app.outgoing import Outgoing, Rescue
-from iotcore.app.receivers import channels_of
 from iotcore.clock import SystemClock
 from iotcore.journal.journal import Journal
 from iotcore.process.replicas import Replica
@@ -30,7 +30,7 @@ from tests.support.shipped import SPECS
 RULES = rules.load(rules.default_path())
 PREMISES = 40
 OWNER = "fire-test"
-FIRE: dict[str, Any] = {"smoke": 0.6, "alarm": True}
+FIRE: dict[str, Any] = {"smoke": 0.01, "alarm": True}
 QUIET: dict[str, Any] = {"smoke": 0.01, "alarm": False}
 
 
@@ -89,12 +89,7 @@ class FireTable:
             clock=self.clock,
             opened=self.outgoing.opened,
             first_seen=lambda _: asyncio.sleep(0),
-            emergency=self.rescue.emergency,
-            rescued=self.outgoing.rescued,
-            stalled=self.outgoing.stalled,
-            seconded=self.outgoing.seconded,
-            off_loop=self.rescue.commits,
-            beside=self.rescue.beside,
+            safety=self.outgoing.safety,
         )
         self.lane.warm()
         self._tasks += [asyncio.create_task(self.lane.run()), asyncio.create_task(self.outgoing.dispatcher.run())]

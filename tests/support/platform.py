@@ -67,7 +67,16 @@ class Platform:
             ],
         }
         if cad_url:
-            self.settings["receivers"].append({"kind": "cad_webhook", "name": "cad", "url": cad_url, "secret": SECRET})
+            self.settings["receivers"].append(
+                {
+                    "kind": "cad_webhook",
+                    "name": "cad",
+                    "url": cad_url,
+                    "secret": SECRET,
+                    "allow_http": True,
+                    "allow_private": True,
+                }
+            )
         self.configure()
 
     def configure(self, **more: Any) -> None:
