@@ -126,7 +126,7 @@ async def _judging(settings: Settings, registry: Registry, follower: Follower, c
     return Engine(ruled.rules, grouped.members.of), grouped, ruled
 
 
-def _state(
+def _state(  # noqa: PLR0917 - whoever tells something
     ingest: Ingest, lane: FireLane, supervised: Supervised, outgoing: Outgoing, https: HttpsAlarm | None, ruled: Ruled
 ) -> dict[str, Any]:
     """For the beat, which `iotcore doctor` reads; `owner` is whose leases end with the process."""
