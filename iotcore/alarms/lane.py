@@ -23,8 +23,10 @@ from iotcore.alarms.lane_commit import Commits, Pending, Safety, unlogged
 from iotcore.alarms.lane_notice import old
 from iotcore.alarms.lane_turn import Decode, Gathering, Turn
 from iotcore.alarms.supervised import Supervised
+from iotcore.alarms.warm import warm
 from iotcore.clock import Clock
 from iotcore.errors import IotError, StoreError
+from iotcore.journal import holds
 from iotcore.journal.faults import Fault
 from iotcore.journal.journal import Journal
 from iotcore.journal.quarantine import Row
@@ -39,6 +41,7 @@ log = logging.getLogger(__name__)
 
 BATCH_LIMIT = 64  # readings in one commit: bounds what a crash makes the broker send again, and the wait of a fire behind others
 NOTE_AFTER_S = 0.1
+RELEASE_S = 0.25  # between looks at holds that are over: they last from 15 s
 FOLLOW_S = 2.0  # between looks at which incidents are open; our own are known at once
 
 
@@ -98,15 +101,14 @@ class FireLane:
 
         Only devices with a latched alarm stay latched; all others may raise with their next reading.
         """
-        directory = self._directory()
-        devices = set()
-        for reading in self._journal.recent_readings():
-            if (binding := directory.devices.get(reading.device)) is not None:
-                self._engine.evaluate(reading, binding, old=old(reading), now_s=self._clock.monotonic_s())
-                devices.add(reading.device)
-                if self._supervised is not None:
-                    self._supervised.recalled(reading)
-        self._engine.reset(devices - self._journal.alarmed_devices())
+        known = self._directory().devices
+        recent = [reading for reading in self._journal.recent_readings() if reading.device in known]
+        warm(self._engine, recent, known, old, (self._clock.monotonic_s(), self._clock.wall_ms()))
+        if self._supervised is not None:
+            for reading in recent:
+                self._supervised.recalled(reading)
+        self._engine.reset({reading.device for reading in recent} - self._journal.alarmed_devices())
+        self._gathering.timers.restore(self._journal.rule_timers(), known)
         for premises, incident in self._journal.open_incidents():
             self._emergency.note_open(premises, incident)
 
@@ -132,8 +134,39 @@ class FireLane:
             group.create_task(self.receipts.run())
             group.create_task(self._commits.run())
             group.create_task(self._follow_open())
+            group.create_task(self._keep_time())
+            group.create_task(self._release_holds())
             while True:
                 await self.turn(await self._broker.take(BATCH_LIMIT))
+
+    async def _keep_time(self) -> None:
+        """Let rules decide when their time has come, whether anybody says anything or not."""
+        while True:
+            await self._gathering.timers.wait()
+            if self._gathering.timers.due:
+                await self.tick()
+
+    async def tick(self) -> None:
+        """What time has decided by now goes the way of what readings decide."""
+        async with self._one_at_a_time:
+            turn = self._gathering.begin()
+            turn.by_time = True
+            self._gathering.tick(turn)
+            if turn.raises or turn.cleared:
+                await self._commits.durable(self._put(turn, (), 1), turn.fires)
+
+    async def _release_holds(self) -> None:
+        """Send what the response plan of a premises has held back, when its time is over; whichever replica comes first."""
+        while True:
+            await asyncio.sleep(RELEASE_S)
+            if self._commits.stalled_since_ms is None:
+                try:
+                    released = await self._safety.off_loop(lambda: holds.release_due(self._journal, self._journal.now()))
+                except IotError as error:
+                    log.error("holds cannot be ended: %s", error)  # noqa: TRY400 - tried again in a moment
+                else:
+                    if released.released:
+                        self._opened(released)
 
     async def _follow_open(self) -> None:
         """Know which premises burn, whoever opened or closed it: without the journal a fire joins those, or begins."""
@@ -259,7 +292,8 @@ class FireLane:
         if committed.opened:
             metrics.incidents_opened.inc(len(committed.opened))
             if turn.raises:
-                metrics.alarm_latency.observe((durable_ms - min(one.received_ms for one in turn.raises)) / 1000.0)
+                began_ms = min(one.decided_ms if turn.by_time else one.received_ms for one in turn.raises)
+                metrics.alarm_latency.observe((durable_ms - began_ms) / 1000.0)
             self._later(self._note_durable(committed.opened, durable_ms))
         self._note_placed(committed.placed, committed.opened)
         metrics.stored.labels("fire").inc(len(turn.readings))

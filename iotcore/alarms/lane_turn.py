@@ -21,6 +21,7 @@ from iotcore.alarms.disabled import Exempt
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.judged import Judged
 from iotcore.alarms.lane_notice import is_live_fire, old, raised
+from iotcore.alarms.lane_timers import LaneTimers
 from iotcore.alarms.supervised import NOTHING_TOLD, Supervised
 from iotcore.clock import Clock
 from iotcore.journal.conduct import Conduct
@@ -28,7 +29,7 @@ from iotcore.journal.faults import Faults
 from iotcore.journal.journal import Journal
 from iotcore.journal.progress import Progress, Stage
 from iotcore.journal.quarantine import Row
-from iotcore.journal.records import Batch, Raise
+from iotcore.journal.records import Batch, Cleared, Raise
 from iotcore.journal.retry import handled
 from iotcore.journal.skew import Skews
 from iotcore.journal.throttle import Throttle
@@ -50,11 +51,13 @@ class Turn:
     raises: list[Raise] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     presence: dict[str, bool] = field(default_factory=dict)
+    cleared: list[Cleared] = field(default_factory=list)
     late: list[tuple[int, Decision, Reading]] = field(default_factory=list)  # with the place of its raise
     throttled: int = 0
     settled: tuple[int, ...] = ()  # rows of the quarantine that are tried again
     returned: list[Refusal] = field(default_factory=list)
     alarms_only: bool = False
+    by_time: bool = False  # no reading decided: a timer did
     fires_only: bool = False  # the journal does not answer, and as much waits for it as may
     left: int = 0  # readings that were understood and not taken
     unkept: int = 0  # what is neither stored nor receipted for want of a journal: its sender says it again
@@ -98,6 +101,7 @@ class Gathering:
         self._supervised = supervised
         self._exempt = exempt or Exempt()
         self._judged = Judged()
+        self.timers = LaneTimers(engine, clock)
 
     def begin(self, *, alarms_only: bool = False, fires_only: bool = False) -> Turn:
         """An empty turn. Its batch must be made before the next one begins."""
@@ -121,7 +125,7 @@ class Gathering:
         return Batch(
             readings=tuple(turn.readings),
             raises=(*turn.raises, *told.raises),
-            cleared_alarms=tuple(told.cleared),
+            cleared_alarms=(*turn.cleared, *told.cleared),
             refusals=tuple(turn.refusals),
             faults=raised,
             cleared=cleared,
@@ -131,6 +135,7 @@ class Gathering:
             settled=turn.settled,
             returned=tuple(turn.returned),
             heard=told.heard,
+            timers=self.timers.changed(),
         )
 
     def gather(self, arrivals: Sequence[Arrival], turn: Turn) -> None:
@@ -166,8 +171,8 @@ class Gathering:
         if not turn.stage.take(reading.device, *identity) and identity not in row.identities and row.reason != "unknown_point":
             return
         turn.readings.append(reading)
-        decisions = self.engine.evaluate(reading, binding, old=old(reading), now_s=self._clock.monotonic_s())
-        turn.raises += [self._raise(decision, reading, binding) for decision in decisions]
+        told = self.engine.evaluate(reading, binding, old=old(reading), now_s=self._clock.monotonic_s())
+        self._decided(told, reading, binding, turn)
 
     def _take(self, reading: Reading, arrival: Arrival, binding: Binding, turn: Turn) -> None:
         if binding.domain != "fire":
@@ -182,13 +187,14 @@ class Gathering:
         if self._supervised is not None:
             self._supervised.heard(reading, binding, now_s)
         again = bool(self._judged) and reading in self._judged
-        decisions = [] if again else self.engine.evaluate(reading, binding, old=old(reading), now_s=now_s)
+        told = [] if again else self.engine.evaluate(reading, binding, old=old(reading), now_s=now_s)
+        decisions = [one for one in told if one.change == "raise"]
         if turn.alarms_only and (again or not self.engine.alarming(reading, old=old(reading))):
-            self._leave(reading, decisions, arrival, turn)
+            self._leave(reading, told, arrival, turn)
             return
         fires = [d for d in decisions if d.severity == "alarm"]
         if turn.fires_only and (not fires or reading.test or old(reading)):
-            self.engine.take_back(decisions, reading, old=old(reading))
+            self.engine.take_back(told, reading, old=old(reading))
             self._judged.add(reading)
             turn.unkept += 1
             return
@@ -206,9 +212,35 @@ class Gathering:
         else:
             turn.throttled += 1
         self.faults.accepted(reading)
-        turn.raises += [self._raise(decision, reading, binding) for decision in decisions]
+        self._decided(told, reading, binding, turn)
         if decisions and reading.backlog:
             turn.late += [(len(turn.raises) - n, decision, reading) for n, decision in enumerate(decisions[::-1], 1)]
+
+    def _decided(self, told: Sequence[Decision], reading: Reading, binding: Binding, turn: Turn) -> None:
+        """What the rules said of a reading that is taken."""
+        for decision in told:
+            if decision.change == "raise":
+                turn.raises.append(self._raise(decision, reading, binding))
+            else:
+                self._end(decision, reading, turn)
+
+    def tick(self, turn: Turn) -> None:
+        """What time has decided by now, into the turn; the cause is the reading that armed it."""
+        directory = self.directory()
+        for timed in self.engine.tick(self._clock.monotonic_s()):
+            binding = directory.devices.get(timed.reading.device)
+            if binding is None:
+                continue
+            if timed.decision.change == "clear":
+                self._end(timed.decision, timed.reading, turn)
+            else:
+                one = self._raise(timed.decision, timed.reading, binding)
+                turn.raises.append(replace(one, historical=one.historical or timed.old))
+
+    def _end(self, decision: Decision, reading: Reading, turn: Turn) -> None:
+        """A rule holds no more, by the live stream: a test or what is late ends nothing."""
+        if not (reading.test or reading.backlog or reading.retained):
+            turn.cleared.append(Cleared(reading.device, decision.rule, self._clock.wall_ms()))
 
     def _is_repeat(self, reading: Reading, turn: Turn) -> bool:
         """Whether it counts as handled already: then its sender has not seen the receipt, and this turn sends it again."""

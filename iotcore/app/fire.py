@@ -25,10 +25,11 @@ from iotcore.app import fire_rules, supervising, troubles
 from iotcore.app.channels import channels_of
 from iotcore.app.common import EVERYTHING, activate, heard, ingest_version, opened, rules_of
 from iotcore.app.configs_back import ConfigsBack
+from iotcore.app.escalating import Escalating
 from iotcore.app.intents import INTENT_CURSOR, Intents
 from iotcore.app.outages import Outages
 from iotcore.app.outgoing import Outgoing, Rescue
-from iotcore.app.receivers import told_of_all
+from iotcore.app.receivers import callers_of, told_of_all, with_secrets
 from iotcore.app.testing import TestsBack
 from iotcore.clock import Clock, SystemClock, machine_uptime
 from iotcore.dispatch.outbox import Channel
@@ -57,7 +58,8 @@ FIRE_RETRY_S = 1.0  # between two attempts of the fire lane to reach its broker:
 
 async def run(settings: Settings, number: int = 1) -> None:
     """The fire lane and its dispatch: replica `number` of those that the settings ask for."""
-    clock, replica = SystemClock(), replicas.replica(settings, number)
+    settings, clock = with_secrets(settings), SystemClock()
+    replica = replicas.replica(settings, number)
     channels = channels_of(settings, clock)
     owner = f"{replica.name}-{os.getpid()}-{secrets.token_hex(4)}"
     ingest = _ingest(settings, replica, clock)
@@ -95,16 +97,12 @@ async def run(settings: Settings, number: int = 1) -> None:
         lane.warm()
         outages = Outages(*(journal, lambda: follower.directory, exempt, engine, lane.raise_again), clock)
         https = alternate_path(settings, lane, registry, clock)
+        escalating = Escalating(journal, lambda: follower.directory, callers_of(settings), outgoing.dispatcher.wake)
         intents = Intents(lane, follower, engine, journal, outgoing.dispatcher)
         async with asyncio.TaskGroup() as group:
-            group.create_task(lane.run())
-            group.create_task(grouped.run())
+            for part in (lane, grouped, outgoing.dispatcher, outgoing.paths, tests, outages, escalating, configs):
+                group.create_task(part.run())
             group.create_task(ruled.run(fire_rules.using(engine, lambda: follower.directory, grouped)))
-            group.create_task(outgoing.dispatcher.run())
-            group.create_task(outgoing.paths.run())
-            group.create_task(tests.run())
-            group.create_task(outages.run())
-            group.create_task(configs.run())
             group.create_task(heard(follower, (ingest, FIRE)))
             group.create_task(supervising.run(lane, supervised.supervision, ingest))
             group.create_task(Watchdog(settings.folder, {"fire": ingest}).run())

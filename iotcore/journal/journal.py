@@ -26,6 +26,7 @@ from iotcore.journal import (
     posting,
     quarantine,
     reconcile,
+    rule_timers,
     shelf,
     story,
     tests,
@@ -134,7 +135,8 @@ class Journal:
             )
             quarantine.save_progress(connection, batch.progress, shared=True)
             placed = reconcile.placed(connection, batch.raises)
-            reconcile.take_over(connection, batch.carried, now.wall_ms)
+            reconcile.take_over(connection, now, batch.carried)
+            rule_timers.keep(connection, now, batch.timers)
             leased = self.lease_new(connection, [*raising.opened, *raising.released])
             self._prune(connection, now.wall_ms)
         return Committed(
@@ -220,6 +222,11 @@ class Journal:
         """Devices at fault and the reasons, as last committed."""
         with self.lock:
             return self.connection.execute("SELECT device, reason FROM fault WHERE cleared_ms IS NULL").fetchall()
+
+    def rule_timers(self) -> list[tuple[float, str]]:
+        """The timers of rules that were under way: in how many seconds each is due, and what it is."""
+        with self.lock:
+            return rule_timers.standing(self.connection, self.now())
 
     def open_incidents(self) -> list[tuple[str, str]]:
         """Premises and incident of each episode that is open."""

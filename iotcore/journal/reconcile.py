@@ -9,6 +9,7 @@ import msgspec
 from iotcore.journal import held, story
 from iotcore.journal.database import Connection
 from iotcore.journal.records import LEASE_MS, Carried, Notice, Placed, Raise
+from iotcore.journal.timers import Now
 
 BUSY_OWNER = "emergency"  # whose a notice is that is being sent without the journal
 
@@ -32,13 +33,13 @@ def open_incidents(connection: Connection) -> list[tuple[str, str]]:
     return [(row[0], row[1]) for row in connection.execute("SELECT premises, id FROM incident WHERE state = 'open'")]
 
 
-def take_over(connection: Connection, carried: Iterable[Carried], now_ms: float) -> None:
+def take_over(connection: Connection, now: Now, carried: Iterable[Carried]) -> None:
     """Make what was sent without the journal its own: number, first frame, acknowledgement; in the commit that has its cause.
 
     A fire whose cause belongs to another incident here (another replica was first, or its episode is closed) was told twice: the
     story of that incident says so.
     """
-    told = set[str]()
+    told, now_ms = set[str](), now.wall_ms
     for one in carried:
         if connection.execute("SELECT 1 FROM incident WHERE id = ?", (one.incident,)).fetchone() is None:
             _elsewhere(connection, one, told, now_ms)
@@ -47,7 +48,7 @@ def take_over(connection: Connection, carried: Iterable[Carried], now_ms: float)
             if one.incident not in told:
                 story.tell(connection, one.incident, story.RECONCILED, now_ms, detail="it had gone out by the emergency log")
             told.add(one.incident)
-            held.release(connection, one.incident, now_ms, held.AT_ONCE)
+            held.release(connection, now, one.incident, held.AT_ONCE)
             _put(connection, one, one.cause, now_ms)
         if one.acknowledged_ms is not None:
             connection.execute(

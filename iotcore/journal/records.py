@@ -69,6 +69,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     made_ms: float = 0.0  # of this message, where it is not the first
     purpose: Purpose = "fire"
     points: tuple[str, ...] = ()  # of the episode so far, "device/point", first-in first
+    escalated: int = 0  # the step of the ladder by which it is told again: nobody has acknowledged it
     owner_said: str = ""  # confirmed | denied, by the owner, in parallel
 
 
@@ -117,6 +118,7 @@ class Raise:
     walk: str = ""  # the walk test that it proves something in; it is a `test` then
     points: tuple[str, ...] = ()  # "device/point" that corroborate it
     receivers: tuple[str, ...] = ()  # channels to be told; empty, or none of them known: all
+    answer_s: float = 30.0  # somebody has to acknowledge it within this, or it is escalated (the alarm contract, 5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,14 @@ class Carried:
 
 
 @dataclass(frozen=True, slots=True)
+class Timing:
+    """Timers of rules that began (key, in how many seconds they are due, what they are) and those that are over."""
+
+    began: tuple[tuple[str, float, str], ...] = ()
+    over: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """All that one turn of the fire lane makes durable, in one transaction."""
 
@@ -171,6 +181,7 @@ class Batch:
     settled: tuple[int, ...] = ()  # rows of the quarantine that a person's retry has used up
     returned: tuple[Refusal, ...] = ()  # what of them is refused again
     carried: tuple[Carried, ...] = ()  # what went out without the journal
+    timers: Timing = Timing()
     cleared_alarms: tuple[Cleared, ...] = ()
     heard: Stored = NOTHING
 
