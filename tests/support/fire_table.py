@@ -62,6 +62,7 @@ class FireTable:
         self.replica = Replica(number, alone=False)
         self.owner = f"{OWNER}-{number}"
         self.seq: dict[str, int] = {}
+        self.rules = RULES
         self._tasks: list[asyncio.Task[None]] = []
         self.journal: Journal | None = None
 
@@ -79,7 +80,7 @@ class FireTable:
     def start_lane(self) -> None:
         self.journal = Journal(self.folder / "journal.db", self.clock, ["arc"], self.owner)
         self.outgoing = Outgoing(self.settings, self.journal, self.rescue, self.channels, self.clock, self.owner)
-        self.engine = Engine(RULES)
+        self.engine = Engine(self.rules)
         self.lane = FireLane(
             broker=self.broker,
             decode=decode,
