@@ -14,7 +14,6 @@ from drivers.mqtt.decode import Decoder
 from drivers.mqtt.ingest import Ingest
 from drivers.mqtt.vendor import Vendors
 from iotcore.alarms.disabled import Exempt
-from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
 from iotcore.alarms.supervised import Supervised
 from iotcore.app import fire_rules, supervising, troubles
@@ -60,7 +59,7 @@ async def run(settings: Settings) -> None:
         ruled = await fire_rules.documents(registry, rules_of(settings, in_use), clock)
         grouped = await fire_rules.grouped(settings, registry, lambda: follower.directory, clock)
         fire_rules.warn_of_unknown(ruled.rules, follower.directory, grouped)
-        engine = Engine(ruled.rules, grouped.members.of)
+        engine = fire_rules.engine_of(ruled.rules, lambda: follower.directory, grouped)
         owner = f"fire-{os.getpid()}"
         journal = await room.enter(stack, lambda: _journal(settings.journal_place, clock, told_of_all(settings), owner))
         for channel in channels.values():
