@@ -18,7 +18,6 @@ from drivers.mqtt.ingest import Ingest
 from drivers.mqtt.vendor import Vendors
 from iotcore import metrics
 from iotcore.alarms.disabled import Exempt
-from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
 from iotcore.alarms.supervised import Supervised
 from iotcore.app import fire_rules, supervising, troubles
@@ -121,7 +120,7 @@ async def _judging(settings: Settings, registry: Registry, follower: Follower, c
     ruled = await fire_rules.documents(registry, rules_of(settings, in_use), clock)
     grouped = await fire_rules.grouped(settings, registry, lambda: follower.directory, clock)
     fire_rules.warn_of_unknown(ruled.rules, follower.directory, grouped)
-    return Engine(ruled.rules, grouped.members.of), grouped, ruled
+    return fire_rules.engine_of(ruled.rules, lambda: follower.directory, grouped), grouped, ruled
 
 
 def _state(  # noqa: PLR0917 - whoever tells something
