@@ -81,6 +81,7 @@ class PostgresConnection:
         self._url, self.schema = split(url)
         self._readonly = readonly
         self._session: psycopg.Connection[Row] | None = None
+        self._within: psycopg.Connection[Row] | None = None  # of the transaction that has begun
 
     @property
     def in_transaction(self) -> bool:
@@ -105,17 +106,21 @@ class PostgresConnection:
 
     @contextmanager
     def transaction(self) -> Iterator[PostgresConnection]:
-        """A transaction in its turn; COMMIT, or ROLLBACK on any error."""
+        """A transaction in its turn; COMMIT, or ROLLBACK on any error. It never goes on in another session."""
         with _translated():
-            self._ready().execute(f"BEGIN; SELECT pg_advisory_xact_lock({LOCK})")
+            session = self._ready()
+            session.execute(f"BEGIN; SELECT pg_advisory_xact_lock({LOCK})")
+            self._within = session
             try:
                 yield self
-                self._within().execute("COMMIT")
+                session.execute("COMMIT")
             except BaseException:
                 with suppress(psycopg.Error):
-                    if self._session is not None and self.in_transaction:
-                        self._session.execute("ROLLBACK")
+                    if not session.closed:
+                        session.execute("ROLLBACK")
                 raise
+            finally:
+                self._within = None
 
     def close(self) -> None:
         """End the session; a later use opens another."""
@@ -124,15 +129,12 @@ class PostgresConnection:
             self._session = None
 
     def _ready(self) -> psycopg.Connection[Row]:
+        if self._within is not None:
+            return self._within
         if self._session is not None and self._session.closed:
             self._session = None  # broken; what was begun on it is rolled back, and its caller has been told
         if self._session is None:
             self._session = _open(self._url, self.schema, self._bounds, readonly=self._readonly)
-        return self._session
-
-    def _within(self) -> psycopg.Connection[Row]:
-        if self._session is None or not self.in_transaction:
-            raise StoreError("cannot commit: the connection was lost within the transaction")
         return self._session
 
 
