@@ -210,7 +210,14 @@ def make(connection: PostgresConnection, schema: str) -> None:
 
 
 def _plain(parameters: Any) -> Sequence[Any] | Mapping[str, Any]:
-    return parameters if isinstance(parameters, Mapping) else tuple(parameters)
+    """The values, without what the server's texts cannot hold: a device that says NUL must not stop a commit."""
+    if isinstance(parameters, Mapping):
+        return {name: _text(value) for name, value in parameters.items()}
+    return tuple(map(_text, parameters))
+
+
+def _text(value: Any) -> Any:
+    return value.replace("\0", "\ufffd") if isinstance(value, str) and "\0" in value else value
 
 
 def _open(url: str, schema: str, bounds: Bounds, *, readonly: bool) -> psycopg.Connection[Row]:
