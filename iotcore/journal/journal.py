@@ -123,6 +123,7 @@ class Journal:
             raising = Raising(connection, self._channels, now)
             for one in batch.raises:
                 raising.take(one)
+            raising.finish()
             for cleared in batch.cleared_alarms:
                 flaps.clear(connection, cleared)
                 disablements.clear(connection, cleared)
