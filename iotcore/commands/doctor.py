@@ -276,9 +276,9 @@ def _alternate_checks(settings: Settings, clock: Clock) -> list[tuple[str, str, 
 
 
 async def _supervision(settings: Settings, clock: Clock) -> Finding:
-    said = beats(settings.folder, clock).get("fire", {})
-    if "silent" not in said:
-        return Finding(doctor_supervision.NAME, well=False, said="the fire process does not tell", remedy=START_PART)
+    said = doctor_supervision.of(beats(settings.folder, clock))
+    if said is None:
+        return Finding(doctor_supervision.NAME, well=False, said="no fire process tells", remedy=START_PART)
     well, told = doctor_supervision.told(said)
     return Finding(doctor_supervision.NAME, well=well, said=told, remedy="" if well else doctor_supervision.REMEDY)
 
