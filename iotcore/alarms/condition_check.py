@@ -19,9 +19,8 @@ from iotcore.alarms.conditions import (
 )
 from iotcore.errors import Problem
 
-PARTS_MAX = 20  # of one all or any
 DEPTH_MAX = 6  # joints and wrappers within each other
-LEAVES_MAX = 50  # of one rule
+LEAVES_MAX = 1_000  # of one rule; fewer where rules are saved
 
 
 def rule_condition_problems(condition: Condition | Each, file: str, path: str) -> list[Problem]:
@@ -40,8 +39,6 @@ def _problems(condition: Condition, file: str, path: str, depth: int) -> list[Pr
     if isinstance(condition, Joint):
         if not condition.of:
             return [Problem(file, f"{path}.of", "is empty")]
-        if len(condition.of) > PARTS_MAX:
-            return [Problem(file, f"{path}.of", f"has more than {PARTS_MAX} parts")]
         return [p for i, part in enumerate(condition.of) for p in _problems(part, file, f"{path}.of[{i}]", depth + 1)]
     if isinstance(condition, Wrapper):
         within = [] if isinstance(condition.of, Each) else _problems(condition.of, file, f"{path}.of", depth + 1)

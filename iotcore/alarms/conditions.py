@@ -219,7 +219,7 @@ def misfit(leaf: Leaf, spec: DeviceSpec) -> str:  # noqa: PLR0911 - one answer f
     if isinstance(leaf, State):
         return "" if point.kind == "bool" else f"needs a bool point, it is {point.kind}"
     if isinstance(leaf, Word):
-        return _word_misfit(leaf, tuple(point.states.values()), point.kind)
+        return _word_misfit(leaf, (*point.states.values(), point.otherwise), point.kind)
     if point.kind != "number":
         return f"needs a number, the point is {point.kind}"
     if isinstance(leaf, Bit):

@@ -40,10 +40,15 @@ def engine_of(documents: Sequence[dict[str, Any]], profile: Profile = "immediate
 class Site:
     """Devices by name; all at premises p1 unless told otherwise. Keeps what began and what ended."""
 
-    def __init__(self, documents: Sequence[dict[str, Any]], profile: Profile = "immediate", **places: tuple[str, str]) -> None:
+    def __init__(
+        self,
+        documents: Sequence[dict[str, Any]],
+        profile: Profile = "immediate",
+        places: Mapping[str, tuple[str, str]] | None = None,
+    ) -> None:
         self.documents, self.profile = documents, profile
         self.engine = engine_of(documents, profile)
-        self.places = places
+        self.places = places or {}
         self.bindings: dict[str, Binding] = {}
         self.now_s = 0.0
         self.wall_ms = START_MS
