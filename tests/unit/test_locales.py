@@ -11,9 +11,12 @@ import pytest
 
 import iotcore.web
 from iotcore.alarms.decisions import Reason
+from iotcore.alarms.replay import Note
+from iotcore.alarms.rule_book import Origin
 from iotcore.alarms.rules import Hazard
 from iotcore.alarms.signs import SIGNS
 from iotcore.alarms.supervise import FAMILY
+from iotcore.journal.records import Severity
 from iotcore.reading import Quality
 from iotcore.registry.city import AreaKind
 from iotcore.registry.commissioning import EntryKind
@@ -56,6 +59,10 @@ FAMILIES: dict[str, Iterable[str]] = {
     "config": ("unreported", "behind", "differs", "applied"),
     "area": (*get_args(AreaKind), "whole", "none"),
     "lack": REASONS,
+    "rule_origin": get_args(Origin),
+    "rule_severity": get_args(Severity),
+    "rule_refused": ("conflict", "second_person", "busy", "too_many", "no_admin", "too_long"),
+    "rule_note": get_args(Note),
     "role": [role.value for role in Role],
     "right": [*(right.value for right in Right), "session", "no_right_declared"],
     "approval": ("asked", "approved", "rejected", "used", "expired"),
