@@ -103,6 +103,11 @@ WORDS = {
     "OidcRole.group": "A group, as the provider tells it.",
     "OidcRole.role": "What whoever is in it becomes here.",
     "OidcRole.area": 'Where: an area and all that lies in it; "" means everywhere.',
+    "Deadman.url": "Where signs of life are posted, as the outside monitor gave it to you; empty: none are. A secret: better set "
+    "by `IOTCORE_DEADMAN__URL`.",
+    "Deadman.interval_s": "How often, in seconds; the monitor should wait for three of them.",
+    "Deadman.allow_http": "Whether it may go without TLS.",
+    "Deadman.allow_private": "Whether the monitor may stand at a private address.",
     "Outbox.max_bytes": "How much of everything but fire may wait on disk for the core.",
     "Outbox.fire_max_bytes": "How much of fire may wait, in a file of its own.",
     "Outbox.max_age_s": "How long either may wait, in seconds.",

@@ -21,9 +21,10 @@ from iotcore.app import fire_rules, supervising, troubles
 from iotcore.app.channels import channels_of
 from iotcore.app.common import EVERYTHING, activate, heard, ingest_version, opened, rules_of
 from iotcore.app.configs_back import ConfigsBack
+from iotcore.app.escalating import Escalating
 from iotcore.app.intents import INTENT_CURSOR, Intents
 from iotcore.app.outages import Outages
-from iotcore.app.receivers import dispatching, told_of_all, with_secrets
+from iotcore.app.receivers import callers_of, dispatching, told_of_all, with_secrets
 from iotcore.app.testing import TestsBack
 from iotcore.clock import Clock, SystemClock, machine_uptime
 from iotcore.dispatch.paths import Paths
@@ -89,9 +90,10 @@ async def run(settings: Settings) -> None:
         lane.warm()
         outages = Outages(*(journal, lambda: follower.directory, exempt, engine, lane.raise_again), clock)
         https = alternate_path(settings, lane, registry, clock)
+        escalating = Escalating(journal, lambda: follower.directory, callers_of(settings), dispatcher.wake)
         intents = Intents(lane, follower, engine, journal, dispatcher)
         async with asyncio.TaskGroup() as group:
-            for part in (lane, grouped, dispatcher, paths, tests, outages, configs):
+            for part in (lane, grouped, dispatcher, paths, tests, outages, escalating, configs):
                 group.create_task(part.run())
             group.create_task(ruled.run(fire_rules.using(engine, lambda: follower.directory, grouped)))
             group.create_task(heard(follower, (ingest, FIRE)))

@@ -39,6 +39,11 @@ def told_of_all(settings: Settings) -> list[str]:
     return [receiver.name for receiver in primaries(settings.receivers)]
 
 
+def callers_of(settings: Settings) -> list[str]:
+    """The receivers that reach people by their telephone number."""
+    return [receiver.name for receiver in settings.receivers if receiver.__struct_config__.tag in {"sms", "voice"}]
+
+
 def ways_of(settings: Settings) -> Mapping[str, Way]:
     """How each channel is used."""
     return {receiver.name: Way(receiver.parallel, receiver.alternate, receiver.hedge_s) for receiver in settings.receivers}
