@@ -24,7 +24,7 @@ from iotcore.app.configs_back import ConfigsBack
 from iotcore.app.escalating import Escalating
 from iotcore.app.intents import INTENT_CURSOR, Intents
 from iotcore.app.outages import Outages
-from iotcore.app.receivers import callers_of, dispatching, told_of_all, with_secrets
+from iotcore.app.receivers import callers_of, dispatching, told_of_all, troubles_of, with_secrets
 from iotcore.app.testing import TestsBack
 from iotcore.clock import Clock, SystemClock, machine_uptime
 from iotcore.dispatch.paths import Paths
@@ -65,6 +65,7 @@ async def run(settings: Settings) -> None:
         journal = await room.enter(stack, lambda: _journal(settings.journal_place, clock, told_of_all(settings), owner))
         for channel in channels.values():
             stack.push_async_callback(channel.close)
+        telling = troubles_of(settings, channels, journal, lambda: follower.directory, clock)
         dispatcher, paths = dispatching(settings, channels, journal, clock, owner)
         tests = TestsBack(journal, Commissioning(registry.database), clock)
         configs = ConfigsBack(Places(registry.database), clock)
@@ -93,7 +94,7 @@ async def run(settings: Settings) -> None:
         escalating = Escalating(journal, lambda: follower.directory, callers_of(settings), dispatcher.wake)
         intents = Intents(lane, follower, engine, journal, dispatcher)
         async with asyncio.TaskGroup() as group:
-            for part in (lane, grouped, dispatcher, paths, tests, outages, escalating, configs):
+            for part in (lane, grouped, dispatcher, paths, telling, tests, outages, escalating, configs):
                 group.create_task(part.run())
             group.create_task(ruled.run(fire_rules.using(engine, lambda: follower.directory, grouped)))
             group.create_task(heard(follower, (ingest, FIRE)))

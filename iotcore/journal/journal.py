@@ -29,6 +29,7 @@ from iotcore.journal import (
     story,
     tests,
     timers,
+    told,
     twice,
     upgrade,
 )
@@ -52,6 +53,7 @@ SCHEMAS = (  # of the modules that keep tables of their own
     story.SCHEMA,
     tests.SCHEMA,
     timers.SCHEMA,
+    told.SCHEMA,
 )
 
 
