@@ -14,6 +14,7 @@ import msgspec
 from msgspec import inspect
 
 from iotcore import settings, settings_receivers
+from iotcore.settings_page_channels import WORDS_OF_CHANNELS
 
 WORDS = {
     "Settings.data": "Data folder: databases, certificates, broker homes. On a local disk, never on a network share.",
@@ -139,24 +140,10 @@ WORDS = {
     "Dc09Receiver.supervise_s": "How often the path is tested, in seconds; 0: never.",
     "Dc09Receiver.fault_s": "A path without a valid acknowledgement for so many seconds is a trouble.",
     "Dc09Receiver.tells": "What it is told of.",
-    "CapReceiver.name": "What the receiver is called in incidents, logs and variables.",
-    "CapReceiver.url": "Where the messages are posted.",
-    "CapReceiver.sender": "Who sends, as CAP names it: a host name or address of yours, without spaces and commas.",
-    "CapReceiver.status": "`Actual`: fires, and nothing else. `Exercise`: exercises alone. `Test`: a trial of the "
-    "connection: everything, marked as a test.",
-    "CapReceiver.sender_name": "Who sends, for people.",
-    "CapReceiver.scope": "For whom the messages are; `Private` needs `addresses`, `Restricted` a `restriction`.",
-    "CapReceiver.restriction": "For whom, in words.",
-    "CapReceiver.addresses": "For whom, by address.",
-    "CapReceiver.area": "How the place is drawn: a circle, or a polygon of eight corners.",
-    "CapReceiver.radius_m": "How large, in metres.",
-    "CapReceiver.sign": "Whether messages are signed.",
-    "CapReceiver.cert_file": 'PEM file with the certificate that signs; "" means the one that signs our papers.',
-    "CapReceiver.key_file": "Its key, PEM.",
-    "CapReceiver.reply_timeout_s": "How long to wait for the answer before it is sent again, in seconds.",
     "WebhookReceiver.name": "What the receiver is called in incidents, logs and variables.",
     "WebhookReceiver.url": "Where the JSON is posted.",
     "WebhookReceiver.secret": "Signs the body (HMAC-SHA-256). A secret.",
+    **WORDS_OF_CHANNELS,
     "WebhookReceiver.reply_timeout_s": "How long to wait for the answer before it is sent again, in seconds.",
 }
 

@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from iotcore import settings_channels
 from iotcore.errors import Problem
-from iotcore.settings_channels import CapReceiver
+from iotcore.settings_channels import ChannelReceiver
 from iotcore.settings_ways import Asked, Used, wrong_url
 
 SECRET = "secret:"  # noqa: S105 - what stands before the name of a sealed secret, in place of the secret itself
@@ -50,7 +50,7 @@ class WebhookReceiver(Asked, frozen=True, forbid_unknown_fields=True, tag="cad_w
     reply_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 5.0
 
 
-Receiver = Dc09Receiver | WebhookReceiver | CapReceiver
+Receiver = Dc09Receiver | WebhookReceiver | ChannelReceiver
 KINDS: tuple[type[msgspec.Struct], ...] = get_args(Receiver)
 
 
@@ -69,6 +69,8 @@ def meets_at(receiver: Receiver) -> tuple[str, int, bool]:
     """Host, port, and whether a connection begins with TLS by public authorities."""
     if isinstance(receiver, Dc09Receiver):
         return receiver.host, receiver.port, False
+    if not isinstance(receiver, WebhookReceiver):
+        return settings_channels.meets_at(receiver)
     url = urlsplit(receiver.url)
     tls = url.scheme == "https"
     return url.hostname or "", url.port or (443 if tls else 80), tls

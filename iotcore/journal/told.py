@@ -13,6 +13,7 @@ from iotcore.journal.database import Connection
 
 LEASE_MS = 30_000.0  # the longest reply timeout and a half; who died with one is followed by another replica after it
 MAX_NUMBER = 9999  # as of all numbers of a channel (ANSI/SIA DC-09)
+MAX_WAIT_MS = 4.0 * LEASE_MS  # nobody holds one for longer; a moment further ahead was written before the clock was set back
 MAX_STANDING = 5_000  # of each kind; more at once are told when some of these are over
 
 SCHEMA = """
@@ -61,7 +62,7 @@ def chosen(connection: Connection, channel: str, kinds: Collection[str], now_ms:
     ).fetchall()
     known = {(row[0], row[1]): _Row(*row[2:]) for row in rows}
     for (device, reason), row in known.items():
-        free = row.until_ms <= now_ms or row.until_ms > now_ms + LEASE_MS  # the latter: the clock was set back
+        free = row.until_ms <= now_ms or row.until_ms > now_ms + MAX_WAIT_MS  # the latter: the clock was set back
         if row.state == "raise" and free:
             return Work(channel, device, reason, row.severity, row.since_ms, "raise", row.number)
         if free and (row.state == "restore" or (device, reason) not in standing):
