@@ -18,7 +18,7 @@ test check soak pythons: export PYTHONDONTWRITEBYTECODE = 1
 # tests that bear company: no campaign with time limits, no benchmark. A new file runs alone until somebody has tried it.
 BESIDE := tests/unit $(patsubst %,tests/integration/test_%.py, \
   acts_commands acts_registry admissions audit babbling broker_acl broker_alarms broker_apply broker_process broker_traps \
-  ca ca_commands ca_rotation cad_webhook cap claims commissioning_browser commissioning_check commissioning_registry \
+  ca ca_commands ca_rotation cad_updates cad_webhook cap claims commissioning_browser commissioning_check commissioning_registry \
   confidential coverage_commands coverage_page coverage_registry dashboards dc09 dc09_independent disabled embedded_broker \
   enrolment_pages est est_hostile est_renewal est_ways expiry feed fire_groups fire_lane fire_throttle first_link \
   gateway_priority gateway_upkeep group_pages history hsm http_gateway https_alarm import influx influx_access influx_drain \

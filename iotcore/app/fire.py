@@ -18,7 +18,7 @@ from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
 from iotcore.alarms.supervised import Supervised
 from iotcore.app import fire_rules, supervising, troubles
-from iotcore.app.channels import channels_of
+from iotcore.app.channels import channels_of, pressed
 from iotcore.app.common import EVERYTHING, activate, heard, ingest_version, opened, rules_of
 from iotcore.app.configs_back import ConfigsBack
 from iotcore.app.intents import INTENT_CURSOR, Intents
@@ -89,7 +89,7 @@ async def run(settings: Settings) -> None:
         lane.warm()
         outages = Outages(*(journal, lambda: follower.directory, exempt, engine, lane.raise_again), clock)
         https = alternate_path(settings, lane, registry, clock)
-        intents = Intents(lane, follower, engine, journal, dispatcher)
+        intents = Intents(lane, follower, engine, journal, dispatcher, pressed=pressed(channels))
         async with asyncio.TaskGroup() as group:
             group.create_task(lane.run())
             group.create_task(grouped.run())

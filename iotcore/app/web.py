@@ -48,6 +48,7 @@ from iotcore.web.enrol import EnrolPages
 from iotcore.web.enrolments import EnrolmentPages
 from iotcore.web.est import EstListener, server_context
 from iotcore.web.groups import GroupPages
+from iotcore.web.receivers import ReceiverPages
 from iotcore.web.records import Records
 from iotcore.web.revocation import RevocationListener
 from iotcore.web.server import serve as serve_page
@@ -95,6 +96,7 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
             GroupPages(grouped, lambda: follower.directory),
             EnrolPages(lambda: follower.directory, registry.devices_of_serial),
             EnrolmentPages(Enrolments(registry.database), lambda: follower.directory),
+            ReceiverPages(settings.receivers, registry.intent, clock),
         ],
     )
     specs = specs_of(settings)

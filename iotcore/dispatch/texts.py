@@ -66,6 +66,9 @@ WORDS: dict[Language, dict[str, str]] = {
         "medium": "trung bình",
         "high": "cao",
         "very_high": "rất cao",
+        "owner": "Chủ cơ sở",
+        "confirmed": "xác nhận có cháy",
+        "denied": "báo là không có cháy",
         "press": "Nhấn phím 1 nếu có cháy thật. Nhấn phím 2 nếu báo nhầm",
     },
     "en": {
@@ -96,6 +99,9 @@ WORDS: dict[Language, dict[str, str]] = {
         "medium": "medium",
         "high": "high",
         "very_high": "very high",
+        "owner": "Owner",
+        "confirmed": "confirms a fire",
+        "denied": "says that there is no fire",
         "press": "Press 1 if there is a fire. Press 2 if it is a false alarm",
     },
 }
@@ -165,6 +171,8 @@ def lines(notice: Notice, language: Language) -> list[tuple[str, str]]:
         ("zone", where(notice)),
         ("detector", " ".join((notice.title, f"({notice.device}/{notice.point})"))),
         ("value", measured(notice)),
+        ("points", "; ".join(notice.points[1:])),
+        ("owner", words.get(notice.owner_said, notice.owner_said)),
         ("contacts", "; ".join(person(one, language) for one in notice.people)),
         ("hydrants", notice.hydrants),
         ("risk", words.get(notice.risk_class, notice.risk_class)),
