@@ -104,6 +104,11 @@ WORDS = {
     "OidcRole.group": "A group, as the provider tells it.",
     "OidcRole.role": "What whoever is in it becomes here.",
     "OidcRole.area": 'Where: an area and all that lies in it; "" means everywhere.',
+    "Deadman.url": "Where signs of life are posted, as the outside monitor gave it to you; empty: none are. A secret: better set "
+    "by `IOTCORE_DEADMAN__URL`.",
+    "Deadman.interval_s": "How often, in seconds; the monitor should wait for three of them.",
+    "Deadman.allow_http": "Whether it may go without TLS.",
+    "Deadman.allow_private": "Whether the monitor may stand at a private address.",
     "Outbox.max_bytes": "How much of everything but fire may wait on disk for the core.",
     "Outbox.fire_max_bytes": "How much of fire may wait, in a file of its own.",
     "Outbox.max_age_s": "How long either may wait, in seconds.",
@@ -150,9 +155,10 @@ example with comments is [deploy/iotcore.toml](../deploy/iotcore.toml); the shor
 
 **Variables override the file**, so that secrets stay out of it: `IOTCORE_<SECTION>__<KEY>`, such as `IOTCORE_STORE__TOKEN` or
 `IOTCORE_BROKERS__FIRE__PORT`; for a receiver `IOTCORE_RECEIVERS__<NAME>__<KEY>`, with `_` for `-` in its name. A file of such a
-name in `$CREDENTIALS_DIRECTORY` (systemd's `LoadCredential=`) counts like the variable. Three variables are no settings:
+name in `$CREDENTIALS_DIRECTORY` (systemd's `LoadCredential=`) counts like the variable. Four variables are no settings:
 `IOTCORE_CONFIG`; `IOTCORE_CA_PASSPHRASE`, which opens the keys of the certificate authority (without it a passphrase is made
-and kept in the data folder); and `IOTCORE_API_TOKEN`, by which the command line knows who you are
+and kept in the data folder); `IOTCORE_SECRETS_KEY`, which opens what `iotcore secret set NAME` has sealed and a receiver names
+as `secret:NAME` ([receivers.md](receivers.md#secrets)); and `IOTCORE_API_TOKEN`, by which the command line knows who you are
 ([people.md](people.md#two-persons)).
 
 This page is made from the types by `python -m iotcore.settings_page`; a test keeps it current.

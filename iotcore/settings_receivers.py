@@ -36,13 +36,9 @@ class Dc09Receiver(Used, frozen=True, forbid_unknown_fields=True, tag="sia_dc09"
     format: Literal["SIA-DCS", "ADM-CID"] = "SIA-DCS"
     extended: Literal["auto", "all", "text", "none"] = "auto"
     account: Annotated[str, Meta(pattern="^[0-9A-Fa-f]{3,16}$")] = "0000"
-    supervise_s: Annotated[float, Meta(ge=0, le=3_600)] = 30.0
-    fault_s: Annotated[float, Meta(gt=0, le=3_600)] = 75.0
+    supervise_s: Annotated[float, Meta(ge=0, le=90)] = 30.0
+    fault_s: Annotated[float, Meta(gt=0, le=90)] = 75.0
     tells: list[Tells] = msgspec.field(default_factory=lambda: list[Tells](("fire",)))
-
-    def __repr__(self) -> str:
-        """Without its key: settings end up in logs and tracebacks."""
-        return f"Dc09Receiver(name={self.name!r}, host={self.host!r}, port={self.port}, …)"
 
 
 class WebhookReceiver(Asked, frozen=True, forbid_unknown_fields=True, tag="cad_webhook", tag_field="kind"):
@@ -52,10 +48,6 @@ class WebhookReceiver(Asked, frozen=True, forbid_unknown_fields=True, tag="cad_w
     url: str
     secret: str
     reply_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 5.0
-
-    def __repr__(self) -> str:
-        """Without its secret."""
-        return f"WebhookReceiver(name={self.name!r}, url={self.url!r}, …)"
 
 
 Receiver = Dc09Receiver | WebhookReceiver | ChannelReceiver

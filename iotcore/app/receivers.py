@@ -2,22 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import os
+from collections.abc import Mapping, Sequence
 
+import msgspec
+
+from iotcore import settings_receivers
 from iotcore.clock import Clock
 from iotcore.dispatch.outbox import Channel, Dispatcher, Way
 from iotcore.dispatch.paths import Paths, Watched
+from iotcore.dispatch.sealed import Sealed
 from iotcore.dispatch.sia_dc09 import Dc09Channel
+from iotcore.errors import ConfigError
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
 from iotcore.journal.path_watch import SqlPaths
+from iotcore.process.credentials import environment
 from iotcore.settings import Settings
-from iotcore.settings_receivers import Dc09Receiver, alternates, primaries
+from iotcore.settings_receivers import Dc09Receiver, Receiver, alternates, primaries
+
+log = logging.getLogger(__name__)
+
+
+def with_secrets(settings: Settings) -> Settings:
+    """The settings with the sealed secrets that receivers name in place of the names; refused whole when one cannot be opened.
+
+    Raises:
+        ConfigError: with every one.
+    """
+    opened = Sealed(settings.folder, environment(os.environ)).opened(settings.receivers, "settings")
+    if problems := list(settings_receivers.problems(opened, "settings")):
+        raise ConfigError(problems)
+    return msgspec.structs.replace(settings, receivers=opened)
+
+
+def answering(settings: Settings) -> Sequence[Receiver]:
+    """The receivers with their secrets; none while one cannot be opened: the page is there all the same."""
+    try:
+        return with_secrets(settings).receivers
+    except ConfigError as error:
+        log.error("what receivers answer is refused: %s", error)  # noqa: TRY400 - it says what to do
+        return ()
 
 
 def told_of_all(settings: Settings) -> list[str]:
     """The receivers that every incident is posted to; an alternate path hears of what its primary does not answer."""
     return [receiver.name for receiver in primaries(settings.receivers)]
+
+
+def callers_of(settings: Settings) -> list[str]:
+    """The receivers that reach people by their telephone number."""
+    return [receiver.name for receiver in settings.receivers if receiver.__struct_config__.tag in {"sms", "voice"}]
 
 
 def ways_of(settings: Settings) -> Mapping[str, Way]:

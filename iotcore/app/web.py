@@ -12,6 +12,7 @@ from drivers.modbus import roster
 from iotcore import metrics
 from iotcore.app import coverage_history, first
 from iotcore.app.common import anchors_of, opened, specs_of
+from iotcore.app.receivers import answering
 from iotcore.clock import Clock, SystemClock
 from iotcore.paper.signed import Seal
 from iotcore.process import home
@@ -96,7 +97,7 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
             GroupPages(grouped, lambda: follower.directory),
             EnrolPages(lambda: follower.directory, registry.devices_of_serial),
             EnrolmentPages(Enrolments(registry.database), lambda: follower.directory),
-            ReceiverPages(settings.receivers, registry.intent, clock),
+            ReceiverPages(answering(settings), registry.intent, clock),
         ],
     )
     specs = specs_of(settings)

@@ -44,6 +44,7 @@ WORDS: dict[Language, dict[str, str]] = {
         "restore": "KẾT THÚC BÁO CHÁY",
         "exercise": "DIỄN TẬP",
         "test": "THỬ NGHIỆM",
+        "escalated": "chưa ai tiếp nhận",
         "delayed": "tin đến trễ",
         "unconfirmed": "chưa xác nhận",
         "incident": "Mã vụ",
@@ -77,6 +78,7 @@ WORDS: dict[Language, dict[str, str]] = {
         "restore": "FIRE ALARM RESET",
         "exercise": "EXERCISE",
         "test": "TEST",
+        "escalated": "nobody has acknowledged it",
         "delayed": "delayed",
         "unconfirmed": "unconfirmed",
         "incident": "Incident",
@@ -110,7 +112,8 @@ WORDS: dict[Language, dict[str, str]] = {
 def headline(notice: Notice, language: Language) -> str:
     """`BÁO CHÁY: khói` with what marks it: an exercise, late, unconfirmed."""
     words = WORDS[language]
-    marks = [words[mark] for mark, holds in (("delayed", notice.delayed), ("unconfirmed", notice.unconfirmed)) if holds]
+    holding = (("escalated", notice.escalated > 0), ("delayed", notice.delayed), ("unconfirmed", notice.unconfirmed))
+    marks = [words[mark] for mark, holds in holding if holds]
     event = words.get(notice.event, words["alarm"])
     before = "" if notice.purpose == "fire" else f"{words[notice.purpose]}: "
     return clean(f"{before}{event}: {hazard(notice, language)}" + (f" ({', '.join(marks)})" if marks else ""))
