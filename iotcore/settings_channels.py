@@ -165,12 +165,9 @@ def _wrong_cap(receiver: CapReceiver) -> Iterator[tuple[str, str]]:
 
 def _wrong_gateway(receiver: SmsReceiver | VoiceReceiver) -> Iterator[tuple[str, str]]:
     yield from wrong_url(receiver.url, receiver)
-    if isinstance(receiver, VoiceReceiver) and not receiver.callback_secret.startswith(SEALED):
-        if len(receiver.callback_secret) < CALLBACK_SECRET_LENGTH:
-            yield (
-                "callback_secret",
-                f"must have {CALLBACK_SECRET_LENGTH} characters or more: who guesses it answers for the owner",
-            )
+    secret = receiver.callback_secret if isinstance(receiver, VoiceReceiver) else SEALED
+    if not secret.startswith(SEALED) and len(secret) < CALLBACK_SECRET_LENGTH:
+        yield "callback_secret", f"must have {CALLBACK_SECRET_LENGTH} characters: who guesses it answers for the owner"
     fields = FIELDS | ({"callback_url"} if isinstance(receiver, VoiceReceiver) else set())
     used = set(placeholders([receiver.url, receiver.body, receiver.headers]))
     for name in sorted(used - fields):

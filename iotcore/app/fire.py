@@ -23,8 +23,9 @@ from iotcore.app.common import EVERYTHING, activate, heard, ingest_version, open
 from iotcore.app.configs_back import ConfigsBack
 from iotcore.app.escalating import Escalating
 from iotcore.app.intents import INTENT_CURSOR, Intents
+from iotcore.app.nearby import Nearby
 from iotcore.app.outages import Outages
-from iotcore.app.receivers import callers_of, dispatching, told_of_all, with_secrets
+from iotcore.app.receivers import callers_of, centres_of, dispatching, told_of_all, with_secrets
 from iotcore.app.testing import TestsBack
 from iotcore.clock import Clock, SystemClock, machine_uptime
 from iotcore.dispatch.paths import Paths
@@ -71,6 +72,7 @@ async def run(settings: Settings) -> None:
         supervised = Supervised(journal, lambda: follower.directory, clock, machine_uptime())
         await stack.enter_async_context(ingest)
         exempt = Exempt()
+        nearby = Nearby(settings.folder, journal, lambda: follower.directory, centres_of(settings), clock)
         lane = FireLane(
             broker=ingest,
             decode=Decoder(Vendors(FIRE)),
@@ -78,7 +80,7 @@ async def run(settings: Settings) -> None:
             engine=engine,
             journal=journal,
             clock=clock,
-            opened=lambda committed: dispatcher.send_now(committed.leased),
+            opened=nearby.opened_by(dispatcher),
             first_seen=lambda device: activate(registry, device),
             throttle=Throttle(times=settings.throttle_times),
             tested=tests.tell,
@@ -93,7 +95,7 @@ async def run(settings: Settings) -> None:
         escalating = Escalating(journal, lambda: follower.directory, callers_of(settings), dispatcher.wake)
         intents = Intents(lane, follower, engine, journal, dispatcher, pressed=pressed(channels))
         async with asyncio.TaskGroup() as group:
-            for part in (lane, grouped, dispatcher, paths, tests, outages, escalating, configs):
+            for part in (lane, grouped, dispatcher, paths, tests, outages, escalating, configs, nearby):
                 group.create_task(part.run())
             group.create_task(ruled.run(fire_rules.using(engine, lambda: follower.directory, grouped)))
             group.create_task(heard(follower, (ingest, FIRE)))

@@ -56,6 +56,11 @@ def callers_of(settings: Settings) -> list[str]:
     return [receiver.name for receiver in settings.receivers if receiver.__struct_config__.tag in {"sms", "voice"}]
 
 
+def centres_of(settings: Settings) -> list[str]:
+    """The receivers whose programs read facts that come after an alarm; people and alarm centres are not told of each."""
+    return [receiver.name for receiver in settings.receivers if receiver.__struct_config__.tag in {"cad_webhook", "cap", "mqtt"}]
+
+
 def ways_of(settings: Settings) -> Mapping[str, Way]:
     """How each channel is used."""
     return {receiver.name: Way(receiver.parallel, receiver.alternate, receiver.hedge_s) for receiver in settings.receivers}
