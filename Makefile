@@ -35,7 +35,7 @@ BESIDE := tests/unit $(patsubst %,tests/integration/test_%.py, \
 # whole platforms that wait more than they work, two at a time
 BESIDE_E2E := $(patsubst %,tests/e2e/test_%.py, \
   alternate_path backup bad_input commissioning demo_refusals doctor gateway_site journal_postgres mqtt_faults \
-  pytest_plugin replaced_unit revocation secrets sim_replay sim_run technician technician_page vendor_road) tests/integration/test_est_processes.py tests/integration/test_backup.py
+  pytest_plugin receivers_road replaced_unit revocation secrets sim_replay sim_run technician technician_page vendor_road) tests/integration/test_est_processes.py tests/integration/test_backup.py
 
 .PHONY: setup demo test check soak pythons lock clean
 
