@@ -12,6 +12,7 @@ from drivers.modbus import roster
 from iotcore import metrics
 from iotcore.app import coverage_history, first, rule_pages
 from iotcore.app.common import anchors_of, opened, specs_of
+from iotcore.app.receivers import answering
 from iotcore.clock import Clock, SystemClock
 from iotcore.paper.signed import Seal
 from iotcore.process import home
@@ -48,6 +49,7 @@ from iotcore.web.enrol import EnrolPages
 from iotcore.web.enrolments import EnrolmentPages
 from iotcore.web.est import EstListener, server_context
 from iotcore.web.groups import GroupPages
+from iotcore.web.receivers import ReceiverPages
 from iotcore.web.records import Records
 from iotcore.web.revocation import RevocationListener
 from iotcore.web.server import serve as serve_page
@@ -103,6 +105,7 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
             ),
             EnrolPages(lambda: follower.directory, registry.devices_of_serial),
             EnrolmentPages(Enrolments(registry.database), lambda: follower.directory),
+            ReceiverPages(answering(settings), registry.intent, clock),
         ],
     )
     specs = specs_of(settings)

@@ -201,6 +201,9 @@ async def _journal(settings: Settings) -> Finding:
         said = connection.execute("PRAGMA quick_check(1)").fetchone()[0] if is_file else "ok"
         waiting = connection.execute("SELECT count(*) FROM outbox WHERE acknowledged_ms IS NULL").fetchone()[0]
         held = len(parked.listed(connection))
+        rejected = connection.execute(
+            "SELECT DISTINCT channel FROM outbox WHERE acknowledged_ms IS NULL AND last_error LIKE 'rejected%' ORDER BY channel"
+        ).fetchall()
     finally:
         connection.close()
     if said != "ok":
@@ -210,6 +213,9 @@ async def _journal(settings: Settings) -> Finding:
     if held:
         said = f"{held} notices of a restored backup were not sent"
         return Finding("journal", well=False, said=said, remedy="Decide on each: iotcore notice list")
+    if rejected:
+        said = f"REJECTED by {', '.join(row[0] for row in rejected)}; {waiting} notices wait for a receiver"
+        return Finding("journal", well=False, said=said, remedy="Call them, and see the incident for why they said no.")
     if waiting:
         return Finding("journal", well=False, said=f"{waiting} notices wait for a receiver", remedy="See the receivers below.")
     return Finding("journal", well=True, said=f"{'whole' if is_file else 'on PostgreSQL'}; nothing waits for a receiver")

@@ -32,6 +32,8 @@ from iotcore.registry.rights import Grant, Role
 from iotcore.registry.sessions import From
 from iotcore.registry.store import Registry, open_registry
 from iotcore.settings import Oidc, People, Settings
+from iotcore.settings_channels import VoiceReceiver
+from iotcore.settings_receivers import WebhookReceiver
 from iotcore.telemetry import reported
 from iotcore.telemetry.coverage import Files, signs_of_life
 from iotcore.telemetry.embedded import EmbeddedStore, TelemetryFile
@@ -43,6 +45,7 @@ from iotcore.web.coverage import CoveragePages
 from iotcore.web.enrol import EnrolPages
 from iotcore.web.enrolments import EnrolmentPages
 from iotcore.web.groups import GroupPages
+from iotcore.web.receivers import ReceiverPages
 from iotcore.web.records import Records
 from iotcore.web.throttle import Throttle
 from iotcore.web.view import StoredView
@@ -50,6 +53,10 @@ from tests.support.fire_journal import FireJournal
 from tests.support.pki import PASSPHRASE
 from tests.support.shipped import SPECS
 
+RECEIVERS = (
+    WebhookReceiver("cad", "https://cad.example/alarms", "khóa chung của trung tâm"),
+    VoiceReceiver(name="voice", url="https://voice.example/call", body={}, callback_secret="khóa gọi lại của tổng đài"),
+)
 CITY: dict[str, Any] = {
     "premises": [
         {
@@ -221,6 +228,7 @@ def _parts(
         GroupPages(grouped, directory),
         EnrolPages(directory, registry.devices_of_serial),
         EnrolmentPages(Enrolments(registry.database), directory),
+        ReceiverPages(RECEIVERS, registry.intent, clock),
     ]
 
 

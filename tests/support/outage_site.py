@@ -59,7 +59,9 @@ class Replica:
         directory = lambda: site.follower.directory  # noqa: E731 - read at each look
         self.outages = Outages(self.journal, directory, self.exempt, self.engine, self.lane.raise_again, site.clock)
         dispatcher = Dispatcher(SqlOutbox(self.journal), {}, site.clock, "test")
-        self.intents = Intents(self.lane, site.follower, self.engine, self.journal, dispatcher)
+        self.pressed: list[tuple[str, str]] = []
+        pressed = lambda call, said: self.pressed.append((call, said))  # noqa: E731 - who waits for a key
+        self.intents = Intents(self.lane, site.follower, self.engine, self.journal, dispatcher, pressed=pressed)
         self.applied = self.journal.cursor(INTENT_CURSOR)
 
 

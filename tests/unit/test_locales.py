@@ -16,6 +16,7 @@ from iotcore.alarms.rule_book import Origin
 from iotcore.alarms.rules import Hazard
 from iotcore.alarms.signs import SIGNS
 from iotcore.alarms.supervise import FAMILY
+from iotcore.journal.cad import STATUSES
 from iotcore.journal.paths import DOWN, UNDELIVERED
 from iotcore.journal.records import Severity
 from iotcore.reading import Quality
@@ -44,7 +45,8 @@ FAMILIES: dict[str, Iterable[str]] = {
     "found": ("clock", "reading", "signal", "battery", "identity", "plausible", "budget"),
     "entry": get_args(EntryKind),
     "moment": ("detector", "received", "decided", "durable", "sent", "delivered", "back"),
-    "delivery": ("confirmed", "failing", "sent", "waiting"),
+    "delivery": ("confirmed", "failing", "rejected", "sent", "waiting"),
+    "cad": STATUSES.values(),
     "condition": ("ok", "fault", "offline", "waiting", "suspended", "retired"),
     "file": ("journal", "telemetry"),
     "fault": ("bad", "refused", "offline", "clock_past", "clock_future", "clock_unreadable", "clock_skew", "gap", "throttled",
