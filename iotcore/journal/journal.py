@@ -15,7 +15,21 @@ import msgspec
 from msgspec.structs import replace
 
 from iotcore.clock import Clock, Uptime
-from iotcore.journal import acts, conduct, disablements, duty, flaps, posting, quarantine, shelf, story, tests, timers, upgrade
+from iotcore.journal import (
+    acts,
+    conduct,
+    disablements,
+    duty,
+    flaps,
+    posting,
+    quarantine,
+    shelf,
+    story,
+    tests,
+    timers,
+    twice,
+    upgrade,
+)
 from iotcore.journal.changes import note_change
 from iotcore.journal.database import Connection, Place, connect, transaction
 from iotcore.journal.progress import MAX_BOOTS, Row
@@ -134,7 +148,8 @@ class Journal:
             return
         counts = duty.on_duty(connection, COUNTING, self._owner, now_ms)
         quarantine.drop(connection, batch.settled)
-        quarantine.keep(connection, batch.refusals, now_ms)
+        fresh = twice.not_kept_yet(connection, batch.refusals, self._owner, now_ms)
+        quarantine.keep(connection, fresh, now_ms, by=self._owner, counts=counts)
         quarantine.keep(connection, batch.returned, now_ms, limited=False)
         conduct.save(
             connection, batch.conduct if counts else [one._replace(lost=0, throttled=0) for one in batch.conduct], now_ms

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -30,11 +31,6 @@ from iotcore.journal.upgrade import VERSION, newer, statements
 SCHEMES = ("postgres", "postgresql")
 DEFAULT_SCHEMA = "journal"
 LOCK = 0x696F74636F7265  # "iotcore": the advisory lock of whoever writes
-CONNECT_S = 5
-STALLED_MS = 2_000  # a client silent within its transaction is cut off after this, so that the others' fires go on
-WAIT_MS = 4_000  # for the lock; longer than a stalled one may hold it
-STATEMENT_MS = 5_000
-GONE_MS = 5_000  # bytes that nobody has taken: the server, or the way to it, is gone (TCP_USER_TIMEOUT)
 FULL_SIGNS = ("No space left", "could not extend file")
 NUMBERED = ("reading", "progress")  # read in the order of their making: SQLite's rowid, a column here
 
@@ -46,6 +42,20 @@ _WORDS = (
     (r"\)\s*WITHOUT ROWID", ")"),
     (rf"(CREATE TABLE IF NOT EXISTS (?:{'|'.join(NUMBERED)}) \()", r"\1 rowid BIGINT GENERATED ALWAYS AS IDENTITY UNIQUE,"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How long what may take. A client silent within its transaction is cut off before another gives up its wait for it."""
+
+    connect_s: int = 5
+    stalled_ms: int = 2_000
+    wait_ms: int = 4_000  # for whoever writes
+    statement_ms: int = 5_000
+    gone_ms: int = 5_000  # bytes that nobody takes: the server, or the way to it, is gone (TCP_USER_TIMEOUT)
+
+
+USUAL = Bounds()
 
 
 class Row(tuple[Any, ...]):  # noqa: SLOT001 - a tuple takes no slots with a value
@@ -66,7 +76,8 @@ class PostgresConnection:
 
     dialect = "postgres"
 
-    def __init__(self, url: str, *, readonly: bool = False) -> None:
+    def __init__(self, url: str, *, readonly: bool = False, bounds: Bounds = USUAL) -> None:
+        self._bounds = bounds
         self._url, self.schema = split(url)
         self._readonly = readonly
         self._session: psycopg.Connection[Row] | None = None
@@ -116,7 +127,7 @@ class PostgresConnection:
         if self._session is not None and self._session.closed:
             self._session = None  # broken; what was begun on it is rolled back, and its caller has been told
         if self._session is None:
-            self._session = _open(self._url, self.schema, readonly=self._readonly)
+            self._session = _open(self._url, self.schema, self._bounds, readonly=self._readonly)
         return self._session
 
     def _within(self) -> psycopg.Connection[Row]:
@@ -151,11 +162,10 @@ def connect(url: str, prepare: Callable[[PostgresConnection], None]) -> Postgres
         with connection.transaction():
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {connection.schema}")
             prepare(connection)
-    except StoreFull:
+    except BaseException as error:
         connection.close()
-        raise
-    except StoreError as error:
-        connection.close()
+        if not isinstance(error, StoreError) or isinstance(error, StoreFull):
+            raise
         raise StartError(
             f"The journal on PostgreSQL cannot be opened: {error}", "Check journal.url and that the server runs."
         ) from error
@@ -201,13 +211,13 @@ def _plain(parameters: Any) -> Sequence[Any] | Mapping[str, Any]:
     return parameters if isinstance(parameters, Mapping) else tuple(parameters)
 
 
-def _open(url: str, schema: str, *, readonly: bool) -> psycopg.Connection[Row]:
+def _open(url: str, schema: str, bounds: Bounds, *, readonly: bool) -> psycopg.Connection[Row]:
     settings = {
         "search_path": schema,
         "synchronous_commit": "on",
-        "lock_timeout": WAIT_MS,
-        "statement_timeout": STATEMENT_MS,
-        "idle_in_transaction_session_timeout": STALLED_MS,
+        "lock_timeout": bounds.wait_ms,
+        "statement_timeout": bounds.statement_ms,
+        "idle_in_transaction_session_timeout": bounds.stalled_ms,
         "default_transaction_read_only": "on" if readonly else "off",
         "application_name": "iotcore-journal",
     }
@@ -215,8 +225,8 @@ def _open(url: str, schema: str, *, readonly: bool) -> psycopg.Connection[Row]:
         url,
         autocommit=True,
         row_factory=_named,
-        connect_timeout=CONNECT_S,
-        tcp_user_timeout=GONE_MS,
+        connect_timeout=bounds.connect_s,
+        tcp_user_timeout=bounds.gone_ms,
         keepalives_idle=5,
         keepalives_interval=2,
         keepalives_count=3,

@@ -45,7 +45,8 @@ CREATE TABLE IF NOT EXISTS quarantine (
     culprit     TEXT NOT NULL DEFAULT '',
     received_ms DOUBLE PRECISION NOT NULL DEFAULT 0,
     identities  TEXT NOT NULL DEFAULT '[]',   -- [[boot, seq], …] that count as handled; only a retry of this row stores them
-    more        INTEGER NOT NULL DEFAULT 0    -- of a summarising row: how many it stands for
+    more        INTEGER NOT NULL DEFAULT 0,   -- of a summarising row: how many it stands for
+    kept_by     TEXT NOT NULL DEFAULT ''      -- of several processes: "[fire-1]" for each that has refused it
 );
 CREATE TABLE IF NOT EXISTS quarantine_count (
     reason TEXT PRIMARY KEY,
@@ -79,6 +80,7 @@ _ADDED = (  # columns that files of the first version do not have
     ("received_ms", "REAL NOT NULL DEFAULT 0"),
     ("identities", "TEXT NOT NULL DEFAULT '[]'"),
     ("more", "INTEGER NOT NULL DEFAULT 0"),
+    ("kept_by", "TEXT NOT NULL DEFAULT ''"),
 )
 _BOUNDS = """
 CREATE INDEX IF NOT EXISTS quarantine_by_culprit ON quarantine (culprit, at_ms, more);
@@ -172,35 +174,45 @@ def lane_of(path: Place) -> str:
     return "telemetry" if worker == "1" else f"telemetry-{worker}"
 
 
-def keep(connection: Connection, refusals: Iterable[Refusal], at_ms: float, *, limited: bool = True) -> None:
+def keep(
+    connection: Connection,
+    refusals: Iterable[Refusal],
+    at_ms: float,
+    *,
+    limited: bool = True,
+    by: str | None = None,
+    counts: bool = True,
+) -> None:
     """Count refused messages by reason, store what one culprit may store, and drop the oldest beyond the bounds.
 
-    Not `limited` are those that a person has just tried again: each goes back as a row.
+    Not `limited` are those that a person has just tried again: each goes back as a row. Of several processes each says who it is
+    (`by`, see `twice`), and what is only counted is counted by one of them.
     """
     room: dict[str, int] = {}
     kept: list[tuple[object, ...]] = []
     spare: dict[str, list[Refusal]] = {}
-    counts: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
     for refusal in refusals:
         name = culprit(refusal)
-        counts[refusal.reason] += 1
         if name not in room:
             room[name] = _room(connection, name, at_ms) if limited and name != STORE_REJECTED else MAX_ROWS
         room[name] -= 1
         if room[name] >= 0:
-            kept.append(_columns(refusal, name, at_ms))
-        else:
+            kept.append((*_columns(refusal, name, at_ms), f"[{by}]" if by else ""))
+            seen[refusal.reason] += 1
+        elif counts:
+            seen[refusal.reason] += 1
             spare.setdefault(name, []).append(refusal)
-    if not counts:
+    if not seen:
         return
     connection.executemany(
         "INSERT INTO quarantine_count (reason, count) VALUES (?, ?) "
         "ON CONFLICT (reason) DO UPDATE SET count = quarantine_count.count + excluded.count",
-        list(counts.items()),
+        list(seen.items()),
     )
     connection.executemany(
-        "INSERT INTO quarantine (at_ms, reason, detail, topic, device, payload, size, culprit, received_ms, identities) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO quarantine (at_ms, reason, detail, topic, device, payload, size, culprit, received_ms, identities, kept_by) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         kept,
     )
     for name, its in spare.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from iotcore.clock import ManualClock
-from iotcore.journal.database import connect_readonly, transaction
+from iotcore.journal.database import Place, connect_readonly, transaction
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
 from iotcore.journal.posting import notice_of, post_update
@@ -22,7 +22,7 @@ from tests.support.outbox_contract import OutboxContract
 class JournalBench:
     """The contract's view of a real journal."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self.journal = Journal(path, ManualClock(), ["arc", "cad"])
         self.outbox = SqlOutbox(self.journal)
         self._path = path
