@@ -93,6 +93,10 @@ incidents_opened = Counter("iotcore_fire_incidents_opened_total", "Incidents ope
 alarm_latency = Histogram(
     "iotcore_fire_received_to_durable_seconds", "From the arrival of a reading to its incident on disk", buckets=QUICK_S
 )
+silent_devices = Asked("iotcore_fire_silent_devices", "Fire devices and gateways that are silent for longer than their limit")
+weak_devices = Asked(
+    "iotcore_fire_weakly_supervised_devices", "Active fire devices whose silence is noticed after more than 300 s"
+)
 fire_https = Counter(
     "iotcore_fire_https_total",
     "Posts of the alternate path: stored, or why not (`handshake`: no certificate of ours; `unproven`: registry down)",

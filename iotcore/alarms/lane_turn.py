@@ -33,6 +33,7 @@ from iotcore.registry.directory import Binding, Directory
 from iotcore.wire.arrival import Arrival, Decoded, Presence, Refusal
 
 Decode = Callable[[Arrival, Directory, float], Decoded]
+Heard = Callable[[Reading, Binding, float], None]  # supervision: this device has spoken
 
 
 @dataclass(slots=True)
@@ -65,6 +66,7 @@ class Gathering:
         faults: Faults,
         throttle: Throttle,
         configured: Callable[[Presence], None],
+        heard: Heard,
         exempt: Exempt | None = None,
     ) -> None:
         self.decode = decode
@@ -78,6 +80,7 @@ class Gathering:
         self._clock = clock
         self._configured = configured
         self._exempt = exempt or Exempt()
+        self._heard = heard
         self._judged = Judged()
 
     def gather(self, arrivals: Sequence[Arrival], turn: Turn) -> None:
@@ -118,6 +121,7 @@ class Gathering:
             return
         now_s = self._clock.monotonic_s()
         reading = self.skews.judge(reading, now_s)
+        self._heard(reading, binding, now_s)
         again = bool(self._judged) and reading in self._judged
         decisions = [] if again else self.engine.evaluate(reading, binding, old=old(reading), now_s=now_s)
         if turn.alarms_only and (again or not self.engine.alarming(reading, old=old(reading))):
@@ -173,3 +177,7 @@ class Gathering:
         directory = self.directory()
         one = raised(decision, reading, binding, directory, self._clock.wall_ms())
         return self._exempt.judged(one, reading, binding, directory, immediate=decision.immediate)
+
+
+def unheard(reading: Reading, binding: Binding, now_s: float) -> None:
+    """Nobody supervises this lane."""

@@ -23,6 +23,7 @@ from iotcore.registry.disablements import Disablements
 from iotcore.registry.store import Registry
 from iotcore.registry.walks import Walks
 from iotcore.settings import Settings
+from iotcore.settings_receivers import alternates
 from iotcore.telemetry.rollups import InfluxRollups
 
 
@@ -32,7 +33,7 @@ async def run(settings: Settings) -> None:
     revoking = Revoking(settings, clock)
     keeper = Keeper(
         republish=revoking.republish,
-        overdue=lambda: overdue_notices(settings.journal_place, clock),
+        overdue=lambda: overdue_notices(settings.journal_place, clock, alternates(settings.receivers)),
         clock=clock,
     )
     revoking.figures()

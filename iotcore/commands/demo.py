@@ -73,6 +73,9 @@ run = "{run}"
 port = {field}
 run = "{run}"
 
+[fire]
+https_port = {https}
+
 [web]
 port = {web}
 est_port = {est}
@@ -171,13 +174,14 @@ class Demo:
 
     def _settings(self, arc_port: int) -> Settings:
         """Write this start's settings file: free ports for everything but the page."""
-        ports = _free_ports(3)
+        ports = _free_ports(4)
         path = self.data / "iotcore.toml"
         text = CONFIG.format(
             data=json.dumps(str(self.data.absolute())),
             fire=ports[0],
             field=ports[1],
             est=ports[2],
+            https=ports[3],
             run=self.brokers,
             web=self.port,
             arc=arc_port,
@@ -210,7 +214,8 @@ class Demo:
         with steps.step("devices connect (mTLS)", len(town.mqtt_devices)) as step:
             fire, field = settings.brokers.fire, settings.brokers.field
             version: Literal["5", "3.1.1"] = "3.1.1" if choose(self.brokers) == "amqtt" else "5"
-            await town.connect((fire.host, fire.port), (field.host, field.port), version)
+            alternate = home.fire_https(settings)
+            await town.connect((fire.host, fire.port), (field.host, field.port), version, alternate=alternate)
             deadline = time.monotonic() + START_LIMIT_S
             while town.connected < len(town.mqtt_devices):
                 step.at(town.connected)

@@ -33,6 +33,9 @@ def lines(found: Shown) -> list[str]:
         for name in ("id", "title", "model", "class", "state", "publisher", "premises_name", "firmware")
     ]
     told += [f"{'last seen':14} {office.moment(found['last_seen_ms'])}"]
+    if found["class"] in ("fire_detector", "fire_panel"):
+        weak = "; weakly supervised" if found["weakly_supervised"] else ""
+        told.append(f"{'supervised':14} trouble after {found['silent_after_ms'] / 1000.0:g} s of silence{weak}")
     told += [f"{'fault':14} {fault['reason']} since {office.moment(fault['since_ms'])}" for fault in found["faults"]]
     conduct = found["conduct"]
     told.append(f"{'lost':14} {conduct['lost']} readings that never came and were given up")

@@ -21,6 +21,8 @@ from iotcore.journal import (
     disablements,
     duty,
     flaps,
+    heard,
+    paths,
     posting,
     quarantine,
     shelf,
@@ -44,6 +46,8 @@ SCHEMAS = (  # of the modules that keep tables of their own
     conduct.SCHEMA,
     disablements.SCHEMA,
     duty.SCHEMA,
+    heard.SCHEMA,
+    paths.SCHEMA,
     shelf.SCHEMA,
     story.SCHEMA,
     tests.SCHEMA,
@@ -121,6 +125,7 @@ class Journal:
                 flaps.clear(connection, cleared)
                 disablements.clear(connection, cleared)
             self._keep_conduct(connection, batch, now.wall_ms)
+            heard.save(connection, batch.heard)
             connection.executemany(
                 "INSERT INTO presence (device, online, at_ms) VALUES (?, ?, ?) "
                 "ON CONFLICT (device) DO UPDATE SET online = excluded.online, at_ms = excluded.at_ms",
@@ -218,10 +223,16 @@ class Journal:
             rows = self.connection.execute("SELECT body FROM reading ORDER BY received_ms, seq").fetchall()
         return [msgspec.msgpack.decode(body, type=Reading) for (body,) in rows]
 
-    def alarmed_devices(self) -> set[str]:
-        """Devices with an alarm that is still latched."""
+    def heard(self) -> heard.Stored:
+        """Who was heard when, and how far this and other fire processes had listened."""
         with self.lock:
-            return {row[0] for row in self.connection.execute("SELECT DISTINCT device FROM alarm WHERE state = 'active'")}
+            return heard.load(self.connection)
+
+    def alarmed_devices(self) -> set[str]:
+        """Devices with an alarm that is still latched; a trouble that ends by itself latches no rule, and must hide no fire."""
+        found = "SELECT DISTINCT device FROM alarm WHERE state = 'active' AND latched = 1"
+        with self.lock:
+            return {row[0] for row in self.connection.execute(found)}
 
     def quarantined(self, wanted: quarantine.Wanted, limit: int, after: int) -> list[quarantine.Row]:
         """Refused messages that a person means."""

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import msgspec
 
-from iotcore.journal import hedge
+from iotcore.journal import hedge, posting, story
 from iotcore.journal.changes import note_change
 from iotcore.journal.database import transaction
 from iotcore.journal.journal import Journal
-from iotcore.journal.posting import notice_of, post
 from iotcore.journal.records import Notice, OutboxRow
 
 MAX_WAIT_MS = 120_000.0  # nobody asks for a longer wait; a moment further ahead was written before the clock was set back
@@ -88,9 +87,13 @@ class SqlOutbox:
                 return 0
             with transaction(self._journal.connection) as connection:
                 found = hedge.due(connection, *asked)
-                for incident, part, notice in found:
-                    post(connection, alternate, incident, notice_of(notice), now_ms, part)
-                    note_change(connection, "delivery", incident, self._journal.now_ms())
+                for one in found:
+                    posting.post(
+                        connection, alternate, one.incident, posting.notice_of(one.notice), self._journal.now_ms(), one.part
+                    )
+                    story.tell(
+                        connection, one.incident, story.HEDGED, self._journal.now_ms(), alternate, f"{one.event}: {channel}"
+                    )
         return len(found)
 
     def _update(self, row_id: int, assignments: str, *values: float | str) -> None:

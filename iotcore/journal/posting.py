@@ -125,5 +125,5 @@ def notice_of(kept: str) -> Notice:
 
 
 def _made(notice: Notice, incident: str, event: Event, its: tuple[str, ...], at_ms: float) -> Notice:
-    made_ms = notice.made_ms if event == "alarm" else at_ms
+    made_ms = 0.0 if event == "alarm" else at_ms
     return msgspec.structs.replace(notice, incident=incident, event=event, points=its, made_ms=made_ms)

@@ -11,6 +11,7 @@ import msgspec
 
 from iotcore.journal.conduct import Row as Conducted
 from iotcore.journal.facts import Measured, Near, Number, Person
+from iotcore.journal.heard import NOTHING, Stored
 from iotcore.journal.progress import Row
 from iotcore.reading import Reading
 from iotcore.registry.directory import InTest
@@ -55,8 +56,6 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     occurred_ms: float
     delayed: bool = False
     unconfirmed: bool = False
-    points: tuple[str, ...] = ()  # of the episode so far, "device/point", first-in first
-    owner_said: str = ""  # confirmed | denied, by the owner, in parallel
     title: str = ""  # what people call the detector
     location: str = ""  # where in the building it hangs
     risk_class: str = ""  # of the building: low | medium | high | very_high
@@ -69,6 +68,8 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     decided_ms: float = 0.0  # of the incident's first alarm; 0 in what was stored before it was kept
     made_ms: float = 0.0  # of this message, where it is not the first
     purpose: Purpose = "fire"
+    points: tuple[str, ...] = ()  # of the episode so far, "device/point", first-in first
+    owner_said: str = ""  # confirmed | denied, by the owner, in parallel
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,7 @@ class Batch:
     settled: tuple[int, ...] = ()  # rows of the quarantine that a person's retry has used up
     returned: tuple[Refusal, ...] = ()  # what of them is refused again
     cleared_alarms: tuple[Cleared, ...] = ()
+    heard: Stored = NOTHING
 
 
 @dataclass(frozen=True, slots=True)

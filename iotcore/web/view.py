@@ -24,6 +24,7 @@ from iotcore.registry import vendors
 from iotcore.registry.directory import Binding, Directory
 from iotcore.specs.model import DeviceSpec
 from iotcore.web.unit_view import fitted, spaced, tests_told
+from iotcore.wire.topics import FIRE_DOMAIN
 
 T = TypeVar("T")
 Shown = dict[str, Any]  # plain data for templates and tests
@@ -331,13 +332,19 @@ def _device(
         "address": premises.address if premises else "",
         "floor": zone.floor if zone else "",
         "zone_name": zone.name if zone else "",
-        "silent_after_ms": 3 * spec.interval_s * MS_PER_S,  # three missed readings
+        "silent_after_ms": _silent_after_s(binding) * MS_PER_S,
+        "weakly_supervised": binding.domain == FIRE_DOMAIN and spec.weakly_supervised,
         "online": presence.get("online"),
         "last_seen_ms": presence.get("last_seen_ms"),
         "firmware": presence.get("firmware", ""),
         "values": sorted((_value(spec, row) for row in values), key=lambda value: order.get(value["point"], len(order))),
         "faults": [{"reason": reason, "since_ms": since} for reason, since in _distinct(faults)],
     }
+
+
+def _silent_after_s(binding: Binding) -> float:
+    """A fire device's limit; of others three missed readings."""
+    return binding.spec.silence_limit_s if binding.domain == FIRE_DOMAIN else 3 * binding.spec.interval_s
 
 
 def _value(spec: DeviceSpec, row: Any) -> Shown:
