@@ -17,7 +17,7 @@ test check soak pythons: export PYTHONDONTWRITEBYTECODE = 1
 
 # tests that bear company: no campaign with time limits, no benchmark. A new file runs alone until somebody has tried it.
 BESIDE := tests/unit $(patsubst %,tests/integration/test_%.py, \
-  acts_commands acts_registry admissions audit babbling broker_acl broker_alarms broker_apply broker_process \
+  act_pages acts_commands acts_registry admissions audit babbling broker_acl broker_alarms broker_apply broker_process \
   broker_traps ca ca_commands ca_rotation cad_webhook cap claims commissioning_browser commissioning_check \
   commissioning_registry confidential coverage_commands coverage_page coverage_registry dashboards dc09 \
   dc09_independent disabled embedded_broker enrolment_pages est est_hostile est_renewal est_ways expiry feed \

@@ -59,7 +59,6 @@ class FireLane:
         throttle: Throttle | None = None,
         tested: Callable[[], None] = lambda: None,
         configured: Callable[[Presence], None] = lambda _: None,
-        exempt: Exempt | None = None,
         supervised: Supervised | None = None,
     ) -> None:
         self._broker = broker
@@ -76,13 +75,14 @@ class FireLane:
         self._throttle = throttle or Throttle()
         self._supervised = supervised
         heard = supervised.heard if supervised is not None else unheard
+        self.exempt = Exempt()  # what is disabled, for whoever follows that
         self._gathering = Gathering(
             *(decode, directory, engine, clock),
             faults=self._faults,
             throttle=self._throttle,
             configured=configured,
             heard=heard,
-            exempt=exempt,
+            exempt=self.exempt,
         )
         self._conduct = Conduct("fire", standing, clock.monotonic_s())
         self._conduct.tracked(self._progress, self._progress.tracks, clock.monotonic_s(), clock.wall_ms())

@@ -67,7 +67,7 @@ class Gathering:
         throttle: Throttle,
         configured: Callable[[Presence], None],
         heard: Heard,
-        exempt: Exempt | None = None,
+        exempt: Exempt,
     ) -> None:
         self.decode = decode
         self.directory = directory
@@ -79,7 +79,7 @@ class Gathering:
         self.duplicates = 0
         self._clock = clock
         self._configured = configured
-        self._exempt = exempt or Exempt()
+        self._exempt = exempt
         self._heard = heard
         self._judged = Judged()
 

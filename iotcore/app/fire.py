@@ -13,7 +13,6 @@ from drivers.https_alarm import HttpsAlarm, Place
 from drivers.mqtt.decode import Decoder
 from drivers.mqtt.ingest import Ingest
 from drivers.mqtt.vendor import Vendors
-from iotcore.alarms.disabled import Exempt
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
 from iotcore.alarms.supervised import Supervised
@@ -69,7 +68,6 @@ async def run(settings: Settings) -> None:
         configs = ConfigsBack(Places(registry.database), clock)
         supervised = Supervised(journal, lambda: follower.directory, clock, machine_uptime())
         await stack.enter_async_context(ingest)
-        exempt = Exempt()
         lane = FireLane(
             broker=ingest,
             decode=Decoder(Vendors(FIRE)),
@@ -82,12 +80,10 @@ async def run(settings: Settings) -> None:
             throttle=Throttle(times=settings.throttle_times),
             tested=tests.tell,
             configured=configs.tell,
-            exempt=exempt,
             supervised=supervised,
         )
         watch(ingest, "fire", "fire")
         lane.warm()
-        outages = Outages(*(journal, lambda: follower.directory, exempt, engine, lane.raise_again), clock)
         https = alternate_path(settings, lane, registry, clock)
         intents = Intents(lane, follower, engine, journal, dispatcher)
         async with asyncio.TaskGroup() as group:
@@ -97,7 +93,7 @@ async def run(settings: Settings) -> None:
             group.create_task(dispatcher.run())
             group.create_task(paths.run())
             group.create_task(tests.run())
-            group.create_task(outages.run())
+            group.create_task(Outages(journal, lambda: follower.directory, lane.exempt, engine, lane.raise_again, clock).run())
             group.create_task(configs.run())
             group.create_task(heard(follower, (ingest, FIRE)))
             group.create_task(supervising.run(lane, supervised.supervision, ingest))

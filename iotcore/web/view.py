@@ -13,10 +13,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-from iotcore.journal import case, tests
-from iotcore.journal.case import Alarm, Case
+from iotcore.journal import tests
 from iotcore.journal.database import UNREADABLE, Connection, Place, connect_readonly, is_there
 from iotcore.journal.records import Notice
 from iotcore.journal.timeline import Delivery, Timeline, timeline
@@ -26,7 +25,6 @@ from iotcore.specs.model import DeviceSpec
 from iotcore.web.unit_view import fitted, spaced, tests_told
 from iotcore.wire.topics import FIRE_DOMAIN
 
-T = TypeVar("T")
 Shown = dict[str, Any]  # plain data for templates and tests
 RECENT_LIMIT = 5  # closed incidents that stay on the page
 OPEN_LIMIT = 500  # open incidents drawn at once, first-in first; more than this many are counted, not drawn
@@ -176,29 +174,6 @@ class StoredView:
                 "alarm": dict(alarms[0]) if alarms else None,
                 "tests": tests_told(self._journal.read(TESTS, name, tests.SHOWN)),
             }
-
-    def case(self, incident: str, now_ms: float) -> Case | None:
-        """Everything about one incident; None when it is unknown, or the journal is not readable."""
-        return self._asked(lambda connection: case.read(connection, incident, now_ms), None)
-
-    def standing(self, now_ms: float) -> list[Alarm]:
-        """The alarms that stand without an incident."""
-        return self._asked(lambda connection: case.standing(connection, now_ms), [])
-
-    def alarm(self, number: int, now_ms: float) -> Alarm | None:
-        """One alarm by its number."""
-        return self._asked(lambda connection: case.alarm(connection, number, now_ms), None)
-
-    def _asked(self, question: Callable[[Connection], T], otherwise: T) -> T:
-        with self._lock:
-            connection = self._journal.connection()
-            if connection is None:
-                return otherwise
-            try:
-                return question(connection)
-            except UNREADABLE:
-                self._journal.close()
-                return otherwise
 
     def conduct(self) -> dict[str, Shown]:
         """How devices deliver, of those of which anything is known: what was lost, is missing, was throttled; their clocks."""

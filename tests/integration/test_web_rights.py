@@ -26,6 +26,7 @@ OPEN = {
     "GET /commissioning/worker-js",
     "GET /sign-in", "POST /sign-in", "POST /sign-out", "GET /link/<secret>", "POST /link/<secret>", "GET /first/<secret>",
     "POST /first/<secret>", "GET /language/<wanted>", "GET /healthz", "static",
+    "GET /owner/<incident>/<token>", "POST /owner/<incident>/<token>",  # whoever has the link
 }  # fmt: skip
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from drivers.mqtt.canonical import decode
 from iotcore.alarms import rules
-from iotcore.alarms.disabled import Exempt
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
 from iotcore.app.intents import INTENT_CURSOR, Intents
@@ -39,7 +38,7 @@ class Replica:
     """One fire process: its own engine and lane over the site's journal."""
 
     def __init__(self, site: Site) -> None:
-        self.site, self.opened, self.exempt = site, list[str](), Exempt()
+        self.site, self.opened = site, list[str]()
         self.journal = Journal(
             site.folder / "journal.db", site.clock, ["arc"], uptime=Uptime(site.machine, site.clock.monotonic_s)
         )
@@ -53,11 +52,10 @@ class Replica:
             clock=site.clock,
             opened=lambda committed: self.opened.extend(committed.opened),
             first_seen=site.first_seen,
-            exempt=self.exempt,
         )
         self.lane.warm()
         directory = lambda: site.follower.directory  # noqa: E731 - read at each look
-        self.outages = Outages(self.journal, directory, self.exempt, self.engine, self.lane.raise_again, site.clock)
+        self.outages = Outages(self.journal, directory, self.lane.exempt, self.engine, self.lane.raise_again, site.clock)
         dispatcher = Dispatcher(SqlOutbox(self.journal), {}, site.clock, "test")
         self.intents = Intents(self.lane, site.follower, self.engine, self.journal, dispatcher)
         self.applied = self.journal.cursor(INTENT_CURSOR)
