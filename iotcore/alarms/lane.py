@@ -21,6 +21,7 @@ from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane_notice import old
 from iotcore.alarms.lane_turn import Decode, Gathering, Turn, unheard
 from iotcore.alarms.supervised import NOTHING_TOLD, Supervised
+from iotcore.alarms.warm import warm
 from iotcore.clock import Clock
 from iotcore.errors import StoreError
 from iotcore.journal.conduct import Conduct
@@ -77,7 +78,10 @@ class FireLane:
         heard = supervised.heard if supervised is not None else unheard
         self.exempt = Exempt()  # what is disabled, for whoever follows that
         self._gathering = Gathering(
-            *(decode, directory, engine, clock),
+            decode,
+            directory,
+            engine,
+            clock,
             faults=self._faults,
             throttle=self._throttle,
             configured=configured,
@@ -97,15 +101,13 @@ class FireLane:
 
         Only devices with a latched alarm stay latched; all others may raise with their next reading.
         """
-        directory = self._directory()
-        devices = set()
-        for reading in self._journal.recent_readings():
-            if (binding := directory.devices.get(reading.device)) is not None:
-                self._engine.evaluate(reading, binding, old=old(reading), now_s=self._clock.monotonic_s())
-                devices.add(reading.device)
-                if self._supervised is not None:
-                    self._supervised.recalled(reading)
-        self._engine.reset(devices - self._journal.alarmed_devices())
+        known = self._directory().devices
+        recent = [reading for reading in self._journal.recent_readings() if reading.device in known]
+        warm(self._engine, recent, known, old, (self._clock.monotonic_s(), self._clock.wall_ms()))
+        if self._supervised is not None:
+            for reading in recent:
+                self._supervised.recalled(reading)
+        self._engine.reset({reading.device for reading in recent} - self._journal.alarmed_devices())
 
     def counts(self) -> dict[str, int]:
         """What the lane has done since it started, for `iotcore doctor`."""
@@ -176,18 +178,18 @@ class FireLane:
             if self._faults.exactly(wrong, family):
                 await self._commit(Turn(self._progress.stage(self._clock.monotonic_s())))
 
+    async def supervise(self, *, hears: bool) -> None:
+        """Look at who is silent, and make it durable; several times a second. `hears`: whether the broker is heard now."""
+        if self._supervised is not None and self._supervised.tick(hears=hears):
+            async with self._one_at_a_time:
+                await self._commit(Turn(self._progress.stage(self._clock.monotonic_s())))
+
     async def raise_again(self, raises: Sequence[Raise]) -> None:
         """Carry decisions that no reading of now made, such as those of what is no longer disabled, to their commit."""
         async with self._one_at_a_time:
             turn = Turn(self._progress.stage(self._clock.monotonic_s()))
             turn.raises += raises
             await self._commit(turn)
-
-    async def supervise(self, *, hears: bool) -> None:
-        """Look at who is silent, and make it durable; several times a second. `hears`: whether the broker is heard now."""
-        if self._supervised is not None and self._supervised.tick(hears=hears):
-            async with self._one_at_a_time:
-                await self._commit(Turn(self._progress.stage(self._clock.monotonic_s())))
 
     async def _commit(self, turn: Turn) -> None:
         """One transaction, off the event loop; while the disk refuses, the same batch again and nothing acknowledged."""
