@@ -10,6 +10,7 @@ from typing import Any
 
 from drivers.mqtt.canonical import decode
 from iotcore.alarms import rules
+from iotcore.alarms.disabled import Exempt
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
 from iotcore.app.intents import INTENT_CURSOR, Intents
@@ -24,8 +25,8 @@ from iotcore.registry.store import Registry, open_registry
 from iotcore.registry.walks import Walks
 from iotcore.wire import topics
 from iotcore.wire.arrival import Arrival
-from tests.integration.test_fire_lane import ListBroker
 from tests.support.console import CITY
+from tests.support.listed import ListBroker
 from tests.support.shipped import SPECS
 
 RULES = rules.load(rules.default_path())
@@ -42,7 +43,7 @@ class Replica:
         self.journal = Journal(
             site.folder / "journal.db", site.clock, ["arc"], uptime=Uptime(site.machine, site.clock.monotonic_s)
         )
-        self.engine = Engine(RULES)
+        self.engine, exempt = Engine(RULES), Exempt()
         self.lane = FireLane(
             broker=ListBroker(),
             decode=decode,
@@ -52,10 +53,11 @@ class Replica:
             clock=site.clock,
             opened=lambda committed: self.opened.extend(committed.opened),
             first_seen=site.first_seen,
+            exempt=exempt,
         )
         self.lane.warm()
         directory = lambda: site.follower.directory  # noqa: E731 - read at each look
-        self.outages = Outages(self.journal, directory, self.lane.exempt, self.engine, self.lane.raise_again, site.clock)
+        self.outages = Outages(self.journal, directory, exempt, self.engine, self.lane.raise_again, site.clock)
         dispatcher = Dispatcher(SqlOutbox(self.journal), {}, site.clock, "test")
         self.intents = Intents(self.lane, site.follower, self.engine, self.journal, dispatcher)
         self.applied = self.journal.cursor(INTENT_CURSOR)
