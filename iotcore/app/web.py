@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from drivers.modbus import roster
 from iotcore import metrics
 from iotcore.app import coverage_history, first, rule_pages
+from iotcore.app.act_pages import act_pages
 from iotcore.app.common import anchors_of, opened, specs_of
 from iotcore.app.receivers import answering
 from iotcore.clock import Clock, SystemClock
@@ -42,6 +43,7 @@ from iotcore.telemetry.stores import TELEMETRY_DB
 from iotcore.web import confirm
 from iotcore.web.app import LOOPBACK_NAMES
 from iotcore.web.app import create as create_page
+from iotcore.web.case_view import CaseView
 from iotcore.web.checklist import Budget
 from iotcore.web.commissioning import Desk
 from iotcore.web.coverage import CoveragePages
@@ -76,6 +78,7 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         clock,
     )
     rules = rule_pages.ruled(settings, registry, clock)
+    cases = CaseView(settings.journal_place, lambda: follower.directory)
     page = create_page(
         view=StoredView(settings.folder, lambda: follower.directory, settings.journal_place),
         directory=lambda: follower.directory,
@@ -106,6 +109,7 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
             EnrolPages(lambda: follower.directory, registry.devices_of_serial),
             EnrolmentPages(Enrolments(registry.database), lambda: follower.directory),
             ReceiverPages(answering(settings), registry.intent, clock),
+            *act_pages(settings, registry, lambda: follower.directory, cases, people, specs_of(settings), clock),
         ],
     )
     specs = specs_of(settings)
