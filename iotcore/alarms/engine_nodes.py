@@ -89,7 +89,13 @@ class LeafNode:
             if not threshold.mean_s and threshold.readings <= 1:
                 return _crossed(threshold, cast("float", value), self.number, memory.holding)
             mean = memory.windows[point].newest_mean(memory.timeline.at_s, threshold.mean_s, threshold.readings)
-            return None if mean is None else _crossed(threshold, mean[0], self.number, memory.holding)
+            if mean is None:
+                return None
+            if _on_that_side(threshold, cast("float", value)):
+                return _crossed(threshold, mean[0], self.number, memory.holding)
+            # a mean that only older readings hold up does not begin anything, and does not end it yet
+            ends = self.number not in memory.holding or not _crossed(threshold, mean[0], self.number, memory.holding)
+            return False if ends else None
         if kind is Rise:
             return memory.windows[point].risen(memory.timeline.at_s, cast("Rise", leaf))
         return _says(cast("Bit | Word", leaf), value)
@@ -224,6 +230,14 @@ def _says(leaf: Bit | Word, value: float | bool | str) -> bool | None:  # noqa: 
     if whole != value or whole < 0:
         return None  # no status word
     return bool(whole >> leaf.bit & 1) is leaf.is_
+
+
+def _on_that_side(threshold: Threshold, newest: float) -> bool:
+    """Whether the newest reading itself is not back past `clear`."""
+    if threshold.above is not None:
+        return newest >= (threshold.above if threshold.clear is None else threshold.clear)
+    assert threshold.below is not None, "a checked threshold has above or below"
+    return newest <= (threshold.below if threshold.clear is None else threshold.clear)
 
 
 def _crossed(threshold: Threshold | Sum | Mean, mean: float, number: int, holding: set[int]) -> bool:
