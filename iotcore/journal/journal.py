@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from iotcore.clock import Clock, Uptime
 from iotcore.journal import (
     acts,
+    cad,
     conduct,
     disablements,
     duty,
@@ -31,6 +32,7 @@ from iotcore.journal import (
     story,
     tests,
     timers,
+    told,
     twice,
     upgrade,
 )
@@ -45,6 +47,7 @@ from iotcore.reading import Reading
 PRUNE_EVERY_MS = 60_000.0
 COUNTING = "counting"
 SCHEMAS = (  # of the modules that keep tables of their own
+    cad.SCHEMA,
     conduct.SCHEMA,
     disablements.SCHEMA,
     duty.SCHEMA,
@@ -54,6 +57,7 @@ SCHEMAS = (  # of the modules that keep tables of their own
     story.SCHEMA,
     tests.SCHEMA,
     timers.SCHEMA,
+    told.SCHEMA,
 )
 
 
@@ -123,6 +127,7 @@ class Journal:
             raising = Raising(connection, self._channels, now)
             for one in batch.raises:
                 raising.take(one)
+            raising.finish()
             for cleared in batch.cleared_alarms:
                 flaps.clear(connection, cleared)
                 disablements.clear(connection, cleared)
