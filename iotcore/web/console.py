@@ -241,7 +241,8 @@ class ConsolePages:
         pages = self._screen.pages
         draw = {"incidents": pages.incident, "devices": pages.device, "status": pages.status}[kind]
         piece = {"id": item["id"], "html": draw(item, language)}
-        return {**piece, "blind": blind(item), "dark": dark(item)} if kind == "status" else piece
+        more = {"blind": blind(item), "dark": dark(item), "stalled": item["stalled"]} if kind == "status" else {}
+        return {**piece, **more}
 
 
 async def _still(again: Callable[[], Awaitable[Visitor | None]], visitor: Visitor) -> bool:

@@ -25,8 +25,8 @@ from iotcore.registry.store import Registry, open_registry
 from iotcore.registry.walks import Walks
 from iotcore.wire import topics
 from iotcore.wire.arrival import Arrival
-from tests.integration.test_fire_lane import ListBroker
 from tests.support.console import CITY
+from tests.support.listed import ListBroker
 from tests.support.shipped import SPECS
 
 RULES = rules.load(rules.default_path())
@@ -59,7 +59,9 @@ class Replica:
         directory = lambda: site.follower.directory  # noqa: E731 - read at each look
         self.outages = Outages(self.journal, directory, self.exempt, self.engine, self.lane.raise_again, site.clock)
         dispatcher = Dispatcher(SqlOutbox(self.journal), {}, site.clock, "test")
-        self.intents = Intents(self.lane, site.follower, self.engine, self.journal, dispatcher)
+        self.pressed: list[tuple[str, str]] = []
+        pressed = lambda call, said: self.pressed.append((call, said))  # noqa: E731 - who waits for a key
+        self.intents = Intents(self.lane, site.follower, self.engine, self.journal, dispatcher, pressed=pressed)
         self.applied = self.journal.cursor(INTENT_CURSOR)
 
 

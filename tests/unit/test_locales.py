@@ -11,10 +11,14 @@ import pytest
 
 import iotcore.web
 from iotcore.alarms.decisions import Reason
+from iotcore.alarms.replay import Note
+from iotcore.alarms.rule_book import Origin
 from iotcore.alarms.rules import Hazard
 from iotcore.alarms.signs import SIGNS
 from iotcore.alarms.supervise import FAMILY
+from iotcore.journal.cad import STATUSES
 from iotcore.journal.paths import DOWN, UNDELIVERED
+from iotcore.journal.records import Severity
 from iotcore.reading import Quality
 from iotcore.registry.city import AreaKind
 from iotcore.registry.commissioning import EntryKind
@@ -41,7 +45,8 @@ FAMILIES: dict[str, Iterable[str]] = {
     "found": ("clock", "reading", "signal", "battery", "identity", "plausible", "budget"),
     "entry": get_args(EntryKind),
     "moment": ("detector", "received", "decided", "durable", "sent", "delivered", "back"),
-    "delivery": ("confirmed", "failing", "sent", "waiting"),
+    "delivery": ("confirmed", "failing", "rejected", "sent", "waiting"),
+    "cad": STATUSES.values(),
     "condition": ("ok", "fault", "offline", "waiting", "suspended", "retired"),
     "file": ("journal", "telemetry"),
     "fault": ("bad", "refused", "offline", "clock_past", "clock_future", "clock_unreadable", "clock_skew", "gap", "throttled",
@@ -57,6 +62,10 @@ FAMILIES: dict[str, Iterable[str]] = {
     "config": ("unreported", "behind", "differs", "applied"),
     "area": (*get_args(AreaKind), "whole", "none"),
     "lack": REASONS,
+    "rule_origin": get_args(Origin),
+    "rule_severity": get_args(Severity),
+    "rule_refused": ("conflict", "second_person", "busy", "too_many", "no_admin", "too_long"),
+    "rule_note": get_args(Note),
     "role": [role.value for role in Role],
     "right": [*(right.value for right in Right), "session", "no_right_declared"],
     "approval": ("asked", "approved", "rejected", "used", "expired"),
