@@ -90,7 +90,13 @@ class LeafNode:
                 assert not isinstance(value, str), "a point of text has no threshold"
                 return _crossed(leaf, value, self.number, memory.holding)
             mean = memory.windows[point].newest_mean(memory.timeline.at_s, leaf.mean_s, leaf.readings)
-            return None if mean is None else _crossed(leaf, mean[0], self.number, memory.holding)
+            if mean is None:
+                return None
+            if _on_that_side(leaf, value):
+                return _crossed(leaf, mean[0], self.number, memory.holding)
+            # a mean that only older readings hold up does not begin anything, and does not end it yet
+            ends = self.number not in memory.holding or not _crossed(leaf, mean[0], self.number, memory.holding)
+            return False if ends else None
         if isinstance(leaf, Rise):
             return memory.windows[point].risen(memory.timeline.at_s, leaf)
         return _says(leaf, value)
@@ -225,6 +231,15 @@ def _says(leaf: Bit | Word, value: float | bool | str) -> bool | None:  # noqa: 
     if whole != value or whole < 0:
         return None  # no status word
     return bool(whole >> leaf.bit & 1) is leaf.is_
+
+
+def _on_that_side(threshold: Threshold, newest: Scalar) -> bool:
+    """Whether the newest reading itself is not back past `clear`."""
+    assert not isinstance(newest, str), "a point of text has no threshold"
+    if threshold.above is not None:
+        return newest >= (threshold.above if threshold.clear is None else threshold.clear)
+    assert threshold.below is not None, "a checked threshold has above or below"
+    return newest <= (threshold.below if threshold.clear is None else threshold.clear)
 
 
 def _crossed(threshold: Threshold | Sum | Mean, mean: float, number: int, holding: set[int]) -> bool:

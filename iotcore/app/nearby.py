@@ -18,7 +18,6 @@ from pathlib import Path
 import msgspec
 
 from iotcore.clock import Clock
-from iotcore.dispatch.outbox import Dispatcher
 from iotcore.errors import StoreError
 from iotcore.journal import posting
 from iotcore.journal.database import connect_readonly
@@ -51,15 +50,15 @@ class Nearby:
         self._wake: Callable[[], None] = lambda: None
         self.dropped = 0
 
-    def opened_by(self, dispatcher: Dispatcher) -> Callable[[Committed], None]:
-        """What to call when incidents were opened: the dispatcher at once, and later this."""
-        self._wake = dispatcher.wake
+    def after(self, opened: Callable[[Committed], None], wake: Callable[[], None]) -> Callable[[Committed], None]:
+        """What to call when incidents were opened: `opened` at once, and later this. `wake` is the dispatcher's."""
+        self._wake = wake
 
-        def opened(committed: Committed) -> None:
-            dispatcher.send_now(committed.leased)
+        def both(committed: Committed) -> None:
+            opened(committed)
             self.add(row.notice for row in committed.leased)
 
-        return opened
+        return both
 
     def add(self, notices: Iterable[Notice]) -> None:
         """New incidents; of each one is enough, whoever it was for."""

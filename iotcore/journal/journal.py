@@ -26,6 +26,8 @@ from iotcore.journal import (
     paths,
     posting,
     quarantine,
+    reconcile,
+    rule_timers,
     shelf,
     story,
     tests,
@@ -134,6 +136,9 @@ class Journal:
                 [(device, int(online), now.wall_ms) for device, online in batch.presence],
             )
             quarantine.save_progress(connection, batch.progress, shared=True)
+            placed = reconcile.placed(connection, batch.raises)
+            reconcile.take_over(connection, now, batch.carried)
+            rule_timers.keep(connection, now, batch.timers)
             leased = self.lease_new(connection, [*raising.opened, *raising.released])
             self._prune(connection, now.wall_ms)
         return Committed(
@@ -143,6 +148,7 @@ class Journal:
             released=tuple(raising.released),
             updated=tuple(raising.updated),
             past=tuple(raising.past),
+            placed=placed,
         )
 
     def lease_new(self, connection: Connection, incidents: Iterable[str]) -> tuple[OutboxRow, ...]:
@@ -218,6 +224,16 @@ class Journal:
         """Devices at fault and the reasons, as last committed."""
         with self.lock:
             return self.connection.execute("SELECT device, reason FROM fault WHERE cleared_ms IS NULL").fetchall()
+
+    def rule_timers(self) -> list[tuple[float, str]]:
+        """The timers of rules that were under way: in how many seconds each is due, and what it is."""
+        with self.lock:
+            return rule_timers.standing(self.connection, self.now())
+
+    def open_incidents(self) -> list[tuple[str, str]]:
+        """Premises and incident of each episode that is open."""
+        with self.lock:
+            return reconcile.open_incidents(self.connection)
 
     def recent_readings(self) -> list[Reading]:
         """The readings that warm the rules after a restart, oldest first."""

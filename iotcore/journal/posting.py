@@ -111,7 +111,7 @@ def lease(connection: Connection, owner: str, incidents: Iterable[str], now_ms: 
         for incident in incidents
         for row_id, channel, number, body in connection.execute(
             "UPDATE outbox SET lease_owner = ?, lease_until_ms = ? WHERE incident = ? AND event = 'alarm' "
-            "RETURNING id, channel, number, notice",
+            "AND acknowledged_ms IS NULL AND lease_owner IS NULL RETURNING id, channel, number, notice",
             (owner, now_ms + LEASE_MS, incident),
         ).fetchall()
     )

@@ -26,8 +26,8 @@ from iotcore.registry.store import open_registry
 from iotcore.settings import Settings
 from iotcore.wire import topics
 from iotcore.wire.arrival import Arrival
-from tests.integration.test_fire_lane import ListBroker
 from tests.support.covered import CITY
+from tests.support.listed import ListBroker
 from tests.support.registry_sql import sql
 from tests.support.ruling import BASE, level
 from tests.support.shipped import SPECS
