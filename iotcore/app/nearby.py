@@ -50,15 +50,15 @@ class Nearby:
         self._wake: Callable[[], None] = lambda: None
         self.dropped = 0
 
-    def after(self, opened: Callable[[Committed], None], wake: Callable[[], None]) -> Callable[[Committed], None]:
-        """What to call when incidents were opened: `opened` at once, and later this. `wake` is the dispatcher's."""
+    def opened_by(self, send: Callable[[Committed], None], wake: Callable[[], None]) -> Callable[[Committed], None]:
+        """What to call when incidents were opened: `send` at once, and later this, which wakes the dispatcher."""
         self._wake = wake
 
-        def both(committed: Committed) -> None:
-            opened(committed)
+        def opened(committed: Committed) -> None:
+            send(committed)
             self.add(row.notice for row in committed.leased)
 
-        return both
+        return opened
 
     def add(self, notices: Iterable[Notice]) -> None:
         """New incidents; of each one is enough, whoever it was for."""

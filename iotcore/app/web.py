@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from drivers.modbus import roster
 from iotcore import metrics
-from iotcore.app import coverage_history, first
+from iotcore.app import coverage_history, first, rule_pages
 from iotcore.app.common import anchors_of, opened, specs_of
 from iotcore.app.receivers import answering
 from iotcore.clock import Clock, SystemClock
@@ -75,6 +75,7 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         lambda: reported.firmware(settings.folder / TELEMETRY_DB),
         clock,
     )
+    rules = rule_pages.ruled(settings, registry, clock)
     page = create_page(
         view=StoredView(settings.folder, lambda: follower.directory, settings.journal_place),
         directory=lambda: follower.directory,
@@ -95,6 +96,13 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         parts=[
             _coverage(settings, registry, follower, clock),
             GroupPages(grouped, lambda: follower.directory),
+            rule_pages.pages(
+                *(settings, rules, registry, people),
+                directory=lambda: follower.directory,
+                grouped=grouped,
+                query=query,
+                clock=clock,
+            ),
             EnrolPages(lambda: follower.directory, registry.devices_of_serial),
             EnrolmentPages(Enrolments(registry.database), lambda: follower.directory),
             ReceiverPages(answering(settings), registry.intent, clock),
@@ -114,6 +122,7 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
     async with admissions, listener, _revocation(settings, registry, authority, clock), asyncio.TaskGroup() as group:
         group.create_task(follower.run())
         group.create_task(grouped.run())
+        group.create_task(rules.run())
         group.create_task(alive(settings, "web", clock, listener.refusals.state))
         group.create_task(serve_page(page, settings.web.host, settings.web.port))
 

@@ -32,6 +32,7 @@ from iotcore.journal import (
     story,
     tests,
     timers,
+    told,
     twice,
     upgrade,
 )
@@ -56,6 +57,7 @@ SCHEMAS = (  # of the modules that keep tables of their own
     story.SCHEMA,
     tests.SCHEMA,
     timers.SCHEMA,
+    told.SCHEMA,
 )
 
 
@@ -125,6 +127,7 @@ class Journal:
             raising = Raising(connection, self._channels, now)
             for one in batch.raises:
                 raising.take(one)
+            raising.finish()
             for cleared in batch.cleared_alarms:
                 flaps.clear(connection, cleared)
                 disablements.clear(connection, cleared)

@@ -12,10 +12,12 @@ from typing import Any
 from quart import Quart
 from quart.typing import TestClientProtocol
 
+from iotcore.app import rule_pages
 from iotcore.app.web import desk
 from iotcore.clock import ManualClock, SystemClock
 from iotcore.process import home
 from iotcore.process.grouped import Grouped
+from iotcore.process.ruled import Ruled
 from iotcore.provision.ca import Authority
 from iotcore.provision.file_folder import FileFolder
 from iotcore.reading import Quality, Reading, Value
@@ -100,6 +102,7 @@ class Console:
     people: Accounts
     throttle: Throttle  # its time is `clock`, and stands still
     grouped: Grouped
+    rules: Ruled
 
     async def sign_in(self, name: str, *grants: Grant) -> str:
         """A user with these roles who is signed in; the cookie of their browser."""
@@ -155,13 +158,15 @@ async def console(
     throttle, places = Throttle(clock.monotonic_s), Places(registry.database)
     known = accounts(registry.database, people.session_idle_s, people.session_s)
     view = StoredView(folder, lambda: made.directory)
-    settings = Settings(data=str(folder))
+    settings = Settings(data=str(folder), people=people)
     async with (
         TelemetryFile(folder / "telemetry.db") as file,
         open_query(settings, clock) as query,
     ):
         telemetry = folder / "telemetry.db"
         grouped = Grouped(GroupStore(registry.database), lambda: made.directory, lambda: reported.firmware(telemetry), clock)
+        rules = rule_pages.ruled(settings, registry, SteadyClock(clock))
+        await rules.start()
         app = create(
             view=view,
             directory=lambda: made.directory,
@@ -179,9 +184,20 @@ async def console(
             processes=None if processes is None else lambda: processes,
             query=query,
             records=Records(places.known, places.file, FileFolder(folder / "files").read, grouped.of),
-            parts=_parts(folder, registry, clock, grouped, lambda: made.directory),
+            parts=[
+                *_parts(folder, registry, clock, grouped, lambda: made.directory),
+                rule_pages.pages(
+                    *(settings, rules, registry, known),
+                    directory=lambda: made.directory,
+                    grouped=grouped,
+                    query=query,
+                    clock=SteadyClock(clock),
+                ),
+            ],
         )
-        made = Console(app, registry, fire, Panel(file, clock), clock, directory, EmbeddedStore(file), known, throttle, grouped)
+        made = Console(
+            app, registry, fire, Panel(file, clock), clock, directory, EmbeddedStore(file), known, throttle, grouped, rules
+        )
         try:
             await made.report("d1", Value("smoke", 0.02), Value("temperature", 24.1), Value("alarm", value=False))
             await made.report("air-1", Value("pm25", 18.4), Value("no2", None, Quality.BAD, "timeout"))
