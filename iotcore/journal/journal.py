@@ -31,6 +31,7 @@ from iotcore.journal import (
     story,
     tests,
     timers,
+    told,
     twice,
     upgrade,
 )
@@ -54,6 +55,7 @@ SCHEMAS = (  # of the modules that keep tables of their own
     story.SCHEMA,
     tests.SCHEMA,
     timers.SCHEMA,
+    told.SCHEMA,
 )
 
 
@@ -123,6 +125,7 @@ class Journal:
             raising = Raising(connection, self._channels, now)
             for one in batch.raises:
                 raising.take(one)
+            raising.finish()
             for cleared in batch.cleared_alarms:
                 flaps.clear(connection, cleared)
                 disablements.clear(connection, cleared)

@@ -88,8 +88,8 @@ def add_points(connection: Connection, incident: str, found: Sequence[tuple[str,
     new = 0
     for device, point in found:
         new += connection.execute(
-            "INSERT INTO incident_point (incident, device, point, place, at_ms) SELECT ?, ?, ?, count(*), ? FROM incident_point "
-            "WHERE incident = ? ON CONFLICT DO NOTHING",
+            "INSERT INTO incident_point (incident, device, point, place, at_ms) "
+            "SELECT ?, ?, ?, coalesce(max(place), 0) + 1, ? FROM incident_point WHERE incident = ? ON CONFLICT DO NOTHING",
             (incident, device, point, at_ms, incident),
         ).rowcount
     return new > 0

@@ -13,9 +13,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from iotcore.journal import tests
+from iotcore.journal import paths, tests
 from iotcore.journal.database import UNREADABLE, Connection, Place, connect_readonly, is_there
 from iotcore.journal.records import Notice
 from iotcore.journal.timeline import Delivery, Timeline, timeline
@@ -25,6 +25,7 @@ from iotcore.specs.model import DeviceSpec
 from iotcore.web.unit_view import fitted, spaced, tests_told
 from iotcore.wire.topics import FIRE_DOMAIN
 
+T = TypeVar("T")
 Shown = dict[str, Any]  # plain data for templates and tests
 RECENT_LIMIT = 5  # closed incidents that stay on the page
 OPEN_LIMIT = 500  # open incidents drawn at once, first-in first; more than this many are counted, not drawn
@@ -50,6 +51,9 @@ class View(Protocol):
 
     def refused(self) -> dict[str, int]:
         """Refused messages by reason, of all lanes."""
+
+    def paths(self) -> list[Shown]:
+        """The paths to the receivers of alarms; none when the journal is not readable, or no path is tested."""
 
     def readable(self) -> dict[str, bool]:
         """Which of the files could be read at the last attempt."""
@@ -174,6 +178,25 @@ class StoredView:
                 "alarm": dict(alarms[0]) if alarms else None,
                 "tests": tests_told(self._journal.read(TESTS, name, tests.SHOWN)),
             }
+
+    def paths(self) -> list[Shown]:
+        """Without the moment of the last acknowledgement, which changes all the time."""
+        found: list[paths.Path] = self._asked(paths.shown, [])
+        return [
+            {"name": one.name, "up": one.up, "since_ms": one.since_ms, "reason": one.reason, "undelivered": one.undelivered}
+            for one in found
+        ]
+
+    def _asked(self, question: Callable[[Connection], T], otherwise: T) -> T:
+        with self._lock:
+            connection = self._journal.connection()
+            if connection is None:
+                return otherwise
+            try:
+                return question(connection)
+            except UNREADABLE:
+                self._journal.close()
+                return otherwise
 
     def conduct(self) -> dict[str, Shown]:
         """How devices deliver, of those of which anything is known: what was lost, is missing, was throttled; their clocks."""

@@ -11,10 +11,13 @@ import pytest
 
 import iotcore.web
 from iotcore.alarms.decisions import Reason
+from iotcore.alarms.replay import Note
+from iotcore.alarms.rule_book import Origin
 from iotcore.alarms.rules import Hazard
 from iotcore.alarms.signs import SIGNS
 from iotcore.alarms.supervise import FAMILY
 from iotcore.journal import story
+from iotcore.journal.paths import DOWN, UNDELIVERED
 from iotcore.journal.records import Event, Severity
 from iotcore.journal.states import State as AlarmState
 from iotcore.reading import Quality
@@ -48,7 +51,7 @@ FAMILIES: dict[str, Iterable[str]] = {
     "condition": ("ok", "fault", "offline", "waiting", "suspended", "retired"),
     "file": ("journal", "telemetry"),
     "fault": ("bad", "refused", "offline", "clock_past", "clock_future", "clock_unreadable", "clock_skew", "gap", "throttled",
-              "certificate_ending", "certificate_expired", "cloned", *FAMILY, *SIGNS),
+              "certificate_ending", "certificate_expired", "cloned", DOWN, UNDELIVERED, *FAMILY, *SIGNS),
     "why": ("not_finite", "wrong_type", "out_of_range", "timeout", "unknown_state", "not_read", "short", "stuck", "life_check",
             "not_present", "removed"),
     "refusal": (
@@ -60,6 +63,10 @@ FAMILIES: dict[str, Iterable[str]] = {
     "config": ("unreported", "behind", "differs", "applied"),
     "area": (*get_args(AreaKind), "whole", "none"),
     "lack": REASONS,
+    "rule_origin": get_args(Origin),
+    "rule_severity": get_args(Severity),
+    "rule_refused": ("conflict", "second_person", "busy", "too_many", "no_admin", "too_long"),
+    "rule_note": get_args(Note),
     "role": [role.value for role in Role],
     "right": [*(right.value for right in Right), "session", "no_right_declared"],
     "approval": ("asked", "approved", "rejected", "used", "expired"),
