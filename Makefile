@@ -23,7 +23,7 @@ BESIDE := tests/unit $(patsubst %,tests/integration/test_%.py, \
   deadman disabled embedded_broker enrolment_pages escalation est est_hostile est_renewal est_ways expiry feed fire_groups \
   fire_lane fire_throttle first_link gateway_priority gateway_upkeep group_pages history hsm http_gateway https_alarm \
   import influx influx_access influx_drain influx_rejects ingest ingest_more_filters intents journal journal_acts \
-  journal_holds journal_model journal_readers journal_replicas journal_server labels list_tidying local_page mail \
+  journal_holds journal_kept journal_model journal_readers journal_replicas journal_server labels list_tidying local_page mail \
   metrics_http migrations missed_readings modbus_content_faults modbus_independent modbus_lines modbus_poller \
   modbus_round_trip modbus_simulator modbus_write mqtt_out ocsp oidc paper_record password_listener people people_commands \
   pkilint place_commands places quarantine_retry query registry registry_credentials registry_places registry_standings \

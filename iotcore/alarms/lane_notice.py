@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from iotcore.alarms import escalate, responders
 from iotcore.alarms.decisions import Decision
-from iotcore.journal.records import Raise
+from iotcore.journal.records import FIRE_SEVERITY, Raise
 from iotcore.reading import Reading
 from iotcore.registry.directory import Binding, Directory
 
@@ -14,6 +14,11 @@ LATE_DISPATCH_MS = 15 * 60_000  # a backlog reading older than this is a histori
 def old(reading: Reading) -> bool:
     """Whether it was held back for so long that it is a record, and no reason to send a crew."""
     return reading.backlog and reading.age_ms > LATE_DISPATCH_MS
+
+
+def is_live_fire(one: Raise) -> bool:
+    """Whether a crew must hear of it: no test, no record, no trouble, nothing of what is disabled."""
+    return one.notice.severity == FIRE_SEVERITY and not one.test and not one.historical and not one.disabled
 
 
 def raised(decision: Decision, reading: Reading, binding: Binding, directory: Directory, decided_ms: float) -> Raise:

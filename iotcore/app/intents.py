@@ -79,7 +79,7 @@ class Intents:
         await asyncio.to_thread(self._journal.reset, intent.key, devices, intent.by, self._journal.now_ms())
         closed = await asyncio.to_thread(self._is_closed, intent.key)
         if premises and closed:  # by whichever process came first
-            self._engine.reset(devices)
+            self._lane.closed(premises, devices)
             self._dispatcher.wake()
 
     def _is_closed(self, incident: str) -> bool:

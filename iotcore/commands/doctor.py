@@ -24,6 +24,7 @@ from iotcore.journal.database import connect_readonly, dialect
 from iotcore.keeper import standing_still
 from iotcore.process import home
 from iotcore.process.credentials import environment
+from iotcore.process.replicas import replicas
 from iotcore.process.serve import beats
 from iotcore.process.workers import parts
 from iotcore.provision import custody, expiry
@@ -40,6 +41,8 @@ MIN_FREE_BYTES = 1_000_000_000
 MIN_CERTIFICATE_DAYS = expiry.LIMITS_S["service"] / expiry.DAY_S
 EARLIEST_YEAR = 2026  # a clock before this release was never set
 WAITING = "Free some space; it goes on by itself. Until then it acknowledges nothing, and senders keep what they have."
+STALLED = "Fires go out by the emergency log meanwhile. Free some space on its disk, or start its database."
+NO_EMERGENCY = "Free 8 MiB where the emergency log lies (fire.emergency_folder), and restart the process."
 RULES_REMEDY = "See `iotcore rule list`; save a version that can be used, or remove it."
 START_PART = "Start `iotcore up`, or this process by its service."
 
@@ -258,9 +261,10 @@ def _alternate_checks(settings: Settings, clock: Clock) -> list[tuple[str, str, 
     remedy = "Stop what else listens there, or choose another port (fire.https_port in the settings)."
 
     async def check() -> Finding:
-        said = beats(settings.folder, clock).get("fire", {})
-        if said.get("https_trouble"):
-            return Finding("alternate path", well=False, said=str(said["https"]), remedy=remedy)
+        told = beats(settings.folder, clock)
+        for said in (told.get(one.name, {}) for one in replicas(settings)):
+            if said.get("https_trouble"):
+                return Finding("alternate path", well=False, said=str(said["https"]), remedy=remedy)
         host, port = settings.fire.https_host, settings.fire.https_port
         trusting = ssl.create_default_context(cafile=str(settings.folder / "certs" / "service-root.pem"))
         _, writer = await asyncio.open_connection(host, port, ssl=trusting, server_hostname=settings.fire.https_names[0])
@@ -272,9 +276,9 @@ def _alternate_checks(settings: Settings, clock: Clock) -> list[tuple[str, str, 
 
 
 async def _supervision(settings: Settings, clock: Clock) -> Finding:
-    said = beats(settings.folder, clock).get("fire", {})
-    if "silent" not in said:
-        return Finding(doctor_supervision.NAME, well=False, said="the fire process does not tell", remedy=START_PART)
+    said = doctor_supervision.of(beats(settings.folder, clock))
+    if said is None:
+        return Finding(doctor_supervision.NAME, well=False, said="no fire process tells", remedy=START_PART)
     well, told = doctor_supervision.told(said)
     return Finding(doctor_supervision.NAME, well=well, said=told, remedy="" if well else doctor_supervision.REMEDY)
 
@@ -301,21 +305,39 @@ def _process_check(settings: Settings, name: str, clock: Clock) -> Callable[[], 
         said = beats(settings.folder, clock).get(name)
         if said is None:
             return Finding(f"process {name}", well=False, said="not running", remedy=START_PART)
-        if said.get("waits_for"):
-            return Finding(f"process {name}", well=False, said=f"runs, and waits: {said['waits_for']}", remedy=WAITING)
-        if said.get("connected") is False:
-            return Finding(f"process {name}", well=False, said="runs, without its broker", remedy="See the brokers above.")
-        if said.get("refused_burst"):
-            remedy = "See `iotcore audit show --last 50` for whom and from where; cut that address off, or mend the device."
-            told = f"runs; {said['refused_lately']} enrolments were refused in this minute"
-            return Finding(f"process {name}", well=False, said=told, remedy=remedy)
-        if said.get("metrics_trouble"):
-            remedy = "Stop what listens there, or choose another (metrics.port in the settings)."
-            return Finding(f"process {name}", well=False, said=f"runs, without metrics: {said['metrics']}", remedy=remedy)
+        if (trouble := _process_trouble(said, clock)) is not None:
+            return Finding(f"process {name}", well=False, said=trouble[0], remedy=trouble[1])
         waits = f"; {said['kept']} readings wait for the core, {said['evicted']} given up ever" if "kept" in said else ""
         return Finding(f"process {name}", well=True, said=f"runs as {said['pid']}{waits}")
 
     return check
+
+
+def _process_trouble(said: Mapping[str, Any], clock: Clock) -> tuple[str, str] | None:
+    """What a process that runs says is wrong with it, the worst first, and what to do."""
+    if said.get("waits_for"):
+        return f"runs, and waits: {said['waits_for']}", WAITING
+    if (fire := _fire_trouble(said, clock)) is not None:
+        return fire
+    if said.get("connected") is False:
+        return "runs, without its broker", "See the brokers above."
+    if said.get("refused_burst"):
+        remedy = "See `iotcore audit show --last 50` for whom and from where; cut that address off, or mend the device."
+        return f"runs; {said['refused_lately']} enrolments were refused in this minute", remedy
+    if said.get("metrics_trouble"):
+        remedy = "Stop what listens there, or choose another (metrics.port in the settings)."
+        return f"runs, without metrics: {said['metrics']}", remedy
+    return None
+
+
+def _fire_trouble(said: Mapping[str, Any], clock: Clock) -> tuple[str, str] | None:
+    """What keeps a fire process from its journal, or would in an emergency."""
+    if (since_ms := said.get("journal_stalled")) is not None:
+        silent_s = (clock.wall_ms() - since_ms) / 1000.0
+        return f"runs; the journal has not answered for {silent_s:.0f} s: {said.get('journal_trouble')}", STALLED
+    if said.get("emergency", {}).get("room") is False:
+        return "runs, without room for its emergency log", NO_EMERGENCY
+    return None
 
 
 def _receiver_check(receiver: Receiver) -> Callable[[], Awaitable[Finding]]:

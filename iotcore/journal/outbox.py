@@ -63,6 +63,16 @@ class SqlOutbox:
             )
         return bool(renewed.rowcount)
 
+    def release(self, owner: str) -> int:
+        """A process has ended: what was leased to it is free. How many notices that were."""
+        with self._journal.lock, transaction(self._journal.connection) as connection:
+            freed = connection.execute(
+                "UPDATE outbox SET lease_owner = NULL, lease_until_ms = 0 "
+                "WHERE (lease_owner = ? OR lease_owner LIKE ?) AND acknowledged_ms IS NULL",
+                (owner, f"{owner}/%"),  # its slots (`iotcore.dispatch.outbox`)
+            )
+        return freed.rowcount
+
     def sent(self, row_id: int, at_ms: float) -> None:
         """The first frame of this notice has left."""
         self._update(row_id, "sent_ms = coalesce(sent_ms, ?)", at_ms)

@@ -241,7 +241,7 @@ class ConsolePages:
         pages = self._screen.pages
         draw = {"incidents": pages.incident, "devices": pages.device, "status": pages.status}[kind]
         piece = {"id": item["id"], "html": draw(item, language)}
-        return {**piece, "blind": blind(item)} if kind == "status" else piece
+        return {**piece, "blind": blind(item), "stalled": item["stalled"]} if kind == "status" else piece
 
 
 async def _still(again: Callable[[], Awaitable[Visitor | None]], visitor: Visitor) -> bool:

@@ -48,4 +48,5 @@ class Pages:
 
 def blind(status: Shown) -> bool:
     """Whether the page cannot see fires: their journal is unreadable, or the fire process does not beat."""
-    return not status["readable"]["journal"] or not status["processes"].get("fire", True)
+    fire = [beats for name, beats in status["processes"].items() if name.partition("-")[0] == "fire"]
+    return not status["readable"]["journal"] or (bool(fire) and not any(fire))

@@ -25,8 +25,8 @@ from iotcore.registry.store import Registry, open_registry
 from iotcore.registry.walks import Walks
 from iotcore.wire import topics
 from iotcore.wire.arrival import Arrival
-from tests.integration.test_fire_lane import ListBroker
 from tests.support.console import CITY
+from tests.support.listed import ListBroker
 from tests.support.shipped import SPECS
 
 RULES = rules.load(rules.default_path())

@@ -166,7 +166,7 @@ async def test_a_fire_stays_on_the_page_while_the_journal_cannot_be_read() -> No
 
 
 async def test_a_process_that_stops_beating_is_shown_as_stopped() -> None:
-    beating = {"fire": 1, "telemetry": 2}
+    beating: dict[str, dict[str, object]] = {"fire": {}, "telemetry": {}}
     live = Live(HandMade(), ManualClock(), lambda: beating)
     await live.poll()
     del beating["telemetry"]

@@ -55,6 +55,7 @@ function status({ set }) {
   for (const piece of set) {
     document.getElementById("status-holder").innerHTML = piece.html;
     document.getElementById("blind").hidden = !piece.blind;
+    document.getElementById("stalled").hidden = !piece.stalled;
   }
 }
 
