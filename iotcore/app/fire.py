@@ -18,6 +18,7 @@ from drivers.mqtt.ingest import Ingest
 from drivers.mqtt.vendor import Vendors
 from iotcore import metrics
 from iotcore.alarms.disabled import Exempt
+from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
 from iotcore.alarms.supervised import Supervised
 from iotcore.app import fire_rules, supervising, troubles
