@@ -120,6 +120,9 @@ dispatch_given_dropped = Counter(
 dispatch_path_up = Gauge(
     "iotcore_dispatch_path_up", "1 while a receiver acknowledges link tests or alarms, 0 in trouble", ["receiver"]
 )
+dispatch_troubles = Counter(
+    "iotcore_dispatch_troubles_total", "Troubles and the like told to receivers that asked for them", ["receiver", "outcome"]
+)
 dispatch_link_tests = Counter("iotcore_dispatch_link_tests_total", "Link tests of receivers' paths", ["receiver", "outcome"])
 
 fire_disablements = Asked("iotcore_fire_disablements", "Points, devices, zones and premises that are disabled now")

@@ -29,7 +29,7 @@ from iotcore.app.escalating import Escalating
 from iotcore.app.intents import INTENT_CURSOR, Intents
 from iotcore.app.outages import Outages
 from iotcore.app.outgoing import Outgoing, Rescue
-from iotcore.app.receivers import callers_of, told_of_all, with_secrets
+from iotcore.app.receivers import callers_of, told_of_all, troubles_of, with_secrets
 from iotcore.app.testing import TestsBack
 from iotcore.clock import Clock, SystemClock, machine_uptime
 from iotcore.dispatch.outbox import Channel
@@ -71,6 +71,7 @@ async def run(settings: Settings, number: int = 1) -> None:
         engine, grouped, ruled = await _judging(settings, registry, follower, clock)
         journal = await room.enter(stack, lambda: _journal(settings.journal_place, clock, told_of_all(settings), owner))
         outgoing = Outgoing(settings, journal, rescue, channels, clock, owner)
+        telling = troubles_of(settings, channels, journal, lambda: follower.directory, clock)
         tests = TestsBack(journal, Commissioning(registry.database), clock)
         configs = ConfigsBack(Places(registry.database), clock)
         supervised = Supervised(journal, lambda: follower.directory, clock, machine_uptime(), by=replica.name)
@@ -100,7 +101,7 @@ async def run(settings: Settings, number: int = 1) -> None:
         escalating = Escalating(journal, lambda: follower.directory, callers_of(settings), outgoing.dispatcher.wake)
         intents = Intents(lane, follower, engine, journal, outgoing.dispatcher)
         async with asyncio.TaskGroup() as group:
-            for part in (lane, grouped, outgoing.dispatcher, outgoing.paths, tests, outages, escalating, configs):
+            for part in (lane, grouped, outgoing.dispatcher, outgoing.paths, telling, tests, outages, escalating, configs):
                 group.create_task(part.run())
             group.create_task(ruled.run(fire_rules.using(engine, lambda: follower.directory, grouped)))
             group.create_task(heard(follower, (ingest, FIRE)))

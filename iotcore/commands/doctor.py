@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,8 +20,8 @@ from iotcore.clock import Clock, machine_uptime
 from iotcore.commands import doctor_supervision, office, rule, store_init
 from iotcore.commands.broker_asking import round_trip
 from iotcore.errors import IotError
-from iotcore.journal import parked
-from iotcore.journal.database import connect_readonly, dialect
+from iotcore.journal import parked, paths
+from iotcore.journal.database import UNREADABLE, connect_readonly, dialect, is_there
 from iotcore.keeper import standing_still
 from iotcore.process import home
 from iotcore.process.credentials import environment
@@ -32,7 +33,7 @@ from iotcore.provision.acl import BrokerName
 from iotcore.provision.ca import Authority
 from iotcore.registry.store import open_registry
 from iotcore.settings import Settings
-from iotcore.settings_receivers import Receiver, meets_at
+from iotcore.settings_receivers import Dc09Receiver, Receiver, meets_at
 from iotcore.telemetry.stores import open_store
 from iotcore.wire.arrival import Endpoint
 
@@ -44,6 +45,7 @@ WAITING = "Free some space; it goes on by itself. Until then it acknowledges not
 STALLED = "Fires go out by the emergency log meanwhile. Free some space on its disk, or start its database."
 NO_EMERGENCY = "Free 8 MiB where the emergency log lies (fire.emergency_folder), and restart the process."
 RULES_REMEDY = "See `iotcore rule list`; save a version that can be used, or remove it."
+RECEIVER = "Check its address, the network, that it listens, and that it knows us (account, key)."
 START_PART = "Start `iotcore up`, or this process by its service."
 
 
@@ -78,7 +80,7 @@ async def examine(settings: Settings, clock: Clock) -> list[Finding]:
         ("dispatch", START_PART, lambda: _dispatch(settings, clock)),
         (doctor_supervision.NAME, START_PART, lambda: _supervision(settings, clock)),
         *((f"process {name}", START_PART, _process_check(settings, name, clock)) for name in parts(settings)),
-        *((f"receiver {r.name}", "Check its address, the network, and that it listens.", _receiver_check(r))
+        *((f"receiver {r.name}", RECEIVER, _receiver_check(settings, r))
           for r in settings.receivers),
     ]  # fmt: skip
     return [await checked(name, remedy, check) for name, remedy, check in checks]
@@ -340,13 +342,34 @@ def _fire_trouble(said: Mapping[str, Any], clock: Clock) -> tuple[str, str] | No
     return None
 
 
-def _receiver_check(receiver: Receiver) -> Callable[[], Awaitable[Finding]]:
-    """Only whether it can be reached (and shows a certificate that we trust): a test alarm is not ours to send."""
+def _receiver_check(settings: Settings, receiver: Receiver) -> Callable[[], Awaitable[Finding]]:
+    """What its link tests say, and whether it can be reached (and shows a certificate that we trust): no alarm is sent."""
 
     async def check() -> Finding:
-        host, port, tls = meets_at(receiver)
+        name, (host, port, tls) = f"receiver {receiver.name}", meets_at(receiver)
+        path = await asyncio.to_thread(_path, settings, receiver.name)
+        if path is not None and not path.up:
+            return Finding(name, well=False, said=f"no path: {path.reason or 'nothing was acknowledged'}", remedy=RECEIVER)
+        if path is not None and path.undelivered:
+            return Finding(
+                name, well=False, said="has not acknowledged an alarm for 100 s", remedy=f"See the incidents. {RECEIVER}"
+            )
+        if isinstance(receiver, Dc09Receiver) and receiver.transport == "udp":
+            said = "acknowledges link tests" if path is not None and path.heard_ms else "UDP; nothing was acknowledged yet"
+            return Finding(name, well=True, said=f"{host}:{port} {said}")
         _, writer = await asyncio.open_connection(host, port, ssl=tls or None)
         writer.close()
-        return Finding(f"receiver {receiver.name}", well=True, said=f"{host}:{port} takes connections")
+        return Finding(name, well=True, said=f"{host}:{port} takes connections")
 
     return check
+
+
+def _path(settings: Settings, name: str) -> paths.Path | None:
+    """How the path to a receiver is; None where nothing is known of it."""
+    if not is_there(settings.journal_place):
+        return None
+    try:
+        with closing(connect_readonly(settings.journal_place)) as connection:
+            return next((one for one in paths.shown(connection) if one.name == name), None)
+    except UNREADABLE:  # a journal of the release before; what is wrong with it otherwise, the journal's own check says
+        return None

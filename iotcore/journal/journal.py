@@ -31,6 +31,7 @@ from iotcore.journal import (
     story,
     tests,
     timers,
+    told,
     twice,
     upgrade,
 )
@@ -54,6 +55,7 @@ SCHEMAS = (  # of the modules that keep tables of their own
     story.SCHEMA,
     tests.SCHEMA,
     timers.SCHEMA,
+    told.SCHEMA,
 )
 
 

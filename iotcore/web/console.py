@@ -24,7 +24,7 @@ from iotcore.web.door import Door, Scope, visiting
 from iotcore.web.history import History
 from iotcore.web.live import Event, Live
 from iotcore.web.records import Records
-from iotcore.web.render import blind
+from iotcore.web.render import blind, dark
 from iotcore.web.screen import LANGUAGE_COOKIE, Screen
 from iotcore.web.view import Shown
 from iotcore.web.words import LANGUAGES, Language
@@ -241,7 +241,8 @@ class ConsolePages:
         pages = self._screen.pages
         draw = {"incidents": pages.incident, "devices": pages.device, "status": pages.status}[kind]
         piece = {"id": item["id"], "html": draw(item, language)}
-        return {**piece, "blind": blind(item), "stalled": item["stalled"]} if kind == "status" else piece
+        more = {"blind": blind(item), "dark": dark(item), "stalled": item["stalled"]} if kind == "status" else {}
+        return {**piece, **more}
 
 
 async def _still(again: Callable[[], Awaitable[Visitor | None]], visitor: Visitor) -> bool:

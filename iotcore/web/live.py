@@ -197,6 +197,7 @@ class Live:
             "id": "status",
             "refused": self._view.refused(),
             "readable": self._view.readable(),
+            "paths": self._view.paths(),
             "processes": {name: name in beating for name in sorted(self._seen | (set() if fire else {"fire"}))}
             if beating is not None
             else {},

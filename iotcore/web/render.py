@@ -22,7 +22,7 @@ class Pages:
         icons: Any = self._environment.get_template(
             "icons.html"
         ).module  # once: a row that imports it itself takes thrice as long
-        self._environment.globals |= {"blind": blind, "icon": icons.icon}
+        self._environment.globals |= {"blind": blind, "dark": dark, "icon": icons.icon}
         self._words: dict[Language, Words] = {language: load(language) for language in LANGUAGES}
 
     def both(self) -> tuple[Words, Words]:
@@ -44,6 +44,11 @@ class Pages:
     def status(self, status: Mapping[str, Any], language: Language) -> str:
         """The strip that says how the platform itself is."""
         return self.draw("status.html", language, status=status)
+
+
+def dark(status: Shown) -> bool:
+    """Whether a receiver of alarms does not answer, or has not acknowledged a fire in time."""
+    return any(not path["up"] or path["undelivered"] for path in status["paths"])
 
 
 def blind(status: Shown) -> bool:

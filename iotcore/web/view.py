@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from iotcore.journal import case, tests
+from iotcore.journal import case, paths, tests
 from iotcore.journal.case import Alarm, Case
 from iotcore.journal.database import UNREADABLE, Connection, Place, connect_readonly, is_there
 from iotcore.journal.records import Notice
@@ -52,6 +52,9 @@ class View(Protocol):
 
     def refused(self) -> dict[str, int]:
         """Refused messages by reason, of all lanes."""
+
+    def paths(self) -> list[Shown]:
+        """The paths to the receivers of alarms; none when the journal is not readable, or no path is tested."""
 
     def readable(self) -> dict[str, bool]:
         """Which of the files could be read at the last attempt."""
@@ -188,6 +191,14 @@ class StoredView:
     def alarm(self, number: int, now_ms: float) -> Alarm | None:
         """One alarm by its number."""
         return self._asked(lambda connection: case.alarm(connection, number, now_ms), None)
+
+    def paths(self) -> list[Shown]:
+        """Without the moment of the last acknowledgement, which changes all the time."""
+        found: list[paths.Path] = self._asked(paths.shown, [])
+        return [
+            {"name": one.name, "up": one.up, "since_ms": one.since_ms, "reason": one.reason, "undelivered": one.undelivered}
+            for one in found
+        ]
 
     def _asked(self, question: Callable[[Connection], T], otherwise: T) -> T:
         with self._lock:

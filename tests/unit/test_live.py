@@ -33,6 +33,9 @@ class HandMade:
     def device(self, name: str) -> Shown | None:
         return next((thing for thing in self.things if thing["id"] == name), None)
 
+    def paths(self) -> list[Shown]:
+        return []
+
     def refused(self) -> dict[str, int]:
         return dict(self.refusals)
 

@@ -16,6 +16,7 @@ from iotcore.alarms.rule_book import Origin
 from iotcore.alarms.rules import Hazard
 from iotcore.alarms.signs import SIGNS
 from iotcore.alarms.supervise import FAMILY
+from iotcore.journal.paths import DOWN, UNDELIVERED
 from iotcore.journal.records import Severity
 from iotcore.reading import Quality
 from iotcore.registry.city import AreaKind
@@ -47,7 +48,7 @@ FAMILIES: dict[str, Iterable[str]] = {
     "condition": ("ok", "fault", "offline", "waiting", "suspended", "retired"),
     "file": ("journal", "telemetry"),
     "fault": ("bad", "refused", "offline", "clock_past", "clock_future", "clock_unreadable", "clock_skew", "gap", "throttled",
-              "certificate_ending", "certificate_expired", "cloned", *FAMILY, *SIGNS),
+              "certificate_ending", "certificate_expired", "cloned", DOWN, UNDELIVERED, *FAMILY, *SIGNS),
     "why": ("not_finite", "wrong_type", "out_of_range", "timeout", "unknown_state", "not_read", "short", "stuck", "life_check",
             "not_present", "removed"),
     "refusal": (

@@ -56,6 +56,7 @@ function status({ set }) {
     document.getElementById("status-holder").innerHTML = piece.html;
     document.getElementById("blind").hidden = !piece.blind;
     document.getElementById("stalled").hidden = !piece.stalled;
+    document.getElementById("dark").hidden = !piece.dark;
   }
 }
 
