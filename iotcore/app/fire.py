@@ -103,19 +103,11 @@ async def run(settings: Settings, number: int = 1) -> None:
         escalating = Escalating(journal, lambda: follower.directory, callers_of(settings), outgoing.dispatcher.wake)
         intents = Intents(lane, follower, engine, journal, outgoing.dispatcher, pressed=pressed(channels))
         async with asyncio.TaskGroup() as group:
-            for part in (
-                lane,
-                grouped,
-                outgoing.dispatcher,
-                outgoing.paths,
-                telling,
-                tests,
-                outages,
-                escalating,
-                configs,
-                nearby,
-            ):
+            sending = (outgoing.dispatcher, outgoing.paths, telling, escalating, nearby)
+            for part in (lane, grouped, *sending, tests, outages, configs):
                 group.create_task(part.run())
+            if https is not None:
+                group.create_task(https.run())
             group.create_task(ruled.run(fire_rules.using(engine, lambda: follower.directory, grouped)))
             group.create_task(heard(follower, (ingest, FIRE)))
             group.create_task(supervising.run(lane, supervised.supervision, ingest))
@@ -123,8 +115,6 @@ async def run(settings: Settings, number: int = 1) -> None:
             group.create_task(troubles.tell_lane(settings, registry, lambda: follower.directory, lane.troubled, clock))
             group.create_task(follow_intents(registry, cursor, intents))
             group.create_task(_siblings(settings, replica, outgoing, clock, group).run())
-            if https is not None:
-                group.create_task(https.run())
             state = partial(_state, ingest, lane, supervised, outgoing, https, ruled)
             group.create_task(alive(settings, replica.name, clock, state))
 
