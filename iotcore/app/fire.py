@@ -72,7 +72,6 @@ async def run(settings: Settings, number: int = 1) -> None:
         engine, grouped, ruled = await _judging(settings, registry, follower, clock)
         journal = await room.enter(stack, lambda: _journal(settings.journal_place, clock, told_of_all(settings), owner))
         outgoing = Outgoing(settings, journal, rescue, channels, clock, owner)
-        dispatcher, paths = outgoing.dispatcher, outgoing.paths
         telling = troubles_of(settings, channels, journal, lambda: follower.directory, clock)
         tests = TestsBack(journal, Commissioning(registry.database), clock)
         configs = ConfigsBack(Places(registry.database), clock)
@@ -86,7 +85,7 @@ async def run(settings: Settings, number: int = 1) -> None:
             engine=engine,
             journal=journal,
             clock=clock,
-            opened=nearby.opened_by(outgoing.opened, dispatcher.wake),
+            opened=nearby.opened_by(outgoing.opened, outgoing.dispatcher.wake),
             first_seen=lambda device: activate(registry, device),
             throttle=Throttle(times=settings.throttle_times),
             tested=tests.tell,
@@ -101,11 +100,14 @@ async def run(settings: Settings, number: int = 1) -> None:
         lane.warm()
         outages = Outages(*(journal, lambda: follower.directory, exempt, engine, lane.raise_again), clock)
         https = alternate_path(settings, lane, registry, clock)
-        escalating = Escalating(journal, lambda: follower.directory, callers_of(settings), dispatcher.wake)
-        intents = Intents(lane, follower, engine, journal, dispatcher, pressed=pressed(channels))
+        escalating = Escalating(journal, lambda: follower.directory, callers_of(settings), outgoing.dispatcher.wake)
+        intents = Intents(lane, follower, engine, journal, outgoing.dispatcher, pressed=pressed(channels))
         async with asyncio.TaskGroup() as group:
-            for part in (lane, grouped, dispatcher, paths, telling, tests, outages, escalating, configs, nearby):
+            sending = (outgoing.dispatcher, outgoing.paths, telling, escalating, nearby)
+            for part in (lane, grouped, *sending, tests, outages, configs):
                 group.create_task(part.run())
+            if https is not None:
+                group.create_task(https.run())
             group.create_task(ruled.run(fire_rules.using(engine, lambda: follower.directory, grouped)))
             group.create_task(heard(follower, (ingest, FIRE)))
             group.create_task(supervising.run(lane, supervised.supervision, ingest))
@@ -113,8 +115,6 @@ async def run(settings: Settings, number: int = 1) -> None:
             group.create_task(troubles.tell_lane(settings, registry, lambda: follower.directory, lane.troubled, clock))
             group.create_task(follow_intents(registry, cursor, intents))
             group.create_task(_siblings(settings, replica, outgoing, clock, group).run())
-            if https is not None:
-                group.create_task(https.run())
             state = partial(_state, ingest, lane, supervised, outgoing, https, ruled)
             group.create_task(alive(settings, replica.name, clock, state))
 

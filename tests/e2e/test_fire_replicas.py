@@ -117,7 +117,7 @@ async def test_a_replica_killed_in_a_storm_delays_nothing_and_every_fire_is_one_
         site.check()
         assert {part for part in site.platform.parts if part.startswith("fire")} == set(REPLICAS)
         await site.both_up()
-        found = {one["name"]: one["well"] for one in await site.platform.said("doctor", code=1)}
+        found = {one["name"]: one["well"] for one in await site.platform.said("doctor")}
         assert (found["process fire-1"], found["process fire-2"]) == (True, True)
 
 

@@ -115,6 +115,7 @@ async def test_what_the_last_run_left_is_reconciled_and_its_reading_is_one_with_
             await until(lambda: len(table.arc.received) == 1)
             (told,) = table.arc.received
             await until(lambda: table.rescue.emergency.carried()[0].acknowledged_ms is not None)
+            await asyncio.sleep(0.2)  # the acknowledgement is in the log too
             stopping = asyncio.create_task(table.stop())  # it ends when its commit does: the memory of it is gone by then
             await asyncio.sleep(0.05)
         await stopping

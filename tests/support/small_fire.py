@@ -36,6 +36,7 @@ async def main(folder: Path) -> None:
         result["all_out_s"] = time.monotonic() - began_s
         emergency = table.rescue.emergency
         await until(lambda: all(one.acknowledged_ms is not None for one in emergency.carried()), 5.0)
+        await asyncio.sleep(0.2)  # the last acknowledgement is in the log too
         result["unlogged"] = table.rescue.emergency.unlogged
         result["in_the_journal"] = table.rows("SELECT count(*) FROM incident")[0][0]
         result["state"] = {key: value for key, value in table.lane.state().items() if key.startswith("journal")}
