@@ -72,6 +72,7 @@ async def run(settings: Settings, number: int = 1) -> None:
         engine, grouped, ruled = await _judging(settings, registry, follower, clock)
         journal = await room.enter(stack, lambda: _journal(settings.journal_place, clock, told_of_all(settings), owner))
         outgoing = Outgoing(settings, journal, rescue, channels, clock, owner)
+        dispatcher, paths = outgoing.dispatcher, outgoing.paths
         telling = troubles_of(settings, channels, journal, lambda: follower.directory, clock)
         tests = TestsBack(journal, Commissioning(registry.database), clock)
         configs = ConfigsBack(Places(registry.database), clock)
@@ -85,7 +86,7 @@ async def run(settings: Settings, number: int = 1) -> None:
             engine=engine,
             journal=journal,
             clock=clock,
-            opened=nearby.opened_by(outgoing.opened, outgoing.dispatcher.wake),
+            opened=nearby.opened_by(outgoing.opened, dispatcher.wake),
             first_seen=lambda device: activate(registry, device),
             throttle=Throttle(times=settings.throttle_times),
             tested=tests.tell,
@@ -100,21 +101,10 @@ async def run(settings: Settings, number: int = 1) -> None:
         lane.warm()
         outages = Outages(*(journal, lambda: follower.directory, exempt, engine, lane.raise_again), clock)
         https = alternate_path(settings, lane, registry, clock)
-        escalating = Escalating(journal, lambda: follower.directory, callers_of(settings), outgoing.dispatcher.wake)
-        intents = Intents(lane, follower, engine, journal, outgoing.dispatcher, pressed=pressed(channels))
+        escalating = Escalating(journal, lambda: follower.directory, callers_of(settings), dispatcher.wake)
+        intents = Intents(lane, follower, engine, journal, dispatcher, pressed=pressed(channels))
         async with asyncio.TaskGroup() as group:
-            for part in (
-                lane,
-                grouped,
-                outgoing.dispatcher,
-                outgoing.paths,
-                telling,
-                tests,
-                outages,
-                escalating,
-                configs,
-                nearby,
-            ):
+            for part in (lane, grouped, dispatcher, paths, telling, tests, outages, escalating, configs, nearby):
                 group.create_task(part.run())
             group.create_task(ruled.run(fire_rules.using(engine, lambda: follower.directory, grouped)))
             group.create_task(heard(follower, (ingest, FIRE)))

@@ -17,7 +17,7 @@ from typing import Any
 from iotcore.app import troubles
 from iotcore.backup import last
 from iotcore.clock import Clock, machine_uptime
-from iotcore.commands import doctor_supervision, office, rule, store_init
+from iotcore.commands import doctor_supervision, office, outages, rule, store_init
 from iotcore.commands.broker_asking import round_trip
 from iotcore.errors import IotError
 from iotcore.journal import parked, paths
@@ -73,6 +73,7 @@ async def examine(settings: Settings, clock: Clock) -> list[Finding]:
         ("registry", "Check registry.url and that the database runs.", lambda: _registry(settings, clock)),
         ("fire rules", RULES_REMEDY, lambda: _rules(settings, clock)),
         ("journal", "Start the fire process; if the file is damaged, restore the backup.", lambda: _journal(settings)),
+        ("out of service", "Check registry.url and that the database runs.", lambda: _out_of_service(settings, clock)),
         ("backup", last.REMEDY, lambda: _backup(settings, clock)),
         ("store", "Check store.url, its credentials, and that it runs; telemetry waits.", lambda: _store(settings, clock)),
         *((f"{n.value} broker", f"Start it, or check brokers.{n.value}.", _broker_check(settings, n, clock)) for n in BrokerName),
@@ -226,6 +227,12 @@ async def _dispatch(settings: Settings, clock: Clock) -> Finding:
     still = await asyncio.to_thread(standing_still, settings.journal_place, machine_uptime(), clock)
     said = "; ".join(still[:3]) or "every alarm is being worked on"
     return Finding("dispatch", well=not still, said=said, remedy=START_PART if still else "")
+
+
+async def _out_of_service(settings: Settings, clock: Clock) -> Finding:
+    """What is disabled or in walk test is no fault, and is always said."""
+    found = await outages.standing(settings, clock.wall_ms())
+    return Finding("out of service", well=True, said="; ".join(found) or "nothing is disabled or in walk test")
 
 
 async def _backup(settings: Settings, clock: Clock) -> Finding:

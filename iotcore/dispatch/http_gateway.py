@@ -45,7 +45,7 @@ class SmsChannel:
     def __init__(self, receiver: SmsReceiver, clock: Clock) -> None:
         self._receiver = receiver
         self._link = HttpLink(clock, receiver.reply_timeout_s, Egress.of(receiver))
-        self._done: OrderedDict[int, set[str]] = OrderedDict()
+        self._done: OrderedDict[tuple[str, str, int], set[str]] = OrderedDict()
 
     async def send(self, row: OutboxRow, sent: Callable[[float], None]) -> str:
         """Text everybody of the premises' plan, in its order.
@@ -57,7 +57,8 @@ class SmsChannel:
         if notice.event == "update" and not notice.escalated:
             return "not sent: updates are not texted"
         people = numbers(notice, "sms", receiver)
-        done = self._done.setdefault(row.id, set())
+        told = row.incident, row.notice.event, row.part  # not the row's id: the emergency's outbox has its own
+        done = self._done.setdefault(told, set())
         while len(self._done) > REMEMBERED:
             self._done.popitem(last=False)
         failures: list[tuple[Number, DeliveryError]] = []
@@ -75,7 +76,7 @@ class SmsChannel:
             first = failures[0][1]
             who = ", ".join(one.name for one, _ in failures)
             raise DeliveryError(first.reason, f"{who}: {first.detail}", recoverable=any(one.recoverable for _, one in failures))
-        self._done.pop(row.id, None)
+        self._done.pop(told, None)
         return f"texted {len(people)}" if people else "not sent: there is no number"
 
     async def close(self) -> None:

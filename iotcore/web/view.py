@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from iotcore.journal import cad, case, paths, story, tests
-from iotcore.journal.case import Alarm, Case
+from iotcore.journal import cad, paths, story, tests
 from iotcore.journal.database import UNREADABLE, Connection, Place, connect_readonly, is_there
 from iotcore.journal.records import Notice
 from iotcore.journal.timeline import Delivery, Timeline, timeline
@@ -180,18 +179,6 @@ class StoredView:
                 "alarm": dict(alarms[0]) if alarms else None,
                 "tests": tests_told(self._journal.read(TESTS, name, tests.SHOWN)),
             }
-
-    def case(self, incident: str, now_ms: float) -> Case | None:
-        """Everything about one incident; None when it is unknown, or the journal is not readable."""
-        return self._asked(lambda connection: case.read(connection, incident, now_ms), None)
-
-    def standing(self, now_ms: float) -> list[Alarm]:
-        """The alarms that stand without an incident."""
-        return self._asked(lambda connection: case.standing(connection, now_ms), [])
-
-    def alarm(self, number: int, now_ms: float) -> Alarm | None:
-        """One alarm by its number."""
-        return self._asked(lambda connection: case.alarm(connection, number, now_ms), None)
 
     def paths(self) -> list[Shown]:
         return self._asked(paths.plain, [])

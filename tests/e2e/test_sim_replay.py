@@ -159,11 +159,11 @@ async def test_a_rule_saved_while_the_platform_runs_judges_the_next_reading_of_i
     path = running.folder / "any-heat.yaml"
     path.write_text(json.dumps(document))
     await asyncio.to_thread(running.iotcore, "rule", "save", str(path))
+    await until(lambda: beats(running.data, SystemClock())["fire"]["rules"] == rules + 1, 15.0)  # as its next beat says
     try:
         said = await replayed(running, quiet, *COLUMNS, "--speed", "20", "--device", "sd-ruled")
         assert "any-heat" in said
         assert len(arc.received) == before + 1
-        assert beats(running.data, SystemClock())["fire"]["rules"] == rules + 1
     finally:
         await asyncio.to_thread(running.iotcore, "rule", "remove", "any-heat@models:iotcore-smoke-heat")
         await forget(running, arc)

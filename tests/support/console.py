@@ -13,6 +13,7 @@ from quart import Quart
 from quart.typing import TestClientProtocol
 
 from iotcore.app import rule_pages
+from iotcore.app.act_pages import act_pages
 from iotcore.app.web import desk
 from iotcore.clock import ManualClock, SystemClock
 from iotcore.process import home
@@ -38,8 +39,9 @@ from iotcore.telemetry import reported
 from iotcore.telemetry.coverage import Files, signs_of_life
 from iotcore.telemetry.embedded import EmbeddedStore, TelemetryFile
 from iotcore.telemetry.panel import Panel
-from iotcore.telemetry.query import open_query
+from iotcore.telemetry.query import Query, open_query
 from iotcore.web.app import DEFAULTS, LOOPBACK_NAMES, NO_PROVIDER, Part, create
+from iotcore.web.case_view import CaseView
 from iotcore.web.commissioning import Desk
 from iotcore.web.coverage import CoveragePages
 from iotcore.web.enrol import EnrolPages
@@ -156,13 +158,9 @@ async def console(
     directory = await registry.directory(SPECS)
     fire = FireJournal(folder / "journal.db", clock)
     throttle, places = Throttle(clock.monotonic_s), Places(registry.database)
-    known = accounts(registry.database, people.session_idle_s, people.session_s)
-    view = StoredView(folder, lambda: made.directory)
-    settings = Settings(data=str(folder), people=people)
-    async with (
-        TelemetryFile(folder / "telemetry.db") as file,
-        open_query(settings, clock) as query,
-    ):
+    view, known = StoredView(folder, lambda: made.directory), accounts(registry.database, people.session_idle_s, people.session_s)
+    settings, cases = Settings(data=str(folder), people=people), CaseView(folder / "journal.db", lambda: made.directory)
+    async with TelemetryFile(folder / "telemetry.db") as file, open_query(settings, clock) as query:
         telemetry = folder / "telemetry.db"
         grouped = Grouped(GroupStore(registry.database), lambda: made.directory, lambda: reported.firmware(telemetry), clock)
         rules = rule_pages.ruled(settings, registry, SteadyClock(clock))
@@ -184,16 +182,7 @@ async def console(
             processes=None if processes is None else lambda: processes,
             query=query,
             records=Records(places.known, places.file, FileFolder(folder / "files").read, grouped.of),
-            parts=[
-                *_parts(folder, registry, clock, grouped, lambda: made.directory),
-                rule_pages.pages(
-                    *(settings, rules, registry, known),
-                    directory=lambda: made.directory,
-                    grouped=grouped,
-                    query=query,
-                    clock=SteadyClock(clock),
-                ),
-            ],
+            parts=_parts(settings, registry, clock, grouped, lambda: made.directory, cases, known, rules, query),
         )
         made = Console(
             app, registry, fire, Panel(file, clock), clock, directory, EmbeddedStore(file), known, throttle, grouped, rules
@@ -203,8 +192,8 @@ async def console(
             await made.report("air-1", Value("pm25", 18.4), Value("no2", None, Quality.BAD, "timeout"))
             yield made
         finally:
-            view.close()
-            fire.close()
+            for one in (view, cases, fire):
+                one.close()
             await registry.close()
 
 
@@ -218,10 +207,18 @@ def _desk(settings: Settings, registry: Registry, directory: Callable[[], Direct
     return desk(settings, registry, directory, lambda: home.papers(settings, authority_of(settings.folder), clock))
 
 
-def _parts(
-    folder: Path, registry: Registry, clock: ManualClock, grouped: Grouped, directory: Callable[[], Directory]
+def _parts(  # noqa: PLR0917 - what they stand on
+    settings: Settings,
+    registry: Registry,
+    clock: ManualClock,
+    grouped: Grouped,
+    directory: Callable[[], Directory],
+    cases: CaseView,
+    known: Accounts,
+    rules: Ruled,
+    query: Query,
 ) -> list[Part]:
-    files = Files(folder / "telemetry.db", folder / "journal.db")
+    files = Files(settings.folder / "telemetry.db", settings.folder / "journal.db")
     days, steady = CoverageDays(registry.database), SteadyClock(clock)
     return [
         CoveragePages(directory=directory, signs=lambda: signs_of_life(files), days=days, clock=steady),
@@ -229,6 +226,8 @@ def _parts(
         EnrolPages(directory, registry.devices_of_serial),
         EnrolmentPages(Enrolments(registry.database), directory),
         ReceiverPages(RECEIVERS, registry.intent, clock),
+        *act_pages(settings, registry, directory, cases, known, SPECS, steady),
+        rule_pages.pages(*(settings, rules, registry, known), directory=directory, grouped=grouped, query=query, clock=steady),
     ]
 
 
