@@ -17,7 +17,7 @@ class Used(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     alternate: str = ""
     hedge_s: Annotated[float, Meta(ge=0, le=60)] = 3.0
-    parallel: Annotated[int, Meta(ge=1, le=16)] = 4
+    parallel: Annotated[int, Meta(ge=1, le=16)] = 8
 
     def __repr__(self) -> str:
         """Its kind and name alone: settings end up in logs and tracebacks, and receivers have secrets."""

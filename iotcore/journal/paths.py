@@ -8,7 +8,7 @@ acknowledged some notice for too long, on neither of its paths.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from iotcore.journal import hedge
 from iotcore.journal.database import Connection
@@ -54,6 +54,11 @@ def shown(connection: Connection) -> list[Path]:
     late = standing(connection)
     rows = connection.execute("SELECT name, up, since_ms, heard_ms, reason FROM path ORDER BY name").fetchall()
     return [Path(row[0], bool(row[1]), row[2], row[3], row[4], row[0] in late) for row in rows]
+
+
+def plain(connection: Connection) -> list[dict[str, Any]]:
+    """For the page: without the moment of the last acknowledgement, which changes all the time."""
+    return [{key: value for key, value in one._asdict().items() if key != "heard_ms"} for one in shown(connection)]
 
 
 def standing(connection: Connection) -> frozenset[str]:

@@ -181,12 +181,7 @@ class StoredView:
             }
 
     def paths(self) -> list[Shown]:
-        """Without the moment of the last acknowledgement, which changes all the time."""
-        found: list[paths.Path] = self._asked(paths.shown, [])
-        return [
-            {"name": one.name, "up": one.up, "since_ms": one.since_ms, "reason": one.reason, "undelivered": one.undelivered}
-            for one in found
-        ]
+        return self._asked(paths.plain, [])
 
     def _asked(self, question: Callable[[Connection], T], otherwise: T) -> T:
         with self._lock:
