@@ -41,7 +41,7 @@ from iotcore.telemetry.coverage import signs_of_life
 from iotcore.telemetry.query import Query, open_query
 from iotcore.telemetry.stores import TELEMETRY_DB
 from iotcore.web import confirm
-from iotcore.web.app import LOOPBACK_NAMES
+from iotcore.web.app import LOOPBACK_NAMES, Part
 from iotcore.web.app import create as create_page
 from iotcore.web.case_view import CaseView
 from iotcore.web.checklist import Budget
@@ -97,8 +97,7 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         query=query,
         records=_records(settings, registry, grouped),
         parts=[
-            _coverage(settings, registry, follower, clock),
-            GroupPages(grouped, lambda: follower.directory),
+            *_of_the_registry(settings, registry, follower, grouped, clock),
             rule_pages.pages(
                 *(settings, rules, registry, people),
                 directory=lambda: follower.directory,
@@ -106,9 +105,6 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
                 query=query,
                 clock=clock,
             ),
-            EnrolPages(lambda: follower.directory, registry.devices_of_serial),
-            EnrolmentPages(Enrolments(registry.database), lambda: follower.directory),
-            ReceiverPages(answering(settings), registry.intent, clock),
             *act_pages(settings, registry, lambda: follower.directory, cases, people, specs_of(settings), clock),
         ],
     )
@@ -129,6 +125,17 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         group.create_task(rules.run())
         group.create_task(alive(settings, "web", clock, listener.refusals.state))
         group.create_task(serve_page(page, settings.web.host, settings.web.port))
+
+
+def _of_the_registry(settings: Settings, registry: Registry, follower: Follower, grouped: Grouped, clock: Clock) -> list[Part]:
+    """Pages over what the registry knows, and what receivers tell us back."""
+    return [
+        _coverage(settings, registry, follower, clock),
+        GroupPages(grouped, lambda: follower.directory),
+        EnrolPages(lambda: follower.directory, registry.devices_of_serial),
+        EnrolmentPages(Enrolments(registry.database), lambda: follower.directory),
+        ReceiverPages(answering(settings), registry.intent, clock),
+    ]
 
 
 def desk(
