@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 from drivers.modbus import roster
 from iotcore import metrics
 from iotcore.app import coverage_history, first, rule_pages
+from iotcore.app.act_pages import act_pages
 from iotcore.app.common import anchors_of, opened, specs_of
+from iotcore.app.receivers import answering
 from iotcore.clock import Clock, SystemClock
 from iotcore.paper.signed import Seal
 from iotcore.process import home
@@ -41,6 +43,7 @@ from iotcore.telemetry.stores import TELEMETRY_DB
 from iotcore.web import confirm
 from iotcore.web.app import LOOPBACK_NAMES
 from iotcore.web.app import create as create_page
+from iotcore.web.case_view import CaseView
 from iotcore.web.checklist import Budget
 from iotcore.web.commissioning import Desk
 from iotcore.web.coverage import CoveragePages
@@ -48,6 +51,7 @@ from iotcore.web.enrol import EnrolPages
 from iotcore.web.enrolments import EnrolmentPages
 from iotcore.web.est import EstListener, server_context
 from iotcore.web.groups import GroupPages
+from iotcore.web.receivers import ReceiverPages
 from iotcore.web.records import Records
 from iotcore.web.revocation import RevocationListener
 from iotcore.web.server import serve as serve_page
@@ -74,6 +78,7 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         clock,
     )
     rules = rule_pages.ruled(settings, registry, clock)
+    cases = CaseView(settings.journal_place, lambda: follower.directory)
     page = create_page(
         view=StoredView(settings.folder, lambda: follower.directory, settings.journal_place),
         directory=lambda: follower.directory,
@@ -103,6 +108,8 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
             ),
             EnrolPages(lambda: follower.directory, registry.devices_of_serial),
             EnrolmentPages(Enrolments(registry.database), lambda: follower.directory),
+            ReceiverPages(answering(settings), registry.intent, clock),
+            *act_pages(settings, registry, lambda: follower.directory, cases, people, specs_of(settings), clock),
         ],
     )
     specs = specs_of(settings)

@@ -13,6 +13,7 @@ from quart import Quart
 from quart.typing import TestClientProtocol
 
 from iotcore.app import rule_pages
+from iotcore.app.act_pages import act_pages
 from iotcore.app.web import desk
 from iotcore.clock import ManualClock, SystemClock
 from iotcore.process import home
@@ -32,17 +33,21 @@ from iotcore.registry.rights import Grant, Role
 from iotcore.registry.sessions import From
 from iotcore.registry.store import Registry, open_registry
 from iotcore.settings import Oidc, People, Settings
+from iotcore.settings_channels import VoiceReceiver
+from iotcore.settings_receivers import WebhookReceiver
 from iotcore.telemetry import reported
 from iotcore.telemetry.coverage import Files, signs_of_life
 from iotcore.telemetry.embedded import EmbeddedStore, TelemetryFile
 from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.query import open_query
 from iotcore.web.app import DEFAULTS, LOOPBACK_NAMES, NO_PROVIDER, Part, create
+from iotcore.web.case_view import CaseView
 from iotcore.web.commissioning import Desk
 from iotcore.web.coverage import CoveragePages
 from iotcore.web.enrol import EnrolPages
 from iotcore.web.enrolments import EnrolmentPages
 from iotcore.web.groups import GroupPages
+from iotcore.web.receivers import ReceiverPages
 from iotcore.web.records import Records
 from iotcore.web.throttle import Throttle
 from iotcore.web.view import StoredView
@@ -50,6 +55,10 @@ from tests.support.fire_journal import FireJournal
 from tests.support.pki import PASSPHRASE
 from tests.support.shipped import SPECS
 
+RECEIVERS = (
+    WebhookReceiver("cad", "https://cad.example/alarms", "khóa chung của trung tâm"),
+    VoiceReceiver(name="voice", url="https://voice.example/call", body={}, callback_secret="khóa gọi lại của tổng đài"),
+)
 CITY: dict[str, Any] = {
     "premises": [
         {
@@ -152,10 +161,8 @@ async def console(
     known = accounts(registry.database, people.session_idle_s, people.session_s)
     view = StoredView(folder, lambda: made.directory)
     settings = Settings(data=str(folder), people=people)
-    async with (
-        TelemetryFile(folder / "telemetry.db") as file,
-        open_query(settings, clock) as query,
-    ):
+    cases = CaseView(folder / "journal.db", lambda: made.directory)
+    async with TelemetryFile(folder / "telemetry.db") as file, open_query(settings, clock) as query:
         telemetry = folder / "telemetry.db"
         grouped = Grouped(GroupStore(registry.database), lambda: made.directory, lambda: reported.firmware(telemetry), clock)
         rules = rule_pages.ruled(settings, registry, SteadyClock(clock))
@@ -178,7 +185,7 @@ async def console(
             query=query,
             records=Records(places.known, places.file, FileFolder(folder / "files").read, grouped.of),
             parts=[
-                *_parts(folder, registry, clock, grouped, lambda: made.directory),
+                *_parts(settings, registry, clock, grouped, lambda: made.directory, cases, known),
                 rule_pages.pages(
                     *(settings, rules, registry, known),
                     directory=lambda: made.directory,
@@ -197,6 +204,7 @@ async def console(
             yield made
         finally:
             view.close()
+            cases.close()
             fire.close()
             await registry.close()
 
@@ -211,16 +219,24 @@ def _desk(settings: Settings, registry: Registry, directory: Callable[[], Direct
     return desk(settings, registry, directory, lambda: home.papers(settings, authority_of(settings.folder), clock))
 
 
-def _parts(
-    folder: Path, registry: Registry, clock: ManualClock, grouped: Grouped, directory: Callable[[], Directory]
+def _parts(  # noqa: PLR0917 - what they stand on
+    settings: Settings,
+    registry: Registry,
+    clock: ManualClock,
+    grouped: Grouped,
+    directory: Callable[[], Directory],
+    cases: CaseView,
+    known: Accounts,
 ) -> list[Part]:
-    files = Files(folder / "telemetry.db", folder / "journal.db")
+    files = Files(settings.folder / "telemetry.db", settings.folder / "journal.db")
     days, steady = CoverageDays(registry.database), SteadyClock(clock)
     return [
         CoveragePages(directory=directory, signs=lambda: signs_of_life(files), days=days, clock=steady),
         GroupPages(grouped, directory),
         EnrolPages(directory, registry.devices_of_serial),
         EnrolmentPages(Enrolments(registry.database), directory),
+        ReceiverPages(RECEIVERS, registry.intent, clock),
+        *act_pages(settings, registry, directory, cases, known, SPECS, steady),
     ]
 
 
