@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from iotcore.alarms.supervise import DEAF_S
 from iotcore.specs.load import load_folder, shipped_folder
 from simulators.mqtt_device import MqttDevice
 from simulators.mqtt_faults import Silent
@@ -19,12 +20,13 @@ from tests.support.road import DETECTOR, QUIET, receivers, town
 from tests.support.services import require
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
-INTERVAL_S, LIMIT_S = 2.0, 12.0
+INTERVAL_S, LIMIT_S = 2.0, 16.0
 EXACT_S = 1.0
+PLAYS = 3  # on a machine that is too busy a restart takes longer than what counts as silence
 
 
 def specs(folder: Path) -> Path:
-    """The shipped specs with a detector that reports every 2 s, and whose silence is a trouble after 12 s."""
+    """The shipped specs with a detector that reports every 2 s, and whose silence is a trouble after 16 s."""
     made = folder / "specs"
     shutil.copytree(shipped_folder(), made)
     path = made / f"{DETECTOR}.yaml"
@@ -75,13 +77,18 @@ async def test_a_lost_heartbeat_is_trouble_at_its_limit_across_a_kill_of_the_fir
         states = "SELECT count(*) FROM device WHERE state = 'active'"
         await platform.until(lambda: platform.rows("registry.db", states) == [(2,)], 15.0, "both are active")
         await asyncio.sleep(2 * INTERVAL_S)
-        silent = Silent()
-        devices["sd-1"].begin(silent)  # it keeps its connection: no will tells anything
-        await platform.until(lambda: devices["sd-1"].held == 0, 5.0, "its last word is receipted")
-        ((last_ms,),) = platform.rows("journal.db", "SELECT max(received_ms) FROM reading WHERE device = 'sd-1'")
-        await asyncio.sleep(3.0)
-        await platform.kill("fire")
-        assert platform.now_ms() - last_ms < LIMIT_S * 1000.0, "the restart took longer than the limit: nothing is shown"
+        for play in range(PLAYS):
+            silent = Silent()
+            devices["sd-1"].begin(silent)  # it keeps its connection: no will tells anything
+            await platform.until(lambda: devices["sd-1"].held == 0, 15.0, "its last word is receipted")
+            ((last_ms,),) = platform.rows("journal.db", "SELECT max(received_ms) FROM reading WHERE device = 'sd-1'")
+            await asyncio.sleep(3.0)
+            took_s = await platform.kill("fire")
+            if took_s < DEAF_S or play == PLAYS - 1:
+                break
+            devices["sd-1"].end(silent)
+            await asyncio.sleep(2 * INTERVAL_S)
+        assert took_s < DEAF_S, "each restart was an outage of ours: nothing is shown"
         await platform.until(lambda: bool(fault(platform, "sd-1")), LIMIT_S + 5.0, "the silence is a fault")
         ((first_ms, _),) = fault(platform, "sd-1")
         assert abs((first_ms - last_ms) / 1000.0 - LIMIT_S) <= EXACT_S
@@ -98,10 +105,10 @@ async def shown(platform: Platform) -> None:
     """People see it wherever they look."""
     page = await platform.page("/devices/sd-1")
     assert "Silent for longer than its limit" in page
-    assert "trouble after 12 s of silence" in page
+    assert "trouble after 16 s of silence" in page
     told = await asyncio.to_thread(platform.iotcore, "device", "show", "sd-1")
     assert "fault          silent since" in told
-    assert "trouble after 12 s of silence" in told
+    assert "trouble after 16 s of silence" in told
     found = {one["name"]: one for one in await platform.said("doctor", code=1)}
     assert found["supervision"]["said"].startswith("1 silent: sd-1")
     assert not found["supervision"]["well"]
