@@ -14,7 +14,7 @@ from quart.typing import TestClientProtocol
 
 from iotcore.app import rule_pages
 from iotcore.app.web import desk
-from iotcore.clock import ManualClock, SystemClock
+from iotcore.clock import Clock, ManualClock, SystemClock
 from iotcore.process import home
 from iotcore.process.grouped import Grouped
 from iotcore.process.ruled import Ruled
@@ -36,7 +36,7 @@ from iotcore.telemetry import reported
 from iotcore.telemetry.coverage import Files, signs_of_life
 from iotcore.telemetry.embedded import EmbeddedStore, TelemetryFile
 from iotcore.telemetry.panel import Panel
-from iotcore.telemetry.query import open_query
+from iotcore.telemetry.query import Query, open_query
 from iotcore.web.app import DEFAULTS, LOOPBACK_NAMES, NO_PROVIDER, Part, create
 from iotcore.web.commissioning import Desk
 from iotcore.web.coverage import CoveragePages
@@ -143,23 +143,18 @@ async def console(
     """
     clock = ManualClock()
     registry = await open_registry(f"sqlite://{folder / 'registry.db'}", SystemClock())
-    premises = [{**one, "area": (area_of or {}).get(one["id"], "")} for one in CITY["premises"]]
-    await registry.import_city({**CITY, "premises": premises, "areas": list(areas)}, SPECS, "tester")
-    await registry.record_certificate(Certificate("0a1b", "d1", "fire", int(clock.wall_ms()) + 86_400_000, "ff"), "ca")
-    directory = await registry.directory(SPECS)
+    directory = await _city(registry, areas, area_of or {}, clock)
     fire = FireJournal(folder / "journal.db", clock)
     throttle, places = Throttle(clock.monotonic_s), Places(registry.database)
     known = accounts(registry.database, people.session_idle_s, people.session_s)
     view = StoredView(folder, lambda: made.directory)
     settings = Settings(data=str(folder), people=people)
-    async with (
-        TelemetryFile(folder / "telemetry.db") as file,
-        open_query(settings, clock) as query,
-    ):
+    async with TelemetryFile(folder / "telemetry.db") as file, open_query(settings, clock) as query:
         telemetry = folder / "telemetry.db"
         grouped = Grouped(GroupStore(registry.database), lambda: made.directory, lambda: reported.firmware(telemetry), clock)
         rules = rule_pages.ruled(settings, registry, SteadyClock(clock))
         await rules.start()
+        shown = _rule_pages((settings, rules, registry, known), lambda: made.directory, grouped, query, SteadyClock(clock))
         app = create(
             view=view,
             directory=lambda: made.directory,
@@ -177,16 +172,7 @@ async def console(
             processes=None if processes is None else lambda: processes,
             query=query,
             records=Records(places.known, places.file, FileFolder(folder / "files").read, grouped.of),
-            parts=[
-                *_parts(folder, registry, clock, grouped, lambda: made.directory),
-                rule_pages.pages(
-                    *(settings, rules, registry, known),
-                    directory=lambda: made.directory,
-                    grouped=grouped,
-                    query=query,
-                    clock=SteadyClock(clock),
-                ),
-            ],
+            parts=[*_parts(folder, registry, clock, grouped, lambda: made.directory), shown],
         )
         made = Console(
             app, registry, fire, Panel(file, clock), clock, directory, EmbeddedStore(file), known, throttle, grouped, rules
@@ -199,6 +185,25 @@ async def console(
             view.close()
             fire.close()
             await registry.close()
+
+
+async def _city(
+    registry: Registry, areas: Sequence[Mapping[str, str]], area_of: Mapping[str, str], clock: ManualClock
+) -> Directory:
+    premises = [{**one, "area": area_of.get(one["id"], "")} for one in CITY["premises"]]
+    await registry.import_city({**CITY, "premises": premises, "areas": list(areas)}, SPECS, "tester")
+    await registry.record_certificate(Certificate("0a1b", "d1", "fire", int(clock.wall_ms()) + 86_400_000, "ff"), "ca")
+    return await registry.directory(SPECS)
+
+
+def _rule_pages(
+    of: tuple[Settings, Ruled, Registry, Accounts],
+    directory: Callable[[], Directory],
+    grouped: Grouped,
+    query: Query,
+    clock: Clock,
+) -> Part:
+    return rule_pages.pages(*of, directory=directory, grouped=grouped, query=query, clock=clock)
 
 
 def authority_of(folder: Path) -> Authority:
