@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from iotcore.alarms import escalate, responders
 from iotcore.alarms.decisions import Decision
+from iotcore.alarms.planned import planned
 from iotcore.journal.records import FIRE_SEVERITY, Raise
 from iotcore.reading import Reading
 from iotcore.registry.directory import Binding, Directory
@@ -26,7 +27,8 @@ def raised(decision: Decision, reading: Reading, binding: Binding, directory: Di
     in_test = directory.in_test.get(binding.device)
     if in_test is not None and (reading.backlog or reading.retained or not in_test.covers(reading.received_ms)):
         in_test = None
-    return Raise(
+    plan = directory.response(binding.premises)
+    one = Raise(
         boot=reading.boot,
         seq=reading.seq,
         notice=responders.notice(decision, reading, binding, directory, decided_ms),
@@ -37,5 +39,6 @@ def raised(decision: Decision, reading: Reading, binding: Binding, directory: Di
         historical=old(reading),
         in_test=in_test,
         can_mark=binding.spec.marks_tests,
-        answer_s=escalate.ladder(directory.response(binding.premises), decided_ms)[0].after_s,
+        answer_s=escalate.ladder(plan, decided_ms)[0].after_s,
     )
+    return planned(one, plan, immediate=decision.immediate)

@@ -22,14 +22,15 @@ from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
 from iotcore.alarms.supervised import Supervised
 from iotcore.app import fire_rules, supervising, troubles
-from iotcore.app.channels import channels_of
+from iotcore.app.channels import channels_of, pressed
 from iotcore.app.common import EVERYTHING, activate, heard, ingest_version, opened, rules_of
 from iotcore.app.configs_back import ConfigsBack
 from iotcore.app.escalating import Escalating
 from iotcore.app.intents import INTENT_CURSOR, Intents
+from iotcore.app.nearby import Nearby
 from iotcore.app.outages import Outages
 from iotcore.app.outgoing import Outgoing, Rescue
-from iotcore.app.receivers import callers_of, told_of_all, troubles_of, with_secrets
+from iotcore.app.receivers import callers_of, centres_of, told_of_all, troubles_of, with_secrets
 from iotcore.app.testing import TestsBack
 from iotcore.clock import Clock, SystemClock, machine_uptime
 from iotcore.dispatch.outbox import Channel
@@ -71,11 +72,13 @@ async def run(settings: Settings, number: int = 1) -> None:
         engine, grouped, ruled = await _judging(settings, registry, follower, clock)
         journal = await room.enter(stack, lambda: _journal(settings.journal_place, clock, told_of_all(settings), owner))
         outgoing = Outgoing(settings, journal, rescue, channels, clock, owner)
+        dispatcher, paths = outgoing.dispatcher, outgoing.paths
         telling = troubles_of(settings, channels, journal, lambda: follower.directory, clock)
         tests = TestsBack(journal, Commissioning(registry.database), clock)
         configs = ConfigsBack(Places(registry.database), clock)
         supervised = Supervised(journal, lambda: follower.directory, clock, machine_uptime(), by=replica.name)
         await stack.enter_async_context(ingest)
+        nearby = Nearby(settings.folder, journal, lambda: follower.directory, centres_of(settings), clock)
         lane = FireLane(
             broker=ingest,
             decode=Decoder(Vendors(FIRE)),
@@ -83,7 +86,7 @@ async def run(settings: Settings, number: int = 1) -> None:
             engine=engine,
             journal=journal,
             clock=clock,
-            opened=outgoing.opened,
+            opened=nearby.opened_by(outgoing.opened, dispatcher.wake),
             first_seen=lambda device: activate(registry, device),
             throttle=Throttle(times=settings.throttle_times),
             tested=tests.tell,
@@ -98,10 +101,10 @@ async def run(settings: Settings, number: int = 1) -> None:
         lane.warm()
         outages = Outages(*(journal, lambda: follower.directory, exempt, engine, lane.raise_again), clock)
         https = alternate_path(settings, lane, registry, clock)
-        escalating = Escalating(journal, lambda: follower.directory, callers_of(settings), outgoing.dispatcher.wake)
-        intents = Intents(lane, follower, engine, journal, outgoing.dispatcher)
+        escalating = Escalating(journal, lambda: follower.directory, callers_of(settings), dispatcher.wake)
+        intents = Intents(lane, follower, engine, journal, dispatcher, pressed=pressed(channels))
         async with asyncio.TaskGroup() as group:
-            for part in (lane, grouped, outgoing.dispatcher, outgoing.paths, telling, tests, outages, escalating, configs):
+            for part in (lane, grouped, dispatcher, paths, telling, tests, outages, escalating, configs, nearby):
                 group.create_task(part.run())
             group.create_task(ruled.run(fire_rules.using(engine, lambda: follower.directory, grouped)))
             group.create_task(heard(follower, (ingest, FIRE)))

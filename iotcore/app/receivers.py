@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -25,7 +26,9 @@ from iotcore.journal.told import Work
 from iotcore.process.credentials import environment
 from iotcore.registry.directory import Directory
 from iotcore.settings import Settings
-from iotcore.settings_receivers import Dc09Receiver, alternates, primaries
+from iotcore.settings_receivers import Dc09Receiver, Receiver, alternates, primaries
+
+log = logging.getLogger(__name__)
 
 
 def with_secrets(settings: Settings) -> Settings:
@@ -40,6 +43,15 @@ def with_secrets(settings: Settings) -> Settings:
     return msgspec.structs.replace(settings, receivers=opened)
 
 
+def answering(settings: Settings) -> Sequence[Receiver]:
+    """The receivers with their secrets; none while one cannot be opened: the page is there all the same."""
+    try:
+        return with_secrets(settings).receivers
+    except ConfigError as error:
+        log.error("what receivers answer is refused: %s", error)  # noqa: TRY400 - it says what to do
+        return ()
+
+
 def told_of_all(settings: Settings) -> list[str]:
     """The receivers that every incident is posted to; an alternate path hears of what its primary does not answer."""
     return [receiver.name for receiver in primaries(settings.receivers)]
@@ -48,6 +60,11 @@ def told_of_all(settings: Settings) -> list[str]:
 def callers_of(settings: Settings) -> list[str]:
     """The receivers that reach people by their telephone number."""
     return [receiver.name for receiver in settings.receivers if receiver.__struct_config__.tag in {"sms", "voice"}]
+
+
+def centres_of(settings: Settings) -> list[str]:
+    """The receivers whose programs read facts that come after an alarm; people and alarm centres are not told of each."""
+    return [receiver.name for receiver in settings.receivers if receiver.__struct_config__.tag in {"cad_webhook", "cap", "mqtt"}]
 
 
 def ways_of(settings: Settings) -> Mapping[str, Way]:

@@ -17,7 +17,7 @@ from typing import Any
 from iotcore.app import troubles
 from iotcore.backup import last
 from iotcore.clock import Clock, machine_uptime
-from iotcore.commands import doctor_supervision, office, rule, store_init
+from iotcore.commands import doctor_supervision, office, outages, rule, store_init
 from iotcore.commands.broker_asking import round_trip
 from iotcore.errors import IotError
 from iotcore.journal import parked, paths
@@ -73,6 +73,7 @@ async def examine(settings: Settings, clock: Clock) -> list[Finding]:
         ("registry", "Check registry.url and that the database runs.", lambda: _registry(settings, clock)),
         ("fire rules", RULES_REMEDY, lambda: _rules(settings, clock)),
         ("journal", "Start the fire process; if the file is damaged, restore the backup.", lambda: _journal(settings)),
+        ("out of service", "Check registry.url and that the database runs.", lambda: _out_of_service(settings, clock)),
         ("backup", last.REMEDY, lambda: _backup(settings, clock)),
         ("store", "Check store.url, its credentials, and that it runs; telemetry waits.", lambda: _store(settings, clock)),
         *((f"{n.value} broker", f"Start it, or check brokers.{n.value}.", _broker_check(settings, n, clock)) for n in BrokerName),
@@ -201,6 +202,9 @@ async def _journal(settings: Settings) -> Finding:
         said = connection.execute("PRAGMA quick_check(1)").fetchone()[0] if is_file else "ok"
         waiting = connection.execute("SELECT count(*) FROM outbox WHERE acknowledged_ms IS NULL").fetchone()[0]
         held = len(parked.listed(connection))
+        rejected = connection.execute(
+            "SELECT DISTINCT channel FROM outbox WHERE acknowledged_ms IS NULL AND last_error LIKE 'rejected%' ORDER BY channel"
+        ).fetchall()
     finally:
         connection.close()
     if said != "ok":
@@ -210,6 +214,9 @@ async def _journal(settings: Settings) -> Finding:
     if held:
         said = f"{held} notices of a restored backup were not sent"
         return Finding("journal", well=False, said=said, remedy="Decide on each: iotcore notice list")
+    if rejected:
+        said = f"REJECTED by {', '.join(row[0] for row in rejected)}; {waiting} notices wait for a receiver"
+        return Finding("journal", well=False, said=said, remedy="Call them, and see the incident for why they said no.")
     if waiting:
         return Finding("journal", well=False, said=f"{waiting} notices wait for a receiver", remedy="See the receivers below.")
     return Finding("journal", well=True, said=f"{'whole' if is_file else 'on PostgreSQL'}; nothing waits for a receiver")
@@ -220,6 +227,12 @@ async def _dispatch(settings: Settings, clock: Clock) -> Finding:
     still = await asyncio.to_thread(standing_still, settings.journal_place, machine_uptime(), clock)
     said = "; ".join(still[:3]) or "every alarm is being worked on"
     return Finding("dispatch", well=not still, said=said, remedy=START_PART if still else "")
+
+
+async def _out_of_service(settings: Settings, clock: Clock) -> Finding:
+    """What is disabled or in walk test is no fault, and is always said."""
+    found = await outages.standing(settings, clock.wall_ms())
+    return Finding("out of service", well=True, said="; ".join(found) or "nothing is disabled or in walk test")
 
 
 async def _backup(settings: Settings, clock: Clock) -> Finding:

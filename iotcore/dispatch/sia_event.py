@@ -108,7 +108,7 @@ def extended(notice: Notice, more: Amount) -> str:
 
     H time of occurrence (UTC), I text, L floor and zone, S name and address of the premises, X and Y (degrees, minutes).
     """
-    location = _joined(notice.floor, notice.zone_name, limit=MAX_LOCATION)
+    location = _joined(notice.floor, notice.zone_name, notice.location, limit=MAX_LOCATION)
     site = _joined(notice.premises_name, notice.address, limit=MAX_TEXT)
     if more == "none":
         return ""

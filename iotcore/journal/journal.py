@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from iotcore.clock import Clock, Uptime
 from iotcore.journal import (
     acts,
+    cad,
     conduct,
     disablements,
     duty,
@@ -46,6 +47,7 @@ from iotcore.reading import Reading
 PRUNE_EVERY_MS = 60_000.0
 COUNTING = "counting"
 SCHEMAS = (  # of the modules that keep tables of their own
+    cad.SCHEMA,
     conduct.SCHEMA,
     disablements.SCHEMA,
     duty.SCHEMA,

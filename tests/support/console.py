@@ -13,8 +13,9 @@ from quart import Quart
 from quart.typing import TestClientProtocol
 
 from iotcore.app import rule_pages
+from iotcore.app.act_pages import act_pages
 from iotcore.app.web import desk
-from iotcore.clock import Clock, ManualClock, SystemClock
+from iotcore.clock import ManualClock, SystemClock
 from iotcore.process import home
 from iotcore.process.grouped import Grouped
 from iotcore.process.ruled import Ruled
@@ -32,17 +33,21 @@ from iotcore.registry.rights import Grant, Role
 from iotcore.registry.sessions import From
 from iotcore.registry.store import Registry, open_registry
 from iotcore.settings import Oidc, People, Settings
+from iotcore.settings_channels import VoiceReceiver
+from iotcore.settings_receivers import WebhookReceiver
 from iotcore.telemetry import reported
 from iotcore.telemetry.coverage import Files, signs_of_life
 from iotcore.telemetry.embedded import EmbeddedStore, TelemetryFile
 from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.query import Query, open_query
 from iotcore.web.app import DEFAULTS, LOOPBACK_NAMES, NO_PROVIDER, Part, create
+from iotcore.web.case_view import CaseView
 from iotcore.web.commissioning import Desk
 from iotcore.web.coverage import CoveragePages
 from iotcore.web.enrol import EnrolPages
 from iotcore.web.enrolments import EnrolmentPages
 from iotcore.web.groups import GroupPages
+from iotcore.web.receivers import ReceiverPages
 from iotcore.web.records import Records
 from iotcore.web.throttle import Throttle
 from iotcore.web.view import StoredView
@@ -50,6 +55,10 @@ from tests.support.fire_journal import FireJournal
 from tests.support.pki import PASSPHRASE
 from tests.support.shipped import SPECS
 
+RECEIVERS = (
+    WebhookReceiver("cad", "https://cad.example/alarms", "khóa chung của trung tâm"),
+    VoiceReceiver(name="voice", url="https://voice.example/call", body={}, callback_secret="khóa gọi lại của tổng đài"),
+)
 CITY: dict[str, Any] = {
     "premises": [
         {
@@ -143,18 +152,19 @@ async def console(
     """
     clock = ManualClock()
     registry = await open_registry(f"sqlite://{folder / 'registry.db'}", SystemClock())
-    directory = await _city(registry, areas, area_of or {}, clock)
+    premises = [{**one, "area": (area_of or {}).get(one["id"], "")} for one in CITY["premises"]]
+    await registry.import_city({**CITY, "premises": premises, "areas": list(areas)}, SPECS, "tester")
+    await registry.record_certificate(Certificate("0a1b", "d1", "fire", int(clock.wall_ms()) + 86_400_000, "ff"), "ca")
+    directory = await registry.directory(SPECS)
     fire = FireJournal(folder / "journal.db", clock)
     throttle, places = Throttle(clock.monotonic_s), Places(registry.database)
-    known = accounts(registry.database, people.session_idle_s, people.session_s)
-    view = StoredView(folder, lambda: made.directory)
-    settings = Settings(data=str(folder), people=people)
+    view, known = StoredView(folder, lambda: made.directory), accounts(registry.database, people.session_idle_s, people.session_s)
+    settings, cases = Settings(data=str(folder), people=people), CaseView(folder / "journal.db", lambda: made.directory)
     async with TelemetryFile(folder / "telemetry.db") as file, open_query(settings, clock) as query:
         telemetry = folder / "telemetry.db"
         grouped = Grouped(GroupStore(registry.database), lambda: made.directory, lambda: reported.firmware(telemetry), clock)
         rules = rule_pages.ruled(settings, registry, SteadyClock(clock))
         await rules.start()
-        shown = _rule_pages((settings, rules, registry, known), lambda: made.directory, grouped, query, SteadyClock(clock))
         app = create(
             view=view,
             directory=lambda: made.directory,
@@ -172,7 +182,7 @@ async def console(
             processes=None if processes is None else lambda: processes,
             query=query,
             records=Records(places.known, places.file, FileFolder(folder / "files").read, grouped.of),
-            parts=[*_parts(folder, registry, clock, grouped, lambda: made.directory), shown],
+            parts=_parts(settings, registry, clock, grouped, lambda: made.directory, cases, known, rules, query),
         )
         made = Console(
             app, registry, fire, Panel(file, clock), clock, directory, EmbeddedStore(file), known, throttle, grouped, rules
@@ -182,28 +192,9 @@ async def console(
             await made.report("air-1", Value("pm25", 18.4), Value("no2", None, Quality.BAD, "timeout"))
             yield made
         finally:
-            view.close()
-            fire.close()
+            for one in (view, cases, fire):
+                one.close()
             await registry.close()
-
-
-async def _city(
-    registry: Registry, areas: Sequence[Mapping[str, str]], area_of: Mapping[str, str], clock: ManualClock
-) -> Directory:
-    premises = [{**one, "area": area_of.get(one["id"], "")} for one in CITY["premises"]]
-    await registry.import_city({**CITY, "premises": premises, "areas": list(areas)}, SPECS, "tester")
-    await registry.record_certificate(Certificate("0a1b", "d1", "fire", int(clock.wall_ms()) + 86_400_000, "ff"), "ca")
-    return await registry.directory(SPECS)
-
-
-def _rule_pages(
-    of: tuple[Settings, Ruled, Registry, Accounts],
-    directory: Callable[[], Directory],
-    grouped: Grouped,
-    query: Query,
-    clock: Clock,
-) -> Part:
-    return rule_pages.pages(*of, directory=directory, grouped=grouped, query=query, clock=clock)
 
 
 def authority_of(folder: Path) -> Authority:
@@ -216,16 +207,27 @@ def _desk(settings: Settings, registry: Registry, directory: Callable[[], Direct
     return desk(settings, registry, directory, lambda: home.papers(settings, authority_of(settings.folder), clock))
 
 
-def _parts(
-    folder: Path, registry: Registry, clock: ManualClock, grouped: Grouped, directory: Callable[[], Directory]
+def _parts(  # noqa: PLR0917 - what they stand on
+    settings: Settings,
+    registry: Registry,
+    clock: ManualClock,
+    grouped: Grouped,
+    directory: Callable[[], Directory],
+    cases: CaseView,
+    known: Accounts,
+    rules: Ruled,
+    query: Query,
 ) -> list[Part]:
-    files = Files(folder / "telemetry.db", folder / "journal.db")
+    files = Files(settings.folder / "telemetry.db", settings.folder / "journal.db")
     days, steady = CoverageDays(registry.database), SteadyClock(clock)
     return [
         CoveragePages(directory=directory, signs=lambda: signs_of_life(files), days=days, clock=steady),
         GroupPages(grouped, directory),
         EnrolPages(directory, registry.devices_of_serial),
         EnrolmentPages(Enrolments(registry.database), directory),
+        ReceiverPages(RECEIVERS, registry.intent, clock),
+        *act_pages(settings, registry, directory, cases, known, SPECS, steady),
+        rule_pages.pages(*(settings, rules, registry, known), directory=directory, grouped=grouped, query=query, clock=steady),
     ]
 
 

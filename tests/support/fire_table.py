@@ -51,6 +51,7 @@ class FireTable:
 
     def __init__(self, folder: Path, arc: ArcReceiver, number: int = 1, emergency_folder: Path | None = None) -> None:
         self.folder = folder
+        self.place: Path | str = folder / "journal.db"
         self.arc = arc
         self.clock = SystemClock()
         self.broker = ListBroker()
@@ -78,7 +79,7 @@ class FireTable:
         self.start_lane()
 
     def start_lane(self) -> None:
-        self.journal = Journal(self.folder / "journal.db", self.clock, ["arc"], self.owner)
+        self.journal = Journal(self.place, self.clock, ["arc"], self.owner)
         self.outgoing = Outgoing(self.settings, self.journal, self.rescue, self.channels, self.clock, self.owner)
         self.engine = Engine(self.rules)
         self.lane = FireLane(
