@@ -17,10 +17,10 @@ test check soak pythons: export PYTHONDONTWRITEBYTECODE = 1
 
 # tests that bear company: no campaign with time limits, no benchmark. A new file runs alone until somebody has tried it.
 BESIDE := tests/unit $(patsubst %,tests/integration/test_%.py, \
-  admissions audit babbling broker_acl broker_alarms broker_apply broker_process broker_traps ca ca_commands ca_rotation \
+  acts_commands acts_registry admissions audit babbling broker_acl broker_alarms broker_apply broker_process broker_traps ca ca_commands ca_rotation \
   cad_webhook claims commissioning_browser commissioning_check commissioning_registry confidential coverage_commands \
   coverage_page coverage_registry dashboards dc09 embedded_broker enrolment_pages est est_hostile est_renewal est_ways expiry \
-  feed fire_lane fire_throttle first_link gateway_priority gateway_upkeep group_pages history hsm https_alarm import influx \
+  feed fire_groups fire_lane fire_throttle first_link gateway_priority gateway_upkeep group_pages history hsm https_alarm import influx \
   influx_access influx_drain influx_rejects ingest ingest_more_filters journal labels list_tidying local_page metrics_http \
   migrations missed_readings modbus_content_faults modbus_independent modbus_lines modbus_poller modbus_round_trip \
   modbus_simulator modbus_write ocsp oidc paper_record password_listener people people_commands pkilint place_commands places \

@@ -20,6 +20,7 @@ from iotcore.alarms import rules
 from iotcore.alarms.engine import Engine
 from iotcore.errors import ConfigError
 from iotcore.reading import Reading, Value
+from iotcore.registry.directory import Binding
 from iotcore.specs.model import DeviceSpec, Point
 from simulators.optics import DB_PER_NEPER_POWER, decibels_per_metre
 from simulators.replay import Sample, load, resample, with_baseline
@@ -38,6 +39,8 @@ DETECTOR = DeviceSpec(
     interval_s=2.0,
     points={"smoke": Point(unit="dB/m"), "temperature": Point(unit="°C")},
 )
+
+DEVICE = Binding("d", "Replayed detector", DETECTOR, "fire", "d", "active")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ def alarm(samples: Sequence[Sample], curve_from_s: float, shift: float = 0.0) ->
     for seq, sample in enumerate(samples, start=1):
         ms = (sample.at_s + 1e6) * 1000.0
         values = (Value("smoke", sample.smoke + shift), Value("temperature", sample.temperature))
-        for decision in engine.evaluate(Reading("d", "b", seq, "reading", ms, ms, values), DETECTOR):
+        for decision in engine.evaluate(Reading("d", "b", seq, "reading", ms, ms, values), DEVICE, now_s=sample.at_s):
             if sample.at_s < curve_from_s:
                 baseline += 1
             elif first.at_s is None:
@@ -192,6 +195,7 @@ def cost_us(points: int = 4, devices: int = 100, readings: int = 20_000) -> dict
     said = tuple(Value(point, value) for point, value in quiet)
     shipped = rules.load(rules.default_path())
     three = tuple(rule for rule in shipped if rule.id in {"detector-alarm", "smoke-rise", "heat-static"})
+    bindings = [Binding(f"d{n}", f"d{n}", spec, "fire", f"d{n}", "active") for n in range(devices)]
     costs = {}
     for name, chosen in (("three_rules", three), ("default_rules", shipped)):
         engine = Engine(chosen)
@@ -199,8 +203,8 @@ def cost_us(points: int = 4, devices: int = 100, readings: int = 20_000) -> dict
             Reading(f"d{i % devices}", "b", i, "reading", i // devices * 1e4, i // devices * 1e4, said) for i in range(readings)
         ]
         started_s = time.perf_counter()
-        for reading in batch:
-            engine.evaluate(reading, spec)
+        for i, reading in enumerate(batch):
+            engine.evaluate(reading, bindings[i % devices], now_s=0.0)
         costs[name] = round((time.perf_counter() - started_s) / readings * 1e6, 2)
     return costs
 

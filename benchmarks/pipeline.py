@@ -22,8 +22,9 @@ from msgspec.structs import replace
 
 from benchmarks.ingest_lane import DEVICES, directory
 from drivers.mqtt.canonical import decode
+from iotcore.alarms.conditions import Threshold
 from iotcore.alarms.engine import Engine
-from iotcore.alarms.rules import Rule, Threshold
+from iotcore.alarms.rules import Rule
 from iotcore.journal.progress import Progress
 from iotcore.process import memory
 from iotcore.reading import Reading
@@ -108,8 +109,9 @@ def main(count: int) -> dict[str, Any]:
                 for reading in decode(message, who, now_ms).readings:
                     if stage.take(reading.device, reading.boot, reading.seq):
                         judged = standing.judge(reading, canonical)
-                        few.evaluate(judged, spec)
-                        line(judged, who.devices[reading.device])
+                        binding = who.devices[reading.device]
+                        few.evaluate(judged, binding, now_s=0.0)
+                        line(judged, binding)
             progress.apply(stage.changed)
 
     memory.settle()
@@ -120,8 +122,12 @@ def main(count: int) -> dict[str, Any]:
         "decode_us": best_us(lambda: [decode(message, who, now_ms) for message in messages], count),
         "identity_us": best_us(lambda: staged(readings), count),
         "quality_us": best_us(lambda: [standing.judge(reading, canonical) for reading in readings], count),
-        "rules_us": best_us(lambda: [few.evaluate(reading, spec) for reading in readings], count),
-        "rules_of_10000_us": best_us(lambda: [many.evaluate(reading, spec) for reading in readings], count),
+        "rules_us": best_us(
+            lambda: [few.evaluate(reading, who.devices[reading.device], now_s=0.0) for reading in readings], count
+        ),
+        "rules_of_10000_us": best_us(
+            lambda: [many.evaluate(reading, who.devices[reading.device], now_s=0.0) for reading in readings], count
+        ),
         "line_us": best_us(lambda: [line(reading, who.devices[reading.device]) for reading in readings], count),
         "all_us": best_us(whole, count),
     }

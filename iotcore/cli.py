@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 from iotcore import (
+    cli_acts,
     cli_audit,
     cli_backup,
     cli_broker,
@@ -26,6 +27,7 @@ from iotcore import (
     cli_places,
     cli_quarantine,
     cli_registry,
+    cli_response,
     cli_store,
     cli_telemetry,
     cli_token,
@@ -78,6 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     cli_broker.add(nouns, _command)
     cli_coverage.add(nouns, _command)
     cli_group.add(nouns, _command)
+    cli_response.add(nouns, _command)
+    cli_acts.add(nouns, _command)
     cli_telemetry.add(nouns, _command)
     cli_token.add(nouns, _command)
     cli_import.add(nouns, _command, _settings)

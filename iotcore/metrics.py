@@ -99,6 +99,18 @@ fire_https = Counter(
     ["outcome"],
 )
 dispatch_attempts = Counter("iotcore_dispatch_attempts_total", "Sends to receivers", ["outcome"])
+dispatch_hedged = Counter(
+    "iotcore_dispatch_hedged_total",
+    "Notices told to an alternate too, because this receiver had not answered in time",
+    ["receiver"],
+)
+dispatch_given_dropped = Counter(
+    "iotcore_dispatch_given_dropped_total", "Notices that no slot was free for when they came; found again in the outbox"
+)
+dispatch_path_up = Gauge(
+    "iotcore_dispatch_path_up", "1 while a receiver acknowledges link tests or alarms, 0 in trouble", ["receiver"]
+)
+dispatch_link_tests = Counter("iotcore_dispatch_link_tests_total", "Link tests of receivers' paths", ["receiver", "outcome"])
 
 spool_rows = Gauge("iotcore_spool_batches", "Batches in the spool that the store has not taken")
 spool_bytes = Gauge("iotcore_spool_bytes", "Bytes in the spool that the store has not taken")

@@ -14,10 +14,11 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta
 
+from iotcore import settings_receivers as receivers
 from iotcore.errors import ConfigError, Problem
+from iotcore.settings_receivers import Port, Receiver
 from iotcore.strict import convert
 
-Port = Annotated[int, Meta(ge=1, le=65535)]
 Domain = Literal["fire", "air", "water", "traffic", "gateway"]
 DOMAINS: tuple[Domain, ...] = get_args(Domain)
 MAX_WORKERS = 4  # telemetry workers: as many as have a line in the brokers' access table (acl.REPLICAS)
@@ -205,27 +206,6 @@ class Gateway(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     field_token: str = ""
 
 
-class Dc09Receiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="sia_dc09", tag_field="kind"):
-    """An alarm receiving centre that speaks SIA DC-09 over TCP. `key`: 16, 24 or 32 characters, or "" for plain frames."""
-
-    name: str
-    host: str
-    port: Port
-    key: str = ""
-    receiver: Annotated[str, Meta(pattern="^[0-9A-Fa-f]{1,6}$")] = "1"
-    line: Annotated[str, Meta(pattern="^[0-9A-Fa-f]{1,6}$")] = "0"
-    reply_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 5.0
-
-
-class WebhookReceiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="cad_webhook", tag_field="kind"):
-    """A dispatch system that takes signed JSON. `secret` signs the body (HMAC-SHA-256)."""
-
-    name: str
-    url: str
-    secret: str
-    reply_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 5.0
-
-
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything a process of the platform needs to be told."""
 
@@ -246,7 +226,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     web: Web = Web()
     people: People = People()
     oidc: Oidc = Oidc()
-    receivers: list[Dc09Receiver | WebhookReceiver] = []
+    receivers: list[Receiver] = []
     outbox: Outbox = Outbox()
     gateway: Gateway | None = None
     modbus_gateway: str = "modbus-1"  # the gateway device that the central Modbus driver publishes as
@@ -289,21 +269,10 @@ def load(path: Path, environment: Mapping[str, str]) -> Settings:
 def check(document: dict[str, Any], name: str) -> Settings:
     """Check a settings document that is already plain data; `name` stands in the errors."""
     settings = convert(document, Settings, name)
-    problems = [
-        Problem(name, f"receivers[{i}].key", "must have 16, 24 or 32 characters (AES-128, -192, -256)")
-        for i, receiver in enumerate(settings.receivers)
-        if isinstance(receiver, Dc09Receiver) and len(receiver.key.encode()) not in (0, 16, 24, 32)
-    ]
-    problems += [
-        Problem(name, f"receivers[{i}].url", "must begin with https:// or http://")
-        for i, receiver in enumerate(settings.receivers)
-        if isinstance(receiver, WebhookReceiver) and not receiver.url.startswith(("https://", "http://"))
-    ]
+    problems = list(receivers.problems(settings.receivers, name))
     problems += _store_problems(settings.store, name)
     problems += _shares(settings.telemetry, name)
     problems += _oidc_problems(settings.oidc, name)
-    names = [receiver.name for receiver in settings.receivers]
-    problems += [Problem(name, "receivers", f"two are named {n!r}") for n in sorted({n for n in names if names.count(n) > 1})]
     if problems:
         raise ConfigError(problems)
     return settings

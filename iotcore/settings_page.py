@@ -13,7 +13,18 @@ from typing import Any, get_args, get_origin
 import msgspec
 from msgspec import inspect
 
-from iotcore import settings
+from iotcore import settings, settings_receivers
+
+
+def _way(kind: str) -> dict[str, str]:
+    """What every kind of receiver has."""
+    return {
+        f"{kind}.alternate": "Name of another receiver, which is told too when this one does not answer in time "
+        "([receivers.md](receivers.md#two-paths)); it is told of nothing else.",
+        f"{kind}.hedge_s": "In which time, in seconds.",
+        f"{kind}.parallel": "How many messages may be on their way at once, each over a connection of its own.",
+    }
+
 
 WORDS = {
     "Settings.data": "Data folder: databases, certificates, broker homes. On a local disk, never on a network share.",
@@ -117,10 +128,20 @@ WORDS = {
     "Dc09Receiver.receiver": "Receiver number of the frame (R), hexadecimal.",
     "Dc09Receiver.line": "Line prefix of the frame (L), hexadecimal.",
     "Dc09Receiver.reply_timeout_s": "How long to wait for the receiver's acknowledgement before it is sent again, in seconds.",
+    "Dc09Receiver.transport": "`udp`: one datagram a frame, repeated until the reply is there or the reply timeout over.",
+    "Dc09Receiver.format": "Event codes: SIA DC-03 or Contact ID.",
+    "Dc09Receiver.extended": "How much of extended data the receiver takes: all blocks, one text, or none; `auto`: all in "
+    "SIA-DCS, one text in ADM-CID.",
+    "Dc09Receiver.account": "The account of link tests (`NULL`), hexadecimal; the receiver must know it.",
+    "Dc09Receiver.supervise_s": "How often the path is tested, in seconds; 0: never.",
+    "Dc09Receiver.fault_s": "A path without a valid acknowledgement for so many seconds is a trouble.",
+    **_way("Dc09Receiver"),
+    "Dc09Receiver.tells": "What it is told of.",
     "WebhookReceiver.name": "What the receiver is called in incidents, logs and variables.",
     "WebhookReceiver.url": "Where the JSON is posted.",
     "WebhookReceiver.secret": "Signs the body (HMAC-SHA-256). A secret.",
     "WebhookReceiver.reply_timeout_s": "How long to wait for the answer before it is sent again, in seconds.",
+    **_way("WebhookReceiver"),
 }
 
 HEAD = """# Settings
@@ -172,7 +193,7 @@ def _sections() -> Iterator[tuple[str, type[msgspec.Struct], str]]:
             several = get_origin(field.type) is list
             yield f"`[[{field.name}]]`" if several else f"`[{field.name}]`", struct, f"{field.name}{'[]' if several else ''}."
     yield "`[[oidc.roles]]`", settings.OidcRole, "oidc.roles[]."
-    for receiver in (settings.Dc09Receiver, settings.WebhookReceiver):
+    for receiver in settings_receivers.KINDS:
         yield f'`[[receivers]]` with `kind = "{receiver.__struct_config__.tag}"`', receiver, ""
 
 

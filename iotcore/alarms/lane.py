@@ -13,52 +13,31 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Coroutine, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from iotcore import metrics
-from iotcore.alarms.coalesce import Coalescing
-from iotcore.alarms.engine import Decision, Engine
-from iotcore.alarms.judged import Judged
+from iotcore.alarms.engine import Engine
+from iotcore.alarms.lane_notice import old
+from iotcore.alarms.lane_turn import Decode, Gathering, Turn
 from iotcore.clock import Clock
 from iotcore.errors import StoreError
 from iotcore.journal.conduct import Conduct
 from iotcore.journal.faults import Fault, Faults
 from iotcore.journal.journal import Journal
-from iotcore.journal.progress import Progress, Stage
+from iotcore.journal.progress import Progress
 from iotcore.journal.quarantine import Row
 from iotcore.journal.receipts import Receipts
-from iotcore.journal.records import Batch, Committed, Notice, Raise
-from iotcore.journal.retry import Answer, handled, tried
-from iotcore.journal.skew import Skews
+from iotcore.journal.records import Batch, Committed
+from iotcore.journal.retry import Answer, tried
 from iotcore.journal.throttle import Throttle
-from iotcore.reading import Reading
-from iotcore.registry.directory import Binding, Directory
-from iotcore.wire.arrival import Arrival, Broker, Decoded, Delivered, Presence, Refusal
+from iotcore.registry.directory import Directory
+from iotcore.wire.arrival import Arrival, Broker, Delivered, Presence
 
 log = logging.getLogger(__name__)
 
 BATCH_LIMIT = 64  # readings in one commit: bounds what a crash makes the broker send again, and the wait of a fire behind others
-LATE_DISPATCH_MS = 15 * 60_000  # a backlog reading older than this is a historical record (wire contract, Time)
 RETRY_COMMIT_S = 0.25
 NOTE_AFTER_S = 0.1
-
-
-@dataclass(slots=True)
-class _Turn:
-    """What one turn gathers before its commit."""
-
-    stage: Stage
-    readings: list[Reading] = field(default_factory=list)
-    raises: list[Raise] = field(default_factory=list)
-    refusals: list[Refusal] = field(default_factory=list)
-    presence: dict[str, bool] = field(default_factory=dict)
-    late: list[tuple[int, Decision, Reading, Binding]] = field(default_factory=list)  # with the place of its raise
-    throttled: int = 0
-    settled: tuple[int, ...] = ()  # rows of the quarantine that are tried again
-    returned: list[Refusal] = field(default_factory=list)
-    alarms_only: bool = False
-    left: int = 0  # readings that were understood and not taken
 
 
 class FireLane:
@@ -68,7 +47,7 @@ class FireLane:
         self,
         *,
         broker: Broker,
-        decode: Callable[[Arrival, Directory, float], Decoded],
+        decode: Decode,
         directory: Callable[[], Directory],
         engine: Engine,
         journal: Journal,
@@ -80,7 +59,6 @@ class FireLane:
         configured: Callable[[Presence], None] = lambda _: None,
     ) -> None:
         self._broker = broker
-        self._decode = decode
         self._directory = directory
         self._engine = engine
         self._journal = journal
@@ -88,19 +66,18 @@ class FireLane:
         self._opened = opened
         self._first_seen = first_seen
         self._tested = tested
-        self._configured = configured
         standing = journal.standing_faults()
         self._faults = Faults(standing)
         self._progress = Progress(journal.progress(), clock.monotonic_s())
         self._throttle = throttle or Throttle()
-        self._coalescing = Coalescing()
+        self._gathering = Gathering(
+            decode, directory, engine, clock, faults=self._faults, throttle=self._throttle, configured=configured
+        )
         self._conduct = Conduct("fire", standing, clock.monotonic_s())
         self._conduct.tracked(self._progress, self._progress.tracks, clock.monotonic_s(), clock.wall_ms())
-        self._skews = Skews()
-        self._judged = Judged()
         self._one_at_a_time = asyncio.Lock()  # a turn, a delivery, and a person's retry
         self.receipts = Receipts(broker.publish, clock)
-        self._counts = {"stored": 0, "refused": 0, "duplicates": 0, "throttled": 0, "incidents": 0}
+        self._counts = {"stored": 0, "refused": 0, "throttled": 0, "incidents": 0}
         self._activated: set[str] = set()
         self._aside: set[asyncio.Task[None]] = set()
 
@@ -112,15 +89,14 @@ class FireLane:
         directory = self._directory()
         devices = set()
         for reading in self._journal.recent_readings():
-            binding = directory.devices.get(reading.device)
-            if binding is not None:
-                self._engine.evaluate(reading, binding.spec, old=_old(reading))
+            if (binding := directory.devices.get(reading.device)) is not None:
+                self._engine.evaluate(reading, binding, old=old(reading), now_s=self._clock.monotonic_s())
                 devices.add(reading.device)
         self._engine.reset(devices - self._journal.alarmed_devices())
 
     def counts(self) -> dict[str, int]:
         """What the lane has done since it started, for `iotcore doctor`."""
-        return dict(self._counts)
+        return {**self._counts, "duplicates": self._gathering.duplicates}
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -133,7 +109,7 @@ class FireLane:
         """Carry one batch of arrivals from bytes to durable, acknowledged and dispatched."""
         async with self._one_at_a_time:
             metrics.received.labels("fire").inc(len(arrivals))
-            await self._turn(arrivals, _Turn(self._progress.stage(self._clock.monotonic_s())))
+            await self._turn(arrivals, Turn(self._progress.stage(self._clock.monotonic_s())))
             self._broker.acknowledge(arrivals)
 
     async def deliver(self, arrival: Arrival, *, alarms_only: bool = False) -> Delivered:
@@ -145,38 +121,26 @@ class FireLane:
         A restart forgets such a window; the next readings fill it anew.
         """
         async with self._one_at_a_time:
-            turn = _Turn(self._progress.stage(self._clock.monotonic_s()), alarms_only=alarms_only)
+            turn = Turn(self._progress.stage(self._clock.monotonic_s()), alarms_only=alarms_only)
             await self._turn([arrival], turn)
-        understood = len(self._decode(arrival, self._directory(), self._clock.wall_ms()).readings)
+        understood = len(self._gathering.decode(arrival, self._directory(), self._clock.wall_ms()).readings)
         up_to = {boot: track.up_to for (_, boot), track in turn.stage.changed.items()}
         return Delivered(understood - turn.left, up_to, tuple(turn.refusals))
 
-    async def _turn(self, arrivals: Sequence[Arrival], turn: _Turn) -> None:
+    async def _turn(self, arrivals: Sequence[Arrival], turn: Turn) -> None:
         taken_s = self._clock.monotonic_s()
-        directory = self._directory()
-        for arrival in arrivals:
-            decoded = self._decode(arrival, directory, self._clock.wall_ms())
-            turn.refusals += [handled(one, turn.stage) if one.identities else one for one in decoded.refusals]
-            if decoded.presence is not None:
-                self._note_presence(decoded.presence, directory, turn)
-            for reading in decoded.readings:
-                self._take_reading(reading, arrival, directory.devices[reading.device], turn)
-        self._look_back(turn)
-        for refusal in turn.refusals:
-            if refusal.device in directory.devices:
-                self._faults.refused(refusal)
-            metrics.refused.labels("fire", refusal.reason.partition(":")[0]).inc()
+        self._gathering.gather(arrivals, turn)
         await self._commit(turn)
         metrics.take_to_commit.labels("fire").observe(self._clock.monotonic_s() - taken_s)
         self._progress.apply(turn.stage.changed)
-        self._tell_senders(turn, directory)
+        self._tell_senders(turn, self._directory())
 
     async def retry(self, rows: Sequence[Row], answer: Answer) -> None:
         """Try rows of the quarantine again, as backlog of their true age; what is stored and the rows' end are one commit."""
         async with self._one_at_a_time:
-            turn = _Turn(self._progress.stage(self._clock.monotonic_s()))
+            turn = Turn(self._progress.stage(self._clock.monotonic_s()))
             directory = self._directory()
-            for one in tried(rows, self._decode, directory, self._clock.wall_ms(), answer):
+            for one in tried(rows, self._gathering.decode, directory, self._clock.wall_ms(), answer):
                 wrong = [r.device for r in one.readings if directory.devices[r.device].domain != "fire"]
                 if wrong or not one.readings:
                     answer.leave(one.row, "wrong_broker", f"{', '.join(wrong)} belongs on the field broker")
@@ -185,7 +149,7 @@ class FireLane:
                 turn.returned += one.refusals
                 before = len(turn.readings)
                 for reading in one.readings:
-                    self._take_again(reading, one.row, directory.devices[reading.device], turn)
+                    self._gathering.take_again(reading, one.row, directory.devices[reading.device], turn)
                 answer.stored += len(turn.readings) - before
                 answer.repeats += len(one.readings) - len(turn.readings) + before
             await self._commit(turn)
@@ -193,139 +157,21 @@ class FireLane:
             answer.removed += len(turn.settled)
             answer.alarms += [f"{one.notice.device}: {one.notice.rule}" for one in turn.raises]
 
-    def _take_again(self, reading: Reading, row: Row, binding: Binding, turn: _Turn) -> None:
-        """What the row was kept for is stored though it counts as handled; anything else only if it is new."""
-        identity = (reading.boot, reading.seq)
-        if not turn.stage.take(reading.device, *identity) and identity not in row.identities and row.reason != "unknown_point":
-            return
-        turn.readings.append(reading)
-        decisions = self._engine.evaluate(reading, binding.spec, old=_old(reading))
-        turn.raises += [self._raise(decision, reading, binding) for decision in decisions]
-
-    def _take_reading(self, reading: Reading, arrival: Arrival, binding: Binding, turn: _Turn) -> None:
-        if binding.domain != "fire":
-            detail = f"{binding.device} is of domain {binding.domain}: it belongs on the field broker"
-            turn.refusals.append(Refusal("wrong_broker", detail, arrival.topic, binding.device, arrival.payload))
-            turn.left += 1
-            return
-        if not turn.stage.is_new(reading.device, reading.boot, reading.seq):
-            turn.stage.repeat(reading.device, reading.boot, reading.seq)
-            metrics.duplicates.labels("fire").inc()
-            self._counts["duplicates"] += 1
-            return
-        now_s = self._clock.monotonic_s()
-        reading = self._skews.judge(reading, now_s)
-        again = bool(self._judged) and reading in self._judged
-        decisions = [] if again else self._engine.evaluate(reading, binding.spec, old=_old(reading))
-        if turn.alarms_only and (again or not self._engine.alarming(reading, binding.spec, old=_old(reading))):
-            self._leave(reading, decisions, arrival, binding, turn)
-            return
-        fires = [d for d in decisions if d.severity == "alarm"]
-        if reading.retained and not fires:
-            turn.refusals.append(
-                Refusal("retained", "a retained reading is history", arrival.topic, reading.device, arrival.payload)
-            )
-            return
-        turn.stage.add(reading.device, reading.boot, reading.seq)
-        if self._throttle.admit(reading.device, binding.spec.interval_s, now_s, backlog=reading.backlog):
-            self._coalescing.admitted(reading)
-            turn.readings.append(reading)
-        elif self._coalescing.keeps(reading, decided=bool(decisions)):
-            turn.readings.append(reading)
-        else:
-            turn.throttled += 1
-        self._faults.accepted(reading)
-        turn.raises += [self._raise(decision, reading, binding) for decision in decisions]
-        if decisions and reading.backlog:
-            turn.late += [(len(turn.raises) - n, decision, reading, binding) for n, decision in enumerate(decisions[::-1], 1)]
-
-    def _leave(self, reading: Reading, decisions: Sequence[Decision], arrival: Arrival, binding: Binding, turn: _Turn) -> None:
-        """It came where only alarms are taken, and is none. One refusal says it for a whole message."""
-        if decisions:
-            self._engine.take_back(decisions, reading, binding.spec, old=_old(reading))
-        self._judged.add(reading)
-        if not turn.left:
-            detail = f"the certificate that {arrival.topic.split('/')[3]} has shown has run out: only alarms are taken"
-            turn.refusals.append(Refusal("expired", detail, arrival.topic, reading.device, arrival.payload))
-        turn.left += 1
-
-    def _look_back(self, turn: _Turn) -> None:
-        """A late fire that is over by what its device has told since is a record; one of which nothing more is told is not."""
-        for at, decision, reading, binding in turn.late:
-            if self._engine.cleared(decision, reading, binding.spec):
-                turn.raises[at] = replace(turn.raises[at], historical=True)
-
-    def _raise(self, decision: Decision, reading: Reading, binding: Binding) -> Raise:
-        directory = self._directory()
-        premises = directory.premises.get(binding.premises)
-        zone = directory.zones.get(binding.zone)
-        in_test = directory.in_test.get(binding.device)
-        if in_test is not None and (reading.backlog or reading.retained or not in_test.covers(reading.received_ms)):
-            in_test = None
-        notice = Notice(
-            incident="",
-            event="alarm",
-            hazard=decision.hazard,
-            severity=decision.severity,
-            premises=binding.premises or binding.device,  # a detector without a building still burns: its own name is the place
-            premises_name=premises.name if premises else binding.title,
-            address=premises.address if premises else "",
-            latitude=premises.latitude if premises else 0.0,
-            longitude=premises.longitude if premises else 0.0,
-            account=premises.account if premises else "0000",
-            zone=binding.zone,
-            zone_number=zone.number if zone else 0,
-            zone_name=zone.name if zone else "",
-            floor=zone.floor if zone else "",
-            device=binding.device,
-            point=decision.point,
-            value=decision.value,
-            unit=decision.unit,
-            rule=decision.rule,
-            reason=decision.reason,
-            occurred_ms=reading.observed_ms,
-            delayed=reading.backlog,
-            unconfirmed=reading.retained,
-        )
-        return Raise(
-            boot=reading.boot,
-            seq=reading.seq,
-            notice=notice,
-            detector_ms=reading.observed_ms,
-            received_ms=reading.received_ms,
-            decided_ms=self._clock.wall_ms(),
-            test=reading.test,
-            historical=_old(reading),
-            in_test=in_test,
-            can_mark=binding.spec.marks_tests,
-        )
-
-    def _note_presence(self, presence: Presence, directory: Directory, turn: _Turn) -> None:
-        """A will or a birth; a gateway's will is the trouble of all its fire children."""
-        self._configured(presence)
-        turn.presence[presence.device] = online = presence.message.state == "online"
-        if online:
-            self._faults.online(presence.device)
-            return
-        children = [b.device for b in directory.devices.values() if b.publisher == presence.device and b.domain == "fire"]
-        for device in (presence.device, *children):
-            self._faults.offline(device)
-
     async def troubled(self, wrong: Collection[Fault], family: Collection[str]) -> None:
         """What others know to be wrong with devices: of the faults in `family`, these stand from now on, and no others."""
         async with self._one_at_a_time:
             if self._faults.exactly(wrong, family):
-                await self._commit(_Turn(self._progress.stage(self._clock.monotonic_s())))
+                await self._commit(Turn(self._progress.stage(self._clock.monotonic_s())))
 
-    async def _commit(self, turn: _Turn) -> None:
+    async def _commit(self, turn: Turn) -> None:
         """One transaction, off the event loop; while the disk refuses, the same batch again and nothing acknowledged."""
-        peaks = self._coalescing.take_peaks()
+        peaks = self._gathering.coalescing.take_peaks()
         turn.readings += peaks
         now_s = self._clock.monotonic_s()
         self._conduct.tracked(self._progress, turn.stage.changed, now_s, self._clock.wall_ms())
         for device in self._conduct.judge(self._faults, self._throttle, now_s):
-            self._coalescing.forget(device)
-        skews = self._skews.take_measured()
+            self._gathering.coalescing.forget(device)
+        skews = self._gathering.skews.take_measured()
         for skew_ms in skews.values():
             metrics.clock_skew.labels("fire").observe(skew_ms / 1000.0)
         raised, cleared = self._faults.take()
@@ -368,7 +214,7 @@ class FireLane:
         if committed.tests:
             self._later(self._note_tests(committed.tests, durable_ms))
 
-    def _tell_senders(self, turn: _Turn, directory: Directory) -> None:
+    def _tell_senders(self, turn: Turn, directory: Directory) -> None:
         """Receipts for every boot that the batch touched; a device's first reading makes it active."""
         for (device, boot), track in turn.stage.changed.items():
             binding = directory.devices.get(device)
@@ -394,7 +240,3 @@ class FireLane:
         task = asyncio.create_task(work)
         self._aside.add(task)
         task.add_done_callback(self._aside.discard)
-
-
-def _old(reading: Reading) -> bool:
-    return reading.backlog and reading.age_ms > LATE_DISPATCH_MS

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from math import inf
 
-from iotcore.alarms.rules import Rise
+from iotcore.alarms.conditions import Rise
 from iotcore.reading import Reading
 
 TOLERANCE_S = 0.001  # the wire's time resolution: a reading exactly mean_s old still counts
@@ -78,6 +78,10 @@ class Window:
             self._floor = min(sample for _, sample in samples)
         elif value < self._floor:
             self._floor = value
+
+    def lengthen(self, span_s: float, keep: int) -> None:
+        """Remember so much from now on; never less than before, for what is there may still be asked for."""
+        self.span_s, self.keep = max(self.span_s, span_s), max(self.keep, keep)
 
     def newest_mean(self, at_s: float, mean_s: float, readings: int) -> tuple[float, int] | None:
         """Mean of the samples of the last `mean_s`, at least `readings` of them, and their count; None if there are too few."""

@@ -7,9 +7,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
-from typing import Any, Literal, cast
-
-import msgspec
+from typing import Any
 
 from drivers.https_alarm import HttpsAlarm, Place
 from drivers.mqtt.decode import Decoder
@@ -17,43 +15,31 @@ from drivers.mqtt.ingest import Ingest
 from drivers.mqtt.vendor import Vendors
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
-from iotcore.app import troubles
+from iotcore.app import fire_rules, troubles
 from iotcore.app.common import EVERYTHING, activate, heard, ingest_version, opened, rules_of
 from iotcore.app.configs_back import ConfigsBack
+from iotcore.app.intents import INTENT_CURSOR, Intents
+from iotcore.app.receivers import channels_of, told_of_all, ways_of
 from iotcore.app.testing import TestsBack
 from iotcore.clock import Clock, SystemClock
-from iotcore.dispatch.cad_webhook import WebhookChannel
-from iotcore.dispatch.outbox import Channel, Dispatcher
-from iotcore.dispatch.sia_dc09 import Dc09Channel
-from iotcore.journal import parked, retry
+from iotcore.dispatch.outbox import Dispatcher
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
-from iotcore.journal.quarantine import Row, Wanted
 from iotcore.journal.throttle import Throttle
 from iotcore.process import home
 from iotcore.process.alive import alive, watch
-from iotcore.process.follow import Follower, follow_intents
+from iotcore.process.follow import follow_intents
 from iotcore.process.room import Room
 from iotcore.process.watchdog import Watchdog
 from iotcore.provision.acl import BrokerName
 from iotcore.registry.commissioning import Commissioning
 from iotcore.registry.places import Places
-from iotcore.registry.records import Intent
 from iotcore.registry.store import Registry
-from iotcore.settings import Dc09Receiver, Settings
+from iotcore.settings import Settings
 from iotcore.wire.topics import FIRE_DOMAIN
 
 FIRE = (FIRE_DOMAIN,)
-INTENT_CURSOR = "intent"
 FIRE_RETRY_S = 1.0  # between two attempts of the fire lane to reach its broker: back within a second of it
-
-
-def channels_of(settings: Settings, clock: Clock) -> dict[str, Channel]:
-    """One channel for each receiver."""
-    return {
-        receiver.name: Dc09Channel(receiver, clock) if isinstance(receiver, Dc09Receiver) else WebhookChannel(receiver, clock)
-        for receiver in settings.receivers
-    }
 
 
 async def run(settings: Settings) -> None:
@@ -67,12 +53,15 @@ async def run(settings: Settings) -> None:
         room = Room(settings, "fire", clock)
         registry, follower = await stack.enter_async_context(opened(settings, clock, room))
         in_use = {binding.spec.model: binding.spec for binding in follower.directory.devices.values()}
-        engine = Engine(rules_of(settings, in_use))
+        rules = rules_of(settings, in_use)
+        grouped = await fire_rules.grouped(settings, registry, lambda: follower.directory, clock)
+        fire_rules.warn_of_unknown(rules, follower.directory, grouped)
+        engine = Engine(rules, grouped.members.of)
         owner = f"fire-{os.getpid()}"
-        journal = await room.enter(stack, lambda: _journal(settings.folder / "journal.db", clock, list(channels), owner))
+        journal = await room.enter(stack, lambda: _journal(settings.folder / "journal.db", clock, told_of_all(settings), owner))
         for channel in channels.values():
             stack.push_async_callback(channel.close)
-        dispatcher = Dispatcher(SqlOutbox(journal), channels, clock, owner)
+        dispatcher = Dispatcher(SqlOutbox(journal), channels, clock, owner, ways=ways_of(settings))
         tests = TestsBack(journal, Commissioning(registry.database), clock)
         configs = ConfigsBack(Places(registry.database), clock)
         await stack.enter_async_context(ingest)
@@ -92,9 +81,10 @@ async def run(settings: Settings) -> None:
         watch(ingest, "fire", "fire")
         lane.warm()
         https = alternate_path(settings, lane, registry, clock)
-        intents = _Intents(lane, follower, engine, journal, dispatcher)
+        intents = Intents(lane, follower, engine, journal, dispatcher)
         async with asyncio.TaskGroup() as group:
             group.create_task(lane.run())
+            group.create_task(grouped.run())
             group.create_task(dispatcher.run())
             group.create_task(tests.run())
             group.create_task(configs.run())
@@ -127,44 +117,3 @@ def alternate_path(settings: Settings, lane: FireLane, registry: Registry, clock
 async def _journal(path: Path, clock: Clock, channels: Sequence[str], owner: str) -> AsyncIterator[Journal]:
     with closing(Journal(path, clock, channels, owner)) as journal:
         yield journal
-
-
-class _Intents:
-    """Applies what people want of the fire lane, and remembers how far it came."""
-
-    def __init__(self, lane: FireLane, follower: Follower, engine: Engine, journal: Journal, dispatcher: Dispatcher) -> None:
-        self._lane = lane
-        self._follower = follower
-        self._engine = engine
-        self._journal = journal
-        self._dispatcher = dispatcher
-
-    async def __call__(self, intent: Intent) -> None:
-        if intent.kind == "acknowledge":
-            await asyncio.to_thread(self._journal.acknowledge, intent.key, intent.by, self._journal.now_ms())
-        elif intent.kind == "reset":
-            await self._reset(intent)
-        elif intent.kind in {"send", "withhold"}:
-            decision: Literal["send", "drop"] = "send" if intent.kind == "send" else "drop"
-            await asyncio.to_thread(parked.decide, self._journal, intent.key, decision, intent.by)
-            self._dispatcher.wake()
-        elif (wanted := retry.asked("fire", intent.key)) is not None:
-            answer = await retry.carry_out(cast("retry.Verb", intent.kind), wanted, self)
-            await asyncio.to_thread(self._journal.answer, intent.id, msgspec.json.encode(answer).decode())
-        await asyncio.to_thread(self._journal.move_cursor, INTENT_CURSOR, intent.id)
-
-    async def rows(self, wanted: Wanted, limit: int, after: int) -> list[Row]:
-        return await asyncio.to_thread(self._journal.quarantined, wanted, limit, after)
-
-    async def drop(self, wanted: Wanted) -> int:
-        return await asyncio.to_thread(self._journal.drop_quarantined, wanted)
-
-    async def retry(self, rows: Sequence[Row], answer: retry.Answer) -> None:
-        await self._lane.retry(rows, answer)
-
-    async def _reset(self, intent: Intent) -> None:
-        premises = await asyncio.to_thread(self._journal.premises_of, intent.key)
-        devices = [b.device for b in self._follower.directory.devices.values() if (b.premises or b.device) == premises]
-        if await asyncio.to_thread(self._journal.reset, intent.key, devices, intent.by, self._journal.now_ms()):
-            self._engine.reset(devices)
-            self._dispatcher.wake()

@@ -30,7 +30,8 @@ from iotcore.provision import custody, expiry
 from iotcore.provision.acl import BrokerName
 from iotcore.provision.ca import Authority
 from iotcore.registry.store import open_registry
-from iotcore.settings import Dc09Receiver, Settings, WebhookReceiver
+from iotcore.settings import Settings
+from iotcore.settings_receivers import Dc09Receiver, WebhookReceiver
 from iotcore.telemetry.stores import open_store
 from iotcore.wire.arrival import Endpoint
 

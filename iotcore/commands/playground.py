@@ -21,6 +21,7 @@ from iotcore.provision.acl import BrokerName
 from iotcore.provision.broker import choose
 from iotcore.provision.files import make_folder
 from iotcore.reading import Reading, Value
+from iotcore.registry.directory import Binding
 from iotcore.registry.store import open_registry
 from iotcore.settings import Settings
 from iotcore.specs.load import load_folder, shipped_folder
@@ -80,11 +81,12 @@ def replay_offline(measured: Measured) -> int:
     settings = Settings(data="")
     specs = load_folder(shipped_folder())
     engine = Engine(common.rules_of(settings, specs))
+    binding = Binding("replay", "replay", specs[DETECTOR_MODEL], "fire", "replay", "active")
     for number, sample in enumerate(measured.samples, start=1):
         at_ms = sample.at_s * 1000.0
         values = (Value("smoke", sample.smoke), Value("temperature", sample.temperature))
         reading = Reading("replay", "b1", number, "reading", at_ms, at_ms, values)
-        for decision in engine.evaluate(reading, specs[DETECTOR_MODEL]):
+        for decision in engine.evaluate(reading, binding, now_s=sample.at_s):
             if decision.severity == "alarm":
                 _say(f"alarm at {sample.at_s:.1f} s by {decision.rule} ({decision.reason.value}): "
                      f"{decision.point} {decision.value} {decision.unit}")  # fmt: skip

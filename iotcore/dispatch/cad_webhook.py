@@ -20,12 +20,13 @@ from typing import Annotated, Any, Literal
 
 import aiohttp
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from iotcore.clock import Clock
 from iotcore.errors import DeliveryError
+from iotcore.journal.facts import Measured, Near, Person
 from iotcore.journal.records import Event, Notice, OutboxRow, Severity
-from iotcore.settings import WebhookReceiver
+from iotcore.settings_receivers import WebhookReceiver
 
 MAX_ANSWER_BYTES = 65_536
 KEEPALIVE_S = 5.0  # a connection that a firewall has forgotten costs a whole reply timeout
@@ -42,6 +43,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     account: Annotated[str, Meta(description="number at the alarm receiving centre")]
     latitude: Annotated[float, Meta(description="degrees north, WGS 84; 0 with longitude 0 means unknown")]
     longitude: Annotated[float, Meta(description="degrees east, WGS 84")]
+    risk_class: Annotated[str | UnsetType, Meta(description="low | medium | high | very_high")] = UNSET
+    hydrants: Annotated[str | UnsetType, Meta(description="water, in words")] = UNSET
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +65,35 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
     unit: str
     rule: str
     reason: str
+    title: Annotated[str | UnsetType, Meta(description="what people call the detector")] = UNSET
+    location: Annotated[str | UnsetType, Meta(description="where in the building it hangs")] = UNSET
+
+
+class Contact(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom a crew calls."""
+
+    name: str
+    phone: str
+    role: str
+    keys: Annotated[bool, Meta(description="can open the building")]
+
+
+class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
+    """A device near the fire."""
+
+    device: str
+    title: str
+    metres: Annotated[int, Meta(description="as the crow flies", ge=0)]
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """What an air station nearby measured last."""
+
+    device: str
+    point: str
+    value: float
+    unit: str
+    measured_at: Instant
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +109,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     premises: Place
     zone: Part
     cause: Cause
+    contacts: Annotated[tuple[Contact, ...] | UnsetType, Meta(description="who has the keys first")] = UNSET
+    signals: Annotated[tuple[Neighbour, ...] | UnsetType, Meta(description="traffic signals, the nearest first")] = UNSET
+    air_stations: Annotated[tuple[Neighbour, ...] | UnsetType, Meta(description="the nearest first")] = UNSET
+    air: Annotated[tuple[Sample, ...] | UnsetType, Meta(description="only in updates: the alarm waits for nothing")] = UNSET
+    purpose: Annotated[Literal["exercise", "test"] | UnsetType, Meta(description="missing: a fire")] = UNSET
     v: Literal[1] = 1
 
 
@@ -90,33 +127,65 @@ class Answer(msgspec.Struct, frozen=True):
 
 def report(notice: Notice) -> Report:
     """The body for a notice."""
-    at = datetime.fromtimestamp(notice.occurred_ms / 1000.0, UTC)
     return Report(
         incident=notice.incident,
         event=notice.event,
         hazard=notice.hazard,
         severity=notice.severity,
-        occurred_at=at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        occurred_at=_instant(notice.occurred_ms),
         delayed=notice.delayed,
         unconfirmed=notice.unconfirmed,
-        premises=Place(
-            id=notice.premises,
-            name=notice.premises_name,
-            address=notice.address,
-            account=notice.account,
-            latitude=notice.latitude,
-            longitude=notice.longitude,
-        ),
+        premises=_place(notice),
         zone=Part(id=notice.zone, number=notice.zone_number, name=notice.zone_name, floor=notice.floor),
-        cause=Cause(
-            device=notice.device,
-            point=notice.point,
-            value=notice.value,
-            unit=notice.unit,
-            rule=notice.rule,
-            reason=notice.reason,
-        ),
+        cause=_cause(notice),
+        contacts=tuple(map(_contact, notice.people)) or UNSET,
+        signals=tuple(map(_neighbour, notice.signals)) or UNSET,
+        air_stations=tuple(map(_neighbour, notice.stations)) or UNSET,
+        air=tuple(map(_sample, notice.air)) or UNSET,
+        purpose=UNSET if notice.purpose == "fire" else notice.purpose,
     )
+
+
+def _place(notice: Notice) -> Place:
+    return Place(
+        id=notice.premises,
+        name=notice.premises_name,
+        address=notice.address,
+        account=notice.account,
+        latitude=notice.latitude,
+        longitude=notice.longitude,
+        risk_class=notice.risk_class or UNSET,
+        hydrants=notice.hydrants or UNSET,
+    )
+
+
+def _cause(notice: Notice) -> Cause:
+    return Cause(
+        device=notice.device,
+        point=notice.point,
+        value=notice.value,
+        unit=notice.unit,
+        rule=notice.rule,
+        reason=notice.reason,
+        title=notice.title or UNSET,
+        location=notice.location or UNSET,
+    )
+
+
+def _contact(one: Person) -> Contact:
+    return Contact(name=one.name, phone=one.phone, role=one.role, keys=one.keys)
+
+
+def _neighbour(one: Near) -> Neighbour:
+    return Neighbour(device=one.device, title=one.title, metres=max(one.metres, 0))
+
+
+def _sample(one: Measured) -> Sample:
+    return Sample(device=one.device, point=one.point, value=one.value, unit=one.unit, measured_at=_instant(one.at_ms))
+
+
+def _instant(at_ms: float) -> str:
+    return datetime.fromtimestamp(at_ms / 1000.0, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def sign(secret: str, timestamp: str, body: bytes) -> str:
@@ -171,7 +240,7 @@ class WebhookChannel:
             "Content-Type": "application/json",
             "Iotcore-Timestamp": timestamp,
             "Iotcore-Signature": sign(self._receiver.secret, timestamp, body),
-            "Idempotency-Key": f"{row.incident}:{row.notice.event}",
+            "Idempotency-Key": f"{row.incident}:{row.notice.event}" + (f":{row.part}" if row.part else ""),
         }
         async with self._session.post(
             self._receiver.url,

@@ -1,4 +1,4 @@
-"""What we tell an alarm receiving centre: SIA event codes and extended data of a notice. Pure.
+"""What we tell an alarm receiving centre (SIA-DCS): event codes and extended data of a notice. Pure.
 
 Text is ASCII on the wire. The standard allows Windows-1252 in some fields, which has no ơ, ư or ạ, and receivers exist that drop
 every other byte before they check the CRC; so Vietnamese is sent without its marks, as in a telegram: "Chợ Vườn Hoa" becomes
@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import re
 import unicodedata
+from collections.abc import Mapping
+from typing import Literal, TypeVar
 
 from iotcore.dispatch.sia_frame import timestamp
 from iotcore.journal.records import Notice
@@ -28,8 +30,23 @@ CODES = {
     "fire": ("FA", "FH"),
 }
 UNKNOWN_HAZARD = ("FA", "FH")  # fails open: whatever the rules call it, somebody goes and looks
+SUPERVISORY = ("FS", "FV")
+TESTS = ("FX", "RX")  # of a detector, of a path alone: a test is no alarm, and has no restore
+# Troubles, by how their reason begins: the link of a detector or of a path, a battery, a cover, and else the fire loop.
+TROUBLES = {
+    "path": ("YC", "YK"),
+    "undelivered": ("YC", "YK"),
+    "battery": ("YT", "YR"),
+    "bad:battery": ("YT", "YR"),
+    "tamper": ("TA", "TR"),
+}
+ANY_TROUBLE = ("FT", "FJ")
 NO_ACCOUNT = "0000"
 
+Amount = Literal["all", "text", "none"]  # of extended data
+Code = TypeVar("Code")
+
+MAX_ONE_TEXT = 250  # characters of a text that is all there is; the standard allows 256
 MAX_TEXT = 110  # characters of alarm text and of site; the standard allows 256, but receivers exist that read
 MAX_LOCATION = 60  # 1,000 bytes at a time, and encryption doubles every byte
 POLE, DATE_LINE = 90.0, 180.0  # degrees
@@ -55,35 +72,60 @@ def account(notice: Notice) -> str:
 
 def code(notice: Notice) -> str:
     """The SIA event code of a notice."""
-    alarm, restore = CODES.get(notice.hazard, UNKNOWN_HAZARD)
-    return restore if notice.event == "restore" else alarm
+    if notice.event == "test":
+        return TESTS[not notice.device]
+    begins, ends = _pair(notice)
+    return ends if notice.event == "restore" else begins
 
 
-def content(notice: Notice) -> bytes:
-    """What stands behind the first `[`: `#acct|Nri<zone>/<code><zone>]` and extended data, without the timestamp.
+def _pair(notice: Notice) -> tuple[str, str]:
+    if notice.severity == "trouble":
+        return chosen(TROUBLES, notice.reason, ANY_TROUBLE)
+    if notice.severity == "supervisory":
+        return SUPERVISORY
+    return CODES.get(notice.hazard, UNKNOWN_HAZARD)
+
+
+def chosen(of_reason: Mapping[str, Code], reason: str, other: Code) -> Code:
+    """What a trouble is called, by how its reason begins."""
+    return next((code for begin, code in of_reason.items() if reason.startswith(begin)), other)
+
+
+def content(notice: Notice, more: Amount = "all") -> bytes:
+    """What stands behind the first `[`: `#acct|Nri<zone>/<code><zone>]` and extended data, without the timestamp."""
+    zone = max(notice.zone_number, 0)
+    event = f"#{account(notice)}|Nri{zone:02d}/{code(notice)}{zone:03d}]"
+    return (event + extended(notice, more)).encode("ascii")
+
+
+def extended(notice: Notice, more: Amount) -> str:
+    """The extended data of a notice, each block in brackets; of the `text` alone one block that says where, too.
 
     H time of occurrence (UTC), I text, L floor and zone, S name and address of the premises, X and Y (degrees, minutes).
     """
-    zone = max(notice.zone_number, 0)
-    more = {
+    location = _joined(notice.floor, notice.zone_name, limit=MAX_LOCATION)
+    site = _joined(notice.premises_name, notice.address, limit=MAX_TEXT)
+    if more == "none":
+        return ""
+    if more == "text":
+        return f"[I{plain('; '.join(part for part in (_text(notice), location, site) if part), MAX_ONE_TEXT)}]"
+    blocks = {
         "H": timestamp(notice.occurred_ms / 1000.0).decode("ascii"),
         "I": plain(_text(notice), MAX_TEXT),
-        "L": _joined(notice.floor, notice.zone_name, limit=MAX_LOCATION),
-        "S": _joined(notice.premises_name, notice.address, limit=MAX_TEXT),
+        "L": location,
+        "S": site,
     }
     if _known(notice.latitude, notice.longitude):
-        more |= {"X": _degrees(notice.longitude, "EW", 3), "Y": _degrees(notice.latitude, "NS", 2)}
-    blocks = [f"[{name}{text}]" for name, text in more.items() if text]
-    event = f"#{account(notice)}|Nri{zone:02d}/{code(notice)}{zone:03d}]"
-    return "".join((event, *blocks)).encode("ascii")
+        blocks |= {"X": _degrees(notice.longitude, "EW", 3), "Y": _degrees(notice.latitude, "NS", 2)}
+    return "".join(f"[{name}{text}]" for name, text in blocks.items() if text)
 
 
 def _text(notice: Notice) -> str:
     """`F20261122-020000-3FA9C1 FIRE smoke 0.41 dB/m sd-0001`: the incident first, for it is what makes repeats harmless."""
     value = f"{notice.value:g} {notice.unit}" if isinstance(notice.value, float) else ""
     marks = [mark for mark, holds in (("DELAYED", notice.delayed), ("UNCONFIRMED", notice.unconfirmed)) if holds]
-    what = "RESTORE" if notice.event == "restore" else "FIRE"
-    return " ".join((notice.incident, what, *marks, notice.hazard, value, notice.device))
+    what = {"restore": "RESTORE", "update": "FIRE ALSO", "test": "TEST"}.get(notice.event) or notice.severity.upper()
+    return " ".join((notice.incident, "FIRE" if what == "ALARM" else what, *marks, notice.hazard, value, notice.device))
 
 
 def _joined(*parts: str, limit: int) -> str:

@@ -12,11 +12,11 @@ from what never came: the receipt waits for the beginning as for any hole, but n
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from iotcore import metrics
+from iotcore.journal.database import Connection
 from iotcore.journal.faults import Fault, Faults
 from iotcore.journal.progress import Key, Progress, Track
 from iotcore.journal.throttle import Throttle
@@ -34,9 +34,9 @@ CREATE TABLE IF NOT EXISTS conduct (
     lost          INTEGER NOT NULL,     -- readings, for ever
     throttled     INTEGER NOT NULL,     -- readings above the rate, for ever
     missing       INTEGER NOT NULL,     -- readings of holes that are open now
-    hole_since_ms REAL,                 -- NULL: no hole is open
-    skew_ms       REAL,                 -- positive: its clock is ahead; NULL: not measured
-    at_ms         REAL NOT NULL
+    hole_since_ms DOUBLE PRECISION,                 -- NULL: no hole is open
+    skew_ms       DOUBLE PRECISION,                 -- positive: its clock is ahead; NULL: not measured
+    at_ms         DOUBLE PRECISION NOT NULL
 ) WITHOUT ROWID;
 """
 
@@ -136,7 +136,7 @@ class Conduct:
         return self._changed.setdefault(device, [0, 0])
 
 
-def save(connection: sqlite3.Connection, rows: Iterable[Row], at_ms: float) -> None:
+def save(connection: Connection, rows: Iterable[Row], at_ms: float) -> None:
     """Add to what is known of the devices; inside the caller's transaction."""
     connection.executemany(
         "INSERT INTO conduct (device, lost, throttled, missing, hole_since_ms, skew_ms, at_ms) VALUES (?, ?, ?, ?, ?, ?, ?) "

@@ -4,15 +4,59 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from iotcore import disk
 from iotcore.errors import StartError, StoreError, StoreFull
 
 BUSY_TIMEOUT_S = 5.0
 BUSY_RETRY_S = 0.01
+
+
+class Cursor(Protocol):
+    """What a statement gave."""
+
+    @property
+    def rowcount(self) -> int:
+        """Rows that it changed."""
+
+    def fetchone(self) -> Any: ...
+
+    def fetchall(self) -> list[Any]: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Connection(Protocol):
+    """An open journal: SQLite's own connection, or PostgreSQL's in the same manner (`postgres.py`). Marks are `?` or `:name`."""
+
+    @property
+    def in_transaction(self) -> bool: ...
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Cursor: ...
+
+    def executemany(self, sql: str, parameters: Iterable[Any], /) -> Cursor: ...
+
+    def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=Connection)
+
+
+def dialect(connection: Connection) -> str:
+    """Which database it is: sqlite | postgres."""
+    return str(getattr(connection, "dialect", "sqlite"))
+
+
+def server_ms(connection: Connection) -> float | None:
+    """The wall clock of the server, which all replicas share; None for a file, where the caller's own clock counts."""
+    if dialect(connection) == "sqlite":
+        return None
+    row = connection.execute("SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000.0 AS DOUBLE PRECISION)").fetchone()
+    return float(row[0])
 
 
 def connect(path: Path, prepare: Callable[[sqlite3.Connection], None]) -> sqlite3.Connection:
@@ -80,7 +124,7 @@ def connect_readonly(path: Path) -> sqlite3.Connection:
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+def transaction(connection: C) -> Iterator[C]:
     """BEGIN IMMEDIATE … COMMIT, or ROLLBACK on any error.
 
     Raises:

@@ -6,10 +6,10 @@ each premises, so replays, duplicates and other evaluators of the same reading e
 
 from __future__ import annotations
 
-import secrets
-import sqlite3
+import hashlib
+import itertools
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -18,8 +18,9 @@ import msgspec
 from msgspec.structs import replace
 
 from iotcore.clock import Clock
-from iotcore.journal import conduct, quarantine, tests
-from iotcore.journal.database import connect, transaction
+from iotcore.journal import conduct, quarantine, story, tests, timers, upgrade
+from iotcore.journal.changes import note_change
+from iotcore.journal.database import Connection, connect, transaction
 from iotcore.journal.progress import MAX_BOOTS, Row
 from iotcore.journal.records import LEASE_MS, Batch, Committed, Notice, OutboxRow, Raise, TestAlarm
 from iotcore.reading import Reading
@@ -30,10 +31,17 @@ PRUNE_EVERY_MS = 60_000.0
 MAX_NUMBER = 9999  # DC-09 sequence numbers run 0001-9999 and wrap to 0001 (ANSI/SIA DC-09)
 
 
-def incident_id(at_ms: float) -> str:
-    """A name that people can say on the radio and machines can sort: F + UTC time + six random hex digits."""
-    at = datetime.fromtimestamp(at_ms / 1000.0, UTC)
-    return f"F{at:%Y%m%d-%H%M%S}-{secrets.token_hex(3).upper()}"
+SCHEMAS = (conduct.SCHEMA, tests.SCHEMA, timers.SCHEMA, story.SCHEMA)  # of the modules that keep tables of their own
+
+
+def incident_id(one: Raise, draw: int = 0) -> str:
+    """A name that people can say on the radio and machines can sort: F + UTC time + six hex digits.
+
+    Whoever makes an incident of the same reading gives it the same name; one that is taken is drawn again with the next `draw`.
+    """
+    at = datetime.fromtimestamp(one.received_ms / 1000.0, UTC)
+    told = f"{one.notice.premises}|{one.notice.device}|{one.boot}|{one.seq}|{draw}"
+    return f"F{at:%Y%m%d-%H%M%S}-{hashlib.sha256(told.encode()).hexdigest()[:6].upper()}"
 
 
 class Journal:
@@ -48,15 +56,12 @@ class Journal:
         clock: Clock,
         channels: Sequence[str],
         owner: str | None = None,
-        *,
-        name: Callable[[float], str] = incident_id,
     ) -> None:
-        self.connection = connect(path, _prepare)
+        self.connection: Connection = connect(path, _prepare)
         self.lock = threading.Lock()
         self._clock = clock
         self._channels = tuple(channels)
         self._owner = owner
-        self._name = name
         self._pruned_ms = clock.wall_ms()
 
     def close(self) -> None:
@@ -77,7 +82,7 @@ class Journal:
         now_ms = self._clock.wall_ms()
         with self.lock, transaction(self.connection) as connection:
             connection.executemany(
-                "INSERT OR IGNORE INTO reading (device, boot, seq, received_ms, body) VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO reading (device, boot, seq, received_ms, body) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 ((r.device, r.boot, r.seq, r.received_ms, _body(r)) for r in batch.readings),
             )
             tested: list[int] = []
@@ -100,7 +105,7 @@ class Journal:
             self._prune(connection, now_ms)
         return Committed(opened, leased, tuple(tested))
 
-    def _lease(self, connection: sqlite3.Connection, incidents: Iterable[str], now_ms: float) -> tuple[OutboxRow, ...]:
+    def _lease(self, connection: Connection, incidents: Iterable[str], now_ms: float) -> tuple[OutboxRow, ...]:
         """Lease new notices in the transaction that makes them: no second commit stands between them and the receiver."""
         return tuple(
             OutboxRow(row_id, incident, channel, number, 0, msgspec.json.decode(text, type=Notice))
@@ -111,12 +116,12 @@ class Journal:
             ).fetchall()
         )
 
-    def _raise(self, connection: sqlite3.Connection, one: Raise, tested: list[int]) -> str | None:
+    def _raise(self, connection: Connection, one: Raise, tested: list[int]) -> str | None:
         """Record one decision; returns the id of the incident that it opened, if it opened one. `tested` gets test alarms."""
         notice = one.notice
         inserted = connection.execute(
-            "INSERT OR IGNORE INTO cause (device, boot, seq, rule) VALUES (?, ?, ?, ?)",
-            (notice.device, one.boot, one.seq, notice.rule),
+            "INSERT INTO cause (device, boot, seq, rule, at_ms) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (notice.device, one.boot, one.seq, notice.rule, one.decided_ms),
         )
         if inserted.rowcount == 0:
             return None
@@ -137,7 +142,7 @@ class Journal:
         self._note(connection, "incident", incident)
         return incident if is_new else None
 
-    def _incident_for(self, connection: sqlite3.Connection, one: Raise) -> tuple[str, bool]:
+    def _incident_for(self, connection: Connection, one: Raise) -> tuple[str, bool]:
         """The incident this decision belongs to: an episode closed after its reading, the open one, or a new one."""
         notice = one.notice
         closed = connection.execute(
@@ -145,8 +150,8 @@ class Journal:
         ).fetchone()
         if closed is not None:
             return closed[0], False
-        while True:
-            name = self._name(one.decided_ms)
+        for draw in itertools.count():
+            name = incident_id(one, draw)
             text = _text(msgspec.structs.replace(notice, incident=name))
             inserted = connection.execute(
                 "INSERT INTO incident (id, premises, state, notice, detector_ms, received_ms, decided_ms) "
@@ -159,30 +164,36 @@ class Journal:
             if (found := row.fetchone()) is not None:
                 return found[0], False
             # the name is taken: in a storm of a thousand premises within one second, about one time in thirty; draw again
+        story.tell(connection, name, story.OPENED, one.decided_ms, detail=f"{notice.device}/{notice.point}: {notice.reason}")
         for channel in self._channels:
             self.post(connection, channel, name, "alarm", text)
         return name, True
 
-    def _alarm(self, connection: sqlite3.Connection, one: Raise, incident: str | None, state: str) -> None:
+    def _alarm(self, connection: Connection, one: Raise, incident: str | None, state: str) -> None:
         notice = msgspec.structs.replace(one.notice, incident=incident or "")
-        cursor = connection.execute(
+        values = (incident, notice.device, notice.rule, notice.severity, state, _text(notice), one.detector_ms, one.received_ms,
+                  one.decided_ms)  # fmt: skip
+        known = connection.execute(
             "INSERT INTO alarm (incident, device, rule, severity, state, notice, detector_ms, received_ms, raised_ms) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (incident, notice.device, notice.rule, notice.severity, state, _text(notice), one.detector_ms, one.received_ms,
-             one.decided_ms),
-        )  # fmt: skip
-        self._note(connection, "alarm", str(cursor.lastrowid))
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (device, rule) WHERE state = 'active' "
+            "DO UPDATE SET repeats = alarm.repeats + 1 RETURNING id",
+            values,
+        ).fetchone()
+        self._note(connection, "alarm", str(known[0]))
 
-    def post(self, connection: sqlite3.Connection, channel: str, incident: str, event: str, notice: str) -> None:
+    def post(  # noqa: PLR0917 - the columns
+        self, connection: Connection, channel: str, incident: str, event: str, notice: str, part: int = 0
+    ) -> None:
         """Put a notice into the outbox of a channel, with the channel's next number."""
         number = connection.execute(
             "INSERT INTO channel_number (channel, number) VALUES (?, 1) "
-            "ON CONFLICT (channel) DO UPDATE SET number = number % ? + 1 RETURNING number",
+            "ON CONFLICT (channel) DO UPDATE SET number = channel_number.number % ? + 1 RETURNING number",
             (channel, MAX_NUMBER),
         ).fetchone()[0]
         connection.execute(
-            "INSERT OR IGNORE INTO outbox (incident, channel, event, number, notice, created_ms) VALUES (?, ?, ?, ?, ?, ?)",
-            (incident, channel, event, number, notice, self._clock.wall_ms()),
+            "INSERT INTO outbox (incident, channel, event, part, number, notice, created_ms) VALUES (?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT DO NOTHING",
+            (incident, channel, event, part, number, notice, self._clock.wall_ms()),
         )
 
     def note_durable(self, incidents: Iterable[str], at_ms: float) -> None:
@@ -244,11 +255,12 @@ class Journal:
                 connection.execute(
                     "INSERT INTO watermark (device, boot, seq, incident) SELECT device, boot, max(seq), ? FROM reading "
                     "WHERE device = ? AND boot = (SELECT boot FROM reading WHERE device = ? ORDER BY received_ms DESC LIMIT 1) "
-                    "GROUP BY device, boot ON CONFLICT (device) "
-                    "DO UPDATE SET boot = excluded.boot, seq = excluded.seq, incident = excluded.incident",
+                    "GROUP BY device, boot ON CONFLICT (device, boot) "
+                    "DO UPDATE SET seq = excluded.seq, incident = excluded.incident",
                     (incident, device, device),
                 )
-            restore = _text(msgspec.structs.replace(msgspec.json.decode(row[0], type=Notice), event="restore"))
+            alarm = msgspec.json.decode(row[0], type=Notice)
+            restore = _text(msgspec.structs.replace(alarm, event="restore", made_ms=at_ms))
             told = connection.execute("SELECT channel FROM outbox WHERE incident = ? AND event = 'alarm'", (incident,))
             for (channel,) in told.fetchall():
                 self.post(connection, channel, incident, "restore", restore)
@@ -311,26 +323,20 @@ class Journal:
                 (name, value),
             )
 
-    def _note(self, connection: sqlite3.Connection, kind: str, key: str) -> None:
+    def _note(self, connection: Connection, kind: str, key: str) -> None:
         note_change(connection, kind, key, self._clock.wall_ms())
 
-    def _prune(self, connection: sqlite3.Connection, now_ms: float) -> None:
+    def _prune(self, connection: Connection, now_ms: float) -> None:
         if now_ms - self._pruned_ms >= PRUNE_EVERY_MS:
             self._pruned_ms = now_ms
             connection.execute("DELETE FROM reading WHERE received_ms < ?", (now_ms - KEEP_READINGS_MS,))
             tests.prune(connection)
 
 
-def note_change(connection: sqlite3.Connection, kind: str, key: str, at_ms: float) -> None:
-    """Announce a change to whoever follows this file, in the transaction that makes it."""
-    connection.execute("INSERT INTO change (kind, key, at_ms) VALUES (?, ?, ?)", (kind, key, at_ms))
-
-
-def _prepare(connection: sqlite3.Connection) -> None:
-    schema = resources.files("iotcore.journal").joinpath("schema.sql").read_text(encoding="utf-8")
-    connection.executescript(schema + conduct.SCHEMA)
+def _prepare(connection: Connection) -> None:
+    own = resources.files("iotcore.journal").joinpath("schema.sql").read_text(encoding="utf-8")
+    upgrade.bring_up(connection, own + "".join(SCHEMAS))
     quarantine.prepare(connection)
-    tests.prepare(connection)
 
 
 def _text(notice: Notice) -> str:

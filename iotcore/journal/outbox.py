@@ -1,28 +1,30 @@
 """The outbox: notices on their way, leased for a second so that another process takes over from a dead one.
 
-Order is kept within an incident and a channel: a restore never overtakes its alarm. A notice that its receiver refuses, again and
-again, holds back no other incident.
+Order is kept within an incident and a channel: neither an update nor a restore overtakes its alarm, and nothing waits for an
+update. A notice that its receiver refuses, again and again, holds back no other incident.
 """
 
 from __future__ import annotations
 
 import msgspec
 
+from iotcore.journal import hedge
+from iotcore.journal.changes import note_change
 from iotcore.journal.database import transaction
-from iotcore.journal.journal import Journal, note_change
+from iotcore.journal.journal import Journal
 from iotcore.journal.records import Notice, OutboxRow
 
 MAX_WAIT_MS = 120_000.0  # nobody asks for a longer wait; a moment further ahead was written before the clock was set back
 
 # the oldest that is due, that nobody else holds, and that is the first of its incident
 _NEXT = """
-SELECT id, incident, number, attempts, notice FROM outbox AS one
+SELECT id, incident, number, attempts, notice, part FROM outbox AS one
 WHERE channel = :channel AND acknowledged_ms IS NULL
   AND (next_at_ms <= :now OR next_at_ms > :now + :max_wait)
   AND (lease_owner IS NULL OR lease_owner = :owner OR lease_until_ms <= :now OR lease_until_ms > :now + :max_wait)
   AND NOT EXISTS (
     SELECT 1 FROM outbox AS earlier WHERE earlier.channel = one.channel AND earlier.incident = one.incident
-    AND earlier.acknowledged_ms IS NULL AND earlier.id < one.id)
+    AND earlier.acknowledged_ms IS NULL AND earlier.event <> 'update' AND earlier.id < one.id)
 ORDER BY id LIMIT 1
 """
 _TAKE = """
@@ -48,7 +50,7 @@ class SqlOutbox:
                 taken = connection.execute(_TAKE, {**asked, "id": row[0], "until": now_ms + lease_ms})
         if taken.rowcount == 0:
             return None
-        return OutboxRow(row[0], row[1], channel, row[2], row[3], msgspec.json.decode(row[4], type=Notice))
+        return OutboxRow(row[0], row[1], channel, row[2], row[3], msgspec.json.decode(row[4], type=Notice), row[5])
 
     def renew(self, row_id: int, owner: str, now_ms: float, lease_ms: float) -> bool:
         """Keep a leased notice until `now_ms + lease_ms`; False when somebody else has it, or it is done."""
@@ -74,6 +76,19 @@ class SqlOutbox:
             "attempts = attempts + 1, failed_ms = ?, last_error = ?, next_at_ms = ?, lease_until_ms = 0, lease_owner = NULL",
             at_ms, reason, next_at_ms,
         )  # fmt: skip
+
+    def hedge(self, channel: str, alternate: str, now_ms: float, after_ms: float) -> int:
+        """Post what `channel` has not had acknowledged for `after_ms` to `alternate` too, each once; how many that were."""
+        asked = (channel, alternate, now_ms, after_ms)
+        with self._journal.lock:
+            if not hedge.due(self._journal.connection, *asked):
+                return 0
+            with transaction(self._journal.connection) as connection:
+                found = hedge.due(connection, *asked)
+                for incident, event, notice in found:
+                    self._journal.post(connection, alternate, incident, event, notice)
+                    note_change(connection, "delivery", incident, self._journal.now_ms())
+        return len(found)
 
     def _update(self, row_id: int, assignments: str, *values: float | str) -> None:
         with self._journal.lock, transaction(self._journal.connection) as connection:

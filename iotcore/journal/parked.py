@@ -6,13 +6,13 @@ An old fire must not arrive as a new one, nor be forgotten: they wait for a pers
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Literal, NamedTuple
 
 import msgspec
 
-from iotcore.journal.database import transaction
-from iotcore.journal.journal import Journal, note_change
+from iotcore.journal.changes import note_change
+from iotcore.journal.database import Connection, transaction
+from iotcore.journal.journal import Journal
 from iotcore.journal.records import Notice
 
 LATE_MS = 15 * 60_000.0  # as for a backlog (wire contract, Time): an older notice is a record, a younger one is sent
@@ -42,8 +42,8 @@ def carry_forward(journal: Journal, numbers: dict[str, int]) -> list[Parked]:
     now_ms = journal.now_ms()
     with journal.lock, transaction(journal.connection) as connection:
         connection.execute(
-            "INSERT INTO parked (id, incident, channel, event, notice, created_ms, sent_ms, parked_ms)"
-            " SELECT id, incident, channel, event, notice, created_ms, sent_ms, ? FROM outbox"
+            "INSERT INTO parked (id, incident, channel, event, part, notice, created_ms, sent_ms, parked_ms)"
+            " SELECT id, incident, channel, event, part, notice, created_ms, sent_ms, ? FROM outbox"
             " WHERE acknowledged_ms IS NULL AND created_ms < ?",
             (now_ms, now_ms - LATE_MS),
         )
@@ -52,7 +52,11 @@ def carry_forward(journal: Journal, numbers: dict[str, int]) -> list[Parked]:
             "UPDATE outbox SET lease_owner = NULL, lease_until_ms = 0, next_at_ms = 0 WHERE acknowledged_ms IS NULL"
         )
         for channel, number in numbers.items():
-            connection.execute("INSERT OR REPLACE INTO channel_number (channel, number) VALUES (?, ?)", (channel, number))
+            connection.execute(
+                "INSERT INTO channel_number (channel, number) VALUES (?, ?) "
+                "ON CONFLICT (channel) DO UPDATE SET number = excluded.number",
+                (channel, number),
+            )
         connection.execute("UPDATE channel_number SET number = (number + ? - 1) % ? + 1", (NUMBER_JUMP, NUMBERS))
         for table in ("alarm", "outbox", "change"):
             connection.execute(
@@ -67,7 +71,7 @@ def carry_forward(journal: Journal, numbers: dict[str, int]) -> list[Parked]:
     return found
 
 
-def listed(connection: sqlite3.Connection) -> list[Parked]:
+def listed(connection: Connection) -> list[Parked]:
     """Those that wait for a person, oldest first."""
     rows = connection.execute(f"SELECT {COLUMNS} FROM parked WHERE decision IS NULL ORDER BY id")  # noqa: S608 - constants
     return [Parked(*row) for row in rows.fetchall()]
@@ -81,11 +85,11 @@ def decide(journal: Journal, incident: str, decision: Literal["send", "drop"], b
     now_ms = journal.now_ms()
     with journal.lock, transaction(journal.connection) as connection:
         rows = connection.execute(
-            "SELECT p.id, p.channel, p.event, p.notice, i.state FROM parked p JOIN incident i ON i.id = p.incident"
+            "SELECT p.id, p.channel, p.event, p.part, p.notice, i.state FROM parked p JOIN incident i ON i.id = p.incident"
             " WHERE p.incident = ? AND p.decision IS NULL ORDER BY p.id",
             (incident,),
         ).fetchall()
-        for row_id, channel, event, text, state in rows:
+        for row_id, channel, event, part, text, state in rows:
             sends = decision == "send" and (event != "alarm" or state == "open")
             connection.execute(
                 "UPDATE parked SET decision = ?, decided_ms = ?, decided_by = ? WHERE id = ?",
@@ -93,7 +97,7 @@ def decide(journal: Journal, incident: str, decision: Literal["send", "drop"], b
             )
             if sends:
                 notice = msgspec.structs.replace(msgspec.json.decode(text, type=Notice), delayed=True)
-                journal.post(connection, channel, incident, event, msgspec.json.encode(notice).decode())
+                journal.post(connection, channel, incident, event, msgspec.json.encode(notice).decode(), part)
         if rows:
             note_change(connection, "incident", incident, now_ms)
     return len(rows)

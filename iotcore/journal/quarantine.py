@@ -11,13 +11,14 @@ All functions run inside the caller's transaction.
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
+from iotcore.journal.database import Connection
+from iotcore.journal.upgrade import statements
 from iotcore.wire.arrival import Refusal
 
 MAX_ROWS = 10_000
@@ -35,7 +36,7 @@ BY_PUBLISHER = ("unknown_device", "wrong_domain", "wrong_publisher", "not_accept
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS quarantine (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
-    at_ms       REAL NOT NULL,
+    at_ms       DOUBLE PRECISION NOT NULL,
     reason      TEXT NOT NULL,
     detail      TEXT NOT NULL,
     topic       TEXT NOT NULL,
@@ -43,7 +44,7 @@ CREATE TABLE IF NOT EXISTS quarantine (
     payload     BLOB NOT NULL,
     size        INTEGER NOT NULL,             -- bytes that came; more than are kept when it was oversized
     culprit     TEXT NOT NULL DEFAULT '',
-    received_ms REAL NOT NULL DEFAULT 0,
+    received_ms DOUBLE PRECISION NOT NULL DEFAULT 0,
     identities  TEXT NOT NULL DEFAULT '[]',   -- [[boot, seq], …] that count as handled; only a retry of this row stores them
     more        INTEGER NOT NULL DEFAULT 0    -- of a summarising row: how many it stands for
 );
@@ -58,10 +59,10 @@ CREATE TABLE IF NOT EXISTS quarantine_answer (  -- what became of a person's ret
 CREATE TABLE IF NOT EXISTS fault (
     device     TEXT NOT NULL,
     reason     TEXT NOT NULL,
-    first_ms   REAL NOT NULL,
-    last_ms    REAL NOT NULL,
+    first_ms   DOUBLE PRECISION NOT NULL,
+    last_ms    DOUBLE PRECISION NOT NULL,
     count      INTEGER NOT NULL,
-    cleared_ms REAL,
+    cleared_ms DOUBLE PRECISION,
     PRIMARY KEY (device, reason)
 );
 CREATE TABLE IF NOT EXISTS progress (
@@ -87,7 +88,8 @@ CREATE TABLE IF NOT EXISTS quarantine_kept (
     rows  INTEGER NOT NULL,
     bytes INTEGER NOT NULL
 );
-INSERT OR IGNORE INTO quarantine_kept SELECT 1, count(*), coalesce(sum(length(payload)), 0) FROM quarantine;
+INSERT INTO quarantine_kept SELECT 1, count(*), coalesce(sum(length(payload)), 0) FROM quarantine WHERE true
+ON CONFLICT DO NOTHING;
 CREATE TRIGGER IF NOT EXISTS quarantine_in AFTER INSERT ON quarantine BEGIN
     UPDATE quarantine_kept SET rows = rows + 1, bytes = bytes + length(NEW.payload);
 END;
@@ -141,14 +143,16 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     asked_ms: int = 0  # tells two equal requests apart
 
 
-def prepare(connection: sqlite3.Connection) -> None:
+def prepare(connection: Connection) -> None:
     """Make the tables, or complete those of an earlier version; outside a transaction."""
-    connection.executescript(SCHEMA)
+    for statement in statements(SCHEMA):
+        connection.execute(statement)
     known = {row[1] for row in connection.execute("PRAGMA table_info(quarantine)")}
     for column, kind in _ADDED:
         if column not in known:
             connection.execute(f"ALTER TABLE quarantine ADD COLUMN {column} {kind}")
-    connection.executescript(_BOUNDS)
+    for statement in statements(_BOUNDS):
+        connection.execute(statement)
 
 
 def lane_of(path: Path) -> str:
@@ -159,7 +163,7 @@ def lane_of(path: Path) -> str:
     return "telemetry" if worker == "1" else f"telemetry-{worker}"
 
 
-def keep(connection: sqlite3.Connection, refusals: Iterable[Refusal], at_ms: float, *, limited: bool = True) -> None:
+def keep(connection: Connection, refusals: Iterable[Refusal], at_ms: float, *, limited: bool = True) -> None:
     """Count refused messages by reason, store what one culprit may store, and drop the oldest beyond the bounds.
 
     Not `limited` are those that a person has just tried again: each goes back as a row.
@@ -207,7 +211,7 @@ def culprit(refusal: Refusal) -> str:
     return (parts[3] if len(parts) == 5 else parts[0])[:MAX_TEXT]  # noqa: PLR2004 - iot/v1/domain/publisher/…
 
 
-def found(connection: sqlite3.Connection, wanted: Wanted, limit: int, *, after: int = 0, newest: bool = False) -> list[Row]:
+def found(connection: Connection, wanted: Wanted, limit: int, *, after: int = 0, newest: bool = False) -> list[Row]:
     """Rows with larger numbers than `after`, oldest first, or the newest first."""
     chosen, values = _where(wanted)
     rows = connection.execute(
@@ -220,32 +224,36 @@ def found(connection: sqlite3.Connection, wanted: Wanted, limit: int, *, after: 
     ]
 
 
-def drop(connection: sqlite3.Connection, ids: Sequence[int]) -> int:
+def drop(connection: Connection, ids: Sequence[int]) -> int:
     """Remove rows; how many were there. The counts by reason stay."""
     return sum(connection.execute("DELETE FROM quarantine WHERE id = ?", (one,)).rowcount for one in ids)
 
 
-def drop_wanted(connection: sqlite3.Connection, wanted: Wanted) -> int:
+def drop_wanted(connection: Connection, wanted: Wanted) -> int:
     """Remove all rows that are meant; how many there were."""
     chosen, values = _where(wanted)
     return connection.execute(f"DELETE FROM quarantine WHERE {chosen}", values).rowcount  # noqa: S608 - constants
 
 
-def answer(connection: sqlite3.Connection, intent: int, text: str) -> None:
+def answer(connection: Connection, intent: int, text: str) -> None:
     """Tell whoever asked for `intent` what became of it."""
-    connection.execute("INSERT OR REPLACE INTO quarantine_answer (intent, answer) VALUES (?, ?)", (intent, text))
+    connection.execute(
+        "INSERT INTO quarantine_answer (intent, answer) VALUES (?, ?) "
+        "ON CONFLICT (intent) DO UPDATE SET answer = excluded.answer",
+        (intent, text),
+    )
     connection.execute(
         "DELETE FROM quarantine_answer WHERE intent NOT IN (SELECT intent FROM quarantine_answer ORDER BY intent DESC LIMIT ?)",
         (MAX_ANSWERS,),
     )
 
 
-def answered(connection: sqlite3.Connection) -> int:
+def answered(connection: Connection) -> int:
     """The last intent that was answered: this lane goes on after it."""
     return int(connection.execute("SELECT coalesce(max(intent), 0) FROM quarantine_answer").fetchone()[0])
 
 
-def raise_fault(connection: sqlite3.Connection, device: str, reason: str, at_ms: float) -> None:
+def raise_fault(connection: Connection, device: str, reason: str, at_ms: float) -> None:
     """Note that a device is at fault; the same fault again only counts."""
     connection.execute(
         "INSERT INTO fault (device, reason, first_ms, last_ms, count) VALUES (?, ?, ?, ?, 1) "
@@ -255,14 +263,14 @@ def raise_fault(connection: sqlite3.Connection, device: str, reason: str, at_ms:
     )
 
 
-def clear_fault(connection: sqlite3.Connection, device: str, reason: str, at_ms: float) -> None:
+def clear_fault(connection: Connection, device: str, reason: str, at_ms: float) -> None:
     """Note that a fault is over; its history stays."""
     connection.execute(
         "UPDATE fault SET cleared_ms = ? WHERE device = ? AND reason = ? AND cleared_ms IS NULL", (at_ms, device, reason)
     )
 
 
-def load_progress(connection: sqlite3.Connection, boots: int) -> list[tuple[str, str, int, str, int]]:
+def load_progress(connection: Connection, boots: int) -> list[tuple[str, str, int, str, int]]:
     """The progress rows of the newest `boots` boots of each device, oldest first; older ones are forgotten."""
     connection.execute(
         "DELETE FROM progress WHERE rowid IN (SELECT id FROM (SELECT rowid AS id, row_number() OVER "
@@ -272,7 +280,7 @@ def load_progress(connection: sqlite3.Connection, boots: int) -> list[tuple[str,
     return connection.execute("SELECT device, boot, up_to, above, lost FROM progress ORDER BY rowid").fetchall()
 
 
-def save_progress(connection: sqlite3.Connection, rows: Iterable[tuple[str, str, int, str, int]]) -> None:
+def save_progress(connection: Connection, rows: Iterable[tuple[str, str, int, str, int]]) -> None:
     """Upsert progress rows (`iotcore.journal.progress.Row`)."""
     connection.executemany(
         "INSERT INTO progress (device, boot, up_to, above, lost) VALUES (?, ?, ?, ?, ?) ON CONFLICT (device, boot) "
@@ -296,14 +304,14 @@ def _columns(refusal: Refusal, name: str, at_ms: float) -> tuple[object, ...]:
     )
 
 
-def _room(connection: sqlite3.Connection, name: str, at_ms: float) -> int:
+def _room(connection: Connection, name: str, at_ms: float) -> int:
     (recent,) = connection.execute(
         "SELECT count(*) FROM quarantine WHERE culprit = ? AND at_ms > ? AND more = 0", (name, at_ms - MINUTE_MS)
     ).fetchone()
     return max(0, ROWS_A_MINUTE - int(recent))
 
 
-def _summarise(connection: sqlite3.Connection, name: str, refusals: Sequence[Refusal], at_ms: float) -> None:
+def _summarise(connection: Connection, name: str, refusals: Sequence[Refusal], at_ms: float) -> None:
     """Count what one culprit may not store, by reason."""
     last = {refusal.reason: refusal for refusal in refusals}
     for reason, count in Counter(refusal.reason for refusal in refusals).items():
@@ -321,7 +329,7 @@ def _summarise(connection: sqlite3.Connection, name: str, refusals: Sequence[Ref
             )
 
 
-def _trim_one(connection: sqlite3.Connection, name: str) -> None:
+def _trim_one(connection: Connection, name: str) -> None:
     (rows,) = connection.execute("SELECT count(*) FROM quarantine WHERE culprit = ?", (name,)).fetchone()
     if rows > MAX_ROWS_OF_ONE:
         connection.execute(
@@ -330,7 +338,7 @@ def _trim_one(connection: sqlite3.Connection, name: str) -> None:
         )
 
 
-def _trim(connection: sqlite3.Connection) -> None:
+def _trim(connection: Connection) -> None:
     while True:
         rows, size = connection.execute("SELECT rows, bytes FROM quarantine_kept").fetchone()
         if rows <= MAX_ROWS and size <= MAX_BYTES:

@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from iotcore.journal.conduct import Row as Conducted
+from iotcore.journal.facts import Measured, Near, Number, Person
 from iotcore.journal.progress import Row
 from iotcore.reading import Reading
 from iotcore.registry.directory import InTest
@@ -16,11 +17,17 @@ from iotcore.wire.arrival import Refusal
 LEASE_MS = 1000.0  # a dead process's notices are taken over after this (wire contract)
 
 Severity = Literal["pre-alarm", "alarm", "supervisory", "trouble", "advisory"]
-Event = Literal["alarm", "restore"]
+Event = Literal["alarm", "update", "restore", "test"]  # an update: a later point of the same episode, or facts that came after
 
 
-class Notice(msgspec.Struct, frozen=True, kw_only=True):
-    """What a receiver is told: enough to send a crew without asking back."""
+Purpose = Literal["fire", "exercise", "test"]
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a receiver is told: enough to send a crew without asking back.
+
+    Fields with a default came later: what was stored before them is read with the default.
+    """
 
     incident: str
     event: Event
@@ -45,6 +52,18 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     occurred_ms: float
     delayed: bool = False
     unconfirmed: bool = False
+    title: str = ""  # what people call the detector
+    location: str = ""  # where in the building it hangs
+    risk_class: str = ""  # of the building: low | medium | high | very_high
+    hydrants: str = ""
+    people: tuple[Person, ...] = ()  # who has the keys first
+    signals: tuple[Near, ...] = ()  # traffic signals, the nearest first
+    stations: tuple[Near, ...] = ()  # air stations, likewise
+    air: tuple[Measured, ...] = ()  # what they measured last; never in the first message, which waits for nothing
+    numbers: tuple[Number, ...] = ()  # to be called, in this order
+    decided_ms: float = 0.0  # of the incident's first alarm; 0 in what was stored before it was kept
+    made_ms: float = 0.0  # of this message, where it is not the first
+    purpose: Purpose = "fire"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +76,7 @@ class OutboxRow:
     number: int
     attempts: int
     notice: Notice
+    part: int = 0  # of updates: 1, 2, …
 
 
 @dataclass(frozen=True, slots=True)

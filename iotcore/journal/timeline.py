@@ -7,6 +7,7 @@ import sqlite3
 
 import msgspec
 
+from iotcore.journal.database import Connection
 from iotcore.journal.records import Notice
 
 PARKED = "restored, not sent: iotcore notice"
@@ -68,7 +69,7 @@ class Timeline(msgspec.Struct, frozen=True):
         return steps
 
 
-def timeline(connection: sqlite3.Connection, incident: str) -> Timeline | None:
+def timeline(connection: Connection, incident: str) -> Timeline | None:
     """Read an incident's moments from a journal opened with `connect_readonly`."""
     row = connection.execute("SELECT * FROM incident WHERE id = ?", (incident,)).fetchone()
     if row is None:
@@ -96,7 +97,7 @@ def timeline(connection: sqlite3.Connection, incident: str) -> Timeline | None:
     )
 
 
-def _parked(connection: sqlite3.Connection, incident: str) -> list[tuple[object, ...]]:
+def _parked(connection: Connection, incident: str) -> list[tuple[object, ...]]:
     """Notices of a restored backup: nobody knows whether they arrived, until a person decides."""
     query = "SELECT channel, event, 0, sent_ms, NULL, NULL, ? FROM parked WHERE incident = ? AND decision IS NULL ORDER BY id"
     try:
@@ -105,7 +106,7 @@ def _parked(connection: sqlite3.Connection, incident: str) -> list[tuple[object,
         return []
 
 
-def incidents(connection: sqlite3.Connection, *, open_only: bool = False, limit: int = 100) -> list[Timeline]:
+def incidents(connection: Connection, *, open_only: bool = False, limit: int = 100) -> list[Timeline]:
     """The newest incidents, first-in first among the open ones."""
     where = "WHERE state = 'open' ORDER BY decided_ms" if open_only else "ORDER BY decided_ms DESC"
     names = connection.execute(f"SELECT id FROM incident {where} LIMIT ?", (limit,)).fetchall()  # noqa: S608 - constants

@@ -49,6 +49,7 @@ MODELS = (
     "iotcore.registry.tables_commissioning",
     "iotcore.registry.tables_coverage",
     "iotcore.registry.tables_certs",
+    "iotcore.registry.tables_acts",
 )
 DEFAULT_SCHEMA = "registry"  # PostgreSQL: one schema of the platform's database
 BATCH_ROWS = 500

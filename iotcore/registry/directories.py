@@ -15,20 +15,25 @@ from typing import Any, TypeVar
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.models import Model
 
-from iotcore.registry import commissioning
-from iotcore.registry.directory import NO_LABELS, Area, Binding, Directory, Premises, Zone
+from iotcore.registry import commissioning, disablements, landmarks, responses, walks
+from iotcore.registry.directory import NO_LABELS, Area, Binding, Contact, Directory, Premises, Zone
+from iotcore.registry.landmarks import Landmark
 from iotcore.registry.records import Change
 from iotcore.registry.tables import AreaRow, DeviceRow, PremisesRow, ZoneRow
 from iotcore.registry.tables_commissioning import DeviceTestRow
-from iotcore.registry.tables_places import UnitRow
+from iotcore.registry.tables_places import ContactRow, UnitRow
 from iotcore.specs.model import DeviceSpec
 from iotcore.wire.topics import DOMAIN_OF_CLASS
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-DEVICE = ("id", "title", "model", "state", "parent_id", "premises_id", "zone_id", "connection", "labels")
-PREMISES = ("id", "name", "address", "latitude", "longitude", "account", "key_site", "area_id")
+DEVICE = (
+    *("id", "title", "model", "state", "parent_id", "premises_id", "zone_id", "connection", "labels"),
+    *("location", "latitude", "longitude"),
+)
+PREMISES = ("id", "name", "address", "latitude", "longitude", "account", "key_site", "area_id", "risk_class", "hydrants")
+CONTACT = ("id", "premises_id", "name", "role", "phone", "key_holder")
 ZONE = ("id", "premises_id", "number", "floor", "name")
 AREA = ("id", "kind", "name", "parent_id")
 WITHOUT_LABELS = "{}"
@@ -36,12 +41,19 @@ WITHOUT_LABELS = "{}"
 
 async def whole(db: BaseDBAsyncClient, specs: Mapping[str, DeviceSpec]) -> Directory:
     """Everything the lanes need. A device without a spec is left out and logged: it must not stop the others."""
+    premises = _premises(await _rows(db, PremisesRow, PREMISES))
+    rows = await _rows(db, DeviceRow, DEVICE)
     return Directory(
-        _bindings(await _rows(db, DeviceRow, DEVICE), specs, await _tested(db)),
-        _premises(await _rows(db, PremisesRow, PREMISES)),
+        _bindings(rows, specs, await _tested(db)),
+        premises,
         {row[0]: Zone(*row) for row in await _rows(db, ZoneRow, ZONE)},
         _areas(await _rows(db, AreaRow, AREA)),
         in_test=await commissioning.in_test(db),
+        responses=await responses.read(db),
+        disablements=await disablements.standing(db),
+        walks=await walks.standing(db),
+        contacts=_contacts(await _rows(db, ContactRow, CONTACT)),
+        landmarks=landmarks.cells(_landmarks(rows, specs, premises)),
     )
 
 
@@ -50,21 +62,35 @@ async def patched(
 ) -> Directory:
     """`known` with what `changes` name read anew; the very same when they concern nothing in it."""
     devices = {change.key for change in changes if change.kind in {"device", "device_test"}}
-    premises = {change.key for change in changes if change.kind == "premises"}
-    zones = {change.key for change in changes if change.kind == "zone"}
-    areas = {change.key for change in changes if change.kind == "area"}
-    tests = {change.key for change in changes if change.kind == "test_mode"}
-    if not (devices or premises or zones or areas or tests):
+    premises = _keys(changes, "premises")
+    zones = _keys(changes, "zone")
+    areas = _keys(changes, "area")
+    contacts = _keys(changes, "contact")
+    tests = _keys(changes, "test_mode")
+    plans, out, walked = (_keys(changes, kind) for kind in ("response", "disablement", "walk_test"))
+    if not (devices or premises or zones or areas or contacts or tests or plans or out or walked):
         return known
+    rows = await _rows(db, DeviceRow, DEVICE, devices)
+    buildings = _with(known.premises, premises, _premises(await _rows(db, PremisesRow, PREMISES, premises)))
+    moved = {row[0]: row for row in (*await _landmark_rows(db, specs, premises), *rows)}
     return replace(
         known,
-        devices=_with(known.devices, devices, await _devices(db, specs, devices)),
-        premises=_with(known.premises, premises, _premises(await _rows(db, PremisesRow, PREMISES, premises))),
+        devices=_with(known.devices, devices, _bindings(rows, specs, await _tested(db, devices) if devices else {})),
+        premises=buildings,
         zones=_with(known.zones, zones, {row[0]: Zone(*row) for row in await _rows(db, ZoneRow, ZONE, zones)}),
         areas=_with(known.areas, areas, _areas(await _rows(db, AreaRow, AREA, areas))),
         in_test=_with(known.in_test, tests, await commissioning.in_test(db, sorted(tests)) if tests else {}),
+        responses=_with(known.responses, plans, await responses.read(db, plans) if plans else {}),
+        disablements=_with(known.disablements, out, await disablements.standing(db, out) if out else {}),
+        walks=_with(known.walks, walked, await walks.standing(db, walked) if walked else {}),
+        contacts=await _contacts_after(db, known, contacts),
+        landmarks=landmarks.moved(known.landmarks, {*devices, *moved}, _landmarks(moved.values(), specs, buildings)),
         routes={} if devices or premises or zones or areas else known.routes,  # a test mode leads no topic elsewhere
     )
+
+
+def _keys(changes: Sequence[Change], kind: str) -> set[str]:
+    return {change.key for change in changes if change.kind == kind}
 
 
 async def _rows(
@@ -74,10 +100,6 @@ async def _rows(
     if ids is None:
         return await table.all().using_db(db).values_list(*columns)
     return await table.filter(id__in=sorted(ids)).using_db(db).values_list(*columns) if ids else ()
-
-
-async def _devices(db: BaseDBAsyncClient, specs: Mapping[str, DeviceSpec], ids: Collection[str]) -> dict[str, Binding]:
-    return _bindings(await _rows(db, DeviceRow, DEVICE, ids), specs, await _tested(db, ids)) if ids else {}
 
 
 async def _tested(db: BaseDBAsyncClient, ids: Collection[str] | None = None) -> dict[str, int]:
@@ -101,16 +123,59 @@ def _with(known: Mapping[str, T], changed: Collection[str], found: Mapping[str, 
 
 
 def _premises(rows: Iterable[tuple[Any, ...]]) -> dict[str, Premises]:
-    return {row[0]: Premises(*_without_null(row)) for row in rows}
+    return {
+        id_: Premises(id_, name, address, latitude, longitude, account, key_site, area or "", risk_class, hydrants)
+        for id_, name, address, latitude, longitude, account, key_site, area, risk_class, hydrants in rows
+    }
+
+
+def _contacts(rows: Iterable[tuple[Any, ...]]) -> dict[str, tuple[Contact, ...]]:
+    """By premises: who can open it first, then by id."""
+    found: dict[str, list[Contact]] = {}
+    for row in rows:
+        found.setdefault(row[1], []).append(Contact(*row))
+    return {premises: tuple(sorted(ones, key=lambda one: (not one.key_holder, one.id))) for premises, ones in found.items()}
+
+
+async def _contacts_after(db: BaseDBAsyncClient, known: Directory, changed: Collection[str]) -> Mapping[str, tuple[Contact, ...]]:
+    """The contacts of every building that a changed contact belonged or belongs to, read anew."""
+    if not changed:
+        return known.contacts
+    rows = await _rows(db, ContactRow, CONTACT, changed)
+    premises = {row[1] for row in rows}
+    premises |= {of for of, ones in known.contacts.items() if any(one.id in changed for one in ones)}
+    there = await ContactRow.filter(premises_id__in=sorted(premises)).using_db(db).values_list(*CONTACT)
+    return _with(known.contacts, premises, _contacts(there))
+
+
+def _landmarks(
+    rows: Iterable[tuple[Any, ...]], specs: Mapping[str, DeviceSpec], premises: Mapping[str, Premises]
+) -> list[Landmark]:
+    """Devices that crews or their officers look for near a fire. A retired one is not there any more."""
+    found = []
+    for row in rows:
+        spec = specs.get(row[2])
+        if spec is None or spec.device_class not in landmarks.LANDMARKS or row[3] == "retired":
+            continue
+        at = premises.get(row[5] or "")
+        place = (at.id, at.latitude, at.longitude) if at is not None else None
+        if (one := landmarks.landmark(row[0], row[1], spec.device_class, (row[10], row[11]), place)) is not None:
+            found.append(one)
+    return found
+
+
+async def _landmark_rows(
+    db: BaseDBAsyncClient, specs: Mapping[str, DeviceSpec], premises: Collection[str]
+) -> Sequence[tuple[Any, ...]]:
+    """The devices at these buildings that may be landmarks."""
+    if not premises:
+        return ()
+    models = sorted(model for model, spec in specs.items() if spec.device_class in landmarks.LANDMARKS)
+    return await DeviceRow.filter(premises_id__in=sorted(premises), model__in=models).using_db(db).values_list(*DEVICE)
 
 
 def _areas(rows: Iterable[tuple[Any, ...]]) -> dict[str, Area]:
-    return {row[0]: Area(*_without_null(row)) for row in rows}
-
-
-def _without_null(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A row whose last column refers to something, or to nothing."""
-    return (*row[:-1], row[-1] or "")
+    return {id_: Area(id_, kind, name, parent or "") for id_, kind, name, parent in rows}
 
 
 def _bindings(rows: Iterable[tuple[Any, ...]], specs: Mapping[str, DeviceSpec], tested: Mapping[str, int]) -> dict[str, Binding]:
@@ -119,7 +184,7 @@ def _bindings(rows: Iterable[tuple[Any, ...]], specs: Mapping[str, DeviceSpec], 
     unknown: set[str] = set()
     shared: dict[str, str] = {"": ""}
     labels: dict[str, Mapping[str, str]] = {WITHOUT_LABELS: NO_LABELS}
-    for device, title, model, state, parent, premises, zone, connection, labelled in rows:
+    for device, title, model, state, parent, premises, zone, connection, labelled, location, _, _ in rows:
         if model not in specs:
             unknown.add(model)
             continue
@@ -138,6 +203,7 @@ def _bindings(rows: Iterable[tuple[Any, ...]], specs: Mapping[str, DeviceSpec], 
             connection,
             labels[labelled],
             tested.get(device),
+            location,
         )
     if unknown:
         log.warning("no spec for %s: devices of these models are not known to this process", ", ".join(sorted(unknown)))

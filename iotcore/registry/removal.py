@@ -13,6 +13,7 @@ from tortoise.models import Model
 from iotcore.errors import Refused
 from iotcore.registry.database import Writing
 from iotcore.registry.tables import AreaRow, DeviceRow, PremisesRow, ZoneRow
+from iotcore.registry.tables_acts import ResponseRow
 from iotcore.registry.tables_people import GrantRow
 from iotcore.registry.tables_places import AttachmentRow, ContactRow, NoteRow
 
@@ -37,7 +38,7 @@ TABLES: dict[Removable, type[Model]] = {"area": AreaRow, "premises": PremisesRow
 
 
 async def remove(work: Writing, kind: Removable, id_: str, by: str) -> None:
-    """Remove one; a building's notes go with it, and stay in the audit.
+    """Remove one; a building's notes and response plan go with it, and stay in the audit.
 
     Raises:
         Refused: `unknown_…`, or `in_use` with what refers to it.
@@ -49,6 +50,7 @@ async def remove(work: Writing, kind: Removable, id_: str, by: str) -> None:
     try:
         if kind == "premises":
             await NoteRow.filter(premises_id=id_).using_db(work.db).delete()
+            await ResponseRow.filter(premises_id=id_).using_db(work.db).delete()
         gone = await TABLES[kind].filter(id=id_).using_db(work.db).delete()
     except IntegrityError as error:
         raise Refused("in_use", f"something else still refers to {kind} {id_!r}: {error}") from error

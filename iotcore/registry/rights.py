@@ -29,11 +29,15 @@ class Right(StrEnum):
 
     SEE = "see"  # devices, values, incidents, history
     ACKNOWLEDGE = "acknowledge"  # take an incident
+    SILENCE = "silence"  # silence an incident; it stays open
     RESET = "reset"  # end an incident's episode
+    SHELVE = "shelve"  # put an alarm that is no fire aside for a time
+    DISABLE = "disable"  # put a point, device, zone or premises out of service for a time
     COMMISSION = "commission"  # a technician's pages: enrol, test, accept
     PROVISION = "provision"  # register and replace devices, make tokens, answer enrolments that wait
     RETIRE = "retire"  # suspend, revoke and retire devices
     CHANGE_PLACES = "change_places"  # areas, buildings, contacts, groups
+    CHANGE_RESPONSES = "change_responses"  # response plans: profiles, delays, who is told
     AUDIT = "audit"  # read the audit
     PEOPLE = "people"  # users, roles, API tokens of others
     APPROVE = "approve"  # ask for and approve what takes two persons
@@ -43,8 +47,8 @@ class Right(StrEnum):
 _SEES = frozenset({Right.SEE})
 RIGHTS: dict[Role, frozenset[Right]] = {
     Role.ADMIN: frozenset(Right),
-    Role.TECHNICIAN: _SEES | {Right.COMMISSION, Right.PROVISION},
-    Role.DISPATCHER: _SEES | {Right.ACKNOWLEDGE, Right.RESET},
+    Role.TECHNICIAN: _SEES | {Right.COMMISSION, Right.PROVISION, Right.DISABLE},
+    Role.DISPATCHER: _SEES | {Right.ACKNOWLEDGE, Right.SILENCE, Right.RESET, Right.SHELVE},
     Role.VIEWER: _SEES,
     Role.AUDITOR: _SEES | {Right.AUDIT},
 }

@@ -163,6 +163,7 @@ class IntentRow(Model):
     key = fields.CharField(KEY_LENGTH)
     by = fields.CharField(ID_LENGTH)
     at_ms = fields.BigIntField()
+    body = fields.CharField(TEXT_LENGTH, default="")  # JSON: what is said besides
 
     class Meta:
         """Table."""

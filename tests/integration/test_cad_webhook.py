@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,10 +21,11 @@ from iotcore.clock import Clock, ManualClock, SystemClock
 from iotcore.dispatch import cad_webhook
 from iotcore.dispatch.cad_webhook import WebhookChannel, report, schema
 from iotcore.errors import DeliveryError
+from iotcore.journal.facts import Measured
 from iotcore.journal.records import Notice, OutboxRow
-from iotcore.settings import WebhookReceiver
+from iotcore.settings_receivers import WebhookReceiver
 from simulators.cad_receiver import CadReceiver, Turn
-from tests.support.fire import notice
+from tests.support.fire import NOON_MS, full_notice, notice
 from tests.support.ports import free_port
 from tests.support.until import until
 
@@ -87,6 +89,25 @@ async def test_a_signed_alarm_is_accepted_with_its_full_names_and_a_reference() 
     }
     assert len(moments) == 1
     assert before <= moments[0] <= taken.at_ms + 5.0  # told when written, not when answered
+
+
+async def test_what_responders_may_know_goes_along_and_an_update_says_what_the_air_is_like() -> None:
+    told = full_notice(air=(Measured("air-1", "pm2_5", 81.5, "ug/m3", NOON_MS),))
+    async with CadReceiver(SECRET) as cad, channel(cad.url) as out:
+        await out.send(OutboxRow(7, told.incident, "cad", 7, 0, told), ignore)
+    (taken,) = cad.taken
+    assert taken.report["premises"]["hydrants"] == "Trụ 12, trước cổng"
+    assert taken.report["cause"]["location"] == "Trần, trên cửa phòng 101"
+    assert taken.report["contacts"] == [
+        {"name": "Bảo vệ", "phone": "+842373852222", "role": "trực đêm", "keys": True},
+        {"name": "Ông Hà", "phone": "+84913000111", "role": "", "keys": False},
+    ]
+    assert taken.report["signals"] == [{"device": "sig-1", "title": "Ngã tư Lê Hoàn", "metres": 120}]
+    assert taken.report["air"] == [
+        {"device": "air-1", "point": "pm2_5", "value": 81.5, "unit": "ug/m3", "measured_at": "2026-11-22T02:00:00.000Z"}
+    ]
+    assert "numbers" not in taken.report  # they are for those who call, not for dispatch
+    assert "purpose" not in taken.report
 
 
 async def test_the_moment_of_sending_does_not_wait_for_the_answer() -> None:
@@ -212,6 +233,7 @@ def test_every_report_satisfies_the_published_schema(
 ) -> None:
     incident = told.incident or INCIDENT
     told = msgspec.structs.replace(
-        told, incident=incident, occurred_ms=occurred_ms, latitude=latitude, longitude=longitude, value=value
-    )
+        told, incident=incident, occurred_ms=occurred_ms, latitude=latitude, longitude=longitude, value=value,
+        air=tuple(msgspec.structs.replace(one, at_ms=occurred_ms) for one in told.air if math.isfinite(one.value)),
+    )  # fmt: skip
     jsonschema.Draft202012Validator(schema()).validate(json.loads(msgspec.json.encode(report(told))))

@@ -6,19 +6,24 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any, Literal, cast
 
 import msgspec
 import pytest
 from pysiaalarm.account import SIAAccount
 from pysiaalarm.aio.client import SIAClient
+from pysiaalarm.aio.server import SIAServerUDP
 from pysiaalarm.event import SIAEvent
+from pysiaalarm.utils.counter import Counter
+from pysiaalarm.utils.enums import MessageTypes
 
 from iotcore.clock import Clock, ManualClock, SystemClock
 from iotcore.dispatch.outbox import Dispatcher
-from iotcore.dispatch.sia_dc09 import LINK_IDLE_S, Dc09Channel
+from iotcore.dispatch.sia_dc09 import Dc09Channel
+from iotcore.dispatch.sia_link import LINK_IDLE_S
 from iotcore.errors import DeliveryError
 from iotcore.journal.records import OutboxRow
-from iotcore.settings import Dc09Receiver
+from iotcore.settings_receivers import Dc09Receiver
 from simulators.arc_receiver import ArcReceiver, Fault
 from tests.support.fire import notice
 from tests.support.outbox import MemoryOutbox
@@ -30,6 +35,8 @@ KEYS = ["", "0123456789ABCDEF", "0123456789ABCDEF01234567", "0123456789ABCDEF012
 KEY = KEYS[1]
 
 both = pytest.mark.parametrize("key", ["", KEY], ids=["plain", "encrypted"])
+each_key = pytest.mark.parametrize("key", KEYS, ids=["plain", "aes-128", "aes-192", "aes-256"])
+each_transport = pytest.mark.parametrize("transport", ["tcp", "udp"])
 
 
 def row(number: int = 7, **changes: object) -> OutboxRow:
@@ -39,9 +46,15 @@ def row(number: int = 7, **changes: object) -> OutboxRow:
 
 @asynccontextmanager
 async def channel(
-    port: int, key: str = "", clock: Clock | None = None, *, reply_timeout_s: float = 2.0, link_idle_s: float = LINK_IDLE_S
+    port: int,
+    key: str = "",
+    clock: Clock | None = None,
+    *,
+    reply_timeout_s: float = 2.0,
+    link_idle_s: float = LINK_IDLE_S,
+    **more: Any,
 ) -> AsyncIterator[Dc09Channel]:
-    settings = Dc09Receiver("arc", "127.0.0.1", port, key=key, reply_timeout_s=reply_timeout_s)
+    settings = Dc09Receiver("arc", "127.0.0.1", port, key=key, reply_timeout_s=reply_timeout_s, **more)
     channel = Dc09Channel(settings, clock or SystemClock(), link_idle_s=link_idle_s)
     try:
         yield channel
@@ -53,12 +66,32 @@ def ignore(at_ms: float) -> None:
     del at_ms
 
 
+class _Datagrams(SIAServerUDP):
+    """pysiaalarm's server; its own `connection_made` asserts a class that asyncio of Python 3.11 does not use."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.DatagramTransport", transport)
+
+    def connection_lost(self, _: Any) -> None:
+        self.transport = None
+
+
 @asynccontextmanager
-async def sia_client(key: str, function: Callable[[SIAEvent], Awaitable[None]]) -> AsyncIterator[int]:
+async def sia_client(
+    key: str, function: Callable[[SIAEvent], Awaitable[None]], transport: str = "tcp", account: str = "1001"
+) -> AsyncIterator[int]:
     """pysiaalarm on a free port. Not its own context manager: that one swallows a failed assertion."""
+    known = {account: SIAAccount(account, key or None, allowed_timeband=(40, 20))}
+    if transport == "udp":
+        loop = asyncio.get_running_loop()
+        server = _Datagrams(known, function, Counter())
+        socket, _ = await loop.create_datagram_endpoint(lambda: server, local_addr=("127.0.0.1", 0))
+        yield socket.get_extra_info("sockname")[1]
+        server.shutdown_flag = True
+        socket.close()
+        return
     port = free_port()
-    account = SIAAccount("1001", key or None, allowed_timeband=(40, 20))
-    client = SIAClient("127.0.0.1", port, [account], function=function)  # type: ignore[abstract] # its __new__ takes the TCP one
+    client = SIAClient("127.0.0.1", port, list(known.values()), function=function)  # type: ignore[abstract] # __new__ chooses
     await client.async_start()
     try:
         yield port
@@ -67,14 +100,15 @@ async def sia_client(key: str, function: Callable[[SIAEvent], Awaitable[None]]) 
         await asyncio.sleep(0.01)  # its connections end by themselves
 
 
-@pytest.mark.parametrize("key", KEYS, ids=["plain", "aes-128", "aes-192", "aes-256"])
-async def test_an_independent_receiver_understands_and_acknowledges_an_alarm_and_its_restore(key: str) -> None:
+@each_transport
+@each_key
+async def test_an_independent_receiver_understands_and_acknowledges_an_alarm_and_its_restore(key: str, transport: str) -> None:
     events: list[SIAEvent] = []
 
     async def take(event: SIAEvent) -> None:
         events.append(event)
 
-    async with sia_client(key, take) as port, channel(port, key) as arc:
+    async with sia_client(key, take, transport) as port, channel(port, key, transport=transport) as arc:
         assert await arc.send(row(7), ignore) == "ACK 0007"
         assert await arc.send(row(8, event="restore"), ignore) == "ACK 0008"
         await until(lambda: len(events) == 2)
@@ -90,6 +124,56 @@ async def test_an_independent_receiver_understands_and_acknowledges_an_alarm_and
         "Y": "19N48.420",
     }
     assert (restore.code, restore.sequence) == ("FH", "0008")
+
+
+@each_transport
+@each_key
+async def test_an_independent_receiver_of_contact_id_understands_alarm_trouble_test_and_restore(key: str, transport: str) -> None:
+    events: list[SIAEvent] = []
+
+    async def take(event: SIAEvent) -> None:
+        events.append(event)
+
+    told = [
+        row(1, zone_number=15),
+        row(2, zone_number=15, event="restore"),
+        row(3, hazard="heat", event="update"),
+        row(4, severity="trouble", reason="gap"),
+        row(5, severity="trouble", reason="gap", event="restore"),
+        row(6, event="test"),
+    ]
+    async with (
+        sia_client(key, take, transport) as port,
+        channel(port, key, transport=transport, format="ADM-CID") as arc,
+    ):
+        for one in told:
+            assert await arc.send(one, ignore) == f"ACK {one.number:04d}"
+        await until(lambda: len(events) == len(told))
+    assert [(event.event_qualifier, event.event_type, event.partition, event.ri) for event in events] == [
+        ("1", "111", "15", "015"),
+        ("3", "111", "15", "015"),
+        ("1", "114", "01", "001"),
+        ("1", "373", "01", "001"),
+        ("3", "373", "01", "001"),
+        ("1", "604", "01", "001"),
+    ]
+    assert [event.code for event in events] == ["FA", "FH", "KA", "FT", "FJ", "FX"]
+    (text,) = events[0].extended_data or []
+    assert text.value == (f"{INCIDENT} FIRE smoke 0.4 dB/m sd-0001; Tang 1, Gian hang; Cho Vuon Hoa, Duong Le Hoan, Thanh Hoa")
+
+
+@each_transport
+@each_key
+async def test_an_independent_receiver_acknowledges_a_link_test(key: str, transport: str) -> None:
+    tests: list[SIAEvent] = []
+
+    async def take(event: SIAEvent) -> None:
+        tests.append(event)
+
+    async with sia_client(key, take, transport) as port, channel(port, key, transport=transport, account="1001") as arc:
+        await arc.supervise()
+        await until(lambda: bool(tests))
+    assert (tests[0].message_type, tests[0].sequence, tests[0].account) == (MessageTypes.NULL, "0000", "1001")
 
 
 async def test_an_independent_receiver_whose_time_differs_gets_the_alarm_by_its_own_time() -> None:
@@ -134,25 +218,29 @@ async def test_our_own_receiver_sees_all_that_a_crew_needs(key: str) -> None:
     assert before <= moments[0] <= after
 
 
+WRONG_ANSWERS = [
+    (Fault.SILENCE, "no_reply"),
+    (Fault.GARBAGE, "not_a_frame"),
+    (Fault.DUH, "duh"),
+    (Fault.NAK_WITHOUT_TIME, "nak"),
+    (Fault.BAD_CRC, "bad_crc"),
+    (Fault.BAD_LENGTH, "bad_length"),
+    (Fault.WRONG_NUMBER, "wrong_number"),
+    (Fault.WRONG_RECEIVER, "wrong_address"),
+    (Fault.WRONG_LINE, "wrong_address"),
+    (Fault.WRONG_ACCOUNT, "wrong_address"),
+    (Fault.LATE, "no_reply"),
+]
+ONLY_OF_CONNECTIONS = [
+    (Fault.RESET, "connection_lost"),
+    (Fault.CLOSE, "connection_lost"),
+    (Fault.ENDLESS, "not_a_frame"),
+    (Fault.DRIP, "no_reply"),
+]
+
+
 @both
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [
-        (Fault.SILENCE, "no_reply"),
-        (Fault.RESET, "connection_lost"),
-        (Fault.CLOSE, "connection_lost"),
-        (Fault.GARBAGE, "not_a_frame"),
-        (Fault.ENDLESS, "not_a_frame"),
-        (Fault.DUH, "duh"),
-        (Fault.NAK_WITHOUT_TIME, "nak"),
-        (Fault.BAD_CRC, "bad_crc"),
-        (Fault.BAD_LENGTH, "bad_length"),
-        (Fault.WRONG_NUMBER, "wrong_number"),
-        (Fault.WRONG_RECEIVER, "wrong_address"),
-        (Fault.WRONG_LINE, "wrong_address"),
-        (Fault.WRONG_ACCOUNT, "wrong_address"),
-    ],
-)
+@pytest.mark.parametrize(("fault", "reason"), [*WRONG_ANSWERS, *ONLY_OF_CONNECTIONS])
 async def test_nothing_but_a_matching_ack_ends_a_delivery_and_the_next_attempt_repeats_the_number(
     fault: Fault, reason: str, key: str
 ) -> None:
@@ -166,6 +254,80 @@ async def test_nothing_but_a_matching_ack_ends_a_delivery_and_the_next_attempt_r
         assert set(arc.incidents) == {f"{INCIDENT} FA"}
         assert [seen.repeated for seen in arc.received] in ([False], [False, True])
         assert arc.connections == 2  # what failed is not used again: a late reply would be taken for the next one's
+
+
+@both
+@pytest.mark.parametrize(("fault", "reason"), WRONG_ANSWERS)
+async def test_nothing_but_a_matching_ack_ends_a_delivery_by_datagrams(fault: Fault, reason: str, key: str) -> None:
+    async with (
+        ArcReceiver(key=key, faults=[fault], transport="udp") as arc,
+        channel(arc.port, key, reply_timeout_s=0.15, transport="udp") as out,
+    ):
+        with pytest.raises(DeliveryError) as caught:
+            await out.send(row(7), ignore)
+        assert caught.value.reason == reason
+        assert await out.send(row(7), ignore) == "ACK 0007"
+        assert await out.send(row(8), ignore) == "ACK 0008"
+        assert [seen.number for seen in arc.received] in ([7, 8], [7, 7, 8])
+
+
+async def test_a_lost_datagram_is_repeated_within_the_reply_timeout() -> None:
+    moments: list[float] = []
+    async with ArcReceiver(faults=[Fault.SILENCE], transport="udp") as arc, channel(arc.port, transport="udp") as out:
+        assert await out.send(row(7), moments.append) == "ACK 0007"
+    assert [seen.number for seen in arc.received] == [7, 7]
+    assert len(moments) == 2
+    assert arc.frames[0] == arc.frames[1]
+
+
+async def test_no_port_of_datagrams_is_named() -> None:
+    async with channel(free_port(), transport="udp", reply_timeout_s=0.1) as out:
+        with pytest.raises(DeliveryError) as caught:
+            await out.send(row(), ignore)
+    assert caught.value.reason == "connection_lost"
+
+
+@each_transport
+async def test_a_second_reply_to_one_frame_is_not_taken_for_the_next_ones(transport: Literal["tcp", "udp"]) -> None:
+    async with (
+        ArcReceiver(faults=[Fault.TWICE, Fault.NONE, Fault.TWICE], transport=transport) as arc,
+        channel(arc.port, transport=transport) as out,
+    ):
+        for number in (1, 2, 3, 4):
+            assert await out.send(row(number), ignore) == f"ACK {number:04d}"
+    assert [seen.number for seen in arc.received] == [1, 2, 3, 4]
+    assert arc.connections == (1 if transport == "tcp" else 0)
+
+
+async def test_a_late_reply_to_one_frame_is_not_taken_for_the_next_ones() -> None:
+    async with ArcReceiver(faults=[Fault.LATE, Fault.SILENCE]) as arc, channel(arc.port, reply_timeout_s=0.3) as out:
+        with pytest.raises(DeliveryError, match="no_reply"):
+            await out.send(row(7), ignore)
+        with pytest.raises(DeliveryError, match="no_reply"):  # the reply to 7 comes within this wait
+            await out.send(row(7), ignore)
+
+
+async def test_frames_of_different_incidents_travel_beside_each_other_each_on_a_connection_of_its_own() -> None:
+    async with ArcReceiver(reply_s=0.05) as arc, channel(arc.port) as out:
+        replies = await asyncio.gather(*(out.send(row(number), ignore) for number in range(1, 9)))
+    assert replies == [f"ACK {number:04d}" for number in range(1, 9)]
+    assert arc.most_open == 8
+
+
+@each_transport
+async def test_a_link_test_is_a_trial_of_the_same_path_and_tells_what_is_wrong_with_it(transport: Literal["tcp", "udp"]) -> None:
+    async with (
+        ArcReceiver(transport=transport, accounts=["ABC"]) as arc,
+        channel(arc.port, transport=transport, account="abc", reply_timeout_s=0.1) as out,
+        channel(arc.port, transport=transport, account="999", reply_timeout_s=0.1) as stranger,
+    ):
+        await out.supervise()
+        assert arc.link_tests == 1
+        with pytest.raises(DeliveryError, match="nak"):
+            await stranger.supervise()
+        arc.silent = True
+        with pytest.raises(DeliveryError, match="no_reply"):
+            await out.supervise()
 
 
 @pytest.mark.parametrize(("fault", "reason"), [(Fault.OTHER_CIPHER, "not_encrypted"), (Fault.WRONG_KEY, "wrong_key")])

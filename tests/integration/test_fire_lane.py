@@ -13,7 +13,8 @@ import pytest
 from drivers.mqtt.canonical import decode
 from iotcore.alarms import rules
 from iotcore.alarms.engine import Engine
-from iotcore.alarms.lane import LATE_DISPATCH_MS, FireLane
+from iotcore.alarms.lane import FireLane
+from iotcore.alarms.lane_notice import LATE_DISPATCH_MS
 from iotcore.clock import ManualClock
 from iotcore.journal.journal import Journal
 from iotcore.registry.directory import Binding, Directory, Premises, Zone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,8 +15,9 @@ import pytest
 
 from iotcore.clock import ManualClock
 from iotcore.errors import StoreFull
+from iotcore.journal import story
 from iotcore.journal.database import connect_readonly
-from iotcore.journal.journal import Journal
+from iotcore.journal.journal import Journal, incident_id
 from iotcore.journal.outbox import SqlOutbox
 from iotcore.journal.records import LEASE_MS, Batch
 from iotcore.journal.timeline import incidents, timeline
@@ -124,12 +126,33 @@ def test_new_notices_are_leased_to_the_process_that_commits_them_and_to_another_
     journal.close()
 
 
-def test_a_name_that_is_taken_is_drawn_again(tmp_path: Path) -> None:
-    names = iter(["F-1", "F-1", "F-2"])
-    journal = Journal(tmp_path / "journal.db", ManualClock(), ["arc"], name=lambda _: next(names))
-    opened = journal.commit(Batch(raises=(raise_(), raise_(of=notice("sd-0009", "p2"))))).opened
-    journal.close()
-    assert opened == ("F-1", "F-2")
+def test_an_incident_has_the_same_name_whoever_opens_it(tmp_path: Path) -> None:
+    names: list[str] = []
+    for replica in ("one", "two"):
+        journal = Journal(tmp_path / f"{replica}.db", ManualClock(), ["arc"], replica)
+        names += journal.commit(Batch(raises=(raise_(),))).opened
+        journal.close()
+    assert names[0] == names[1] == incident_id(raise_())
+    assert re.fullmatch(r"F20261122-\d{6}-[0-9A-F]{6}", names[0])
+
+
+def test_a_name_that_is_taken_is_drawn_again(journal: Journal) -> None:
+    journal.commit(Batch(raises=(raise_(of=notice("sd-0009", "p2")),)))
+    journal.connection.execute("UPDATE incident SET id = ?", (incident_id(raise_()),))
+    assert journal.commit(Batch(raises=(raise_(),))).opened == (incident_id(raise_(), 1),)
+
+
+def test_the_story_of_an_incident_begins_with_what_opened_it(journal: Journal) -> None:
+    (incident,) = journal.commit(Batch(raises=(raise_(),))).opened
+    (first,) = story.told(journal.connection, incident)
+    assert (first.kind, first.detail) == (story.OPENED, "sd-0001/smoke: above")
+
+
+def test_a_rule_that_raises_again_while_its_alarm_stands_is_a_repeat_of_it(journal: Journal) -> None:
+    journal.commit(Batch(raises=(raise_(),)))
+    journal.commit(Batch(raises=(raise_(2), raise_(3))))
+    assert journal.connection.execute("SELECT state, repeats FROM alarm").fetchall() == [("active", 2)]
+    assert count(journal, "cause") == 3
 
 
 def test_every_refusal_is_kept_and_counted(journal: Journal) -> None:
@@ -153,7 +176,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from iotcore.clock import SystemClock
-from iotcore.journal.journal import Journal
+from iotcore.journal.journal import Journal, incident_id
 from iotcore.journal.records import Batch
 from tests.support.fire import notice, raise_, reading
 journal = Journal(Path(sys.argv[1]), SystemClock(), ["arc"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
 from contextlib import closing
 from importlib import import_module
@@ -21,6 +20,7 @@ from iotcore.clock import ManualClock
 from iotcore.commands import doctor, restore
 from iotcore.errors import StartError
 from iotcore.journal import parked
+from iotcore.journal.database import connect_readonly
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
 from iotcore.journal.timeline import PARKED, timeline
@@ -243,11 +243,10 @@ def test_an_old_notice_waits_for_a_person_and_a_young_one_is_sent_under_its_numb
         outbox = SqlOutbox(journal)
         leased = [outbox.lease("arc", "t", plain.clock.wall_ms(), 1_000.0)]
         assert [(row.incident, row.number) for row in leased if row] == [(young, 2)]
-        journal.connection.row_factory = sqlite3.Row
-        shown = timeline(journal.connection, old)
+        with closing(connect_readonly(journal_file)) as reader:
+            shown = timeline(reader, old)
         assert shown is not None
         assert {one.last_error for one in shown.deliveries} == {PARKED}
-        journal.connection.row_factory = None
         assert parked.decide(journal, old, "send", "t") == 2
         assert parked.decide(journal, old, "send", "t") == 0
         outbox.acknowledged(leased[0].id, plain.clock.wall_ms(), "ACK")  # type: ignore[union-attr]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from iotcore.alarms.lane import LATE_DISPATCH_MS
+from iotcore.alarms.lane_notice import LATE_DISPATCH_MS
 from iotcore.journal.skew import LIMIT_MS
 from iotcore.journal.throttle import Throttle
 from iotcore.settings import Settings

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
+
+from iotcore.journal.facts import Near, Number, Person
 from iotcore.journal.records import Notice, Raise
 from iotcore.reading import Quality, Reading, Scalar, Value
 
@@ -50,6 +55,27 @@ def notice(device: str = "sd-0001", premises: str = "p1", rule: str = "smoke", s
         reason="above",
         occurred_ms=NOON_MS,
     )
+
+
+def full_notice(**changes: Any) -> Notice:
+    """A notice with everything that responders may be told."""
+    known = {
+        "incident": "F20261122-020000-3FA9C1",
+        "title": "Khói, quầy 12",
+        "location": "Trần, trên cửa phòng 101",
+        "risk_class": "high",
+        "hydrants": "Trụ 12, trước cổng",
+        "people": (Person("Bảo vệ", "+842373852222", "trực đêm", keys=True), Person("Ông Hà", "+84913000111")),
+        "signals": (Near("sig-1", "Ngã tư Lê Hoàn", 120),),
+        "stations": (Near("air-1", "Trạm không khí 1", 800),),
+        "numbers": (
+            Number("Bảo vệ", "+842373852222", "voice"),
+            Number("Ông Hà", "+84913000111", "sms"),
+            Number("Ms Lee", "+84913000222", "voice", "en"),
+        ),
+        "decided_ms": NOON_MS + 6.0,
+    }
+    return msgspec.structs.replace(notice(), **{**known, **changes})
 
 
 def raise_(seq: int = 1, boot: str = "b1", *, of: Notice | None = None, test: bool = False, historical: bool = False) -> Raise:

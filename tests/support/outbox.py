@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
+from iotcore.clock import Clock, SystemClock
 from iotcore.errors import StoreFull
 from iotcore.journal.records import LEASE_MS, Event, OutboxRow
 from iotcore.journal.timeline import Delivery
@@ -19,6 +20,7 @@ MAX_WAIT_MS = 120_000.0
 @dataclass
 class _Kept:
     row: OutboxRow
+    created_ms: float = 0.0
     owner: str | None = None
     until_ms: float = 0.0
     next_at_ms: float = 0.0
@@ -32,10 +34,12 @@ class _Kept:
 class MemoryOutbox:
     """Implements `OutboxPort` and `Bench`. While `full` is set, every call says that the disk is full."""
 
-    def __init__(self, channels: tuple[str, ...] = ("arc", "cad")) -> None:
+    def __init__(self, channels: tuple[str, ...] = ("arc", "cad"), clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
         self.full = False
         self.leases = 0
         self.renewals = 0
+        self.created_ms = 0.0  # when what is posted is said to have been made; 0: now
         self._channels = channels
         self._rows: list[_Kept] = []
         self._lock = threading.Lock()
@@ -45,13 +49,17 @@ class MemoryOutbox:
     def outbox(self) -> MemoryOutbox:
         return self
 
-    def alarm(self, premises: str) -> str:
+    def alarm(self, premises: str, created_ms: float = 0.0) -> str:
+        self.created_ms = created_ms
         incident = f"F20261122-020000-{len(self._rows):06X}"
         self._post(incident, premises, "alarm")
         return incident
 
     def restore(self, incident: str) -> None:
         self._post(incident, "p1", "restore")
+
+    def update(self, incident: str) -> None:
+        self._post(incident, "p1", "update", 1)
 
     def deliveries(self, incident: str) -> list[Delivery]:
         with self._lock:
@@ -69,12 +77,12 @@ class MemoryOutbox:
                 if one.row.incident == incident
             ]
 
-    def _post(self, incident: str, premises: str, event: Event) -> None:
+    def _post(self, incident: str, premises: str, event: Event, part: int = 0) -> None:
         told = msgspec.structs.replace(notice(premises=premises), incident=incident, event=event)
         with self._lock:
             for channel in self._channels:
-                row = OutboxRow(len(self._rows), incident, channel, next(self._numbers[channel]), 0, told)
-                self._rows.append(_Kept(row))
+                row = OutboxRow(len(self._rows), incident, channel, next(self._numbers[channel]), 0, told, part)
+                self._rows.append(_Kept(row, created_ms=self.created_ms or self._clock.wall_ms()))
 
     def lease(self, channel: str, owner: str, now_ms: float, lease_ms: float) -> OutboxRow | None:
         with self._locked():
@@ -83,13 +91,14 @@ class MemoryOutbox:
                 if one.row.channel != channel or one.acknowledged_ms is not None:
                     continue
                 first = one.row.incident not in open_incidents
-                open_incidents.add(one.row.incident)
+                if one.row.notice.event != "update":
+                    open_incidents.add(one.row.incident)
                 due = not now_ms < one.next_at_ms <= now_ms + MAX_WAIT_MS
                 free = one.owner in (None, owner) or not now_ms < one.until_ms <= now_ms + MAX_WAIT_MS
                 if first and due and free:
                     self.leases += 1
                     one.owner, one.until_ms = owner, now_ms + lease_ms
-                    return OutboxRow(one.row.id, one.row.incident, channel, one.row.number, one.attempts, one.row.notice)
+                    return replace(one.row, attempts=one.attempts)
         return None
 
     def lease_all(self, owner: str, now_ms: float) -> list[OutboxRow]:
@@ -124,6 +133,24 @@ class MemoryOutbox:
             one = self._rows[row_id]
             one.attempts += 1
             one.last_error, one.next_at_ms, one.owner = reason, next_at_ms, None
+
+    def hedge(self, channel: str, alternate: str, now_ms: float, after_ms: float) -> int:
+        with self._locked():
+            told = {(one.row.incident, one.row.notice.event) for one in self._rows if one.row.channel == alternate}
+            due = [
+                one.row
+                for one in self._rows
+                if one.row.channel == channel
+                and one.acknowledged_ms is None
+                and one.row.notice.event != "restore"
+                and not now_ms - after_ms < one.created_ms <= now_ms + after_ms
+                and (one.row.incident, one.row.notice.event) not in told
+            ]
+            for row in due:
+                number = next(self._numbers.setdefault(alternate, itertools.cycle(range(1, 10_000))))
+                twin = OutboxRow(len(self._rows), row.incident, alternate, number, 0, row.notice)
+                self._rows.append(_Kept(twin, created_ms=now_ms))
+            return len(due)
 
     def _locked(self) -> threading.Lock:
         if self.full:

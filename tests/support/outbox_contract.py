@@ -32,6 +32,9 @@ class Bench(Protocol):
     def restore(self, incident: str) -> None:
         """Post the end of an incident to both channels."""
 
+    def update(self, incident: str) -> None:
+        """Post a later point of an incident to both channels."""
+
     def deliveries(self, incident: str) -> list[Delivery]:
         """What became of an incident, in order of posting."""
 
@@ -132,6 +135,22 @@ class OutboxContract:
         assert after is not None
         assert (row.notice.event, after.notice.event, after.incident) == ("alarm", "restore", incident)
 
+    def test_an_update_waits_for_its_alarm_and_nothing_waits_for_an_update(self, bench: Bench) -> None:
+        incident = bench.alarm("p1")
+        bench.update(incident)
+        alarm = bench.outbox.lease("arc", "one", NOW_MS, LEASE_MS)
+        assert alarm is not None
+        assert bench.outbox.lease("arc", "two", NOW_MS, LEASE_MS) is None
+        bench.outbox.acknowledged(alarm.id, NOW_MS, "ACK")
+        update = bench.outbox.lease("arc", "one", NOW_MS, LEASE_MS)
+        assert update is not None
+        assert (alarm.part, update.notice.event, update.part) == (0, "update", 1)
+        bench.outbox.retry(update.id, NOW_MS, "rejected", NOW_MS + 60_000.0)
+        bench.restore(incident)
+        restore = bench.outbox.lease("arc", "one", NOW_MS, LEASE_MS)
+        assert restore is not None
+        assert restore.notice.event == "restore"
+
     def test_channels_go_their_own_ways(self, bench: Bench) -> None:
         incident = bench.alarm("p1")
         arc = bench.outbox.lease("arc", "one", NOW_MS, LEASE_MS)
@@ -142,7 +161,32 @@ class OutboxContract:
         bench.outbox.acknowledged(cad.id, NOW_MS + 1.0, "accepted")
         assert [told.acknowledged_ms for told in bench.deliveries(incident)] == [None, NOW_MS + 1.0]
 
-    def test_a_clock_set_back_an_hour_holds_back_neither_a_lease_nor_a_retry(self, bench: Bench) -> None:
+    def test_what_is_not_acknowledged_in_time_is_posted_to_the_alternate_once_and_its_restore_follows(self, bench: Bench) -> None:
+        incident = bench.alarm("p1")
+        assert bench.outbox.hedge("arc", "backup", NOW_MS, 60_000.0) == 0
+        assert bench.outbox.hedge("arc", "backup", NOW_MS + 60_000.0, 60_000.0) == 1
+        assert bench.outbox.hedge("arc", "backup", NOW_MS + 61_000.0, 60_000.0) == 0
+        first = bench.outbox.lease("arc", "one", NOW_MS, LEASE_MS)
+        second = bench.outbox.lease("backup", "one", NOW_MS, LEASE_MS)
+        assert first is not None
+        assert second is not None
+        assert (second.incident, second.notice) == (incident, first.notice)
+        bench.outbox.acknowledged(second.id, NOW_MS, "ACK")
+        assert bench.outbox.renew(first.id, "one", NOW_MS, LEASE_MS)  # the first path is still tried
+
+    def test_what_is_acknowledged_and_what_restores_is_not_hedged(self, bench: Bench) -> None:
+        incident = bench.alarm("p1")
+        bench.restore(incident)
+        row = bench.outbox.lease("arc", "one", NOW_MS, LEASE_MS)
+        assert row is not None
+        bench.outbox.acknowledged(row.id, NOW_MS, "ACK")
+        assert bench.outbox.hedge("arc", "backup", NOW_MS + HOUR_MS, 1000.0) == 0
+
+    def test_a_clock_set_back_an_hour_does_not_keep_a_fire_from_its_alternate(self, bench: Bench) -> None:
+        bench.alarm("p1")
+        assert bench.outbox.hedge("arc", "backup", NOW_MS - HOUR_MS, 3000.0) == 1
+
+    def test_a_clock_set_back_an_hour_holds_holds_back_neither_a_lease_nor_a_retry(self, bench: Bench) -> None:
         bench.alarm("p1")
         leased = bench.outbox.lease("arc", "dead", NOW_MS, LEASE_MS)
         assert bench.outbox.lease("arc", "one", NOW_MS - HOUR_MS, LEASE_MS) == leased

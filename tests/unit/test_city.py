@@ -16,6 +16,7 @@ from iotcore.registry import city as registry_city
 from simulators import city
 from simulators.fire_growth import ALPHA_KW_PER_S2, Fire, Growth
 from simulators.scenario import GREEN, SENSOR_FULL_SCALE_DB_PER_M, Scenario, phases
+from tests.support.bound import bound
 from tests.support.shipped import SPECS
 
 DOCUMENT = city.document(seed=1)
@@ -93,7 +94,7 @@ def first_alarms(scenario: Scenario, devices: list[str], seconds: int, every_s: 
         for device in devices:
             values = tuple(Value(point, value) for point, value in scenario.values(device, now_s).items())
             reading = Reading(device, "b", step + 1, "reading", now_s * 1000.0, now_s * 1000.0, values)
-            for decision in engine.evaluate(reading, SPECS[DEVICES[device]["model"]]):
+            for decision in engine.evaluate(reading, bound(SPECS[DEVICES[device]["model"]], device), now_s=now_s):
                 first.setdefault(device, (step * every_s, decision.rule))
     return first
 

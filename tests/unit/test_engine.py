@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iotcore.alarms import rules
-from iotcore.alarms.engine import Decision, Engine, Reason
+from iotcore.alarms import conditions, rules
+from iotcore.alarms.decisions import Decision, Reason
+from iotcore.alarms.engine import Engine
 from iotcore.reading import Quality, Reading, Scalar, Value
 from iotcore.specs.model import DeviceSpec, Point
+from tests.support.bound import bound
 
 START_MS = 1_795_312_800_000.0  # 2026-11-22T02:00:00Z
 HOUR_MS = 3_600_000.0
@@ -58,7 +60,9 @@ class Timeline:
         now_ms = START_MS + self.at_s * 1000.0
         fields: dict[str, Any] = {"observed_ms": now_ms, "received_ms": now_ms} | changes
         said = tuple(Value(point, value, quality) for point, value in values.items())
-        decisions = self.engine.evaluate(Reading(self.device, "b1", self.seq, "reading", told=said, **fields), DETECTOR)
+        decisions = self.engine.evaluate(
+            Reading(self.device, "b1", self.seq, "reading", told=said, **fields), bound(DETECTOR, self.device), now_s=self.at_s
+        )
         for decision in decisions:
             self.decided[decision.rule] = self.at_s
         return decisions
@@ -372,10 +376,10 @@ def test_the_floor_that_shortens_quiet_work_never_hides_a_rise() -> None:
 def test_what_is_passed_over_as_quiet_decides_nothing_that_a_full_look_would(steps: list[tuple[float, float]]) -> None:
     def engine(*, looked_at: bool) -> Engine:
         plain = [
-            rules.Threshold(point="battery", unit="%", above=5.0, clear=0.0),
-            rules.Threshold(point="battery", unit="%", below=-5.0),
+            conditions.Threshold(point="battery", unit="%", above=5.0, clear=0.0),
+            conditions.Threshold(point="battery", unit="%", below=-5.0),
         ]
-        when = [rules.AnyOf(of=(one,)) if looked_at else one for one in plain]  # what is joined is never passed over
+        when = [conditions.AnyOf(of=(one,)) if looked_at else one for one in plain]  # what is joined is never passed over
         return Engine(
             [
                 rules.Rule(id=f"r{n}", hazard="fault", severity="trouble", source="test", when=one, latched=n > 0)

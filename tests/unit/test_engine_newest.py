@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iotcore.alarms import rules
-from iotcore.alarms.engine import Decision, Engine
+from iotcore.alarms.decisions import Decision
+from iotcore.alarms.engine import Engine
 from iotcore.reading import Reading, Value
+from tests.support.bound import bound
 from tests.unit.test_engine import DETECTOR, START_MS, engine_of
 
 SAID = st.dictionaries(
@@ -23,7 +25,7 @@ def evaluated(engine: Engine, readings: Sequence[tuple[float, dict[str, float]]]
         at_ms = START_MS + at_s * 1000.0
         told = () if clean else tuple(Value(point, value) for point, value in said.items())
         reading = Reading("d1", "b1", seq, "reading", at_ms, at_ms, told, clean=said if clean else None)
-        found.append(engine.evaluate(reading, DETECTOR))
+        found.append(engine.evaluate(reading, bound(DETECTOR), now_s=at_s))
     return found
 
 

@@ -6,6 +6,7 @@ from iotcore.alarms import rules
 from iotcore.alarms.engine import Engine
 from iotcore.reading import Quality, Reading, Value
 from iotcore.specs.model import DeviceSpec, Point
+from tests.support.bound import bound
 
 START_MS = 1_795_312_800_000.0  # 2026-11-22T02:00:00Z
 
@@ -28,7 +29,9 @@ def panel(points: int = 3) -> DeviceSpec:
 def told(engine: Engine, spec: DeviceSpec, seq: int, quality: Quality = Quality.GOOD, **values: bool) -> list[tuple[str, str]]:
     said = tuple(Value(point, value, quality) for point, value in values.items())
     now_ms = START_MS + seq * 1000.0
-    found = engine.evaluate(Reading("panel", "b1", seq, "event", observed_ms=now_ms, received_ms=now_ms, told=said), spec)
+    found = engine.evaluate(
+        Reading("panel", "b1", seq, "event", observed_ms=now_ms, received_ms=now_ms, told=said), bound(spec, "panel"), now_s=seq
+    )
     return [(decision.rule, decision.severity) for decision in found]
 
 

@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 import iotcore.web
-from iotcore.alarms.engine import Reason
+from iotcore.alarms.decisions import Reason
 from iotcore.alarms.rules import Hazard
 from iotcore.reading import Quality
 from iotcore.registry.city import AreaKind

@@ -13,7 +13,7 @@ from iotcore import metrics, metrics_page
 from iotcore.process.metrics_http import OFFSETS
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
-LABELS = {"lane", "broker", "client", "store", "table", "reason", "outcome", "status", "process", "what"}
+LABELS = {"lane", "broker", "client", "store", "table", "reason", "outcome", "status", "process", "what", "receiver"}
 NAME = re.compile(
     r"iotcore_(lane|mqtt|fire|dispatch|spool|store|feed|modbus|outbox|rollup|web|enrolment|keeper|broker|process|audit)_[a-z_]+"
 )
@@ -21,7 +21,7 @@ GAUGES_WITHOUT_UNIT = {  # how many of something there are now
     "iotcore_lane_inbox_waiting", "iotcore_mqtt_connected", "iotcore_spool_batches", "iotcore_modbus_units_failing",
     "iotcore_outbox_kept", "iotcore_keeper_overdue_notices", "iotcore_keeper_device_certificates",
     "iotcore_broker_cloned_identities", "iotcore_broker_refusal_burst", "iotcore_broker_clients_connected",
-    "iotcore_audit_changed",
+    "iotcore_audit_changed", "iotcore_dispatch_path_up",
     "iotcore_enrolment_refused_lately", "iotcore_enrolment_burst", "iotcore_enrolment_queue",
 }  # fmt: skip
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from iotcore.clock import ManualClock
-from iotcore.journal.database import connect_readonly
+from iotcore.journal.database import connect_readonly, transaction
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
-from iotcore.journal.records import Batch
+from iotcore.journal.records import Batch, Notice
 from iotcore.journal.timeline import Delivery, timeline
 from tests.support.fire import notice, raise_
 from tests.support.outbox import MemoryOutbox
@@ -33,6 +34,13 @@ class JournalBench:
     def restore(self, incident: str) -> None:
         assert self.journal.reset(incident, [], "operator", 0.0)
 
+    def update(self, incident: str) -> None:
+        with self.journal.lock, transaction(self.journal.connection) as connection:
+            text = connection.execute("SELECT notice FROM incident WHERE id = ?", (incident,)).fetchone()[0]
+            told = msgspec.structs.replace(msgspec.json.decode(text, type=Notice), event="update")
+            for channel in ("arc", "cad"):
+                self.journal.post(connection, channel, incident, "update", msgspec.json.encode(told).decode(), 1)
+
     def deliveries(self, incident: str) -> list[Delivery]:
         reader = connect_readonly(self._path)
         found = timeline(reader, incident)
@@ -44,7 +52,7 @@ class JournalBench:
 class TestMemoryOutbox(OutboxContract):
     @pytest.fixture
     def bench(self) -> MemoryOutbox:
-        return MemoryOutbox()
+        return MemoryOutbox(clock=ManualClock())
 
 
 class TestJournalOutbox(OutboxContract):

@@ -15,8 +15,8 @@ from tests.unit.test_docs import DOCS, blocks
 WARD = frozenset({"hac-thanh", "thanh-hoa-city", "thanh-hoa"})  # a ward, and what it lies in
 TABLE = {
     Role.ADMIN: set(Right),
-    Role.TECHNICIAN: {Right.SEE, Right.COMMISSION, Right.PROVISION},
-    Role.DISPATCHER: {Right.SEE, Right.ACKNOWLEDGE, Right.RESET},
+    Role.TECHNICIAN: {Right.SEE, Right.COMMISSION, Right.PROVISION, Right.DISABLE},
+    Role.DISPATCHER: {Right.SEE, Right.ACKNOWLEDGE, Right.SILENCE, Right.RESET, Right.SHELVE},
     Role.VIEWER: {Right.SEE},
     Role.AUDITOR: {Right.SEE, Right.AUDIT},
 }

@@ -8,7 +8,8 @@ import pytest
 
 from iotcore.errors import ConfigError, StartError
 from iotcore.process.credentials import environment
-from iotcore.settings import Dc09Receiver, load
+from iotcore.settings import load
+from iotcore.settings_receivers import Dc09Receiver
 
 
 def write(folder: Path, text: str) -> Path:
@@ -48,7 +49,7 @@ def test_a_key_of_the_wrong_length_a_store_without_url_and_twins_are_refused(tmp
     with pytest.raises(ConfigError) as caught:
         load(write(tmp_path, f'data = "d"\n[store]\nkind = "influx2"\n{receiver}{receiver}'), {})
     assert [problem.path for problem in caught.value.problems] == [
-        "receivers[0].key", "receivers[1].key", "store.url", "receivers",
+        "receivers[0].key", "receivers[1].key", "receivers", "store.url",
     ]  # fmt: skip
 
 

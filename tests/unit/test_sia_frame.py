@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from datetime import UTC, datetime
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iotcore.dispatch import sia_event
+from iotcore.dispatch import sia_contact_id, sia_event
 from iotcore.dispatch.sia_frame import (
     PAD_CHARACTERS,
     Address,
@@ -253,12 +254,68 @@ def test_an_account_that_the_wire_cannot_carry_keeps_no_fire_from_going_out(acco
     assert text_of(fire(account=account)).startswith("#0000|")
 
 
+@pytest.mark.parametrize(
+    ("reason", "sia", "contact_id"),
+    [
+        ("gap", ("FT", "FJ"), "373"),
+        ("offline", ("FT", "FJ"), "373"),
+        ("bad:smoke:timeout", ("FT", "FJ"), "380"),
+        ("battery_low", ("YT", "YR"), "302"),
+        ("bad:battery:low", ("YT", "YR"), "302"),
+        ("tamper", ("TA", "TR"), "380"),
+        ("path", ("YC", "YK"), "350"),
+        ("undelivered", ("YC", "YK"), "350"),
+    ],
+)
+def test_a_trouble_is_named_by_its_reason(reason: str, sia: tuple[str, str], contact_id: str) -> None:
+    for event, code, qualifier in (("alarm", sia[0], "1"), ("restore", sia[1], "3")):
+        told = fire(severity="trouble", reason=reason, event=event)
+        assert (sia_event.code(told), sia_contact_id.code(told)) == (code, qualifier + contact_id)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sia", "contact_id", "says"),
+    [
+        ({"hazard": "manual"}, "FA", "1115", "FIRE manual"),
+        ({"hazard": "waterflow"}, "SA", "1113", "FIRE waterflow"),
+        ({"hazard": "co"}, "FA", "1112", "FIRE co"),
+        ({"hazard": "a hazard of next year"}, "FA", "1110", "FIRE a hazard of next year"),
+        ({"event": "update"}, "FA", "1111", "FIRE ALSO smoke"),
+        ({"event": "test"}, "FX", "1604", "TEST smoke"),
+        ({"event": "test", "device": ""}, "RX", "1602", "TEST smoke"),
+        ({"severity": "supervisory"}, "FS", "1200", "SUPERVISORY smoke"),
+        ({"severity": "supervisory", "event": "restore"}, "FV", "3200", "RESTORE smoke"),
+    ],
+)
+def test_each_event_has_its_code_in_both_formats_and_its_words(
+    changes: dict[str, object], sia: str, contact_id: str, says: str
+) -> None:
+    told = fire(**changes)
+    assert (sia_event.code(told), sia_contact_id.code(told)) == (sia, contact_id)
+    assert f"[I{INCIDENT} {says} " in text_of(told)
+    assert f"[I{INCIDENT} {says} " in sia_contact_id.content(told).decode()
+
+
+def test_contact_id_says_zone_and_where_in_its_one_block() -> None:
+    assert sia_contact_id.content(fire(zone_number=115)) == (
+        b"#1001|1111 15 115][IF20261122-020000-3FA9C1 FIRE smoke 0.4 dB/m sd-0001; Tang 1, Gian hang; "
+        b"Cho Vuon Hoa, Duong Le Hoan, Thanh Hoa]"
+    )
+    assert sia_contact_id.content(fire(zone_number=15), "none") == b"#1001|1111 15 015]"
+
+
+@pytest.mark.parametrize("zone", [-1, 1000, 10**9])
+def test_a_zone_that_three_digits_cannot_say_keeps_no_fire_from_going_out(zone: int) -> None:
+    assert sia_contact_id.content(fire(zone_number=zone), "none") == b"#1001|1111 00 000]"
+
+
 @given(told=st.from_type(Notice), key=keys)
 def test_whatever_the_registry_holds_makes_one_frame_of_at_most_a_thousand_bytes(told: Notice, key: bytes) -> None:
     told = msgspec.structs.replace(told, incident=INCIDENT, occurred_ms=1.8e12, zone_number=told.zone_number % 1000)
-    for secret in (b"", key):
+    both = (("SIA-DCS", sia_event.content(told)), ("ADM-CID", sia_contact_id.content(told)))
+    for secret, (kind, content) in itertools.product((b"", key), both):
         home = Address("FFFFFF", "FFFFFF", sia_event.account(told))
-        made = message("SIA-DCS", 9999, home, sia_event.content(told), EIGHT, key=secret)
+        made = message(kind, 9999, home, content, EIGHT, key=secret)
         body = unframe(made)
         plain = decrypt(body.partition(b"[")[2], secret).partition(b"|")[2] if secret else body.partition(b"[")[2]
         assert plain.isascii()

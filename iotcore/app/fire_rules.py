@@ -1,0 +1,35 @@
+"""What the fire rules ask of the registry: who is in which group; and a loud word where a rule's scope is not there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from iotcore.alarms import rules as fire_rules
+from iotcore.clock import Clock
+from iotcore.errors import IotError
+from iotcore.process.grouped import Grouped
+from iotcore.registry.directory import Directory
+from iotcore.registry.groups import GroupStore
+from iotcore.registry.store import Registry
+from iotcore.settings import Settings
+from iotcore.telemetry import reported
+
+PRESENCE = "telemetry.db"  # the telemetry worker's file, where it notes what devices report
+log = logging.getLogger(__name__)
+
+
+async def grouped(settings: Settings, registry: Registry, directory: Callable[[], Directory], clock: Clock) -> Grouped:
+    """Who is in which group, read once; `run` of it goes on. A registry that does not answer keeps no fire waiting."""
+    found = Grouped(GroupStore(registry.database), directory, lambda: reported.firmware(settings.folder / PRESENCE), clock)
+    try:
+        await found.refresh()
+    except IotError as error:
+        log.error("groups cannot be read yet, and rules of a group cover nothing: %s", error)  # noqa: TRY400 - asked again soon
+    return found
+
+
+def warn_of_unknown(rules: Sequence[fire_rules.Rule], directory: Directory, members: Grouped) -> None:
+    """Say which rules cover nothing, for what they name is not there."""
+    for problem in fire_rules.unknown(rules, directory.devices, directory.premises, members.groups):
+        log.critical("fire rule: %s", problem)
