@@ -38,7 +38,8 @@ def test_every_fire_is_one_incident_delivered_in_time_whatever_breaks(chunk: int
 
 
 def test_with_nothing_broken_it_takes_no_longer_than_the_network() -> None:
-    waits = [wait for seed in range(200) for wait in play(write(seed)).undisturbed_s if not write(seed).spans]
+    calm = [seed for seed in range(200) if not write(seed).spans and not write(seed).crashes]
+    waits = [wait for seed in calm for wait in play(write(seed)).undisturbed_s]
     assert waits
     assert max(waits) < UNDISTURBED_S
 
@@ -50,7 +51,7 @@ def test_the_same_seed_is_the_same_history() -> None:
 
 @pytest.mark.parametrize("variant", [ACKNOWLEDGES_FIRST, NOT_UNIQUE], ids=["acknowledges first", "not unique"])
 def test_a_planted_bug_is_found(variant: Variant) -> None:
-    for seed in range(RUNS):
+    for seed in [seed for seed in range(RUNS) if write(seed).crashes or variant is not ACKNOWLEDGES_FIRST]:
         if play(write(seed), variant).broken and not play(write(seed)).broken:
             return
     pytest.fail(f"{RUNS} runs did not find it")
