@@ -129,9 +129,13 @@ def _caught(world: World, incidents: list[_Incident]) -> Iterator[str]:
 
 
 def _told_late(world: World, burn: Burn) -> bool:
-    """Whether it began and ended while nobody could hear its device: what is told late and is over is a record (wire contract)."""
-    deaf = [span for span in world.script.spans if span.what in {"broker", burn.device}]
-    return any(span.at_s - 0.5 <= burn.until_s and burn.at_s <= span.until_s + LINK_LOOK_S for span in deaf)
+    """Whether it began and ended while nobody could hear its device: what is told late and is over is a record (wire contract).
+
+    So is what came and went while every replica stood still, between a person's reset and the moment that it could be carried out.
+    """
+    ears = [{"broker"}, {burn.device}, {f"replica-{number}" for number in range(world.script.replicas)}]
+    spans = [one for one in _disturbances(world) if one.at_s - 0.5 <= burn.until_s and burn.at_s <= one.until_s + LINK_LOOK_S]
+    return any(ear <= {one.what for one in spans} for ear in ears)
 
 
 def _burns(world: World) -> Iterator[tuple[Burn, str]]:
