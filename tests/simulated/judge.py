@@ -131,7 +131,7 @@ def _caught(world: World, incidents: list[_Incident]) -> Iterator[str]:
 def _told_late(world: World, burn: Burn) -> bool:
     """Whether it began and ended while nobody could hear its device: what is told late and is over is a record (wire contract).
 
-    So is what came and went while every replica stood still, between a person's reset and the moment that it could be carried out.
+    So is what came and went while every replica stood still, between a person's reset and its carrying out.
     """
     ears = [{"broker"}, {burn.device}, {f"replica-{number}" for number in range(world.script.replicas)}]
     spans = [one for one in _disturbances(world) if one.at_s - 0.5 <= burn.until_s and burn.at_s <= one.until_s + LINK_LOOK_S]
