@@ -28,6 +28,7 @@ from iotcore import (
     cli_quarantine,
     cli_registry,
     cli_response,
+    cli_rule,
     cli_store,
     cli_telemetry,
     cli_token,
@@ -82,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_group.add(nouns, _command)
     cli_response.add(nouns, _command)
     cli_acts.add(nouns, _command)
+    cli_rule.add(nouns, _command)
     cli_telemetry.add(nouns, _command)
     cli_token.add(nouns, _command)
     cli_import.add(nouns, _command, _settings)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from iotcore.clock import Clock
 from iotcore.errors import IotError
-from iotcore.journal.database import connect_readonly
+from iotcore.journal import paths
+from iotcore.journal.database import UNREADABLE, Place, connect_readonly, is_there
 from iotcore.journal.timeline import PARKED
 
 log = logging.getLogger(__name__)
@@ -56,21 +55,20 @@ class Keeper:
             await asyncio.sleep(LOOK_S)
 
 
-def overdue_notices(journal: Path, clock: Clock) -> list[str]:
-    """Notices that no receiver has acknowledged in time, each as: incident event → channel."""
-    if not journal.exists():
+def overdue_notices(journal: Place, clock: Clock, alternates: Mapping[str, str]) -> list[str]:
+    """Notices that no receiver has acknowledged in time, on neither of its paths, each as: incident event → channel."""
+    if not is_there(journal):
         return []
     connection = connect_readonly(journal)
     try:
-        rows = connection.execute(
-            "SELECT incident, event, channel FROM outbox WHERE acknowledged_ms IS NULL AND created_ms < ? ORDER BY id",
-            (clock.wall_ms() - OVERDUE_MS,),
-        ).fetchall()
+        late = paths.overdue(connection, alternates, clock.wall_ms() - OVERDUE_MS)
         held = connection.execute("SELECT incident, event, channel FROM parked WHERE decision IS NULL ORDER BY id").fetchall()
-    except sqlite3.OperationalError as error:  # the fire process is just making the file
+    except UNREADABLE as error:  # the fire process is just making it, or the server is gone
         log.info("the journal cannot be read yet: %s", error)
         return []
     finally:
         connection.close()
-    late = [f"{incident} {event} → {channel}" for incident, event, channel in rows]
-    return [*late, *(f"{incident} {event} → {channel} ({PARKED})" for incident, event, channel in held)]
+    return [
+        *(f"{incident} {event} → {channel}" for incident, event, channel in late),
+        *(f"{incident} {event} → {channel} ({PARKED})" for incident, event, channel in held),
+    ]

@@ -93,6 +93,10 @@ incidents_opened = Counter("iotcore_fire_incidents_opened_total", "Incidents ope
 alarm_latency = Histogram(
     "iotcore_fire_received_to_durable_seconds", "From the arrival of a reading to its incident on disk", buckets=QUICK_S
 )
+silent_devices = Asked("iotcore_fire_silent_devices", "Fire devices and gateways that are silent for longer than their limit")
+weak_devices = Asked(
+    "iotcore_fire_weakly_supervised_devices", "Active fire devices whose silence is noticed after more than 300 s"
+)
 fire_https = Counter(
     "iotcore_fire_https_total",
     "Posts of the alternate path: stored, or why not (`handshake`: no certificate of ours; `unproven`: registry down)",
@@ -111,6 +115,10 @@ dispatch_path_up = Gauge(
     "iotcore_dispatch_path_up", "1 while a receiver acknowledges link tests or alarms, 0 in trouble", ["receiver"]
 )
 dispatch_link_tests = Counter("iotcore_dispatch_link_tests_total", "Link tests of receivers' paths", ["receiver", "outcome"])
+
+fire_disablements = Asked("iotcore_fire_disablements", "Points, devices, zones and premises that are disabled now")
+fire_walks = Asked("iotcore_fire_walk_tests", "Walk tests that last now")
+fire_released = Asked("iotcore_fire_alarms_released_total", "Alarms that fired when what had disabled them was over")
 
 spool_rows = Gauge("iotcore_spool_batches", "Batches in the spool that the store has not taken")
 spool_bytes = Gauge("iotcore_spool_bytes", "Bytes in the spool that the store has not taken")
@@ -142,6 +150,7 @@ enrolment_burst = Asked("iotcore_enrolment_burst", "1 while an address, or all t
 enrolment_waiting = Asked("iotcore_enrolment_queue", "Requests that wait to be judged; a thousand at most")
 
 web_requests = Counter("iotcore_web_requests_total", "Requests to the page, by the hundreds of their answer", ["status"])
+web_denied = Counter("iotcore_web_denied_total", "Acts that somebody who is signed in was denied")
 sign_ins = Counter("iotcore_web_sign_ins_total", "Attempts to sign in: let in, wrong, throttled or refused", ["what", "outcome"])
 keeper_overdue = Asked("iotcore_keeper_overdue_notices", "Notices of fires that no receiver has acknowledged in time")
 

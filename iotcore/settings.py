@@ -107,6 +107,16 @@ class Registry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str = ""
 
 
+class Journal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where alarms, incidents and the outbox are kept: "" means `journal.db` in the data folder; postgres://… for replicas."""
+
+    url: str = ""
+
+    def __repr__(self) -> str:
+        """Without its password: settings end up in logs and tracebacks."""
+        return f"Journal(on={'postgres' if self.url else 'a file'})"
+
+
 class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the signed heads of the audit chain are exported to (docs/audit.md)."""
 
@@ -219,6 +229,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     telemetry: list[Telemetry] = msgspec.field(default_factory=lambda: [Telemetry()])
     metrics: Metrics = Metrics()
     registry: Registry = Registry()
+    journal: Journal = Journal()
     audit: Audit = Audit()
     backup: Backup = Backup()
     coverage: Coverage = Coverage()
@@ -250,6 +261,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The tortoise URL of the registry."""
         return self.registry.url or f"sqlite://{self.folder / 'registry.db'}"
 
+    @property
+    def journal_place(self) -> Path | str:
+        """The journal: a file, or the URL of a database."""
+        return self.journal.url or self.folder / "journal.db"
+
 
 def load(path: Path, environment: Mapping[str, str]) -> Settings:
     """Read, override and check the settings file.
@@ -273,6 +289,8 @@ def check(document: dict[str, Any], name: str) -> Settings:
     problems += _store_problems(settings.store, name)
     problems += _shares(settings.telemetry, name)
     problems += _oidc_problems(settings.oidc, name)
+    if settings.journal.url and not settings.journal.url.startswith(("postgres://", "postgresql://")):
+        problems.append(Problem(name, "journal.url", "must begin with postgres://; without it the journal is a file"))
     if problems:
         raise ConfigError(problems)
     return settings

@@ -15,17 +15,6 @@ from msgspec import inspect
 
 from iotcore import settings, settings_receivers
 
-
-def _way(kind: str) -> dict[str, str]:
-    """What every kind of receiver has."""
-    return {
-        f"{kind}.alternate": "Name of another receiver, which is told too when this one does not answer in time "
-        "([receivers.md](receivers.md#two-paths)); it is told of nothing else.",
-        f"{kind}.hedge_s": "In which time, in seconds.",
-        f"{kind}.parallel": "How many messages may be on their way at once, each over a connection of its own.",
-    }
-
-
 WORDS = {
     "Settings.data": "Data folder: databases, certificates, broker homes. On a local disk, never on a network share.",
     "Settings.cell": "Name of this cell, where several write to one store: a tag of its coverage series "
@@ -67,6 +56,8 @@ WORDS = {
     "Metrics.host": "Where `/metrics` is served. It has no accounts: keep it on loopback, or where only Prometheus reaches it.",
     "Metrics.port": "The port of the fire process's metrics; the others follow it ([metrics.md](metrics.md)). 0: no metrics.",
     "Registry.url": '`postgres://user:password@host:port/database`; "" means SQLite in the data folder. Holds a secret.',
+    "Journal.url": '`postgres://user:password@host:port/database[?schema=journal]`; "" means `journal.db` '
+    "([journal.md](journal.md)). Holds a secret.",
     "Backup.max_age_days": "The keeper and `iotcore doctor` say that a backup is missing when the last is older, days; 0: never "
     "([backup.md](backup.md)).",
     "Coverage.tested_within_days": "A fire device counts for its key site when a test alarm of it came through within so many "
@@ -121,6 +112,13 @@ WORDS = {
     "Gateway.trust": "PEM file with the core's service root: whom the gateway trusts, brokers and enrolment alike.",
     "Gateway.fire_token": "One-time token for the first fire certificate; needed once, and only with fire units. A secret.",
     "Gateway.field_token": "One-time token for the first field certificate; needed once. A secret.",
+    "Used.alternate": "Name of another receiver, which is told too when this one does not answer in time "
+    "([receivers.md](receivers.md#two-paths)); it is told of nothing else.",
+    "Used.hedge_s": "In which time, in seconds.",
+    "Used.parallel": "How many messages may be on their way at once, each over a connection of its own.",
+    "Asked.allow_http": "Whether `http://` will do; else only TLS.",
+    "Asked.allow_private": "Whether requests may go to addresses that are not public: of your own network, of this machine.",
+    "Asked.allow_networks": "Such networks that they may go to, as `10.20.0.0/16`; no others then need `allow_private`.",
     "Dc09Receiver.name": "What the receiver is called in incidents, logs and variables.",
     "Dc09Receiver.host": "Address of the receiver.",
     "Dc09Receiver.port": "Port of the receiver.",
@@ -135,13 +133,26 @@ WORDS = {
     "Dc09Receiver.account": "The account of link tests (`NULL`), hexadecimal; the receiver must know it.",
     "Dc09Receiver.supervise_s": "How often the path is tested, in seconds; 0: never.",
     "Dc09Receiver.fault_s": "A path without a valid acknowledgement for so many seconds is a trouble.",
-    **_way("Dc09Receiver"),
     "Dc09Receiver.tells": "What it is told of.",
+    "CapReceiver.name": "What the receiver is called in incidents, logs and variables.",
+    "CapReceiver.url": "Where the messages are posted.",
+    "CapReceiver.sender": "Who sends, as CAP names it: a host name or address of yours, without spaces and commas.",
+    "CapReceiver.status": "`Actual`: fires, and nothing else. `Exercise`: exercises alone. `Test`: a trial of the "
+    "connection: everything, marked as a test.",
+    "CapReceiver.sender_name": "Who sends, for people.",
+    "CapReceiver.scope": "For whom the messages are; `Private` needs `addresses`, `Restricted` a `restriction`.",
+    "CapReceiver.restriction": "For whom, in words.",
+    "CapReceiver.addresses": "For whom, by address.",
+    "CapReceiver.area": "How the place is drawn: a circle, or a polygon of eight corners.",
+    "CapReceiver.radius_m": "How large, in metres.",
+    "CapReceiver.sign": "Whether messages are signed.",
+    "CapReceiver.cert_file": 'PEM file with the certificate that signs; "" means the one that signs our papers.',
+    "CapReceiver.key_file": "Its key, PEM.",
+    "CapReceiver.reply_timeout_s": "How long to wait for the answer before it is sent again, in seconds.",
     "WebhookReceiver.name": "What the receiver is called in incidents, logs and variables.",
     "WebhookReceiver.url": "Where the JSON is posted.",
     "WebhookReceiver.secret": "Signs the body (HMAC-SHA-256). A secret.",
     "WebhookReceiver.reply_timeout_s": "How long to wait for the answer before it is sent again, in seconds.",
-    **_way("WebhookReceiver"),
 }
 
 HEAD = """# Settings
@@ -175,10 +186,7 @@ def page() -> str:
 def undocumented() -> set[str]:
     """The settings that have no words, and the words that have no setting."""
     known = {
-        f"{struct.__name__}.{field.name}"
-        for _, struct, _ in _sections()
-        for field in msgspec.structs.fields(struct)
-        if not _is_section(field)
+        _key(struct, field) for _, struct, _ in _sections() for field in msgspec.structs.fields(struct) if not _is_section(field)
     }
     return known ^ set(WORDS)
 
@@ -195,6 +203,13 @@ def _sections() -> Iterator[tuple[str, type[msgspec.Struct], str]]:
     yield "`[[oidc.roles]]`", settings.OidcRole, "oidc.roles[]."
     for receiver in settings_receivers.KINDS:
         yield f'`[[receivers]]` with `kind = "{receiver.__struct_config__.tag}"`', receiver, ""
+
+
+def _key(struct: type[msgspec.Struct], field: msgspec.structs.FieldInfo) -> str:
+    """What the words of a setting stand under: the Struct that has it first, of those that a kind of receiver is made of."""
+    bases = [base for base in reversed(struct.__mro__) if issubclass(base, msgspec.Struct) and base is not msgspec.Struct]
+    owner = next(base for base in bases if field.name in base.__struct_fields__)
+    return f"{owner.__name__}.{field.name}"
 
 
 def _is_section(field: msgspec.structs.FieldInfo) -> bool:
@@ -215,7 +230,7 @@ def _said(struct: type[msgspec.Struct]) -> list[str]:
 
 
 def _row(struct: type[msgspec.Struct], field: msgspec.structs.FieldInfo, path: str) -> str:
-    words = WORDS.get(f"{struct.__name__}.{field.name}", "")
+    words = WORDS.get(_key(struct, field), "")
     return f"| `{path}{field.name}` | {_kind(inspect.type_info(field.type))} | {_default(struct, field)} | {words} |"
 
 

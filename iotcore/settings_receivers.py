@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Literal, get_args
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
 
+from iotcore import settings_channels
 from iotcore.errors import Problem
+from iotcore.settings_channels import CapReceiver
+from iotcore.settings_ways import Asked, Used, wrong_url
 
 SECRET = "secret:"  # noqa: S105 - what stands before the name of a sealed secret, in place of the secret itself
 KEY_BYTES = (0, 16, 24, 32)  # none, AES-128, -192, -256
@@ -18,7 +22,7 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 Tells = Literal["fire", "trouble", "supervisory"]
 
 
-class Dc09Receiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="sia_dc09", tag_field="kind"):
+class Dc09Receiver(Used, frozen=True, forbid_unknown_fields=True, tag="sia_dc09", tag_field="kind"):
     """An alarm receiving centre that speaks SIA DC-09. `key`: 16, 24 or 32 characters, or "" for plain frames."""
 
     name: str
@@ -34,9 +38,6 @@ class Dc09Receiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=
     account: Annotated[str, Meta(pattern="^[0-9A-Fa-f]{3,16}$")] = "0000"
     supervise_s: Annotated[float, Meta(ge=0, le=3_600)] = 30.0
     fault_s: Annotated[float, Meta(gt=0, le=3_600)] = 75.0
-    alternate: str = ""
-    hedge_s: Annotated[float, Meta(ge=0, le=60)] = 3.0
-    parallel: Annotated[int, Meta(ge=1, le=16)] = 4
     tells: list[Tells] = msgspec.field(default_factory=lambda: list[Tells](("fire",)))
 
     def __repr__(self) -> str:
@@ -44,23 +45,20 @@ class Dc09Receiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=
         return f"Dc09Receiver(name={self.name!r}, host={self.host!r}, port={self.port}, …)"
 
 
-class WebhookReceiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="cad_webhook", tag_field="kind"):
+class WebhookReceiver(Asked, frozen=True, forbid_unknown_fields=True, tag="cad_webhook", tag_field="kind"):
     """A dispatch system that takes signed JSON. `secret` signs the body (HMAC-SHA-256)."""
 
     name: str
     url: str
     secret: str
     reply_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 5.0
-    alternate: str = ""
-    hedge_s: Annotated[float, Meta(ge=0, le=60)] = 3.0
-    parallel: Annotated[int, Meta(ge=1, le=16)] = 4
 
     def __repr__(self) -> str:
         """Without its secret."""
         return f"WebhookReceiver(name={self.name!r}, url={self.url!r}, …)"
 
 
-Receiver = Dc09Receiver | WebhookReceiver
+Receiver = Dc09Receiver | WebhookReceiver | CapReceiver
 KINDS: tuple[type[msgspec.Struct], ...] = get_args(Receiver)
 
 
@@ -75,11 +73,21 @@ def primaries(receivers: Sequence[Receiver]) -> list[Receiver]:
     return [receiver for receiver in receivers if receiver.name not in standing_by]
 
 
+def meets_at(receiver: Receiver) -> tuple[str, int, bool]:
+    """Host, port, and whether a connection begins with TLS by public authorities."""
+    if isinstance(receiver, Dc09Receiver):
+        return receiver.host, receiver.port, False
+    url = urlsplit(receiver.url)
+    tls = url.scheme == "https"
+    return url.hostname or "", url.port or (443 if tls else 80), tls
+
+
 def problems(receivers: Sequence[Receiver], file: str) -> Iterator[Problem]:
     """What is wrong with the receivers of a settings file."""
     for i, receiver in enumerate(receivers):
         for key, reason in _wrong(receiver):
             yield Problem(file, f"receivers[{i}].{key}", reason)
+    yield from settings_channels.mixed(receivers, file)
     names = [receiver.name for receiver in receivers]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield Problem(file, "receivers", f"two are named {name!r}")
@@ -104,5 +112,6 @@ def _wrong(receiver: Receiver) -> Iterator[tuple[str, str]]:
             if "fire" not in receiver.tells:
                 yield "tells", 'must hold "fire": that is what a receiver is for'
         case WebhookReceiver():
-            if not receiver.url.startswith(("https://", "http://")):
-                yield "url", "must begin with https:// or http://"
+            yield from wrong_url(receiver.url, receiver)
+        case _:
+            yield from settings_channels.wrong(receiver)

@@ -11,6 +11,7 @@ import itertools
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 from iotcore.errors import StartError
@@ -77,6 +78,11 @@ class SimulatedDevice:
     def connected(self) -> bool:
         """Whether it has its broker now."""
         return self.client.connected
+
+    @property
+    def over_https(self) -> bool:
+        """Whether it has given up MQTT for now (only where the platform has an alternate path)."""
+        return self.client.over_https
 
     @property
     def unreceipted(self) -> int:
@@ -229,7 +235,8 @@ class Bench:
         place = (premises or f"place-{number}") if domain == "fire" else ""
         platform.register(_entry(name, spec, place, number, new=not premises))
         endpoint = platform.endpoint(name, domain)
-        client = MqttDevice(name, spec, endpoint, mqtt=platform.mqtt)
+        way = replace(endpoint, host=platform.https[0], port=platform.https[1]) if domain == "fire" and platform.https else None
+        client = MqttDevice(name, spec, endpoint, mqtt=platform.mqtt, alternate=way)
         device = SimulatedDevice(name, place, self._background.enter(client, self._stack), self._background)
         device.wait_connected()
         return device
@@ -267,7 +274,8 @@ class Bench:
             return tokens[device]
 
         self._background.call(town.enrol(platform.est_url, platform.trust, token, lambda: None))
-        self._background.call(town.connect(platform.broker("fire"), platform.broker("field"), platform.mqtt))
+        brokers = platform.broker("fire"), platform.broker("field")
+        self._background.call(town.connect(*brokers, platform.mqtt, alternate=platform.https))
         _until(lambda: town.connected == len(town.mqtt_devices), CONNECT_LIMIT_S, lambda: f"only {town.connected} are connected")
         self._background.run(lambda: self._tasks.append(asyncio.get_running_loop().create_task(town.live())))
         return SimulatedCity(document, town, self._background)

@@ -2,8 +2,8 @@
 
 Independent of the platform's own drivers: it is the other side that the core is tested against. It keeps each report in memory
 until the core's cumulative receipt, sends it again (marked as backlog, with its age) after a reconnect and after 30 s, announces
-itself by a retained birth message and leaves a will. Thousands of them run in one process. It misbehaves when told to, by the
-faults of `mqtt_faults`.
+itself by a retained birth message and leaves a will. A fire device with an `alternate` listener says by HTTPS what MQTT does not
+answer within 3 s (`fail_over`). Thousands of them run in one process. It misbehaves when told to, by the faults of `mqtt_faults`.
 """
 
 from __future__ import annotations
@@ -13,18 +13,22 @@ import contextlib
 import secrets
 import time
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import replace
+from math import inf
+from types import TracebackType
+from typing import Any, Literal, Self
 
 import aiomqtt
 import msgspec
 
-from iotcore.errors import Refused
+from iotcore.errors import DeliveryError, Refused
 from iotcore.specs.model import DeviceSpec
 from iotcore.wire import topics
 from iotcore.wire.arrival import Endpoint
 from iotcore.wire.messages import ReadingMessage, ReceiptMessage, ReportedConfig, Scalar, StatusMessage, encode
 from simulators import mqtt_faults
+from simulators.fail_over import NO_ANSWER_PAUSE_S, FailOver, Held
+from simulators.https_alarm import post
 from simulators.mqtt_client import LINK_LIMIT_S, Client
 from simulators.mqtt_faults import REORDER_LIMIT_S
 from simulators.mqtt_link import FIRST_FAILURE, LONGEST_PAUSE_S, MEMORY_LIMIT, NO_SUBSCRIBERS, MqttLink, wanted
@@ -33,17 +37,7 @@ RESEND_S = 30.0  # wire contract, Payloads
 LATE_S = 5.0  # a report that waited longer for the broker says so
 REFUSED_RETRY_S = 2.0  # nobody subscribes, or no right: the broker threw it away
 WINDOW_POLL_S = 0.05
-
-
-@dataclass(slots=True)
-class Held:
-    """A report in the device's memory, by its own monotonic clock."""
-
-    message: ReadingMessage
-    kind: str
-    made_s: float
-    due_s: float
-    tries: int = 0
+CABLE_LOOK_S = 0.05  # while the cable is out, and something is due
 
 
 class MqttDevice(MqttLink):
@@ -61,6 +55,7 @@ class MqttDevice(MqttLink):
         memory_limit: int = MEMORY_LIMIT,
         link_limit_s: float = LINK_LIMIT_S,
         longest_pause_s: float = LONGEST_PAUSE_S,
+        alternate: Endpoint | None = None,
     ) -> None:
         super().__init__(
             device,
@@ -78,7 +73,27 @@ class MqttDevice(MqttLink):
         self._resend_s = resend_s
         self._held: dict[int, Held] = {}  # by number, in its order
         self._next = 1
+        self._fail_over = None if alternate is None else FailOver(alternate, self.lost_s)
+        self._post_news = asyncio.Event()
+        self._posting: asyncio.Task[None] | None = None
         self._burst = 0  # of a window of `Reorder`, still to go out
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        if self._fail_over is not None:
+            self._posting = asyncio.create_task(self._post(self._fail_over), name=f"device {self.device} by HTTPS")
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._posting is not None:
+            self._posting.cancel()
+            await asyncio.wait({self._posting})
+        await super().__aexit__(kind, error, trace)
+
+    @property
+    def over_https(self) -> bool:
+        """Whether MQTT is given up for now."""
+        return self._fail_over is not None and self._fail_over.active
 
     @property
     def held(self) -> int:
@@ -117,6 +132,7 @@ class MqttDevice(MqttLink):
         self._held[number] = Held(message, kind, time.monotonic(), time.monotonic())
         self.counters.reported += 1
         self._news.set()
+        self._post_news.set()
         return number
 
     def send_as_is(
@@ -174,6 +190,8 @@ class MqttDevice(MqttLink):
             except (Refused, msgspec.DecodeError):
                 continue
             if receipt.boot == self.boot and self.faults.now(mqtt_faults.Deaf) is None:
+                if self._fail_over is not None:
+                    self._fail_over.active = False
                 for number in [number for number in self._held if number <= receipt.up_to]:
                     self._receipted(self._held.pop(number))
 
@@ -181,6 +199,52 @@ class MqttDevice(MqttLink):
         """The core has it, and it is forgotten here."""
         self.counters.receipted += 1
         self.counters.longest_wait_s = max(self.counters.longest_wait_s, time.monotonic() - held.made_s)
+
+    def _not_connected(self) -> None:
+        super()._not_connected()
+        if self._fail_over is not None:
+            self._fail_over.lost_s = self.lost_s
+            self._post_news.set()
+
+    async def _post(self, way: FailOver) -> None:
+        """Say by HTTPS what MQTT does not answer in time, for ever."""
+        while wanted():
+            self._post_news.clear()
+            now_s = time.monotonic()
+            wait_s = way.next_s(self._held.values(), connected=self.connected) - now_s
+            if wait_s <= 0.0 and not self.faults.is_cut(now_s):
+                await self._post_due(way, now_s)
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if wait_s == inf else max(wait_s, CABLE_LOOK_S)):
+                    await self._post_news.wait()
+
+    async def _post_due(self, way: FailOver, now_s: float) -> None:
+        """One post. Without an answer the same again a little later; an answer that is not yes is the re-send's business."""
+        due = way.due(self._held, now_s, connected=self.connected)
+        if not way.active:
+            way.active = True
+            self.counters.fail_overs += 1
+        late = [(now_s - one.made_s, one) for _, one in due]
+        messages = [
+            msgspec.structs.replace(one.message, backlog=age_s > LATE_S, age_ms=int(age_s * 1000.0) if age_s > LATE_S else 0)
+            for age_s, one in late
+        ]
+        identity = self._identified()
+        at = replace(way.at, cert_file=identity.cert_file, key_file=identity.key_file)
+        try:
+            answer = await post(at, self.device, messages, kind="events" if due[0][1].kind == "event" else "readings")
+        except DeliveryError as error:
+            self.last_error = str(error)
+            pause_s = NO_ANSWER_PAUSE_S
+        else:
+            self.counters.posted += answer.taken
+            pause_s = answer.retry_s or self._resend_s
+            if self.faults.now(mqtt_faults.Deaf) is None:
+                for number in [number for number in self._held if number <= answer.up_to.get(self.boot, 0)]:
+                    self._receipted(self._held.pop(number))
+        for _, one in due:
+            one.post_s = time.monotonic() + pause_s
 
     async def _send(self, client: Client, connected_s: float) -> None:
         while wanted():

@@ -46,6 +46,8 @@ class Counters:
     dropped: int = 0  # lost because the memory was full
     connections: int = 0
     as_is: int = 0  # of `send_as_is`, published
+    posted: int = 0  # said by HTTPS, and taken
+    fail_overs: int = 0  # times that MQTT was given up for HTTPS
 
 
 class MqttLink(ABC):
@@ -67,6 +69,7 @@ class MqttLink(ABC):
         self.device = device
         self.spec = spec
         self.connected = False
+        self.lost_s = time.monotonic()  # since when it is not connected, while it is not
         self.last_error = ""
         self.counters = Counters()
         self.faults = Faults()  # begun and ended by `begin` and `end`
@@ -170,11 +173,16 @@ class MqttLink(ABC):
             except (aiomqtt.MqttError, OSError) as error:
                 self.last_error = str(error)
             finally:
-                self.connected = False
+                self._not_connected()
             if self._over.is_set():
                 continue
             pause_s = FIRST_PAUSE_S if time.monotonic() - began_s > LINK_LIMIT_S else min(2.0 * pause_s, self._longest_pause_s)
             await asyncio.sleep(random.uniform(0.0, pause_s))
+
+    def _not_connected(self) -> None:
+        """The link is gone, or could not be made."""
+        self.lost_s = time.monotonic() if self.connected else self.lost_s
+        self.connected = False
 
     async def _connection(self) -> None:
         will = self._will()

@@ -186,6 +186,12 @@ class PlatformProcess:
         """The broker of a domain, with the identity of an enrolled device."""
         return self.enrol(device).endpoint(*self.broker("fire" if domain == "fire" else "field"))
 
+    @property
+    def https(self) -> tuple[str, int] | None:
+        """The alternate path of fire devices, where `fire.https_port` of the settings opens it."""
+        port = int(self.settings.get("fire", {}).get("https_port", 0))
+        return ("127.0.0.1", port) if port else None
+
     async def _enrolled(self, device: str, token: str) -> Identity:
         try:
             return await enrol(self.est_url, token, device, self.trust, self.folder / "devices")

@@ -5,6 +5,7 @@
     simulated_city     factory: premises, stations and junctions of a town, alive
     iotcore_platform   a whole platform in a folder of its own, one for the session, with a receiving centre
     iotcore_settings   what its settings file shall say besides: override it in your conftest.py
+                       {"fire": {"https_port": 8446}} lets fire devices go round a dead broker by HTTPS after 3 s
     iotcore_specs      the device specs, those of the `specs` folder of your settings or the shipped ones
 
 Tests need no async: the simulators live on a thread of their own. docs/testing-your-integration.md has a guide.

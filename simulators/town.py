@@ -142,13 +142,23 @@ class Town(Generic[S]):
                 group.create_task(worker())
 
     async def connect(
-        self, fire: Broker, field: Broker, mqtt: Literal["5", "3.1.1"], only: Mapping[str, Identity] | None = None
+        self,
+        fire: Broker,
+        field: Broker,
+        mqtt: Literal["5", "3.1.1"],
+        only: Mapping[str, Identity] | None = None,
+        *,
+        alternate: Broker | None = None,
     ) -> None:
-        """Connect every enrolled MQTT device (or `only` these) to its broker; each goes on trying by itself."""
+        """Connect every enrolled MQTT device (or `only` these) to its broker; each goes on trying by itself.
+
+        `alternate` is where fire devices post what MQTT does not answer.
+        """
         for device, identity in (self.identities if only is None else only).items():
             spec = self._specs[device]
-            host, port = fire if DOMAIN_OF_CLASS[spec.device_class] == "fire" else field
-            client = MqttDevice(device, spec, identity.endpoint(host, port), mqtt=mqtt)
+            is_fire = DOMAIN_OF_CLASS[spec.device_class] == "fire"
+            way = identity.endpoint(*alternate) if is_fire and alternate is not None else None
+            client = MqttDevice(device, spec, identity.endpoint(*(fire if is_fire else field)), mqtt=mqtt, alternate=way)
             self.devices[device] = await self._stack.enter_async_context(client)
 
     async def connect_vendors(self, broker: Endpoint, user: str | None = None, password: str | None = None) -> None:

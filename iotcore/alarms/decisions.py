@@ -20,6 +20,7 @@ class Reason(str, Enum):
     RISING = "rising"
     ACTIVE = "active"
     COINCIDENCE = "coincidence"
+    SILENT = "silent"
 
 
 @dataclass(frozen=True, slots=True)

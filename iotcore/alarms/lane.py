@@ -16,9 +16,11 @@ from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any
 
 from iotcore import metrics
+from iotcore.alarms.disabled import Exempt
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane_notice import old
-from iotcore.alarms.lane_turn import Decode, Gathering, Turn
+from iotcore.alarms.lane_turn import Decode, Gathering, Turn, unheard
+from iotcore.alarms.supervised import NOTHING_TOLD, Supervised
 from iotcore.clock import Clock
 from iotcore.errors import StoreError
 from iotcore.journal.conduct import Conduct
@@ -27,7 +29,7 @@ from iotcore.journal.journal import Journal
 from iotcore.journal.progress import Progress
 from iotcore.journal.quarantine import Row
 from iotcore.journal.receipts import Receipts
-from iotcore.journal.records import Batch, Committed
+from iotcore.journal.records import Batch, Committed, Raise
 from iotcore.journal.retry import Answer, tried
 from iotcore.journal.throttle import Throttle
 from iotcore.registry.directory import Directory
@@ -57,6 +59,8 @@ class FireLane:
         throttle: Throttle | None = None,
         tested: Callable[[], None] = lambda: None,
         configured: Callable[[Presence], None] = lambda _: None,
+        supervised: Supervised | None = None,
+        exempt: Exempt | None = None,
     ) -> None:
         self._broker = broker
         self._directory = directory
@@ -70,8 +74,18 @@ class FireLane:
         self._faults = Faults(standing)
         self._progress = Progress(journal.progress(), clock.monotonic_s())
         self._throttle = throttle or Throttle()
+        self._supervised = supervised
+        heard = supervised.heard if supervised is not None else unheard
         self._gathering = Gathering(
-            decode, directory, engine, clock, faults=self._faults, throttle=self._throttle, configured=configured
+            decode,
+            directory,
+            engine,
+            clock,
+            faults=self._faults,
+            throttle=self._throttle,
+            configured=configured,
+            heard=heard,
+            exempt=exempt,
         )
         self._conduct = Conduct("fire", standing, clock.monotonic_s())
         self._conduct.tracked(self._progress, self._progress.tracks, clock.monotonic_s(), clock.wall_ms())
@@ -92,6 +106,8 @@ class FireLane:
             if (binding := directory.devices.get(reading.device)) is not None:
                 self._engine.evaluate(reading, binding, old=old(reading), now_s=self._clock.monotonic_s())
                 devices.add(reading.device)
+                if self._supervised is not None:
+                    self._supervised.recalled(reading)
         self._engine.reset(devices - self._journal.alarmed_devices())
 
     def counts(self) -> dict[str, int]:
@@ -163,6 +179,19 @@ class FireLane:
             if self._faults.exactly(wrong, family):
                 await self._commit(Turn(self._progress.stage(self._clock.monotonic_s())))
 
+    async def supervise(self, *, hears: bool) -> None:
+        """Look at who is silent, and make it durable; several times a second. `hears`: whether the broker is heard now."""
+        if self._supervised is not None and self._supervised.tick(hears=hears):
+            async with self._one_at_a_time:
+                await self._commit(Turn(self._progress.stage(self._clock.monotonic_s())))
+
+    async def raise_again(self, raises: Sequence[Raise]) -> None:
+        """Carry decisions that no reading of now made, such as those of what is no longer disabled, to their commit."""
+        async with self._one_at_a_time:
+            turn = Turn(self._progress.stage(self._clock.monotonic_s()))
+            turn.raises += raises
+            await self._commit(turn)
+
     async def _commit(self, turn: Turn) -> None:
         """One transaction, off the event loop; while the disk refuses, the same batch again and nothing acknowledged."""
         peaks = self._gathering.coalescing.take_peaks()
@@ -174,10 +203,12 @@ class FireLane:
         skews = self._gathering.skews.take_measured()
         for skew_ms in skews.values():
             metrics.clock_skew.labels("fire").observe(skew_ms / 1000.0)
+        told = self._supervised.commit(self._faults) if self._supervised is not None else NOTHING_TOLD
         raised, cleared = self._faults.take()
         batch = Batch(
             readings=tuple(turn.readings),
-            raises=tuple(turn.raises),
+            raises=(*turn.raises, *told.raises),
+            cleared_alarms=tuple(told.cleared),
             refusals=tuple(turn.refusals),
             faults=raised,
             cleared=cleared,
@@ -186,6 +217,7 @@ class FireLane:
             conduct=tuple(self._conduct.take(skews)),
             settled=turn.settled,
             returned=tuple(turn.returned),
+            heard=told.heard,
         )
         refused = False
         while True:
@@ -206,8 +238,9 @@ class FireLane:
         self._counts["refused"] += len(batch.refusals)
         self._counts["throttled"] += turn.throttled - len(peaks)
         self._counts["incidents"] += len(committed.opened)
-        if committed.opened:
+        if committed.opened or committed.released or committed.updated:
             self._opened(committed)
+        if committed.opened:
             metrics.incidents_opened.inc(len(committed.opened))
             metrics.alarm_latency.observe((durable_ms - min(one.received_ms for one in turn.raises)) / 1000.0)
             self._later(self._note_durable(committed.opened, durable_ms))

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from iotcore import metrics
 from iotcore.alarms.coalesce import Coalescing
 from iotcore.alarms.decisions import Decision
+from iotcore.alarms.disabled import Exempt
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.judged import Judged
 from iotcore.alarms.lane_notice import old, raised
@@ -32,6 +33,7 @@ from iotcore.registry.directory import Binding, Directory
 from iotcore.wire.arrival import Arrival, Decoded, Presence, Refusal
 
 Decode = Callable[[Arrival, Directory, float], Decoded]
+Heard = Callable[[Reading, Binding, float], None]  # supervision: this device has spoken
 
 
 @dataclass(slots=True)
@@ -64,6 +66,8 @@ class Gathering:
         faults: Faults,
         throttle: Throttle,
         configured: Callable[[Presence], None],
+        heard: Heard,
+        exempt: Exempt | None = None,
     ) -> None:
         self.decode = decode
         self.directory = directory
@@ -75,6 +79,8 @@ class Gathering:
         self.duplicates = 0
         self._clock = clock
         self._configured = configured
+        self._heard = heard
+        self._exempt = exempt or Exempt()
         self._judged = Judged()
 
     def gather(self, arrivals: Sequence[Arrival], turn: Turn) -> None:
@@ -115,6 +121,7 @@ class Gathering:
             return
         now_s = self._clock.monotonic_s()
         reading = self.skews.judge(reading, now_s)
+        self._heard(reading, binding, now_s)
         again = bool(self._judged) and reading in self._judged
         decisions = [] if again else self.engine.evaluate(reading, binding, old=old(reading), now_s=now_s)
         if turn.alarms_only and (again or not self.engine.alarming(reading, old=old(reading))):
@@ -167,4 +174,10 @@ class Gathering:
             self.faults.offline(device)
 
     def _raise(self, decision: Decision, reading: Reading, binding: Binding) -> Raise:
-        return raised(decision, reading, binding, self.directory(), self._clock.wall_ms())
+        directory = self.directory()
+        one = raised(decision, reading, binding, directory, self._clock.wall_ms())
+        return self._exempt.judged(one, reading, binding, directory, immediate=decision.immediate)
+
+
+def unheard(reading: Reading, binding: Binding, now_s: float) -> None:
+    """Nobody supervises this lane."""

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 def files(settings: Settings) -> Files:
     """The files that know who is there."""
-    return Files(settings.folder / TELEMETRY_DB, settings.folder / "journal.db")
+    return Files(settings.folder / TELEMETRY_DB, settings.journal_place)
 
 
 def day_of(at_ms: float) -> date:

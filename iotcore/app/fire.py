@@ -13,18 +13,21 @@ from drivers.https_alarm import HttpsAlarm, Place
 from drivers.mqtt.decode import Decoder
 from drivers.mqtt.ingest import Ingest
 from drivers.mqtt.vendor import Vendors
+from iotcore.alarms.disabled import Exempt
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
-from iotcore.app import fire_rules, troubles
+from iotcore.alarms.supervised import Supervised
+from iotcore.app import fire_rules, supervising, troubles
+from iotcore.app.channels import channels_of
 from iotcore.app.common import EVERYTHING, activate, heard, ingest_version, opened, rules_of
 from iotcore.app.configs_back import ConfigsBack
 from iotcore.app.intents import INTENT_CURSOR, Intents
-from iotcore.app.receivers import channels_of, told_of_all, ways_of
+from iotcore.app.outages import Outages
+from iotcore.app.receivers import dispatching, told_of_all
 from iotcore.app.testing import TestsBack
-from iotcore.clock import Clock, SystemClock
-from iotcore.dispatch.outbox import Dispatcher
+from iotcore.clock import Clock, SystemClock, machine_uptime
+from iotcore.dispatch.paths import Paths
 from iotcore.journal.journal import Journal
-from iotcore.journal.outbox import SqlOutbox
 from iotcore.journal.throttle import Throttle
 from iotcore.process import home
 from iotcore.process.alive import alive, watch
@@ -53,18 +56,20 @@ async def run(settings: Settings) -> None:
         room = Room(settings, "fire", clock)
         registry, follower = await stack.enter_async_context(opened(settings, clock, room))
         in_use = {binding.spec.model: binding.spec for binding in follower.directory.devices.values()}
-        rules = rules_of(settings, in_use)
+        ruled = await fire_rules.documents(registry, rules_of(settings, in_use), clock)
         grouped = await fire_rules.grouped(settings, registry, lambda: follower.directory, clock)
-        fire_rules.warn_of_unknown(rules, follower.directory, grouped)
-        engine = Engine(rules, grouped.members.of)
+        fire_rules.warn_of_unknown(ruled.rules, follower.directory, grouped)
+        engine = Engine(ruled.rules, grouped.members.of)
         owner = f"fire-{os.getpid()}"
-        journal = await room.enter(stack, lambda: _journal(settings.folder / "journal.db", clock, told_of_all(settings), owner))
+        journal = await room.enter(stack, lambda: _journal(settings.journal_place, clock, told_of_all(settings), owner))
         for channel in channels.values():
             stack.push_async_callback(channel.close)
-        dispatcher = Dispatcher(SqlOutbox(journal), channels, clock, owner, ways=ways_of(settings))
+        dispatcher, paths = dispatching(settings, channels, journal, clock, owner)
         tests = TestsBack(journal, Commissioning(registry.database), clock)
         configs = ConfigsBack(Places(registry.database), clock)
+        supervised = Supervised(journal, lambda: follower.directory, clock, machine_uptime())
         await stack.enter_async_context(ingest)
+        exempt = Exempt()
         lane = FireLane(
             broker=ingest,
             decode=Decoder(Vendors(FIRE)),
@@ -77,25 +82,44 @@ async def run(settings: Settings) -> None:
             throttle=Throttle(times=settings.throttle_times),
             tested=tests.tell,
             configured=configs.tell,
+            supervised=supervised,
+            exempt=exempt,
         )
         watch(ingest, "fire", "fire")
         lane.warm()
+        outages = Outages(*(journal, lambda: follower.directory, exempt, engine, lane.raise_again), clock)
         https = alternate_path(settings, lane, registry, clock)
         intents = Intents(lane, follower, engine, journal, dispatcher)
         async with asyncio.TaskGroup() as group:
             group.create_task(lane.run())
             group.create_task(grouped.run())
+            group.create_task(ruled.run(fire_rules.using(engine, lambda: follower.directory, grouped)))
             group.create_task(dispatcher.run())
+            group.create_task(paths.run())
             group.create_task(tests.run())
+            group.create_task(outages.run())
             group.create_task(configs.run())
             group.create_task(heard(follower, (ingest, FIRE)))
+            group.create_task(supervising.run(lane, supervised.supervision, ingest))
             group.create_task(Watchdog(settings.folder, {"fire": ingest}).run())
             group.create_task(troubles.tell_lane(settings, registry, lambda: follower.directory, lane.troubled, clock))
             group.create_task(follow_intents(registry, journal.cursor(INTENT_CURSOR), intents))
             if https is not None:
                 group.create_task(https.run())
-            told = https.state if https is not None else dict[str, Any]
-            group.create_task(alive(settings, "fire", clock, lambda: {"connected": ingest.connected, **lane.counts(), **told()}))
+            state = lambda: {**_state(ingest, lane, supervised, paths, https), **ruled.state()}  # noqa: E731 - read at each beat
+            group.create_task(alive(settings, "fire", clock, state))
+
+
+def _state(ingest: Ingest, lane: FireLane, supervised: Supervised, paths: Paths, https: HttpsAlarm | None) -> dict[str, Any]:
+    """For the beat, which `iotcore doctor` reads."""
+    told = https.state() if https is not None else {}
+    return {
+        "connected": ingest.connected,
+        **lane.counts(),
+        **supervising.state(supervised.supervision),
+        **paths.state(),
+        **told,
+    }
 
 
 def alternate_path(settings: Settings, lane: FireLane, registry: Registry, clock: Clock) -> HttpsAlarm | None:
@@ -114,6 +138,6 @@ def alternate_path(settings: Settings, lane: FireLane, registry: Registry, clock
 
 
 @asynccontextmanager
-async def _journal(path: Path, clock: Clock, channels: Sequence[str], owner: str) -> AsyncIterator[Journal]:
-    with closing(Journal(path, clock, channels, owner)) as journal:
+async def _journal(place: Path | str, clock: Clock, channels: Sequence[str], owner: str) -> AsyncIterator[Journal]:
+    with closing(Journal(place, clock, channels, owner, machine_uptime())) as journal:
         yield journal

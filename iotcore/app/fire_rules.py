@@ -1,4 +1,4 @@
-"""What the fire rules ask of the registry: who is in which group; and a loud word where a rule's scope is not there."""
+"""What the fire rules ask of the registry: their documents, who is in which group; and a loud word where a scope is not there."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import logging
 from collections.abc import Callable, Sequence
 
 from iotcore.alarms import rules as fire_rules
+from iotcore.alarms.engine import Engine
 from iotcore.clock import Clock
 from iotcore.errors import IotError
 from iotcore.process.grouped import Grouped
+from iotcore.process.ruled import Ruled
 from iotcore.registry.directory import Directory
 from iotcore.registry.groups import GroupStore
+from iotcore.registry.rule_documents import RuleStore
 from iotcore.registry.store import Registry
 from iotcore.settings import Settings
 from iotcore.telemetry import reported
@@ -27,6 +30,24 @@ async def grouped(settings: Settings, registry: Registry, directory: Callable[[]
     except IotError as error:
         log.error("groups cannot be read yet, and rules of a group cover nothing: %s", error)  # noqa: TRY400 - asked again soon
     return found
+
+
+async def documents(registry: Registry, base: Sequence[fire_rules.Rule], clock: Clock) -> Ruled:
+    """The rules of the file with the registry's documents over them, read once; `run` of it goes on."""
+    found = Ruled(RuleStore(registry.database), base, clock)
+    await found.start()
+    return found
+
+
+def using(engine: Engine, directory: Callable[[], Directory], members: Grouped) -> Callable[[Sequence[fire_rules.Rule]], None]:
+    """What is done with rules that have changed."""
+
+    def use(rules: Sequence[fire_rules.Rule]) -> None:
+        engine.use(rules)
+        log.warning("%d fire rules are in use now", len(rules))
+        warn_of_unknown(rules, directory(), members)
+
+    return use
 
 
 def warn_of_unknown(rules: Sequence[fire_rules.Rule], directory: Directory, members: Grouped) -> None:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Literal, NamedTuple, TypeVar, cast
 
 import msgspec
 
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
 from iotcore.dispatch.outbox import Dispatcher
-from iotcore.journal import parked, retry
+from iotcore.errors import Refused
+from iotcore.journal import acts, parked, retry, shelf
+from iotcore.journal.database import Connection
 from iotcore.journal.journal import Journal
 from iotcore.journal.quarantine import Row, Wanted
+from iotcore.journal.records import Severity
 from iotcore.process.follow import Follower
 from iotcore.registry.records import Intent
 
+log = logging.getLogger(__name__)
+
 INTENT_CURSOR = "intent"
+T = TypeVar("T")
 
 
 class Intents:
@@ -31,18 +38,31 @@ class Intents:
         self._dispatcher = dispatcher
 
     async def __call__(self, intent: Intent) -> None:
-        if intent.kind == "acknowledge":
-            await asyncio.to_thread(self._journal.acknowledge, intent.key, intent.by, self._journal.now_ms())
-        elif intent.kind == "reset":
-            await self._reset(intent)
-        elif intent.kind in {"send", "withhold"}:
+        if intent.kind in {"send", "withhold"}:
             decision: Literal["send", "drop"] = "send" if intent.kind == "send" else "drop"
             await asyncio.to_thread(parked.decide, self._journal, intent.key, decision, intent.by)
             self._dispatcher.wake()
-        elif (wanted := retry.asked("fire", intent.key)) is not None:
+        elif intent.kind in {"retry", "drop"}:
+            await self._quarantine(intent)
+        else:
+            await self._act(intent)
+        await asyncio.to_thread(self._journal.move_cursor, INTENT_CURSOR, intent.id)
+
+    async def _quarantine(self, intent: Intent) -> None:
+        if (wanted := retry.asked("fire", intent.key)) is not None:
             answer = await retry.carry_out(cast("retry.Verb", intent.kind), wanted, self)
             await asyncio.to_thread(self._journal.answer, intent.id, msgspec.json.encode(answer).decode())
-        await asyncio.to_thread(self._journal.move_cursor, INTENT_CURSOR, intent.id)
+
+    async def _act(self, intent: Intent) -> None:
+        """An act on incidents or alarms. What the journal refuses is said in the log: it must not hold up the next."""
+        try:
+            if intent.kind == "reset" and asked(intent.key).incident:
+                await self._reset(intent)
+            else:
+                await asyncio.to_thread(apply, self._journal, intent)
+                self._dispatcher.wake()
+        except Refused as refused:
+            log.warning("%s of %s, asked for by %s, is refused: %s", intent.kind, intent.key, intent.by, refused)
 
     async def rows(self, wanted: Wanted, limit: int, after: int) -> list[Row]:
         return await asyncio.to_thread(self._journal.quarantined, wanted, limit, after)
@@ -56,6 +76,86 @@ class Intents:
     async def _reset(self, intent: Intent) -> None:
         premises = await asyncio.to_thread(self._journal.premises_of, intent.key)
         devices = [b.device for b in self._follower.directory.devices.values() if (b.premises or b.device) == premises]
-        if await asyncio.to_thread(self._journal.reset, intent.key, devices, intent.by, self._journal.now_ms()):
+        await asyncio.to_thread(self._journal.reset, intent.key, devices, intent.by, self._journal.now_ms())
+        closed = await asyncio.to_thread(self._is_closed, intent.key)
+        if premises and closed:  # by whichever process came first
             self._engine.reset(devices)
             self._dispatcher.wake()
+
+    def _is_closed(self, incident: str) -> bool:
+        with self._journal.reading() as connection:
+            row = connection.execute("SELECT 1 FROM incident WHERE id = ? AND state = 'closed'", (incident,)).fetchone()
+        return row is not None
+
+
+class Asked(NamedTuple):
+    """What an act is about: a whole incident, or one alarm by its number."""
+
+    incident: str
+    alarm: int
+
+
+def asked(key: str) -> Asked:
+    """What the key of an intent names; behind an @ stands what somebody saw when they asked."""
+    incident, _, number = key.partition("@")[0].partition("/")
+    if not number:
+        return Asked(incident, 0)
+    return Asked("", int(number) if number.isdecimal() else 0)
+
+
+class Shelving(msgspec.Struct, frozen=True):
+    """What is put aside, until when (ms UTC), and why."""
+
+    device: str
+    rule: str
+    until_ms: float = 0.0
+    reason: str = ""
+
+
+class OwnerSays(msgspec.Struct, frozen=True):
+    """The owner's answer, and how it came: link, sms or voice."""
+
+    said: acts.Said
+    how: str = ""
+
+
+def apply(journal: Journal, intent: Intent) -> None:
+    """Carry an act out in the journal, which does it once however many processes do this. Raises Refused or StoreError."""
+    about, at_ms = asked(intent.key), journal.now_ms()
+    with journal.writing() as connection:
+        if intent.kind == "acknowledge" and about.alarm:
+            acts.acknowledge_alarm(connection, about.alarm, intent.by, at_ms)
+        elif intent.kind == "acknowledge":
+            acts.acknowledge(connection, journal.now(), about.incident, intent.by, at_ms)
+        elif intent.kind == "silence":
+            acts.silence(connection, about.incident, intent.by, at_ms)
+        elif intent.kind == "reset":
+            acts.reset_alarm(connection, about.alarm, intent.by, at_ms)
+        elif intent.kind == "owner":
+            said = _body(intent, OwnerSays)
+            acts.owner_said(connection, intent.key.partition("/")[0], said.said, f"{intent.by} ({said.how})", at_ms)
+        elif intent.kind == "shelve":
+            one = _body(intent, Shelving)
+            put = shelf.Shelved(one.device, one.rule, one.until_ms, intent.by, one.reason, at_ms)
+            shelf.shelve(connection, put, _severity(connection, one))
+        elif intent.kind == "unshelve":
+            one = _body(intent, Shelving)
+            shelf.take_back(connection, one.device, one.rule, at_ms)
+
+
+def _body(intent: Intent, of: type[T]) -> T:
+    try:
+        return msgspec.json.decode(intent.body, type=of)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise Refused("bad_body", str(error)) from error
+
+
+def _severity(connection: Connection, one: Shelving) -> Severity:
+    """Of the alarm that stands; raises Refused where none does."""
+    row = connection.execute(
+        "SELECT severity FROM alarm WHERE device = ? AND rule = ? AND state = 'active'", (one.device, one.rule)
+    ).fetchone()
+    if row is None:
+        raise Refused("no_alarm", f"no alarm {one.rule!r} of {one.device!r} stands")
+    severity: Severity = row[0]
+    return severity

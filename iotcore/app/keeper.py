@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from iotcore import metrics
-from iotcore.app import audit_heads, coverage_history, testing, troubles
+from iotcore.app import audit_heads, coverage_history, outages, testing, troubles
 from iotcore.app.common import opened
 from iotcore.app.revoking import Revoking
 from iotcore.backup import last
@@ -19,8 +19,11 @@ from iotcore.process.room import Room
 from iotcore.provision import vendor_access
 from iotcore.provision.acl import BrokerName
 from iotcore.registry.commissioning import Commissioning
+from iotcore.registry.disablements import Disablements
 from iotcore.registry.store import Registry
+from iotcore.registry.walks import Walks
 from iotcore.settings import Settings
+from iotcore.settings_receivers import alternates
 from iotcore.telemetry.rollups import InfluxRollups
 
 
@@ -30,7 +33,7 @@ async def run(settings: Settings) -> None:
     revoking = Revoking(settings, clock)
     keeper = Keeper(
         republish=revoking.republish,
-        overdue=lambda: overdue_notices(settings.folder / "journal.db", clock),
+        overdue=lambda: overdue_notices(settings.journal_place, clock, alternates(settings.receivers)),
         clock=clock,
     )
     revoking.figures()
@@ -44,6 +47,7 @@ async def run(settings: Settings) -> None:
             group.create_task(rollups.run())
         group.create_task(keeper.run())
         group.create_task(testing.end_overdue(Commissioning(registry.database)))
+        group.create_task(outages.end_overdue(Disablements(registry.database), Walks(registry.database)))
         group.create_task(audit_heads.run(settings, registry, clock))
         group.create_task(coverage_history.run(settings, registry, lambda: follower.directory, clock))
         group.create_task(revoking.follow(registry))

@@ -68,7 +68,7 @@ async def run(settings: Settings, number: int = 1) -> None:
         brokers = _brokers(settings, worker, clock)
         for ingest in brokers.values():
             await stack.enter_async_context(ingest)
-        panel, journal = Panel(file, clock), settings.folder / "journal.db"
+        panel, journal = Panel(file, clock), settings.journal_place
         configs = ConfigsBack(Places(registry.database), clock)
         directory = lambda: follower.directory  # noqa: E731 - always the latest
         decode = Decoder(Vendors(worker.domains))

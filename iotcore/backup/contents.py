@@ -47,6 +47,8 @@ def contents(settings: Settings, config: Path, *, telemetry: bool) -> Contents:
     """
     found = Contents({}, {}, {SETTINGS: config}, {}, ["run/", "log/", "broker/", "outbox-*"])
     found.files[DATA] = settings.data
+    if settings.journal.url:
+        found.left_out.append("the journal: it is on PostgreSQL (pg_dump --schema=journal)")
     if settings.registry.url.startswith("sqlite://"):
         found.files[TABLES] = settings.registry.url
         found.databases[REGISTRY] = Path(settings.registry.url.removeprefix("sqlite://").partition("?")[0])

@@ -65,7 +65,7 @@ async def status(settings: Settings, device: str) -> dict[str, Any]:
             budget=None if said is None else Budget(*said),
             since_ms=await here.made.unit_since(device),
         )
-        with closing(StoredView(settings.folder, lambda: here.directory)) as view:
+        with closing(StoredView(settings.folder, lambda: here.directory, settings.journal_place)) as view:
             shown = view.device(device)
     assert shown is not None, "the directory has it"
     words, signed = load("en"), known.newest("sign")

@@ -31,7 +31,7 @@ from iotcore.commands import up
 from iotcore.commands.demo_screen import Screen, Steps
 from iotcore.commands.playground import Measured, measured_from
 from iotcore.errors import EnrolmentError, StartError
-from iotcore.journal.database import connect_readonly
+from iotcore.journal.database import connect_readonly, is_there
 from iotcore.journal.timeline import Timeline, incidents
 from iotcore.process import home
 from iotcore.process.serve import beats
@@ -72,6 +72,9 @@ run = "{run}"
 [brokers.field]
 port = {field}
 run = "{run}"
+
+[fire]
+https_port = {https}
 
 [web]
 port = {web}
@@ -171,13 +174,14 @@ class Demo:
 
     def _settings(self, arc_port: int) -> Settings:
         """Write this start's settings file: free ports for everything but the page."""
-        ports = _free_ports(3)
+        ports = _free_ports(4)
         path = self.data / "iotcore.toml"
         text = CONFIG.format(
             data=json.dumps(str(self.data.absolute())),
             fire=ports[0],
             field=ports[1],
             est=ports[2],
+            https=ports[3],
             run=self.brokers,
             web=self.port,
             arc=arc_port,
@@ -210,7 +214,8 @@ class Demo:
         with steps.step("devices connect (mTLS)", len(town.mqtt_devices)) as step:
             fire, field = settings.brokers.fire, settings.brokers.field
             version: Literal["5", "3.1.1"] = "3.1.1" if choose(self.brokers) == "amqtt" else "5"
-            await town.connect((fire.host, fire.port), (field.host, field.port), version)
+            alternate = home.fire_https(settings)
+            await town.connect((fire.host, fire.port), (field.host, field.port), version, alternate=alternate)
             deadline = time.monotonic() + START_LIMIT_S
             while town.connected < len(town.mqtt_devices):
                 step.at(town.connected)
@@ -279,7 +284,7 @@ class _Watch:
 
     def __init__(self, settings: Settings, arc: ArcReceiver, screen: Screen) -> None:
         self.screen = screen
-        self._journal = settings.folder / "journal.db"
+        self._journal = settings.journal_place
         self._arc = arc
         self._before = {one.incident for one in self.incidents()}
         self._shown: set[str] = set()
@@ -287,7 +292,7 @@ class _Watch:
 
     def incidents(self) -> list[Timeline]:
         """All incidents of the journal, newest first."""
-        if not self._journal.exists():
+        if not is_there(self._journal):
             return []
         connection = connect_readonly(self._journal)
         try:

@@ -19,7 +19,7 @@ async def shown(settings: Settings, device: str) -> Shown:
     """
     async with office.opened(settings) as registry:
         directory = await registry.directory(common.specs_of(settings))
-    with closing(StoredView(settings.folder, lambda: directory)) as view:
+    with closing(StoredView(settings.folder, lambda: directory, settings.journal_place)) as view:
         found = view.device(device)
     if found is None:
         raise StartError(f"{device} is not registered", "`iotcore devices` lists all that are.")
@@ -33,6 +33,9 @@ def lines(found: Shown) -> list[str]:
         for name in ("id", "title", "model", "class", "state", "publisher", "premises_name", "firmware")
     ]
     told += [f"{'last seen':14} {office.moment(found['last_seen_ms'])}"]
+    if found["class"] in ("fire_detector", "fire_panel"):
+        weak = "; weakly supervised" if found["weakly_supervised"] else ""
+        told.append(f"{'supervised':14} trouble after {found['silent_after_ms'] / 1000.0:g} s of silence{weak}")
     told += [f"{'fault':14} {fault['reason']} since {office.moment(fault['since_ms'])}" for fault in found["faults"]]
     conduct = found["conduct"]
     told.append(f"{'lost':14} {conduct['lost']} readings that never came and were given up")

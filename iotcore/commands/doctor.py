@@ -12,16 +12,15 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from iotcore.app import troubles
 from iotcore.backup import last
 from iotcore.clock import Clock
-from iotcore.commands import office, store_init
+from iotcore.commands import doctor_supervision, office, rule, store_init
 from iotcore.commands.broker_asking import round_trip
 from iotcore.errors import IotError
 from iotcore.journal import parked
-from iotcore.journal.database import connect_readonly
+from iotcore.journal.database import connect_readonly, dialect
 from iotcore.process import home
 from iotcore.process.credentials import environment
 from iotcore.process.serve import beats
@@ -31,7 +30,7 @@ from iotcore.provision.acl import BrokerName
 from iotcore.provision.ca import Authority
 from iotcore.registry.store import open_registry
 from iotcore.settings import Settings
-from iotcore.settings_receivers import Dc09Receiver, WebhookReceiver
+from iotcore.settings_receivers import Receiver, meets_at
 from iotcore.telemetry.stores import open_store
 from iotcore.wire.arrival import Endpoint
 
@@ -40,6 +39,7 @@ MIN_FREE_BYTES = 1_000_000_000
 MIN_CERTIFICATE_DAYS = expiry.LIMITS_S["service"] / expiry.DAY_S
 EARLIEST_YEAR = 2026  # a clock before this release was never set
 WAITING = "Free some space; it goes on by itself. Until then it acknowledges nothing, and senders keep what they have."
+RULES_REMEDY = "See `iotcore rule list`; save a version that can be used, or remove it."
 START_PART = "Start `iotcore up`, or this process by its service."
 
 
@@ -65,11 +65,13 @@ async def examine(settings: Settings, clock: Clock) -> list[Finding]:
         ("certificates", "Start `iotcore up` once: it makes what is missing.", lambda: _certificates(settings, clock)),
         ("device certificates", expiry.REMEDIES["device"], lambda: _device_certificates(settings, clock)),
         ("registry", "Check registry.url and that the database runs.", lambda: _registry(settings, clock)),
+        ("fire rules", RULES_REMEDY, lambda: _rules(settings, clock)),
         ("journal", "Start the fire process; if the file is damaged, restore the backup.", lambda: _journal(settings)),
         ("backup", last.REMEDY, lambda: _backup(settings, clock)),
         ("store", "Check store.url, its credentials, and that it runs; telemetry waits.", lambda: _store(settings, clock)),
         *((f"{n.value} broker", f"Start it, or check brokers.{n.value}.", _broker_check(settings, n, clock)) for n in BrokerName),
         *_alternate_checks(settings, clock),
+        (doctor_supervision.NAME, START_PART, lambda: _supervision(settings, clock)),
         *((f"process {name}", START_PART, _process_check(settings, name, clock)) for name in parts(settings)),
         *((f"receiver {r.name}", "Check its address, the network, and that it listens.", _receiver_check(r))
           for r in settings.receivers),
@@ -174,10 +176,22 @@ async def _registry(settings: Settings, clock: Clock) -> Finding:
     return Finding("registry", well=True, said="open; the audit chain is whole")
 
 
+async def _rules(settings: Settings, clock: Clock) -> Finding:
+    """Whether every rule document can be used; by this version of iotcore, as the fire process reads them."""
+    if not settings.registry.url and not await asyncio.to_thread((settings.folder / "registry.db").exists):
+        return Finding("fire rules", well=True, said="those of the base; no registry yet")
+    async with rule.opened(settings, clock) as book:
+        rules, troubles = len(book.ruled.in_use), book.ruled.troubles
+    if troubles:
+        return Finding("fire rules", well=False, said=f"{len(troubles)} cannot be used: {troubles[0]}", remedy=RULES_REMEDY)
+    return Finding("fire rules", well=True, said=f"{rules} in use")
+
+
 async def _journal(settings: Settings) -> Finding:
-    connection = connect_readonly(settings.folder / "journal.db")
+    connection = connect_readonly(settings.journal_place)
     try:
-        said = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        is_file = dialect(connection) == "sqlite"
+        said = connection.execute("PRAGMA quick_check(1)").fetchone()[0] if is_file else "ok"
         waiting = connection.execute("SELECT count(*) FROM outbox WHERE acknowledged_ms IS NULL").fetchone()[0]
         held = len(parked.listed(connection))
     finally:
@@ -191,7 +205,7 @@ async def _journal(settings: Settings) -> Finding:
         return Finding("journal", well=False, said=said, remedy="Decide on each: iotcore notice list")
     if waiting:
         return Finding("journal", well=False, said=f"{waiting} notices wait for a receiver", remedy="See the receivers below.")
-    return Finding("journal", well=True, said="whole; nothing waits for a receiver")
+    return Finding("journal", well=True, said=f"{'whole' if is_file else 'on PostgreSQL'}; nothing waits for a receiver")
 
 
 async def _backup(settings: Settings, clock: Clock) -> Finding:
@@ -248,6 +262,14 @@ def _alternate_checks(settings: Settings, clock: Clock) -> list[tuple[str, str, 
     return [("alternate path", remedy, check)] if settings.fire.https_port else []
 
 
+async def _supervision(settings: Settings, clock: Clock) -> Finding:
+    said = beats(settings.folder, clock).get("fire", {})
+    if "silent" not in said:
+        return Finding(doctor_supervision.NAME, well=False, said="the fire process does not tell", remedy=START_PART)
+    well, told = doctor_supervision.told(said)
+    return Finding(doctor_supervision.NAME, well=well, said=told, remedy="" if well else doctor_supervision.REMEDY)
+
+
 def _broker_trouble(told: Mapping[str, Any]) -> tuple[str, str] | None:
     """What the broker's process has seen in its log within the hour, and what to do."""
     for clone in told.get("clones", ()):
@@ -287,16 +309,11 @@ def _process_check(settings: Settings, name: str, clock: Clock) -> Callable[[], 
     return check
 
 
-def _receiver_check(receiver: Dc09Receiver | WebhookReceiver) -> Callable[[], Awaitable[Finding]]:
+def _receiver_check(receiver: Receiver) -> Callable[[], Awaitable[Finding]]:
     """Only whether it can be reached (and shows a certificate that we trust): a test alarm is not ours to send."""
 
     async def check() -> Finding:
-        if isinstance(receiver, Dc09Receiver):
-            host, port, tls = receiver.host, receiver.port, False
-        else:
-            url = urlsplit(receiver.url)
-            tls = url.scheme == "https"
-            host, port = url.hostname or "", url.port or (443 if tls else 80)
+        host, port, tls = meets_at(receiver)
         _, writer = await asyncio.open_connection(host, port, ssl=tls or None)
         writer.close()
         return Finding(f"receiver {receiver.name}", well=True, said=f"{host}:{port} takes connections")

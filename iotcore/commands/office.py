@@ -10,7 +10,7 @@ import msgspec
 
 from iotcore.app import common
 from iotcore.clock import SystemClock
-from iotcore.journal.database import connect_readonly
+from iotcore.journal.database import connect_readonly, is_there
 from iotcore.journal.timeline import incidents as read_incidents
 from iotcore.process import home
 from iotcore.registry import vendors
@@ -36,7 +36,7 @@ async def devices(settings: Settings) -> list[dict[str, object]]:
     """All devices, a row each, with what is odd about how they deliver."""
     async with opened(settings) as registry:
         directory = await registry.directory(common.specs_of(settings))
-    with closing(StoredView(settings.folder, lambda: directory)) as view:
+    with closing(StoredView(settings.folder, lambda: directory, settings.journal_place)) as view:
         conduct = view.conduct()
     return [
         {
@@ -57,8 +57,8 @@ async def devices(settings: Settings) -> list[dict[str, object]]:
 
 def incidents(settings: Settings) -> list[dict[str, object]]:
     """The newest incidents with their timelines, a row each."""
-    path = settings.folder / "journal.db"
-    if not path.exists():
+    path = settings.journal_place
+    if not is_there(path):
         return []
     with closing(connect_readonly(path)) as connection:
         return [{**msgspec.to_builtins(one), "latencies_ms": one.latencies_ms()} for one in read_incidents(connection)]

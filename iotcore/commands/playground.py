@@ -213,7 +213,7 @@ def _trusted(settings: Settings) -> Path:
 
 def _told(settings: Settings, device: str, since_ms: float) -> bool:
     """Print the incident that this device opened or joined, once a receiver has it."""
-    connection = connect_readonly(settings.folder / "journal.db")
+    connection = connect_readonly(settings.journal_place)
     try:
         for story in incidents(connection):
             mine = connection.execute(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from iotcore.clock import SystemClock
 from iotcore.commands import office, who
 from iotcore.errors import StartError
 from iotcore.journal import quarantine, retry
-from iotcore.journal.database import connect_readonly
+from iotcore.journal.database import UNREADABLE, Connection, connect_readonly, is_there
 from iotcore.journal.quarantine import Row, Wanted
 from iotcore.settings import Settings
 
@@ -204,21 +203,21 @@ def counted(rows: list[dict[str, object]]) -> str:
     return ", ".join(f"{count} would be {word}" for word, count in what.items()) or "nothing would be done"
 
 
-def _files(settings: Settings) -> Iterator[tuple[str, sqlite3.Connection]]:
+def _files(settings: Settings) -> Iterator[tuple[str, Connection]]:
     """Every lane's file that is there, open to read."""
-    for path in (settings.folder / "journal.db", *sorted(settings.folder.glob("spool-*.db"))):
-        if path.exists():
+    for path in (settings.journal_place, *sorted(settings.folder.glob("spool-*.db"))):
+        if is_there(path):
             with closing(connect_readonly(path)) as connection:
                 if _complete(connection):
                     yield quarantine.lane_of(path), connection
 
 
-def _complete(connection: sqlite3.Connection) -> bool:
+def _complete(connection: Connection) -> bool:
     """Whether the lane has made its tables; one that is just starting has not."""
     try:
         connection.execute("SELECT more FROM quarantine LIMIT 1")
         connection.execute("SELECT intent FROM quarantine_answer LIMIT 1")
-    except sqlite3.Error:
+    except UNREADABLE:
         return False
     return True
 

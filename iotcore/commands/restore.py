@@ -26,7 +26,7 @@ from iotcore.commands.backup import Opener
 from iotcore.commands.moments import utc
 from iotcore.errors import StartError
 from iotcore.journal import parked
-from iotcore.journal.database import connect_readonly
+from iotcore.journal.database import connect_readonly, is_there
 from iotcore.process import home
 from iotcore.process.credentials import environment
 from iotcore.process.home import UNFINISHED
@@ -120,8 +120,8 @@ def restore(asked: Asked, clock: Clock) -> Report:
 
 def parked_notices(settings: Settings) -> list[dict[str, Any]]:
     """The notices that wait for a decision, a row each."""
-    path = settings.folder / "journal.db"
-    if not path.exists():
+    path = settings.journal_place
+    if not is_there(path):
         return []
     with closing(connect_readonly(path)) as connection:
         return [

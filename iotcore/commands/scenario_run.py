@@ -116,7 +116,8 @@ async def _let_in(settings: Settings, player: Player, *, vendors: bool) -> None:
             await player.town.connect_vendor(device, _password_endpoint(settings, player.timeline.specs[device]), secret)
     fire, field = (home.broker_settings(settings, name) for name in (BrokerName.FIRE, BrokerName.FIELD))
     mqtt: Literal["5", "3.1.1"] = "3.1.1" if choose(fire.run) == "amqtt" else "5"
-    await player.town.connect((fire.host, fire.port), (field.host, field.port), mqtt)
+    alternate = home.fire_https(settings)
+    await player.town.connect((fire.host, fire.port), (field.host, field.port), mqtt, alternate=alternate)
 
 
 async def _all_connected(player: Player) -> None:

@@ -15,21 +15,18 @@ import hmac
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
-import aiohttp
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from iotcore.clock import Clock
+from iotcore.dispatch.egress import Egress
+from iotcore.dispatch.post import HttpLink, refusal
 from iotcore.errors import DeliveryError
 from iotcore.journal.facts import Measured, Near, Person
 from iotcore.journal.records import Event, Notice, OutboxRow, Severity
 from iotcore.settings_receivers import WebhookReceiver
-
-MAX_ANSWER_BYTES = 65_536
-KEEPALIVE_S = 5.0  # a connection that a firewall has forgotten costs a whole reply timeout
 
 Instant = Annotated[str, Meta(description="RFC 3339, UTC, milliseconds", pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")]
 
@@ -204,7 +201,7 @@ class WebhookChannel:
     def __init__(self, receiver: WebhookReceiver, clock: Clock) -> None:
         self._receiver = receiver
         self._clock = clock
-        self._session: aiohttp.ClientSession | None = None
+        self._link = HttpLink(clock, receiver.reply_timeout_s, Egress.of(receiver))
 
     async def send(self, row: OutboxRow, sent: Callable[[float], None]) -> str:
         """Post a notice; returns "accepted" and the reference that dispatch gave it.
@@ -213,66 +210,25 @@ class WebhookChannel:
             DeliveryError: anything but an acceptance; not recoverable when dispatch understood and rejected it.
         """
         body = msgspec.json.encode(report(row.notice))
-        try:
-            try:
-                status, text = await self._post(row, body, sent)
-            except aiohttp.ServerDisconnectedError:  # a kept connection that its server had closed: once more, on a new one
-                status, text = await self._post(row, body, sent)
-        except TimeoutError as error:
-            raise DeliveryError("no_reply", f"{self._receiver.reply_timeout_s:g} s") from error
-        except aiohttp.ClientConnectorError as error:
-            raise DeliveryError("connect_failed", str(error)) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise DeliveryError("connection_lost", str(error) or type(error).__name__) from error
-        return _judged(status, text)
+        return _judged(*await self._link.ask("POST", self._receiver.url, body, lambda: self._headers(row, body), sent))
 
     async def close(self) -> None:
-        """Close the session and its connections."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        """Close the connections."""
+        await self._link.close()
 
-    async def _post(self, row: OutboxRow, body: bytes, sent: Callable[[float], None]) -> tuple[int, bytes]:
-        if self._session is None:
-            self._session = self._open()
+    def _headers(self, row: OutboxRow, body: bytes) -> dict[str, str]:
         timestamp = str(int(self._clock.wall_ms() / 1000.0))
-        headers = {
+        return {
             "Content-Type": "application/json",
             "Iotcore-Timestamp": timestamp,
             "Iotcore-Signature": sign(self._receiver.secret, timestamp, body),
             "Idempotency-Key": f"{row.incident}:{row.notice.event}" + (f":{row.part}" if row.part else ""),
         }
-        async with self._session.post(
-            self._receiver.url,
-            data=body,
-            headers=headers,
-            allow_redirects=False,  # a redirect would carry an alarm to a place that nobody configured
-            trace_request_ctx=SimpleNamespace(sent=sent),
-        ) as response:
-            text = bytearray()
-            async for chunk in response.content.iter_any():
-                text += chunk
-                if len(text) > MAX_ANSWER_BYTES:
-                    raise DeliveryError("not_an_answer", f"over {MAX_ANSWER_BYTES} bytes")
-            return response.status, bytes(text)
-
-    def _open(self) -> aiohttp.ClientSession:
-        written = aiohttp.TraceConfig()
-        written.on_request_chunk_sent.append(self._written)
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(keepalive_timeout=KEEPALIVE_S),
-            timeout=aiohttp.ClientTimeout(total=self._receiver.reply_timeout_s),
-            trace_configs=[written],
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
-
-    async def _written(self, _: object, context: SimpleNamespace, __: object) -> None:
-        context.trace_request_ctx.sent(self._clock.wall_ms())
 
 
 def _judged(status: int, text: bytes) -> str:
-    if not 200 <= status <= 299:  # noqa: PLR2004 - the HTTP success class
-        raise DeliveryError(f"http_{status}", text[:200].decode(errors="replace"))
+    if (refused := refusal(status, text)) is not None:
+        raise refused
     try:
         answer = msgspec.json.decode(text, type=Answer)
     except msgspec.DecodeError as error:  # a captive portal's 200 is nobody's acceptance

@@ -6,6 +6,7 @@ Only an ACK that is valid and matches number, receiver, line and account ends a 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -35,6 +36,9 @@ class Dc09Channel:
         self._link: Link = (
             UdpLink(receiver, clock) if receiver.transport == "udp" else TcpLink(receiver, clock, idle_s=link_idle_s)
         )
+        self._one_at_a_time = receiver.parallel == 1
+        self._sending = 0
+        self._testing: asyncio.Task[None] | None = None
         self._answered: deque[tuple[int, Address]] = deque(maxlen=REMEMBERED)
 
     async def send(self, row: OutboxRow, sent: Sent) -> str:
@@ -44,17 +48,37 @@ class Dc09Channel:
             DeliveryError: no ACK that is valid and matches number, receiver, line and account.
         """
         address = self._address(sia_event.account(row.notice))
-        await self._delivered(self._receiver.format, row.number, address, self._content(row.notice), sent)
+        if self._testing is not None and self._one_at_a_time:
+            self._testing.cancel()  # a fire does not wait for the reply to a test
+        self._sending += 1
+        try:
+            await self._delivered(self._receiver.format, row.number, address, self._content(row.notice), sent)
+        finally:
+            self._sending -= 1
         return f"ACK {row.number:04d}"
 
-    async def supervise(self) -> None:
+    async def supervise(self) -> bool:
         """Ask whether the receiver is there: a NULL frame on the same path, which ends with an ACK as an alarm does.
 
+        False: it was left alone, because a message is under way to a receiver that wants one frame at a time.
+
         Raises:
-            DeliveryError: it is not, or does not know us.
+            DeliveryError: it is not there, or does not know us.
         """
+        if self._sending and self._one_at_a_time:
+            return False
         address = self._address(self._receiver.account.upper())
-        await self._delivered("NULL", LINK_TEST_NUMBER, address, b"]", lambda _: None)
+        testing = asyncio.create_task(self._delivered("NULL", LINK_TEST_NUMBER, address, b"]", lambda _: None))
+        self._testing = testing
+        try:
+            await asyncio.wait({testing})
+        finally:
+            self._testing = None
+            testing.cancel()
+        if testing.cancelled():
+            return False
+        testing.result()
+        return True
 
     async def close(self) -> None:
         """Close the kept connections."""

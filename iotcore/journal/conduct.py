@@ -140,9 +140,10 @@ def save(connection: Connection, rows: Iterable[Row], at_ms: float) -> None:
     """Add to what is known of the devices; inside the caller's transaction."""
     connection.executemany(
         "INSERT INTO conduct (device, lost, throttled, missing, hole_since_ms, skew_ms, at_ms) VALUES (?, ?, ?, ?, ?, ?, ?) "
-        "ON CONFLICT (device) DO UPDATE SET lost = lost + excluded.lost, throttled = throttled + excluded.throttled, "
-        "missing = excluded.missing, hole_since_ms = CASE WHEN excluded.missing > 0 AND missing > 0 "
-        "THEN min(hole_since_ms, excluded.hole_since_ms) ELSE excluded.hole_since_ms END, "
-        "skew_ms = coalesce(excluded.skew_ms, skew_ms), at_ms = excluded.at_ms",
-        ((*row, at_ms) for row in rows),
+        "ON CONFLICT (device) DO UPDATE SET lost = conduct.lost + excluded.lost, "
+        "throttled = conduct.throttled + excluded.throttled, "
+        "missing = excluded.missing, hole_since_ms = CASE WHEN excluded.missing > 0 AND conduct.missing > 0 "
+        "AND conduct.hole_since_ms < excluded.hole_since_ms THEN conduct.hole_since_ms ELSE excluded.hole_since_ms END, "
+        "skew_ms = coalesce(excluded.skew_ms, conduct.skew_ms), at_ms = excluded.at_ms",
+        [(*row, at_ms) for row in rows],
     )

@@ -1,4 +1,7 @@
-"""Opening SQLite the one way this platform does: WAL, synchronous FULL, busy timeout, explicit transactions."""
+"""Opening SQLite the one way this platform does: WAL, synchronous FULL, busy timeout, explicit transactions.
+
+The journal may be on PostgreSQL instead: its place is then a URL, and `postgres.py` makes the connection.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, overload
 
 from iotcore import disk
 from iotcore.errors import StartError, StoreError, StoreFull
 
+if TYPE_CHECKING:
+    from iotcore.journal.postgres import PostgresConnection
+
 BUSY_TIMEOUT_S = 5.0
 BUSY_RETRY_S = 0.01
+Place = Path | str  # a file, or the URL of a PostgreSQL database
+UNREADABLE = (sqlite3.Error, StoreError)  # what a reader's query may raise; it opens again and goes on
 
 
 class Cursor(Protocol):
@@ -49,6 +57,11 @@ C = TypeVar("C", bound=Connection)
 def dialect(connection: Connection) -> str:
     """Which database it is: sqlite | postgres."""
     return str(getattr(connection, "dialect", "sqlite"))
+
+
+def is_there(place: Place) -> bool:
+    """Whether there may be a database at a place: a file that exists, or any URL."""
+    return isinstance(place, str) or place.exists()
 
 
 def server_ms(connection: Connection) -> float | None:
@@ -115,9 +128,25 @@ def _use_wal(connection: sqlite3.Connection) -> None:
             return
 
 
-def connect_readonly(path: Path) -> sqlite3.Connection:
-    """A reading connection that never waits for the writer and can never write."""
-    uri = f"{path.absolute().as_uri()}?mode=ro"
+@overload
+def connect_readonly(place: Path) -> sqlite3.Connection: ...
+
+
+@overload
+def connect_readonly(place: Place) -> Connection: ...
+
+
+def connect_readonly(place: Place) -> Connection:
+    """A reading connection that never waits for the writer and can never write; rows know their columns' names.
+
+    Raises:
+        sqlite3.Error, StoreError: it cannot be opened now (`UNREADABLE`); a server may also say so with the first query.
+    """
+    if isinstance(place, str):
+        from iotcore.journal.postgres import PostgresConnection  # noqa: PLC0415 - only who is on it pays for its library
+
+        return PostgresConnection(place, readonly=True)
+    uri = f"{place.absolute().as_uri()}?mode=ro"
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
     return connection
@@ -125,12 +154,16 @@ def connect_readonly(path: Path) -> sqlite3.Connection:
 
 @contextmanager
 def transaction(connection: C) -> Iterator[C]:
-    """BEGIN IMMEDIATE … COMMIT, or ROLLBACK on any error.
+    """BEGIN IMMEDIATE … COMMIT, or ROLLBACK on any error; on PostgreSQL the same, in its turn.
 
     Raises:
         StoreFull: the disk is full.
         StoreError: anything else that kept the commit from being durable.
     """
+    if dialect(connection) != "sqlite":
+        with cast("PostgresConnection", connection).transaction():
+            yield connection
+        return
     try:
         connection.execute("BEGIN IMMEDIATE")
         try:

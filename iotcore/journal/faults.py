@@ -2,8 +2,9 @@
 
 A fault has a name that operators rely on: `bad:<point>:<why>`, `clock_past`, `clock_future`, `clock_skew`, `refused:<reason>`,
 `offline`, `gap`, `throttled`. It stays until the device shows the opposite: a good value of that point, a plausible clock, an
-accepted reading, a live one, a while without losses or without flooding. Others are told by whoever knows (`app/troubles.py`):
-`certificate_ending`, `certificate_expired`, `cloned`.
+accepted reading, a live one, a while without losses or without flooding. Others are told by whoever knows:
+`certificate_ending`, `certificate_expired`, `cloned` (`app/troubles.py`); `silent`, `gateway_silent`, `never_heard`
+(`alarms/supervise.py`); `life_check`, `missing`, `removed`, `tamper`, `battery` (`alarms/signs.py`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from iotcore.wire.arrival import Refusal
 OFFLINE = "offline"
 MAX_STANDING = 32  # reasons kept for one device: a device chooses its own words for why a value is bad
 MAX_WHY = 40  # characters
+THEIR_WORDS = ("bad:", "refused:")  # whatever else a fault is called, it is one of a few names of ours
 Fault = tuple[str, str]  # device, reason
 
 
@@ -93,7 +95,7 @@ class Faults:
 
     def _raise(self, device: str, reason: str) -> None:
         standing = self._standing.setdefault(device, set())
-        if len(standing) >= MAX_STANDING and reason not in standing:
+        if len(standing) >= MAX_STANDING and reason not in standing and reason.startswith(THEIR_WORDS):
             return
         standing.add(reason)
         self._cleared.pop((device, reason), None)

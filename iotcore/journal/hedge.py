@@ -6,6 +6,7 @@ Both stay in the outbox until they are acknowledged. The delivery counts when ei
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from iotcore.journal.database import Connection
 
@@ -13,27 +14,37 @@ MAX_AT_ONCE = 100
 
 # not yet acknowledged, old enough (or of a moment that only a clock set back can explain), and not posted to the alternate yet
 _DUE = """
-SELECT incident, event, notice FROM outbox AS one
+SELECT incident, event, notice, part FROM outbox AS one
 WHERE channel = ? AND acknowledged_ms IS NULL AND event <> 'restore' AND (created_ms <= ? OR created_ms > ?)
   AND NOT EXISTS (
-    SELECT 1 FROM outbox AS twin WHERE twin.channel = ? AND twin.incident = one.incident AND twin.event = one.event)
+    SELECT 1 FROM outbox AS twin WHERE twin.channel = ? AND twin.incident = one.incident AND twin.event = one.event
+    AND twin.part = one.part)
 ORDER BY id LIMIT ?
 """
-_COVERED = "SELECT 1 FROM outbox WHERE channel = ? AND incident = ? AND event = ? AND acknowledged_ms IS NOT NULL"
+_COVERED = "SELECT 1 FROM outbox WHERE channel = ? AND incident = ? AND event = ? AND part = ? AND acknowledged_ms IS NOT NULL"
 
 
-def due(connection: Connection, channel: str, alternate: str, now_ms: float, after_ms: float) -> list[tuple[str, str, str]]:
-    """Incident, event and notice of what is to be posted to the alternate: no restore, which follows an alarm by itself."""
+class Due(NamedTuple):
+    """What is to be posted to the alternate: no restore, which follows an alarm by itself."""
+
+    incident: str
+    event: str
+    notice: str
+    part: int
+
+
+def due(connection: Connection, channel: str, alternate: str, now_ms: float, after_ms: float) -> list[Due]:
+    """What `channel` has not acknowledged for `after_ms` and `alternate` was not told."""
     asked = (channel, now_ms - after_ms, now_ms + after_ms, alternate, MAX_AT_ONCE)
-    return [(row[0], row[1], row[2]) for row in connection.execute(_DUE, asked).fetchall()]
+    return [Due(*row) for row in connection.execute(_DUE, asked).fetchall()]
 
 
-def covered(connection: Connection, alternates: Mapping[str, str]) -> Callable[[str, str, str], bool]:
-    """Tells of an incident, event and channel whether its other path has had the acknowledgement."""
+def covered(connection: Connection, alternates: Mapping[str, str]) -> Callable[[str, str, int, str], bool]:
+    """Tells of an incident, event, part and channel whether its other path has had the acknowledgement."""
     others = {**{alternate: primary for primary, alternate in alternates.items()}, **alternates}
 
-    def told(incident: str, event: str, channel: str) -> bool:
+    def told(incident: str, event: str, part: int, channel: str) -> bool:
         other = others.get(channel)
-        return other is not None and connection.execute(_COVERED, (other, incident, event)).fetchone() is not None
+        return other is not None and connection.execute(_COVERED, (other, incident, event, part)).fetchone() is not None
 
     return told

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from iotcore.journal import hedge
+from iotcore.journal import hedge, posting, story
 from iotcore.journal.changes import note_change
 from iotcore.journal.database import transaction
 from iotcore.journal.journal import Journal
@@ -17,16 +17,17 @@ from iotcore.journal.records import Notice, OutboxRow
 MAX_WAIT_MS = 120_000.0  # nobody asks for a longer wait; a moment further ahead was written before the clock was set back
 
 # the oldest that is due, that nobody else holds, and that is the first of its incident
-_NEXT = """
+_DUE = """
 SELECT id, incident, number, attempts, notice, part FROM outbox AS one
 WHERE channel = :channel AND acknowledged_ms IS NULL
   AND (next_at_ms <= :now OR next_at_ms > :now + :max_wait)
   AND (lease_owner IS NULL OR lease_owner = :owner OR lease_until_ms <= :now OR lease_until_ms > :now + :max_wait)
-  AND NOT EXISTS (
+  AND {kind} AND NOT EXISTS (
     SELECT 1 FROM outbox AS earlier WHERE earlier.channel = one.channel AND earlier.incident = one.incident
     AND earlier.acknowledged_ms IS NULL AND earlier.event <> 'update' AND earlier.id < one.id)
 ORDER BY id LIMIT 1
 """
+_NEXT = (_DUE.format(kind="event <> 'update'"), _DUE.format(kind="event = 'update'"))  # nothing waits behind an update
 _TAKE = """
 UPDATE outbox SET lease_owner = :owner, lease_until_ms = :until WHERE id = :id AND acknowledged_ms IS NULL
   AND (lease_owner IS NULL OR lease_owner = :owner OR lease_until_ms <= :now OR lease_until_ms > :now + :max_wait)
@@ -43,7 +44,8 @@ class SqlOutbox:
         """The oldest notice of a channel that is due, free and the first of its incident; ours until `now_ms + lease_ms`."""
         asked = {"channel": channel, "now": now_ms, "owner": owner, "max_wait": MAX_WAIT_MS}
         with self._journal.lock:
-            row = self._journal.connection.execute(_NEXT, asked).fetchone()
+            found = (self._journal.connection.execute(query, asked).fetchone() for query in _NEXT)
+            row = next(filter(None, found), None)
             if row is None:
                 return None
             with transaction(self._journal.connection) as connection:
@@ -85,9 +87,13 @@ class SqlOutbox:
                 return 0
             with transaction(self._journal.connection) as connection:
                 found = hedge.due(connection, *asked)
-                for incident, event, notice in found:
-                    self._journal.post(connection, alternate, incident, event, notice)
-                    note_change(connection, "delivery", incident, self._journal.now_ms())
+                for one in found:
+                    posting.post(
+                        connection, alternate, one.incident, posting.notice_of(one.notice), self._journal.now_ms(), one.part
+                    )
+                    story.tell(
+                        connection, one.incident, story.HEDGED, self._journal.now_ms(), alternate, f"{one.event}: {channel}"
+                    )
         return len(found)
 
     def _update(self, row_id: int, assignments: str, *values: float | str) -> None:

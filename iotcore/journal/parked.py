@@ -10,14 +10,14 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from iotcore.journal import posting
 from iotcore.journal.changes import note_change
 from iotcore.journal.database import Connection, transaction
 from iotcore.journal.journal import Journal
 from iotcore.journal.records import Notice
 
 LATE_MS = 15 * 60_000.0  # as for a backlog (wire contract, Time): an older notice is a record, a younger one is sent
-NUMBERS = 9_999  # DC-09 numbers run 0001-9999 and wrap
-NUMBER_JUMP = 5_000  # half way round: furthest from what the receiver has seen lately, on either side
+NUMBER_JUMP = 5_000  # about half way round: far from what the receiver has seen lately, on either side
 ID_JUMP = 1_000_000_000
 COLUMNS = "id, incident, channel, event, created_ms, sent_ms, parked_ms"
 
@@ -57,7 +57,7 @@ def carry_forward(journal: Journal, numbers: dict[str, int]) -> list[Parked]:
                 "ON CONFLICT (channel) DO UPDATE SET number = excluded.number",
                 (channel, number),
             )
-        connection.execute("UPDATE channel_number SET number = (number + ? - 1) % ? + 1", (NUMBER_JUMP, NUMBERS))
+        connection.execute("UPDATE channel_number SET number = (number + ? - 1) % ? + 1", (NUMBER_JUMP, posting.MAX_NUMBER))
         for table in ("alarm", "outbox", "change"):
             connection.execute(
                 "INSERT INTO sqlite_sequence (name, seq) SELECT ?, 0"
@@ -97,7 +97,7 @@ def decide(journal: Journal, incident: str, decision: Literal["send", "drop"], b
             )
             if sends:
                 notice = msgspec.structs.replace(msgspec.json.decode(text, type=Notice), delayed=True)
-                journal.post(connection, channel, incident, event, msgspec.json.encode(notice).decode(), part)
+                posting.post(connection, channel, incident, msgspec.structs.replace(notice, event=event), now_ms, part)
         if rows:
             note_change(connection, "incident", incident, now_ms)
     return len(rows)

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import msgspec
 
-from iotcore.journal.database import Connection
+from iotcore.journal.database import Connection, Place
 from iotcore.journal.upgrade import statements
 from iotcore.wire.arrival import Refusal
 
@@ -46,7 +45,8 @@ CREATE TABLE IF NOT EXISTS quarantine (
     culprit     TEXT NOT NULL DEFAULT '',
     received_ms DOUBLE PRECISION NOT NULL DEFAULT 0,
     identities  TEXT NOT NULL DEFAULT '[]',   -- [[boot, seq], …] that count as handled; only a retry of this row stores them
-    more        INTEGER NOT NULL DEFAULT 0    -- of a summarising row: how many it stands for
+    more        INTEGER NOT NULL DEFAULT 0,   -- of a summarising row: how many it stands for
+    kept_by     TEXT NOT NULL DEFAULT ''      -- of several processes: "[fire-1]" for each that has refused it
 );
 CREATE TABLE IF NOT EXISTS quarantine_count (
     reason TEXT PRIMARY KEY,
@@ -80,6 +80,7 @@ _ADDED = (  # columns that files of the first version do not have
     ("received_ms", "REAL NOT NULL DEFAULT 0"),
     ("identities", "TEXT NOT NULL DEFAULT '[]'"),
     ("more", "INTEGER NOT NULL DEFAULT 0"),
+    ("kept_by", "TEXT NOT NULL DEFAULT ''"),
 )
 _BOUNDS = """
 CREATE INDEX IF NOT EXISTS quarantine_by_culprit ON quarantine (culprit, at_ms, more);
@@ -96,6 +97,16 @@ END;
 CREATE TRIGGER IF NOT EXISTS quarantine_out AFTER DELETE ON quarantine BEGIN
     UPDATE quarantine_kept SET rows = rows - 1, bytes = bytes - length(OLD.payload);
 END;
+"""
+BOUNDS_POSTGRES = """
+CREATE INDEX IF NOT EXISTS quarantine_by_culprit ON quarantine (culprit, at_ms, more);
+CREATE TABLE IF NOT EXISTS quarantine_kept (id INTEGER PRIMARY KEY CHECK (id = 1), rows INTEGER NOT NULL, bytes INTEGER NOT NULL);
+INSERT INTO quarantine_kept SELECT 1, count(*), coalesce(sum(length(payload)), 0) FROM quarantine ON CONFLICT DO NOTHING;
+CREATE OR REPLACE FUNCTION quarantine_counted() RETURNS trigger LANGUAGE plpgsql AS
+'BEGIN IF TG_OP = ''INSERT'' THEN UPDATE quarantine_kept SET rows = rows + 1, bytes = bytes + length(NEW.payload);
+ ELSE UPDATE quarantine_kept SET rows = rows - 1, bytes = bytes - length(OLD.payload); END IF; RETURN NULL; END';
+CREATE OR REPLACE TRIGGER quarantine_in AFTER INSERT OR DELETE ON quarantine
+FOR EACH ROW EXECUTE FUNCTION quarantine_counted();
 """
 
 
@@ -155,43 +166,53 @@ def prepare(connection: Connection) -> None:
         connection.execute(statement)
 
 
-def lane_of(path: Path) -> str:
+def lane_of(path: Place) -> str:
     """Which lane keeps a file: fire, telemetry, or telemetry-N where there are several workers."""
-    if path.name == "journal.db":
+    if isinstance(path, str) or path.name == "journal.db":
         return "fire"
     worker = path.stem.partition("-")[2]
     return "telemetry" if worker == "1" else f"telemetry-{worker}"
 
 
-def keep(connection: Connection, refusals: Iterable[Refusal], at_ms: float, *, limited: bool = True) -> None:
+def keep(
+    connection: Connection,
+    refusals: Iterable[Refusal],
+    at_ms: float,
+    *,
+    limited: bool = True,
+    by: str | None = None,
+    counts: bool = True,
+) -> None:
     """Count refused messages by reason, store what one culprit may store, and drop the oldest beyond the bounds.
 
-    Not `limited` are those that a person has just tried again: each goes back as a row.
+    Not `limited` are those that a person has just tried again: each goes back as a row. Of several processes each says who it is
+    (`by`, see `twice`), and what is only counted is counted by one of them.
     """
     room: dict[str, int] = {}
     kept: list[tuple[object, ...]] = []
     spare: dict[str, list[Refusal]] = {}
-    counts: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
     for refusal in refusals:
         name = culprit(refusal)
-        counts[refusal.reason] += 1
         if name not in room:
             room[name] = _room(connection, name, at_ms) if limited and name != STORE_REJECTED else MAX_ROWS
         room[name] -= 1
         if room[name] >= 0:
-            kept.append(_columns(refusal, name, at_ms))
-        else:
+            kept.append((*_columns(refusal, name, at_ms), f"[{by}]" if by else ""))
+            seen[refusal.reason] += 1
+        elif counts:
+            seen[refusal.reason] += 1
             spare.setdefault(name, []).append(refusal)
-    if not counts:
+    if not seen:
         return
     connection.executemany(
         "INSERT INTO quarantine_count (reason, count) VALUES (?, ?) "
-        "ON CONFLICT (reason) DO UPDATE SET count = count + excluded.count",
-        counts.items(),
+        "ON CONFLICT (reason) DO UPDATE SET count = quarantine_count.count + excluded.count",
+        list(seen.items()),
     )
     connection.executemany(
-        "INSERT INTO quarantine (at_ms, reason, detail, topic, device, payload, size, culprit, received_ms, identities) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO quarantine (at_ms, reason, detail, topic, device, payload, size, culprit, received_ms, identities, kept_by) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         kept,
     )
     for name, its in spare.items():
@@ -253,13 +274,13 @@ def answered(connection: Connection) -> int:
     return int(connection.execute("SELECT coalesce(max(intent), 0) FROM quarantine_answer").fetchone()[0])
 
 
-def raise_fault(connection: Connection, device: str, reason: str, at_ms: float) -> None:
-    """Note that a device is at fault; the same fault again only counts."""
+def raise_fault(connection: Connection, device: str, reason: str, at_ms: float, *, counts: bool = True) -> None:
+    """Note that a device is at fault; the same fault again only counts, and not where another process counts it."""
     connection.execute(
         "INSERT INTO fault (device, reason, first_ms, last_ms, count) VALUES (?, ?, ?, ?, 1) "
-        "ON CONFLICT (device, reason) DO UPDATE SET last_ms = excluded.last_ms, count = count + 1, "
-        "first_ms = CASE WHEN cleared_ms IS NULL THEN first_ms ELSE excluded.first_ms END, cleared_ms = NULL",
-        (device, reason, at_ms, at_ms),
+        "ON CONFLICT (device, reason) DO UPDATE SET last_ms = excluded.last_ms, count = fault.count + ?, "
+        "first_ms = CASE WHEN fault.cleared_ms IS NULL THEN fault.first_ms ELSE excluded.first_ms END, cleared_ms = NULL",
+        (device, reason, at_ms, at_ms, int(counts)),
     )
 
 
@@ -274,18 +295,19 @@ def load_progress(connection: Connection, boots: int) -> list[tuple[str, str, in
     """The progress rows of the newest `boots` boots of each device, oldest first; older ones are forgotten."""
     connection.execute(
         "DELETE FROM progress WHERE rowid IN (SELECT id FROM (SELECT rowid AS id, row_number() OVER "
-        "(PARTITION BY device ORDER BY rowid DESC) AS age FROM progress) WHERE age > ?)",
+        "(PARTITION BY device ORDER BY rowid DESC) AS age FROM progress) AS aged WHERE age > ?)",
         (boots,),
     )
     return connection.execute("SELECT device, boot, up_to, above, lost FROM progress ORDER BY rowid").fetchall()
 
 
-def save_progress(connection: Connection, rows: Iterable[tuple[str, str, int, str, int]]) -> None:
-    """Upsert progress rows (`iotcore.journal.progress.Row`)."""
+def save_progress(connection: Connection, rows: Iterable[tuple[str, str, int, str, int]], *, shared: bool = False) -> None:
+    """Upsert progress rows (`iotcore.journal.progress.Row`); of a `shared` journal none goes back, for another may be further."""
+    only = " WHERE excluded.up_to >= progress.up_to AND excluded.lost >= progress.lost" if shared else ""
     connection.executemany(
-        "INSERT INTO progress (device, boot, up_to, above, lost) VALUES (?, ?, ?, ?, ?) ON CONFLICT (device, boot) "
-        "DO UPDATE SET up_to = excluded.up_to, above = excluded.above, lost = excluded.lost",
-        rows,
+        "INSERT INTO progress (device, boot, up_to, above, lost) VALUES (?, ?, ?, ?, ?) ON CONFLICT (device, boot) "  # noqa: S608 - constants
+        f"DO UPDATE SET up_to = excluded.up_to, above = excluded.above, lost = excluded.lost{only}",
+        list(rows),
     )
 
 
@@ -324,8 +346,8 @@ def _summarise(connection: Connection, name: str, refusals: Sequence[Refusal], a
             detail = f"more than {ROWS_A_MINUTE} refused in a minute: these were only counted"
             connection.execute(
                 "INSERT INTO quarantine (at_ms, reason, detail, topic, device, payload, size, culprit, more) "
-                "VALUES (?, ?, ?, ?, ?, x'', 0, ?, ?)",
-                (at_ms, reason, detail, last[reason].topic[:MAX_TEXT], last[reason].device, name, count),
+                "VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?)",
+                (at_ms, reason, detail, last[reason].topic[:MAX_TEXT], last[reason].device, b"", name, count),
             )
 
 

@@ -7,16 +7,14 @@ The journal has every receipted reading for a quarter of an hour; here they are 
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
 from iotcore.clock import Clock
-from iotcore.journal.database import connect_readonly
+from iotcore.journal.database import UNREADABLE, Connection, Place, connect_readonly, is_there
 from iotcore.reading import Reading
 
 SETTLE_MS = 3_000.0  # by then the broker's own copy has come, as a rule
@@ -36,10 +34,10 @@ class Page:
 class RecentReadings:
     """A journal's readings in the order of their commits. Methods may be called from any thread."""
 
-    def __init__(self, path: Path, clock: Clock) -> None:
-        self._path = path
+    def __init__(self, place: Place, clock: Clock) -> None:
+        self._place = place
         self._clock = clock
-        self._connection: sqlite3.Connection | None = None
+        self._connection: Connection | None = None
         self._lock = threading.Lock()
 
     def page(self, cursor: int, missed: Callable[[str, str, int], bool]) -> Page:
@@ -47,7 +45,7 @@ class RecentReadings:
         with self._lock:
             try:
                 return self._page(cursor, missed)
-            except sqlite3.Error as error:
+            except UNREADABLE as error:
                 log.info("the fire journal cannot be read now: %s", error)
                 self._close()
                 return Page((), cursor, more=False)
@@ -64,9 +62,9 @@ class RecentReadings:
 
     def _page(self, cursor: int, missed: Callable[[str, str, int], bool]) -> Page:
         if self._connection is None:
-            if not self._path.exists():
+            if not is_there(self._place):
                 return Page((), cursor, more=False)
-            self._connection = connect_readonly(self._path)
+            self._connection = connect_readonly(self._place)
         (last,) = self._connection.execute("SELECT coalesce(max(rowid), 0) FROM reading").fetchone()
         if last < cursor:  # the table had been emptied, and SQLite counts anew
             cursor = 0

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
 
 from iotcore.journal.conduct import Row as Conducted
 from iotcore.journal.facts import Measured, Near, Number, Person
+from iotcore.journal.heard import NOTHING, Stored
 from iotcore.journal.progress import Row
 from iotcore.reading import Reading
 from iotcore.registry.directory import InTest
 from iotcore.wire.arrival import Refusal
 
+FIRE_SEVERITY = "alarm"  # the only severity that opens an incident and is dispatched
 LEASE_MS = 1000.0  # a dead process's notices are taken over after this (wire contract)
 
 Severity = Literal["pre-alarm", "alarm", "supervisory", "trouble", "advisory"]
@@ -64,6 +68,8 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     decided_ms: float = 0.0  # of the incident's first alarm; 0 in what was stored before it was kept
     made_ms: float = 0.0  # of this message, where it is not the first
     purpose: Purpose = "fire"
+    points: tuple[str, ...] = ()  # of the episode so far, "device/point", first-in first
+    owner_said: str = ""  # confirmed | denied, by the owner, in parallel
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +86,19 @@ class OutboxRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """How long a new incident's notices wait: `t1_s` for an acknowledgement, and from there `t2_s` for a reset (`held`)."""
+
+    t1_s: float
+    t2_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Raise:
     """A decision to alarm: one transaction makes of it a cause, an alarm, an incident (or joins one) and outbox rows.
 
-    `notice` is complete but for the incident's id. A `test` or `historical` decision is recorded and never dispatched.
+    `notice` is complete but for the incident's id. A `test`, `historical` or `disabled` one is recorded and never dispatched.
+    One without a `hold` (a call point, waterflow, a plan that asks for none) ends the hold of the incident that it joins.
     """
 
     boot: str
@@ -96,6 +111,31 @@ class Raise:
     historical: bool = False
     in_test: InTest | None = None  # the test mode that its device was in, of a live fire or a marked one
     can_mark: bool = True  # its device has a way to say that it is tested
+    hold: Hold | None = None
+    latched: bool = True  # it stands until a reset; a fire always does
+    disabled: str = ""  # the disablement that its point is under
+    walk: str = ""  # the walk test that it proves something in; it is a `test` then
+    points: tuple[str, ...] = ()  # "device/point" that corroborate it
+    receivers: tuple[str, ...] = ()  # channels to be told; empty, or none of them known: all
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """A rule's condition on a device has returned to normal."""
+
+    device: str
+    rule: str
+    at_ms: float
+
+
+def incident_id(one: Raise, draw: int = 0) -> str:
+    """A name that people can say on the radio and machines can sort: F + UTC time + six hex digits.
+
+    Whoever makes an incident of the same reading gives it the same name; one that is taken is drawn again with the next `draw`.
+    """
+    at = datetime.fromtimestamp(one.received_ms / 1000.0, UTC)
+    told = f"{one.notice.premises}|{one.notice.device}|{one.boot}|{one.seq}|{draw}"
+    return f"F{at:%Y%m%d-%H%M%S}-{hashlib.sha256(told.encode()).hexdigest()[:6].upper()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +152,23 @@ class Batch:
     conduct: tuple[Conducted, ...] = ()
     settled: tuple[int, ...] = ()  # rows of the quarantine that a person's retry has used up
     returned: tuple[Refusal, ...] = ()  # what of them is refused again
+    cleared_alarms: tuple[Cleared, ...] = ()
+    heard: Stored = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What a commit made: the incidents it opened, and their notices, leased to the process that committed them."""
+    """What a commit made: the incidents it opened, and their notices, leased to the process that committed them.
+
+    `past` are raises of an episode that was reset after their reading: whoever evaluated them has to unlatch, to raise again.
+    """
 
     opened: tuple[str, ...]
     leased: tuple[OutboxRow, ...] = ()
     tests: tuple[int, ...] = ()  # alarms of devices in test mode, by their number
+    released: tuple[str, ...] = ()  # incidents whose hold ended: their notices are among the leased
+    updated: tuple[str, ...] = ()  # incidents with an update in the outbox
+    past: tuple[Raise, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

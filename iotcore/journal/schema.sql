@@ -35,12 +35,14 @@ CREATE TABLE IF NOT EXISTS incident (
     updates         BIGINT NOT NULL DEFAULT 0 -- posted so far: the last one's part
 );
 CREATE UNIQUE INDEX IF NOT EXISTS one_open_incident ON incident (premises) WHERE state = 'open';
+CREATE INDEX IF NOT EXISTS incident_held ON incident (id) WHERE hold IS NOT NULL;
 CREATE INDEX IF NOT EXISTS incident_by_time ON incident (decided_ms);
 
 CREATE TABLE IF NOT EXISTS incident_point (   -- what its receivers were told of, so that none is told twice
     incident TEXT NOT NULL REFERENCES incident (id),
     device   TEXT NOT NULL,
     point    TEXT NOT NULL,
+    place    BIGINT NOT NULL,                 -- first-in has the lowest
     at_ms    DOUBLE PRECISION NOT NULL,
     PRIMARY KEY (incident, device, point)
 );
@@ -54,7 +56,8 @@ CREATE TABLE IF NOT EXISTS cause (            -- exactly one incident for a read
     at_ms    DOUBLE PRECISION NOT NULL DEFAULT 0,
     PRIMARY KEY (device, boot, seq, rule)
 );
-CREATE INDEX IF NOT EXISTS cause_by_time ON cause (at_ms);
+CREATE INDEX IF NOT EXISTS cause_by_time ON cause (at_ms) WHERE incident IS NULL;
+CREATE INDEX IF NOT EXISTS cause_by_incident ON cause (incident);
 
 CREATE TABLE IF NOT EXISTS alarm (
     id              INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -62,7 +65,7 @@ CREATE TABLE IF NOT EXISTS alarm (
     device          TEXT NOT NULL,
     rule            TEXT NOT NULL,
     severity        TEXT NOT NULL,
-    state           TEXT NOT NULL,            -- active | ended | reset | test | historical | disabled
+    state           TEXT NOT NULL,            -- active | ended | reset | test | historical | disabled | repeat (of an older version)
     notice          TEXT NOT NULL,
     detector_ms     DOUBLE PRECISION NOT NULL,
     received_ms     DOUBLE PRECISION NOT NULL,
@@ -73,7 +76,9 @@ CREATE TABLE IF NOT EXISTS alarm (
     acknowledged_ms DOUBLE PRECISION,
     acknowledged_by TEXT,
     repeats         BIGINT NOT NULL DEFAULT 0, -- raised again while it was active
-    flaps           BIGINT NOT NULL DEFAULT 0  -- of these, after it had returned to normal
+    flaps           BIGINT NOT NULL DEFAULT 0, -- of these, after it had returned to normal
+    flap_run        BIGINT NOT NULL DEFAULT 0, -- of these, each soon after the one before, last at flap_ms
+    flap_ms         DOUBLE PRECISION
 );
 CREATE INDEX IF NOT EXISTS alarm_by_incident ON alarm (incident);
 CREATE INDEX IF NOT EXISTS alarm_by_device ON alarm (device, id);
@@ -99,7 +104,8 @@ CREATE TABLE IF NOT EXISTS outbox (
     last_error      TEXT,
     UNIQUE (incident, channel, event, part)
 );
-CREATE INDEX IF NOT EXISTS outbox_due ON outbox (channel, id) WHERE acknowledged_ms IS NULL;
+CREATE INDEX IF NOT EXISTS outbox_first ON outbox (channel, id) WHERE acknowledged_ms IS NULL AND event <> 'update';
+CREATE INDEX IF NOT EXISTS outbox_later ON outbox (channel, id) WHERE acknowledged_ms IS NULL AND event = 'update';
 
 CREATE TABLE IF NOT EXISTS channel_number (
     channel TEXT PRIMARY KEY,

@@ -16,6 +16,7 @@ JOINED = "joined"  # a later alarm of the same episode
 HELD = "held"  # its notices wait: the response plan of the premises asked for it
 RELEASED = "released"  # the wait is over: its notices are made
 CANCELLED = "cancelled"  # reset while it was held: nobody was told
+HEDGED = "hedged"  # a receiver did not acknowledge in time: its alternate is told too
 DELIVERED = "delivered"  # a receiver's own acknowledgement
 WITHDRAWN = "withdrawn"  # an update that was not delivered before the reset, and is sent no more
 ACKNOWLEDGED = "acknowledged"

@@ -52,7 +52,7 @@ def keep(connection: Connection, one: Raise, incident: str | None) -> int:
 
 def durable(connection: Connection, numbers: Iterable[int], at_ms: float) -> None:
     """Keep the moment at which the commit that holds them had returned."""
-    connection.executemany("UPDATE test_alarm SET durable_ms = ? WHERE id = ?", ((at_ms, number) for number in numbers))
+    connection.executemany("UPDATE test_alarm SET durable_ms = ? WHERE id = ?", [(at_ms, number) for number in numbers])
 
 
 def settle(connection: Connection, at_ms: float) -> None:

@@ -23,9 +23,7 @@ def bring_up(connection: Connection, schema: str) -> None:
     with transaction(connection):
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         if version > VERSION:
-            raise StartError(
-                f"The journal is of version {version}; this iotcore knows up to {VERSION}.", "Start the newer iotcore again."
-            )
+            raise newer(version)
         if "incident" in _tables(connection):
             for number, step in STEPS.items():
                 if number > version:
@@ -33,6 +31,13 @@ def bring_up(connection: Connection, schema: str) -> None:
         for statement in statements(schema):
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def newer(version: int) -> StartError:
+    """What whoever meets a newer journal is told."""
+    return StartError(
+        f"The journal is of version {version}; this iotcore knows up to {VERSION}.", "Start the newer iotcore again."
+    )
 
 
 def statements(text: str) -> Iterator[str]:
@@ -55,8 +60,8 @@ def _parts_and_states(connection: Connection, schema: str) -> None:
     connection.execute("UPDATE cause SET at_ms = coalesce((SELECT max(raised_ms) FROM alarm), 0)")
     connection.execute(_statement(schema, "incident_point"))
     connection.execute(
-        "INSERT INTO incident_point (incident, device, point, at_ms) SELECT incident, device, json_extract(notice, '$.point'), "
-        "min(raised_ms) FROM alarm WHERE incident IS NOT NULL GROUP BY 1, 2, 3"
+        "INSERT INTO incident_point (incident, device, point, place, at_ms) SELECT incident, device, "
+        "json_extract(notice, '$.point'), min(id), min(raised_ms) FROM alarm WHERE incident IS NOT NULL GROUP BY 1, 2, 3"
     )
 
 

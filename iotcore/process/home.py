@@ -144,6 +144,11 @@ def given(settings: Settings) -> alternate.Given:
     return alternate.Given(settings.folder / "broker" / "https")
 
 
+def fire_https(settings: Settings) -> tuple[str, int] | None:
+    """Where a device on this machine finds the alternate path; None where there is none."""
+    return (settings.fire.https_names[0], settings.fire.https_port) if settings.fire.https_port else None
+
+
 def papers(settings: Settings, authority: Authority, clock: Clock) -> tuple[Path, Path]:
     """The certificate and key that sign our papers, made anew past half life; a paper keeps the one it was signed with."""
     return ensure_service(authority, settings.folder / "certs", PAPERS, (), clock, signs_documents=True)

@@ -50,6 +50,7 @@ MODELS = (
     "iotcore.registry.tables_coverage",
     "iotcore.registry.tables_certs",
     "iotcore.registry.tables_acts",
+    "iotcore.registry.tables_rules",
 )
 DEFAULT_SCHEMA = "registry"  # PostgreSQL: one schema of the platform's database
 BATCH_ROWS = 500

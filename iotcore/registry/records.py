@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 State = Literal["registered", "provisioned", "active", "suspended", "retired"]
-IntentKind = Literal["acknowledge", "reset", "retry", "drop", "send", "withhold"]
+IntentKind = Literal["acknowledge", "silence", "reset", "owner", "shelve", "unshelve", "retry", "drop", "send", "withhold"]
 
 # registered → provisioned → active ⇄ suspended → retired
 NEXT_STATES: dict[str, frozenset[str]] = {
@@ -55,13 +55,18 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What a person wants of a lane; `key` is the incident's id, or which rows of a quarantine (`journal.quarantine.Wanted`)."""
+    """What a person wants of a lane.
+
+    `key` is the incident's id; or `INCIDENT/NUMBER` or `alarm/NUMBER` for one alarm; or which rows of a quarantine
+    (`journal.quarantine.Wanted`). The same kind and key is asked once. `body` is JSON: what is said besides.
+    """
 
     id: int
     kind: IntentKind
     key: str
     by: str
     at_ms: int
+    body: str = ""
 
 
 @dataclass(frozen=True, slots=True)

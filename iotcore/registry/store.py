@@ -32,7 +32,9 @@ from iotcore.registry.database import Database, connect, whole
 from iotcore.registry.directory import Directory
 from iotcore.registry.records import NEXT_STATES, Certificate, Change, Imported, Intent, IntentKind, Standing, State
 from iotcore.registry.tables import (
+    ID_LENGTH,
     KEY_LENGTH,
+    TEXT_LENGTH,
     CertificateRow,
     ChangeRow,
     CredentialRow,
@@ -213,10 +215,10 @@ class Registry:
             return await standings.read(db, self._database.now_ms(), serials)
 
     @whole
-    async def intent(self, kind: IntentKind, key: str, by: str, address: str = "") -> int:
-        """Ask the fire lane to acknowledge or reset incident `key`, or a lane to retry or drop rows of its quarantine.
+    async def intent(self, kind: IntentKind, key: str, by: str, address: str = "", body: str = "") -> int:
+        """Ask the fire lane for an act on incident or alarm `key`, or a lane to retry or drop rows of its quarantine.
 
-        `send` and `withhold` decide on the notices of an incident that a restore has parked.
+        `send` and `withhold` decide on the notices of an incident that a restore has parked. `body`: JSON, what is said besides.
 
         Asked twice is asked once. Returns the intent's id. `address` is where `by` asked from, for the audit.
 
@@ -225,25 +227,27 @@ class Registry:
         """
         if kind not in get_args(IntentKind):
             raise Refused("unknown_intent", f"{kind!r}; there are: {', '.join(get_args(IntentKind))}")
-        if len(key) > KEY_LENGTH:
+        if len(key) > KEY_LENGTH or len(body) > TEXT_LENGTH:
             raise Refused("too_long", f"{len(key)} characters of at most {KEY_LENGTH}; name fewer rows, or a filter")
-        of_incident = kind not in {"retry", "drop"}
+        of_rows = kind in {"retry", "drop"}
         async with self._database.writing() as work:
             row = await IntentRow.get_or_none(kind=kind, key=key, using_db=work.db)
             if row is None:
-                row = await IntentRow.create(using_db=work.db, kind=kind, key=key, by=by, at_ms=work.now_ms)
-                if of_incident:
-                    work.note(by, f"incident.{kind}", key, **({"address": address} if address else {}))
-                else:
+                row = await IntentRow.create(using_db=work.db, kind=kind, key=key, by=by, at_ms=work.now_ms, body=body)
+                if of_rows:
                     work.note(by, f"quarantine.{kind}", f"intent {row.id}", rows=key)
-                work.changed("intent", key if of_incident else str(row.id))
+                else:
+                    about = "alarm" if kind in {"shelve", "unshelve"} or key.startswith("alarm/") else "incident"
+                    more = {"address": address, "said": body}
+                    work.note(by, f"{about}.{kind}", key, **{name: text for name, text in more.items() if text})
+                work.changed("intent", str(row.id) if of_rows else key[:ID_LENGTH])
             return int(row.id)
 
     async def intents_after(self, cursor: int) -> list[Intent]:
         """Intents with a larger id, oldest first, at most `POLL_LIMIT`."""
         async with self._database.reading() as db:
             rows = await IntentRow.filter(id__gt=cursor).using_db(db).order_by("id").limit(POLL_LIMIT)
-        return [Intent(row.id, cast("IntentKind", row.kind), row.key, row.by, row.at_ms) for row in rows]
+        return [Intent(row.id, cast("IntentKind", row.kind), row.key, row.by, row.at_ms, row.body) for row in rows]
 
     async def changes_after(self, cursor: int) -> list[Change]:
         """Changes with a larger id, oldest first, at most `POLL_LIMIT`."""

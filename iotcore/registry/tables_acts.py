@@ -8,7 +8,7 @@ from __future__ import annotations
 from tortoise import fields
 from tortoise.models import Model
 
-from iotcore.registry.tables import ID_LENGTH, TITLE_LENGTH, PremisesRow
+from iotcore.registry.tables import ID_LENGTH, SHA256_HEX_LENGTH, TITLE_LENGTH, PremisesRow
 
 
 class ResponseRow(Model):
@@ -67,6 +67,19 @@ class DisablementRow(Model):
         """Table."""
 
         table = "disablement"
+
+
+class OwnerKeyRow(Model):
+    """What the links of owners are signed with: one row."""
+
+    id = fields.IntField(primary_key=True, generated=False)
+    key = fields.CharField(SHA256_HEX_LENGTH)  # hex
+    made_ms = fields.BigIntField()
+
+    class Meta:
+        """Table."""
+
+        table = "owner_key"
 
 
 class WalkRow(Model):

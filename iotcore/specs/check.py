@@ -11,7 +11,18 @@ from iotcore.specs import firmware, raw, repeat, written_out
 from iotcore.specs.check_overlap import overlaps
 from iotcore.specs.check_point import point_problems
 from iotcore.specs.check_wire import LAST_ADDRESS, Found, quality_problems, wire_problems
-from iotcore.specs.model import Command, DeviceSpec, ModbusLimits, MqttSource, Name, Point, Repeat, Revision
+from iotcore.specs.model import (
+    LEAST_SILENCE_S,
+    SILENCE_INTERVALS,
+    Command,
+    DeviceSpec,
+    ModbusLimits,
+    MqttSource,
+    Name,
+    Point,
+    Repeat,
+    Revision,
+)
 
 MOST_POINTS = 50_000  # of one model, expanded; the largest panel so far has 22,000
 NAME = re.compile(get_args(Name)[1].pattern)
@@ -56,6 +67,13 @@ def _whole(spec: DeviceSpec, file: str) -> Found:
         yield "points", "are missing"
     if spec.repeats and spec.protocol not in ("modbus", "bytes"):
         yield "repeats", f"have no meaning for protocol {spec.protocol}: there are no addresses to move"
+    if spec.silence_s is not None:
+        longest_s = max(LEAST_SILENCE_S, SILENCE_INTERVALS * spec.interval_s)
+        if not spec.interval_s < spec.silence_s <= longest_s:
+            yield (
+                "silence_s",
+                f"must be above interval_s ({spec.interval_s:g}) and at most {longest_s:g}: the limit only tightens",
+            )
     for i, wire in enumerate(spec.quality):
         yield from ((f"quality[{i}]{below}", reason) for below, reason in quality_problems(spec, wire))
 

@@ -25,6 +25,9 @@ Index = Annotated[str, Meta(pattern=r"^[a-z]{1,12}$(?!\n)")]
 Address = Annotated[int, Meta(ge=0, le=465_536, description="0-based 0…65535; 1…465536 where modbus.addresses is modicon")]
 Mask = Annotated[int, Meta(ge=1, le=65_535, description="which bits of the register count; they are shifted down to bit 0")]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+LEAST_SILENCE_S = 100.0  # a fault within 100 s: EN 54-21, type 1; less would blame devices for the network's retries
+SILENCE_INTERVALS = 2.5  # two readings may be lost on the way, and the third late by half
+WEAK_SILENCE_S = 300.0  # loss of a radio detector recognised within 300 s: EN 54-25, from memory
 Words = dict[str, str]  # language → what people see: {vi: Khói, en: Smoke}
 
 
@@ -208,6 +211,18 @@ class DeviceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, eq=Fal
     test: TestMark | None = None
     fire_budget_s: Seconds = 10.0  # from the unit's register to our reading; EN 54-2 (from memory): ≤ 10 s to the indication
     commands: dict[Name, Command] = {}
+    silence_s: Seconds | None = None  # silent for so long is a trouble; None: 2.5 intervals, at least 100 s. It only tightens
+
+    @property
+    def silence_limit_s(self) -> float:
+        """For how long it may say nothing before that is a trouble."""
+        longest_s = max(LEAST_SILENCE_S, SILENCE_INTERVALS * self.interval_s)
+        return longest_s if self.silence_s is None else self.silence_s
+
+    @property
+    def weakly_supervised(self) -> bool:
+        """Whether a dead fire point of this model is noticed later than it should be."""
+        return self.silence_limit_s > WEAK_SILENCE_S
 
     @property
     def marks_tests(self) -> bool:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from iotcore.clock import Clock
 from iotcore.errors import StoreError
-from iotcore.journal.database import connect_readonly
+from iotcore.journal.database import Place, connect_readonly, is_there
 from iotcore.registry.coverage import EVERYWHERE, TESTED_WITHIN_DAYS, Coverage, Figure, Signs, assess
 from iotcore.registry.directory import Directory
 from iotcore.telemetry.point import PlatformSeries, Point
@@ -79,7 +79,7 @@ class Files:
     """The files that know who is there."""
 
     telemetry: Path
-    journal: Path
+    journal: Place
 
 
 async def watch_coverage(
@@ -132,7 +132,7 @@ def signs_of_life(files: Files) -> Signs:
         rows = connection.execute("SELECT device, last_seen_ms FROM presence WHERE last_seen_ms IS NOT NULL")
         seen = {device: float(at_ms) for device, at_ms in rows}
         offline = {device for (device,) in connection.execute(OFFLINE)}
-    if files.journal.exists():
+    if is_there(files.journal):
         with closing(connect_readonly(files.journal)) as connection:
             offline |= {device for (device,) in connection.execute(OFFLINE)}
     return Signs(seen, frozenset(offline))

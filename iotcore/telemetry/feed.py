@@ -1,6 +1,6 @@
 """Feed: what happens to incidents, followed from the fire journal into series for dashboards.
 
-    journal.db `change` ──every 200 ms──► what changed ──► its moments, a point each ──► spool (points and cursor, one commit)
+    journal `change` ─────every 200 ms──► what changed ──► its moments, a point each ──► spool (points and cursor, one commit)
 
     incident   a point for each step: opened, durable, sent and receiver_acknowledged (for each receiver), acknowledged (by a
                person), reset; each says how long after the detector and after the arrival it was
@@ -14,18 +14,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from zlib import crc32
 
 import msgspec
 
 from iotcore import metrics
 from iotcore.errors import StoreError
-from iotcore.journal.database import connect_readonly
+from iotcore.journal.database import UNREADABLE, Connection, Place, connect_readonly, is_there
 from iotcore.journal.progress import Row
 from iotcore.journal.records import Notice
 from iotcore.journal.timeline import Timeline, timeline
@@ -48,7 +46,7 @@ class Page:
     changes: int
 
 
-async def follow_incidents(journal: Path, series: PlatformSeries) -> None:
+async def follow_incidents(journal: Place, series: PlatformSeries) -> None:
     """Follow the journal until cancelled, from where the spool says that it was followed to."""
     cursor = next((row.up_to for row in await series.spool.progress() if row.device == CURSOR), 0)
     with closing(_Journal(journal, series.cell)) as following:
@@ -70,10 +68,10 @@ async def follow_incidents(journal: Path, series: PlatformSeries) -> None:
 class _Journal:
     """The fire journal, read only; opened when it is there."""
 
-    def __init__(self, path: Path, cell: str) -> None:
-        self._path = path
+    def __init__(self, place: Place, cell: str) -> None:
+        self._place = place
         self._cell = cell
-        self._connection: sqlite3.Connection | None = None
+        self._connection: Connection | None = None
 
     def close(self) -> None:
         if self._connection is not None:
@@ -84,16 +82,16 @@ class _Journal:
         """What the changes after `cursor` come to; nothing while the journal cannot be read."""
         try:
             if self._connection is None:
-                if not self._path.exists():
+                if not is_there(self._place):
                     return Page((), cursor, 0)
-                self._connection = connect_readonly(self._path)
+                self._connection = connect_readonly(self._place)
             return self._page(self._connection, cursor)
-        except sqlite3.Error as error:
+        except UNREADABLE as error:
             log.info("the fire journal cannot be followed now: %s", error)
             self.close()
             return Page((), cursor, 0)
 
-    def _page(self, connection: sqlite3.Connection, cursor: int) -> Page:
+    def _page(self, connection: Connection, cursor: int) -> Page:
         (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM change").fetchone()
         if last < cursor:  # a new journal in the place of an old one
             cursor = 0
@@ -138,7 +136,7 @@ def incident_points(story: Timeline, cell: str = "") -> Iterator[Point]:
         yield Point("incident", series, tags, fields, _at_ns(at_ms, story.incident))
 
 
-def drill_points(connection: sqlite3.Connection, alarm: int, cell: str = "") -> Iterator[Point]:
+def drill_points(connection: Connection, alarm: int, cell: str = "") -> Iterator[Point]:
     """A point for an alarm that was a test; none for any other."""
     row = connection.execute(
         "SELECT state, notice, detector_ms, received_ms, raised_ms FROM alarm WHERE id = ?", (alarm,)

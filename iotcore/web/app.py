@@ -26,6 +26,7 @@ from iotcore.web.account import Account
 from iotcore.web.approvals import ApprovalPage
 from iotcore.web.commissioning import Commissioner, Desk, Surroundings
 from iotcore.web.console import TELEPHONE, UNAVAILABLE, ConsolePages, Intend, Places
+from iotcore.web.denials import Denials
 from iotcore.web.door import Door
 from iotcore.web.history import History
 from iotcore.web.live import Live
@@ -82,13 +83,14 @@ def create(
     query: Query | None = None,
     records: Records | None = None,
     parts: Sequence[Part] = (),
+    audit: Callable[[str, str, str, str], Awaitable[None]] | None = None,
 ) -> Quart:
     """The console as an ASGI application.
 
     `directory()` says who is where; `certificates(cn)` are those issued, newest first; `desk` is for commissioning; `throttle`
     brakes guessing; `first_used()` is called when the first admin was made; `hosts` are the names it answers to; `processes()`
     are those that beat now, or None where nobody counts them; `query` is the telemetry store; `records` is what the registry
-    knows of a device besides; `parts` have pages of their own.
+    knows of a device besides; `parts` have pages of their own; `audit` takes what somebody was denied.
     """
     app = _bare()
     live = Live(view, clock, processes)
@@ -99,6 +101,7 @@ def create(
         hosts=hosts,
         device_areas=places.of_device,
         incident_areas=places.of_incident,
+        denied=Denials(audit, clock).tell if audit is not None else None,
     )
     commissioner = Commissioner(app, desk, Surroundings(live.device, certificates, door, screen, clock))
     console = ConsolePages(live, screen, door, places, intend, commissioner.known, clock, History(query, clock), records)

@@ -70,6 +70,7 @@ class Door:
         hosts: Collection[str],
         device_areas: Callable[[str], Collection[str] | None],
         incident_areas: Callable[[str], Collection[str] | None],
+        denied: Callable[[Visitor, str, str, str], Awaitable[None]] | None = None,
     ) -> None:
         self._sessions = sessions
         self._tokens = tokens
@@ -78,6 +79,7 @@ class Door:
         self._hosts = frozenset(name.lower() for name in hosts)
         self._device_areas = device_areas
         self._incident_areas = incident_areas
+        self._denied = denied
         self._recent: OrderedDict[str, tuple[Visitor, float]] = OrderedDict()
         self.rules: dict[str, Rule] = {}
         self.open_to_all: set[str] = {"static"}
@@ -129,7 +131,12 @@ class Door:
         g.visitor = await self.visitor()
         if g.visitor is None:
             return self._unknown()
-        return self._judge(g.visitor, rule)
+        answer = self._judge(g.visitor, rule)
+        if answer is not None and rule.right is not None and request.method not in SAFE and self._denied is not None:
+            subject = next((str(value) for value in (request.view_args or {}).values()), request.path)
+            why = "not in their area" if answer.status_code == NOT_FOUND else f"without the right {rule.right.value!r}"
+            await self._denied(g.visitor, endpoint, subject, why)
+        return answer
 
     async def visitor(self) -> Visitor | None:
         """Who makes the request at hand; raises StoreError when that cannot be told."""
@@ -177,7 +184,7 @@ class Door:
     @staticmethod
     def _not_found() -> Response:
         if not wants_problem():
-            abort(NOT_FOUND, "no such thing")
+            return Response("no such thing\n", NOT_FOUND, content_type="text/plain; charset=utf-8")
         return problem(NOT_FOUND, "not_found", "there is no such thing, or it is not in your area")
 
     @staticmethod

@@ -10,21 +10,23 @@ blind.
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from iotcore.journal import tests
-from iotcore.journal.database import connect_readonly
+from iotcore.journal import case, tests
+from iotcore.journal.case import Alarm, Case
+from iotcore.journal.database import UNREADABLE, Connection, Place, connect_readonly, is_there
 from iotcore.journal.records import Notice
 from iotcore.journal.timeline import Delivery, Timeline, timeline
 from iotcore.registry import vendors
 from iotcore.registry.directory import Binding, Directory
 from iotcore.specs.model import DeviceSpec
 from iotcore.web.unit_view import fitted, spaced, tests_told
+from iotcore.wire.topics import FIRE_DOMAIN
 
+T = TypeVar("T")
 Shown = dict[str, Any]  # plain data for templates and tests
 RECENT_LIMIT = 5  # closed incidents that stay on the page
 OPEN_LIMIT = 500  # open incidents drawn at once, first-in first; more than this many are counted, not drawn
@@ -56,18 +58,19 @@ class View(Protocol):
 
 
 class ReadOnlyFile:
-    """A SQLite file of another process; it may come, and its tables may come, later."""
+    """A SQLite file of another process, or the journal's database; it may come, and its tables may come, later."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self.path = path
         self.readable = False
-        self._connection: sqlite3.Connection | None = None
+        self._connection: Connection | None = None
         self._version = -1
 
     def changed(self) -> bool:
         """Whether somebody has committed since the last call."""
         version = self._version
-        found = self.read("PRAGMA data_version")
+        is_file = isinstance(self.path, Path)
+        found = self.read("PRAGMA data_version" if is_file else "SELECT coalesce(max(id), 0) FROM change")
         self._version = found[0][0] if found else -1
         return self._version != version
 
@@ -76,17 +79,19 @@ class ReadOnlyFile:
         connection = self.connection()
         try:
             return connection.execute(statement, values).fetchall() if connection is not None else []
-        except sqlite3.Error:
+        except UNREADABLE:
             self.close()
             return []
 
-    def connection(self) -> sqlite3.Connection | None:
+    def connection(self) -> Connection | None:
         """An open connection, or None; notes whether the file is readable."""
-        if self._connection is None and self.path.exists():
+        if self._connection is None and is_there(self.path):
             try:
                 self._connection = connect_readonly(self.path)
-                self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            except sqlite3.Error:
+                self._connection.execute("SELECT 1").fetchone()
+                if isinstance(self.path, Path):
+                    self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            except UNREADABLE:
                 self.close()
         self.readable = self._connection is not None
         return self._connection
@@ -102,11 +107,11 @@ class ReadOnlyFile:
 class StoredView:
     """The view over a data folder. `directory` says who is where."""
 
-    def __init__(self, folder: Path, directory: Callable[[], Directory]) -> None:
+    def __init__(self, folder: Path, directory: Callable[[], Directory], journal: Place | None = None) -> None:
         self._folder = folder
         self._directory = directory
         self._shown: Directory | None = None
-        self._journal = ReadOnlyFile(folder / "journal.db")
+        self._journal = ReadOnlyFile(journal or folder / "journal.db")
         self._telemetry = ReadOnlyFile(folder / "telemetry.db")
         self._spools: dict[Path, ReadOnlyFile] = {}
         self._lock = threading.Lock()  # a connection must not be closed, nor two queries meet, in two threads
@@ -136,7 +141,7 @@ class StoredView:
                 return []
             try:
                 lines = [timeline(connection, name) for (name,) in names]
-            except sqlite3.Error:
+            except UNREADABLE:
                 self._journal.close()
                 return []
             return [self._incident(line) for line in lines if line is not None]
@@ -171,6 +176,29 @@ class StoredView:
                 "alarm": dict(alarms[0]) if alarms else None,
                 "tests": tests_told(self._journal.read(TESTS, name, tests.SHOWN)),
             }
+
+    def case(self, incident: str, now_ms: float) -> Case | None:
+        """Everything about one incident; None when it is unknown, or the journal is not readable."""
+        return self._asked(lambda connection: case.read(connection, incident, now_ms), None)
+
+    def standing(self, now_ms: float) -> list[Alarm]:
+        """The alarms that stand without an incident."""
+        return self._asked(lambda connection: case.standing(connection, now_ms), [])
+
+    def alarm(self, number: int, now_ms: float) -> Alarm | None:
+        """One alarm by its number."""
+        return self._asked(lambda connection: case.alarm(connection, number, now_ms), None)
+
+    def _asked(self, question: Callable[[Connection], T], otherwise: T) -> T:
+        with self._lock:
+            connection = self._journal.connection()
+            if connection is None:
+                return otherwise
+            try:
+                return question(connection)
+            except UNREADABLE:
+                self._journal.close()
+                return otherwise
 
     def conduct(self) -> dict[str, Shown]:
         """How devices deliver, of those of which anything is known: what was lost, is missing, was throttled; their clocks."""
@@ -304,13 +332,19 @@ def _device(
         "address": premises.address if premises else "",
         "floor": zone.floor if zone else "",
         "zone_name": zone.name if zone else "",
-        "silent_after_ms": 3 * spec.interval_s * MS_PER_S,  # three missed readings
+        "silent_after_ms": _silent_after_s(binding) * MS_PER_S,
+        "weakly_supervised": binding.domain == FIRE_DOMAIN and spec.weakly_supervised,
         "online": presence.get("online"),
         "last_seen_ms": presence.get("last_seen_ms"),
         "firmware": presence.get("firmware", ""),
         "values": sorted((_value(spec, row) for row in values), key=lambda value: order.get(value["point"], len(order))),
         "faults": [{"reason": reason, "since_ms": since} for reason, since in _distinct(faults)],
     }
+
+
+def _silent_after_s(binding: Binding) -> float:
+    """A fire device's limit; of others three missed readings."""
+    return binding.spec.silence_limit_s if binding.domain == FIRE_DOMAIN else 3 * binding.spec.interval_s
 
 
 def _value(spec: DeviceSpec, row: Any) -> Shown:

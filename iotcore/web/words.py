@@ -86,6 +86,11 @@ class Words:
         text = f"{span_ms:.0f}" if abs(span_ms) >= 10 else f"{span_ms:.1f}"  # noqa: PLR2004
         return text.replace(".", ",") if self.language == "vi" else text
 
+    def span(self, span_ms: float) -> str:
+        """A span in the largest unit that leaves a whole number: 100 s, 150 s, 60 h."""
+        seconds = round(span_ms / MS_PER_S)
+        return f"{seconds // 3600} h" if seconds and seconds % 3600 == 0 else f"{seconds} s"
+
     @staticmethod
     def clock(at_ms: float) -> str:
         """Time of day in Vietnam with milliseconds."""

@@ -8,7 +8,8 @@ import time
 
 from iotcore.specs.model import DeviceSpec
 from iotcore.wire.arrival import Endpoint
-from simulators.mqtt_device import Held, MqttDevice
+from simulators.fail_over import Held
+from simulators.mqtt_device import MqttDevice
 from tests.support.set_check import Sent, twin
 
 EACH_AT_MOST = 1_000_000  # readings of one device: its number is index × this + seq

@@ -27,7 +27,8 @@ from tests.support.road import QUIET, enrolled, town
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
 EVERYTHING = {
-    "data folder", "clock", "certificates", "device certificates", "registry", "journal", "backup", "store", "fire broker",
+    "data folder", "clock", "certificates", "device certificates", "registry", "fire rules", "journal", "backup", "store",
+    "fire broker",
     "field broker", "process fire", "process telemetry-1", "process telemetry-2", "process modbus", "process web",
     "process keeper", "receiver arc", "receiver cad",
 }  # fmt: skip

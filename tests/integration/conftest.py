@@ -23,3 +23,12 @@ def registry_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite://{tmp_path / 'registry.db'}"
     server: Postgres = request.getfixturevalue("postgres_server")
     return server.url(server.fresh())
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def journal_place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """An empty journal, once as a file and once on a real server."""
+    if request.param == "sqlite":
+        return tmp_path / "journal.db"
+    server: Postgres = request.getfixturevalue("postgres_server")
+    return server.url(server.fresh())

@@ -16,20 +16,19 @@ import pytest
 from iotcore.clock import ManualClock
 from iotcore.errors import StoreFull
 from iotcore.journal import story
-from iotcore.journal.database import connect_readonly
-from iotcore.journal.journal import Journal, incident_id
+from iotcore.journal.database import Place, connect_readonly
+from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
-from iotcore.journal.records import LEASE_MS, Batch
+from iotcore.journal.records import LEASE_MS, Batch, incident_id
 from iotcore.journal.timeline import incidents, timeline
 from iotcore.wire.arrival import Refusal
 from tests.support.fire import notice, raise_, reading
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    journal = Journal(tmp_path / "journal.db", ManualClock(), ["arc", "cad"])
-    yield journal
-    journal.close()
+def journal(journal_place: Place) -> Iterator[Journal]:
+    with closing(Journal(journal_place, ManualClock(), ["arc", "cad"])) as journal:
+        yield journal
 
 
 def count(journal: Journal, table: str) -> int:
@@ -53,7 +52,8 @@ def test_a_second_detector_of_the_premises_joins_the_incident(journal: Journal) 
     (first,) = journal.commit(Batch(raises=(raise_(),))).opened
     assert journal.commit(Batch(raises=(raise_(of=notice("sd-0002")),))).opened == ()
     assert journal.connection.execute("SELECT DISTINCT incident FROM alarm").fetchall() == [(first,)]
-    assert count(journal, "outbox") == 2
+    told = journal.connection.execute("SELECT channel, event, part FROM outbox ORDER BY id").fetchall()
+    assert told == [("arc", "alarm", 0), ("cad", "alarm", 0), ("arc", "update", 1), ("cad", "update", 1)]
 
 
 def test_another_premises_is_another_incident(journal: Journal) -> None:
@@ -89,18 +89,18 @@ def test_a_reset_tells_every_receiver_that_got_the_alarm(journal: Journal) -> No
     assert told == [("arc", "restore", 2), ("cad", "restore", 2)]
 
 
-def test_the_first_acknowledgement_wins(journal: Journal) -> None:
+def test_the_first_acknowledgement_wins(journal: Journal, journal_place: Place) -> None:
     (first,) = journal.commit(Batch(raises=(raise_(),))).opened
     assert journal.acknowledge(first, "trực ban 1", 10.0)
     assert not journal.acknowledge(first, "trực ban 2", 11.0)
-    with closing(connect_readonly(Path(journal.connection.execute("PRAGMA database_list").fetchone()[2]))) as reader:
+    with closing(connect_readonly(journal_place)) as reader:
         found = timeline(reader, first)
     assert found is not None
     assert (found.acknowledged_by, found.acknowledged_ms) == ("trực ban 1", 10.0)
 
 
 def test_numbers_wrap_to_one_and_a_lease_hides_a_notice_from_others(journal: Journal) -> None:
-    journal.connection.execute("INSERT INTO channel_number VALUES ('arc', 9999)")
+    journal.connection.execute("INSERT INTO channel_number VALUES ('arc', 8999)")
     journal.commit(Batch(raises=(raise_(),)))
     outbox = SqlOutbox(journal)
     row = outbox.lease("arc", "fire-1", 1000.0, 1000.0)
@@ -112,9 +112,9 @@ def test_numbers_wrap_to_one_and_a_lease_hides_a_notice_from_others(journal: Jou
     assert taken_over.number == 1
 
 
-def test_new_notices_are_leased_to_the_process_that_commits_them_and_to_another_when_it_dies(tmp_path: Path) -> None:
+def test_new_notices_are_leased_to_the_process_that_commits_them_and_to_another_when_it_dies(journal_place: Place) -> None:
     clock = ManualClock()
-    journal = Journal(tmp_path / "journal.db", clock, ["arc", "cad"], "fire-1")
+    journal = Journal(journal_place, clock, ["arc", "cad"], "fire-1")
     committed = journal.commit(Batch(raises=(raise_(), raise_(seq=2, of=notice("sd-0009", "p2")))))
     outbox, now_ms = SqlOutbox(journal), clock.wall_ms()
     assert [(row.incident, row.channel, row.number) for row in committed.leased] == [
@@ -137,8 +137,11 @@ def test_an_incident_has_the_same_name_whoever_opens_it(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_taken_is_drawn_again(journal: Journal) -> None:
-    journal.commit(Batch(raises=(raise_(of=notice("sd-0009", "p2")),)))
-    journal.connection.execute("UPDATE incident SET id = ?", (incident_id(raise_()),))
+    journal.connection.execute(
+        "INSERT INTO incident (id, premises, state, notice, detector_ms, received_ms, decided_ms) "
+        "VALUES (?, 'p2', 'open', '', 1, 2, 3)",
+        (incident_id(raise_()),),
+    )
     assert journal.commit(Batch(raises=(raise_(),))).opened == (incident_id(raise_(), 1),)
 
 
@@ -161,7 +164,8 @@ def test_every_refusal_is_kept_and_counted(journal: Journal) -> None:
     assert journal.connection.execute("SELECT length(payload), size FROM quarantine").fetchone() == (9000, 9000)
 
 
-def test_a_full_disk_keeps_nothing_of_the_batch_and_it_goes_on_when_there_is_room(journal: Journal) -> None:
+def test_a_full_disk_keeps_nothing_of_the_batch_and_it_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.db", ManualClock(), ["arc", "cad"])
     pages = journal.connection.execute("PRAGMA page_count").fetchone()[0]
     journal.connection.execute(f"PRAGMA max_page_count = {pages}")
     big = Batch(refusals=tuple(Refusal("not_json", "", "t", "", b"x" * 4096) for _ in range(100)), raises=(raise_(),))
@@ -170,25 +174,25 @@ def test_a_full_disk_keeps_nothing_of_the_batch_and_it_goes_on_when_there_is_roo
     assert count(journal, "incident") == count(journal, "quarantine") == 0
     journal.connection.execute(f"PRAGMA max_page_count = {pages + 1000}")
     assert len(journal.commit(big).opened) == 1
+    journal.close()
 
 
 WRITER = """
 import sys
 from pathlib import Path
 from iotcore.clock import SystemClock
-from iotcore.journal.journal import Journal, incident_id
+from iotcore.journal.journal import Journal
 from iotcore.journal.records import Batch
 from tests.support.fire import notice, raise_, reading
-journal = Journal(Path(sys.argv[1]), SystemClock(), ["arc"])
+journal = Journal(sys.argv[1] if "://" in sys.argv[1] else Path(sys.argv[1]), SystemClock(), ["arc"])
 for n in range(1, 100_000):
     journal.commit(Batch(readings=(reading(f"d{n}", 1, smoke=0.4),), raises=(raise_(of=notice(f"d{n}", f"p{n}")),)))
     print(n, flush=True)
 """
 
 
-def test_kill_9_loses_no_committed_incident_and_leaves_no_half_one(tmp_path: Path) -> None:
-    path = tmp_path / "journal.db"
-    with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True) as writer:
+def test_kill_9_loses_no_committed_incident_and_leaves_no_half_one(journal_place: Place) -> None:
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(journal_place)], stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
         for line in writer.stdout:
             if int(line) == 100:
@@ -196,7 +200,7 @@ def test_kill_9_loses_no_committed_incident_and_leaves_no_half_one(tmp_path: Pat
                 break
         said = [int(line) for line in writer.stdout.read().split()]
     last = max(said, default=100)
-    reader = connect_readonly(path)
+    reader = connect_readonly(journal_place)
     assert len(incidents(reader, limit=100_000)) in (last, last + 1)
     orphans = reader.execute("SELECT count(*) FROM incident WHERE id NOT IN (SELECT incident FROM outbox)").fetchone()[0]
     reader.close()

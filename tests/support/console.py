@@ -165,6 +165,7 @@ async def console(
             throttle=throttle,
             hosts=hosts,
             intend=registry.intent,
+            audit=registry.note,
             certificates=registry.certificates,
             clock=SteadyClock(clock),
             desk=_desk(settings, registry, lambda: made.directory),

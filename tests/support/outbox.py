@@ -136,7 +136,7 @@ class MemoryOutbox:
 
     def hedge(self, channel: str, alternate: str, now_ms: float, after_ms: float) -> int:
         with self._locked():
-            told = {(one.row.incident, one.row.notice.event) for one in self._rows if one.row.channel == alternate}
+            told = {(one.row.incident, one.row.notice.event, one.row.part) for one in self._rows if one.row.channel == alternate}
             due = [
                 one.row
                 for one in self._rows
@@ -144,11 +144,11 @@ class MemoryOutbox:
                 and one.acknowledged_ms is None
                 and one.row.notice.event != "restore"
                 and not now_ms - after_ms < one.created_ms <= now_ms + after_ms
-                and (one.row.incident, one.row.notice.event) not in told
+                and (one.row.incident, one.row.notice.event, one.row.part) not in told
             ]
             for row in due:
                 number = next(self._numbers.setdefault(alternate, itertools.cycle(range(1, 10_000))))
-                twin = OutboxRow(len(self._rows), row.incident, alternate, number, 0, row.notice)
+                twin = OutboxRow(len(self._rows), row.incident, alternate, number, 0, row.notice, row.part)
                 self._rows.append(_Kept(twin, created_ms=now_ms))
             return len(due)
 

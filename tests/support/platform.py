@@ -55,11 +55,28 @@ class Platform:
             "web": {"port": self.web_port, "est_port": self.est_port},
             "metrics": {"port": 0},  # several platforms run on one machine; a test that asks for them says where
             "receivers": [
-                {"kind": "sia_dc09", "name": "arc", "host": "127.0.0.1", "port": arc_port, "key": ARC_KEY, "reply_timeout_s": 2.0}
+                {
+                    "kind": "sia_dc09",
+                    "name": "arc",
+                    "host": "127.0.0.1",
+                    "port": arc_port,
+                    "key": ARC_KEY,
+                    "account": "1001",
+                    "reply_timeout_s": 2.0,
+                }
             ],
         }
         if cad_url:
-            self.settings["receivers"].append({"kind": "cad_webhook", "name": "cad", "url": cad_url, "secret": SECRET})
+            self.settings["receivers"].append(
+                {
+                    "kind": "cad_webhook",
+                    "name": "cad",
+                    "url": cad_url,
+                    "secret": SECRET,
+                    "allow_http": True,
+                    "allow_private": True,
+                }
+            )
         self.configure()
 
     def configure(self, **more: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from pysiaalarm.account import SIAAccount
 from pysiaalarm.aio.client import SIAClient
 from pysiaalarm.event import SIAEvent
+from pysiaalarm.utils.enums import MessageTypes
 
 from iotcore.reading import Scalar
 from simulators.cad_receiver import CadReceiver
@@ -58,7 +59,8 @@ async def receivers() -> AsyncIterator[Receivers]:
         found = Receivers(free_port(), cad)
 
         async def take(event: SIAEvent) -> None:
-            found.frames.append(event)
+            if event.message_type is not MessageTypes.NULL:
+                found.frames.append(event)
 
         accounts = [SIAAccount(f"{1000 + i}", ARC_KEY, allowed_timeband=(40, 20)) for i in range(1, 10)]
         client = SIAClient("127.0.0.1", found.arc_port, accounts, function=take)  # type: ignore[abstract] # its __new__ takes the TCP one

@@ -31,6 +31,7 @@ PACKAGES = {  # program → Debian package; the same list as in .ci/services
     "softhsm2-util": "softhsm2",
     "strace": "strace",
     "victoria-metrics": "victoria-metrics",
+    "xmlsec1": "xmlsec1",
     "zbarimg": "zbar-tools",
 }
 FILES = {

@@ -6,78 +6,16 @@ import asyncio
 import logging
 import statistics
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
-from typing import Any
 
 import pytest
 
 from iotcore.clock import SystemClock
 from iotcore.dispatch.attempt import Courier
-from iotcore.dispatch.outbox import Channel, Dispatcher, Way
-from iotcore.errors import DeliveryError
+from iotcore.dispatch.outbox import Dispatcher
 from iotcore.journal.records import OutboxRow
+from tests.support.dispatching import ScriptedChannel, crashes, done, fails, running, waits
 from tests.support.outbox import MemoryOutbox
 from tests.support.until import until
-
-Deed = Callable[[OutboxRow], object]  # what a scripted channel does; its result is awaited if it can be
-
-
-class ScriptedChannel:
-    """Does one deed for each send, in order, and acknowledges when they are used up."""
-
-    def __init__(self, *deeds: Deed) -> None:
-        self.deeds = list(deeds)
-        self.rows: list[OutboxRow] = []
-        self.begun_s: list[float] = []
-        self.closed = False
-
-    async def send(self, row: OutboxRow, sent: Callable[[float], None]) -> str:
-        self.begun_s.append(time.perf_counter())
-        self.rows.append(row)
-        sent(1000.0 + len(self.rows))
-        if self.deeds:
-            deed = self.deeds.pop(0)(row)
-            if asyncio.iscoroutine(deed):
-                await deed
-        return f"ACK {row.number:04d}"
-
-    async def close(self) -> None:
-        self.closed = True
-
-
-def fails(reason: str, *, recoverable: bool = True) -> Deed:
-    def deed(_: OutboxRow) -> None:
-        raise DeliveryError(reason, recoverable=recoverable)
-
-    return deed
-
-
-def crashes(_: OutboxRow) -> None:
-    raise TypeError("a programming error")
-
-
-def waits(seconds: float) -> Deed:
-    return lambda _: asyncio.sleep(seconds)
-
-
-@asynccontextmanager
-async def running(
-    outbox: MemoryOutbox, jitter: float = 1.0, ways: dict[str, Way] | None = None, **channels: Channel
-) -> AsyncIterator[Dispatcher]:
-    dispatcher = Dispatcher(outbox, channels, SystemClock(), "fire-1", ways=ways, jitter=lambda: jitter)
-    task = asyncio.create_task(dispatcher.run())
-    try:
-        yield dispatcher
-        assert not task.done()
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-def done(outbox: MemoryOutbox, incidents: Sequence[str]) -> Callable[[], bool]:
-    return lambda: all(told.acknowledged_ms is not None for name in incidents for told in outbox.deliveries(name))
 
 
 async def test_a_notice_reaches_every_channel_once_and_its_moments_are_kept() -> None:
@@ -313,127 +251,3 @@ async def test_a_restore_follows_its_alarm_and_not_before() -> None:
     async with running(outbox, arc=arc):
         await until(done(outbox, [incident]))
     assert [(row.notice.event, row.number) for row in arc.rows] == [("alarm", 1), ("alarm", 1), ("restore", 2)]
-
-
-async def test_several_slots_carry_different_incidents_beside_each_other_and_each_in_order() -> None:
-    outbox, arc = MemoryOutbox(("arc",)), ScriptedChannel(*[waits(0.1)] * 8)
-    incidents = [outbox.alarm(f"p{n}") for n in range(4)]
-    for incident in incidents:
-        outbox.restore(incident)
-    began_s = time.perf_counter()
-    async with running(outbox, arc=arc, ways={"arc": Way(parallel=4)}):
-        await until(done(outbox, incidents))
-    assert time.perf_counter() - began_s < 0.6  # one after another they take 0.8 s
-    assert [row.notice.event for row in arc.rows] == ["alarm"] * 4 + ["restore"] * 4
-    assert len({row.id for row in arc.rows}) == 8
-
-
-async def test_a_receiver_that_wants_one_frame_at_a_time_gets_one_at_a_time() -> None:
-    at_once = [0, 0]
-
-    class Counting(ScriptedChannel):
-        async def send(self, row: OutboxRow, sent: Callable[[float], None]) -> str:
-            at_once[0] += 1
-            at_once[1] = max(at_once)
-            try:
-                return await super().send(row, sent)
-            finally:
-                at_once[0] -= 1
-
-    outbox, arc = MemoryOutbox(("arc",)), Counting(*[waits(0.01)] * 5)
-    incidents = [outbox.alarm(f"p{n}") for n in range(5)]
-    async with running(outbox, arc=arc):
-        await until(done(outbox, incidents))
-    assert at_once == [0, 1]
-
-
-async def test_what_was_handed_over_and_waited_long_is_sent_only_while_it_is_still_ours() -> None:
-    outbox, arc = MemoryOutbox(("arc",)), ScriptedChannel(waits(1.2))
-    async with running(outbox, arc=arc) as dispatcher:
-        first = outbox.alarm("p1")
-        dispatcher.send_now(outbox.lease_all("fire-1", SystemClock().wall_ms()))
-        await until(lambda: bool(arc.rows))
-        second = outbox.alarm("p2")
-        row = outbox.lease("arc", "fire-1", SystemClock().wall_ms(), 1000.0)
-        assert row is not None
-        assert row.incident in {first, second}
-        (given,) = [one for one in outbox.lease_all("fire-1", SystemClock().wall_ms()) if one.incident == second]
-        dispatcher.send_now([given])
-        await asyncio.sleep(1.05)
-        taken = outbox.lease("arc", "fire-2", SystemClock().wall_ms(), 5000.0)  # another process, which sends it in our place
-        assert taken is not None
-        assert taken.incident == second
-        outbox.acknowledged(taken.id, SystemClock().wall_ms(), "ACK by another")
-        await until(done(outbox, [first, second]))
-        await asyncio.sleep(0.1)
-    assert [one.incident for one in arc.rows] == [first]
-
-
-async def test_an_update_that_is_handed_over_overtakes_nothing() -> None:
-    outbox, arc = MemoryOutbox(("arc",)), ScriptedChannel(fails("no_reply"))
-    incident = outbox.alarm("p1")
-    outbox.restore(incident)
-    rows = outbox.lease_all("fire-1", SystemClock().wall_ms())
-    async with running(outbox, arc=arc) as dispatcher:
-        dispatcher.send_now([rows[1]])
-        await until(done(outbox, [incident]))
-    assert [row.notice.event for row in arc.rows] == ["alarm", "alarm", "restore"]
-
-
-async def test_a_fire_that_its_receiver_does_not_acknowledge_goes_to_the_alternate_too_and_both_are_tried_on() -> None:
-    outbox = MemoryOutbox(("arc",))
-    arc, backup = ScriptedChannel(*[fails("no_reply")] * 3), ScriptedChannel()
-    incident = outbox.alarm("p1")
-    began_s = time.perf_counter()
-    async with running(outbox, arc=arc, backup=backup, ways={"arc": Way(alternate="backup", hedge_s=0.4)}):
-        await until(lambda: bool(backup.rows))
-        assert 0.35 < backup.begun_s[0] - began_s < 0.9
-        await until(lambda: len(outbox.deliveries(incident)) == 2 and done(outbox, [incident])())
-    assert {(row.incident, row.notice.event) for row in [*arc.rows, *backup.rows]} == {(incident, "alarm")}
-    assert (len(arc.rows), len(backup.rows)) == (4, 1)
-
-
-async def test_a_fire_that_is_acknowledged_in_time_does_not_go_to_the_alternate() -> None:
-    outbox, arc, backup = MemoryOutbox(("arc",)), ScriptedChannel(waits(0.2)), ScriptedChannel()
-    incident = outbox.alarm("p1")
-    async with running(outbox, arc=arc, backup=backup, ways={"arc": Way(alternate="backup", hedge_s=0.4)}):
-        await until(done(outbox, [incident]))
-        await asyncio.sleep(0.5)
-    assert not backup.rows
-
-
-async def test_the_age_that_counts_is_that_on_disk_so_that_a_restart_does_not_begin_it_anew() -> None:
-    outbox, arc, backup = MemoryOutbox(("arc",)), ScriptedChannel(waits(5.0)), ScriptedChannel()
-    outbox.alarm("p1", created_ms=SystemClock().wall_ms() - 60_000.0)
-    async with running(outbox, arc=arc, backup=backup, ways={"arc": Way(alternate="backup", hedge_s=3.0)}):
-        await until(lambda: bool(backup.rows), within_s=0.6)
-
-
-async def test_a_path_that_is_known_to_be_dead_is_not_waited_for() -> None:
-    outbox, arc, backup = MemoryOutbox(("arc",)), ScriptedChannel(waits(5.0)), ScriptedChannel()
-    ways = {"arc": Way(alternate="backup", hedge_s=3.0)}
-    dispatcher = Dispatcher(
-        outbox, {"arc": arc, "backup": backup}, SystemClock(), "fire-1", ways=ways, down=lambda name: name == "arc"
-    )
-    task = asyncio.create_task(dispatcher.run())
-    outbox.alarm("p1")
-    await until(lambda: bool(backup.rows), within_s=0.6)
-    task.cancel()
-    await asyncio.wait({task})
-
-
-async def test_blocking_calls_run_where_the_caller_says() -> None:
-    outbox, arc = MemoryOutbox(("arc",)), ScriptedChannel()
-    calls: list[object] = []
-
-    async def at_once(call: Callable[[], Any], /) -> Any:
-        calls.append(call)
-        return call()
-
-    incident = outbox.alarm("p1")
-    dispatcher = Dispatcher(outbox, {"arc": arc}, SystemClock(), "fire-1", off_loop=at_once)
-    task = asyncio.create_task(dispatcher.run())
-    await until(done(outbox, [incident]))
-    task.cancel()
-    await asyncio.wait({task})
-    assert len(calls) >= 3

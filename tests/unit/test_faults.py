@@ -68,6 +68,15 @@ def test_a_device_that_invents_reasons_for_ever_fills_no_memory() -> None:
     assert max(map(len, faults.standing("sd-0001"))) < 100
 
 
+def test_a_name_of_ours_stands_however_many_words_of_the_device_do() -> None:
+    faults = Faults()
+    for number in range(MAX_STANDING + 1):
+        faults.accepted(structs.replace(reading(seq=number + 1), told=(Value(f"p{number}", None, Quality.BAD, "timeout"),)))
+    faults.note("sd-0001", "silent")
+    faults.offline("sd-0001")
+    assert {"silent", "offline"} <= faults.standing("sd-0001")
+
+
 def test_what_others_know_stands_exactly_as_they_say_and_touches_nothing_else() -> None:
     faults = Faults([("d1", "offline"), ("d1", "certificate_ending"), ("d2", "cloned")])
     family = {"certificate_ending", "certificate_expired", "cloned"}

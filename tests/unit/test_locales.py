@@ -12,6 +12,8 @@ import pytest
 import iotcore.web
 from iotcore.alarms.decisions import Reason
 from iotcore.alarms.rules import Hazard
+from iotcore.alarms.signs import SIGNS
+from iotcore.alarms.supervise import FAMILY
 from iotcore.reading import Quality
 from iotcore.registry.city import AreaKind
 from iotcore.registry.commissioning import EntryKind
@@ -42,8 +44,9 @@ FAMILIES: dict[str, Iterable[str]] = {
     "condition": ("ok", "fault", "offline", "waiting", "suspended", "retired"),
     "file": ("journal", "telemetry"),
     "fault": ("bad", "refused", "offline", "clock_past", "clock_future", "clock_unreadable", "clock_skew", "gap", "throttled",
-              "certificate_ending", "certificate_expired", "cloned"),
-    "why": ("not_finite", "wrong_type", "out_of_range", "timeout", "unknown_state", "not_read", "short"),
+              "certificate_ending", "certificate_expired", "cloned", *FAMILY, *SIGNS),
+    "why": ("not_finite", "wrong_type", "out_of_range", "timeout", "unknown_state", "not_read", "short", "stuck", "life_check",
+            "not_present", "removed"),
     "refusal": (
         "oversized", "unknown_device", "wrong_domain", "wrong_publisher", "not_accepted", "not_json", "schema", "batch_too_long",
         "unknown_point", "retained", "topic", "wrong_broker", "unknown_topic", "ambiguous", "encoding", "length", "checksum",

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from iotcore.clock import ManualClock
-from iotcore.journal.database import connect_readonly, transaction
+from iotcore.journal.database import Place, connect_readonly, transaction
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
-from iotcore.journal.records import Batch, Notice
+from iotcore.journal.posting import notice_of, post_update
+from iotcore.journal.records import Batch
 from iotcore.journal.timeline import Delivery, timeline
-from tests.support.fire import notice, raise_
+from tests.support.fire import NOON_MS, notice, raise_
 from tests.support.outbox import MemoryOutbox
 from tests.support.outbox_contract import OutboxContract
 
@@ -22,7 +22,7 @@ from tests.support.outbox_contract import OutboxContract
 class JournalBench:
     """The contract's view of a real journal."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self.journal = Journal(path, ManualClock(), ["arc", "cad"])
         self.outbox = SqlOutbox(self.journal)
         self._path = path
@@ -37,9 +37,7 @@ class JournalBench:
     def update(self, incident: str) -> None:
         with self.journal.lock, transaction(self.journal.connection) as connection:
             text = connection.execute("SELECT notice FROM incident WHERE id = ?", (incident,)).fetchone()[0]
-            told = msgspec.structs.replace(msgspec.json.decode(text, type=Notice), event="update")
-            for channel in ("arc", "cad"):
-                self.journal.post(connection, channel, incident, "update", msgspec.json.encode(told).decode(), 1)
+            assert post_update(connection, incident, notice_of(text), NOON_MS)
 
     def deliveries(self, incident: str) -> list[Delivery]:
         reader = connect_readonly(self._path)

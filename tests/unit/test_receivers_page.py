@@ -41,6 +41,7 @@ def test_the_codes_are_the_ones_that_are_sent() -> None:
 
 def test_the_settings_are_accepted() -> None:
     receivers = tomllib.loads(block("toml"))["receivers"]
+    assert settings.check({"data": ".", **tomllib.loads(block("alternate"))}, "receivers.md").receivers[0].alternate == "arc-2"
     checked = settings.check({"data": ".", "receivers": receivers}, "receivers.md")
     for receiver, written in zip(checked.receivers, receivers, strict=True):
         assert written.items() <= (msgspec.structs.asdict(receiver) | {"kind": receiver.__struct_config__.tag}).items()

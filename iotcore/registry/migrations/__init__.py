@@ -10,11 +10,13 @@ from iotcore.registry.migrations import (
     m0007_serials,
     m0008_certificates,
     m0009_acts,
+    m0010_rules,
 )
 from iotcore.registry.migrations.run import apply, back, due, lost, revert, stamps
 from iotcore.registry.migrations.step import Step
 
-# By number. 2: places; 3: enrolment; 4: people; 5: commissioning; 6: coverage and groups; 7: serials; 8: certificates; 9: acts
+# By number. 2: places; 3: enrolment; 4: people; 5: commissioning; 6: coverage and groups; 7: serials; 8: certificates; 9: acts;
+# 10: rules
 STEPS: tuple[Step, ...] = (
     m0001_start.STEP,
     m0002_places.STEP,
@@ -25,6 +27,7 @@ STEPS: tuple[Step, ...] = (
     m0007_serials.STEP,
     m0008_certificates.STEP,
     m0009_acts.STEP,
+    m0010_rules.STEP,
 )
 
 __all__ = ["STEPS", "Step", "apply", "back", "due", "lost", "revert", "stamps"]

@@ -47,10 +47,15 @@ STEP = Step(
             "ended_ms" BIGINT,
             "ended_by" VARCHAR(64) NOT NULL)""",
         'CREATE INDEX "idx_walk_test_until_m_1" ON "walk_test" ("until_ms")',
+        """CREATE TABLE "owner_key" (
+            "id" INT NOT NULL PRIMARY KEY,
+            "key" VARCHAR(64) NOT NULL,
+            "made_ms" BIGINT NOT NULL)""",
         """ALTER TABLE "intent" ADD COLUMN "body" VARCHAR(2000) NOT NULL DEFAULT ''""",
     ),
     backward=(
         'ALTER TABLE "intent" DROP COLUMN "body"',
+        'DROP TABLE "owner_key"',
         'DROP TABLE "walk_test"',
         'DROP TABLE "disablement"',
         'DROP TABLE "response_version"',
