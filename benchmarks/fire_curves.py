@@ -95,6 +95,8 @@ def alarm(samples: Sequence[Sample], curve_from_s: float, shift: float = 0.0) ->
         ms = (sample.at_s + 1e6) * 1000.0
         values = (Value("smoke", sample.smoke + shift), Value("temperature", sample.temperature))
         for decision in engine.evaluate(Reading("d", "b", seq, "reading", ms, ms, values), DEVICE, now_s=sample.at_s):
+            if decision.severity != "alarm" or not decision.opens:
+                continue
             if sample.at_s < curve_from_s:
                 baseline += 1
             elif first.at_s is None:

@@ -29,6 +29,7 @@ from iotcore import (
     cli_registry,
     cli_response,
     cli_rule,
+    cli_secret,
     cli_store,
     cli_telemetry,
     cli_token,
@@ -72,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_quarantine.add(nouns, _command, _settings)
     cli_registry.add(nouns, _command)
     cli_places.add(nouns, _command)
+    cli_secret.add(nouns, _command)
     cli_store.add(nouns, _command)
     cli_audit.add(nouns, _command)
     cli_backup.add(nouns, _command)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from iotcore.commands.ago import AgoParser
 from iotcore.process.credentials import environment
 from iotcore.settings import Settings, load
 
@@ -21,8 +22,9 @@ Nouns = Any  # argparse names the type of a sub-command's home privately
 def add(nouns: Nouns, command: Command) -> None:
     """Add the noun; `command` makes a parser for one verb, as `cli` does."""
     verbs = nouns.add_parser("rule", help="fire rules, as documents with versions")
-    verbs = verbs.add_subparsers(required=True, metavar="COMMAND")
+    verbs = verbs.add_subparsers(required=True, metavar="COMMAND", parser_class=AgoParser)
     _looking(verbs, command)
+    _testing(verbs, command)
     checking = command(verbs, "check", "look at the rules of a file as `save` would: everything that is wrong at once", _check)
     checking.add_argument("file", type=Path, metavar="FILE.yaml")
     saving = command(verbs, "save", "keep the rules of a file, all or none; the fire processes follow within a second", _save)
@@ -54,6 +56,26 @@ def _looking(verbs: Nouns, command: Command) -> None:
     diff.add_argument("--to", dest="end", type=int, metavar="N", help="(default: the one in use)")
 
 
+def _testing(verbs: Nouns, command: Command) -> None:
+    text = "when a rule would have fired, and how often: on recorded readings, or on those of a file"
+    testing = command(verbs, "test", text, _test)
+    testing.add_argument("rule", metavar="RULE|FILE.yaml", help="a rule in use, or the file of an edited version")
+    testing.add_argument("--replay", type=Path, metavar="FILE", help="a measured fire (.csv), or JSON lines of readings")
+    said = "ISO time (the city's clock unless it has a zone), now, today, -30m, -2h, -7d"
+    testing.add_argument("--from", dest="start", default="-7d", metavar="TIME", help=f"{said} (default: %(default)s)")
+    testing.add_argument("--to", dest="end", default="now", metavar="TIME", help="not included (default: now)")
+    testing.add_argument("--device", action="append", default=[], help="of this device; may be given again")
+    testing.add_argument("--premises", action="append", default=[], help="of the devices there; may be given again")
+    testing.add_argument("--group", action="append", default=[], help="of its members; may be given again")
+    testing.add_argument("--compare", action="store_true", help="side by side: the rule in use, and the file")
+    testing.add_argument("--time", default="TIME", help="CSV: column of the time, s (default: %(default)s)")
+    testing.add_argument("--smoke", default="SMA_1", help="CSV: column of the smoke (default: %(default)s)")
+    testing.add_argument("--temperature", default="TCA_1", help="CSV: column of the temperature, °C (default: %(default)s)")
+    testing.add_argument("--smoke-unit", default="1/m-od10", help="CSV: 1/m-od10, 1/m-ext, dB/m or %%/ft (default: %(default)s)")
+    testing.add_argument("--baseline", type=float, default=0.0, help="CSV: seconds of quiet before the curve")
+    _output(testing, "table", "json", "yaml")
+
+
 def _output(parser: argparse.ArgumentParser, *forms: str) -> None:
     parser.add_argument("-o", "--output", choices=forms, default=forms[0])
 
@@ -68,6 +90,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
+    from iotcore.alarms import rule_text
     from iotcore.clock import SystemClock
     from iotcore.commands import rule
 
@@ -76,7 +99,7 @@ def _show(options: argparse.Namespace) -> int:
         _told(found, "json")
         return 0
     notes = [f"# {name}: {value}" for name, value in found.items() if name != "document" and value not in ("", None)]
-    text = "# removed\n" if found["document"] is None else rule.as_yaml(found["document"])
+    text = "# removed\n" if found["document"] is None else rule_text.as_yaml(found["document"])
     sys.stdout.write("\n".join([*notes, text]))
     return 0
 
@@ -130,6 +153,31 @@ def _remove(options: argparse.Namespace) -> int:
     return 0
 
 
+def _test(options: argparse.Namespace) -> int:
+    from iotcore.clock import SystemClock
+    from iotcore.commands import rule_test
+    from iotcore.commands.rule_file import Columns
+
+    columns = Columns(options.time, options.smoke, options.temperature, options.smoke_unit, options.baseline)
+    wanted = rule_test.Wanted(
+        rule=options.rule,
+        file=options.replay,
+        start=options.start,
+        end=options.end,
+        devices=options.device,
+        premises=options.premises,
+        groups=options.group,
+        compare=options.compare,
+        columns=columns,
+    )
+    answer = asyncio.run(rule_test.run(_settings(options), SystemClock(), wanted))
+    if options.output == "table":
+        _say("\n".join(rule_test.table(answer)))
+    else:
+        _told(answer, options.output)
+    return 0
+
+
 def _settings(options: argparse.Namespace) -> Settings:
     return load(options.config, environment(os.environ))
 
@@ -138,9 +186,9 @@ def _told(found: Any, form: str) -> None:
     if form == "json":
         _say(json.dumps(found, ensure_ascii=False, indent=2))
     elif form == "yaml":
-        from iotcore.commands import rule
+        from iotcore.alarms import rule_text
 
-        sys.stdout.write(rule.as_yaml(found))
+        sys.stdout.write(rule_text.as_yaml(found))
     else:
         _table(found)
 

@@ -6,31 +6,21 @@ import argparse
 import asyncio
 import logging
 import os
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
+from iotcore.commands.ago import AgoParser
 from iotcore.specs.model import DeviceClass
 
 Command = Callable[..., argparse.ArgumentParser]
 Nouns = Any  # argparse names the type of a sub-command's home privately
-AGO = re.compile(r"-\d+[smhdw]\Z", re.ASCII)
-TIMES = ("--from", "--to")
-
-
-class _Parser(argparse.ArgumentParser):
-    """One that takes `--from -2h` for what it says: argparse would see an option -2."""
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As the class it is of, with `--from` and what follows it made one word."""
-        return super().parse_known_args(None if args is None else _joined(args), namespace)
 
 
 def add(nouns: Nouns, command: Command) -> None:
     """Add the noun; `command` makes a parser for one verb, as `cli` does."""
     telemetry = nouns.add_parser("telemetry", help="what devices have measured")
-    verbs = telemetry.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    verbs = telemetry.add_subparsers(required=True, metavar="COMMAND", parser_class=AgoParser)
     _looking(verbs, command)
     _moving(verbs, command)
 
@@ -65,16 +55,6 @@ def _span(parser: argparse.ArgumentParser, *, start: str | None) -> None:
     default = f" (default: {start})" if start else ""
     parser.add_argument("--from", dest="start", default=start, required=start is None, metavar="TIME", help=said + default)
     parser.add_argument("--to", dest="end", default="now", metavar="TIME", help="not included (default: now)")
-
-
-def _joined(words: Sequence[str]) -> list[str]:
-    found: list[str] = []
-    for word in words:
-        if found and found[-1] in TIMES and AGO.match(word):
-            found[-1] = f"{found[-1]}={word}"
-        else:
-            found.append(word)
-    return found
 
 
 def _query(options: argparse.Namespace) -> int:

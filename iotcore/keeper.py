@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from iotcore.clock import Clock
+from iotcore.clock import Clock, Uptime
 from iotcore.errors import IotError
-from iotcore.journal import paths
+from iotcore.journal import paths, timers, watching
 from iotcore.journal.database import UNREADABLE, Place, connect_readonly, is_there
 from iotcore.journal.timeline import PARKED
 
@@ -23,16 +23,25 @@ OVERDUE_MS = 100_000.0  # an alarm without the receiving centre's acknowledgemen
 class Keeper:
     """Runs for ever; what fails is said and tried again at its next turn."""
 
-    def __init__(self, *, republish: Callable[[], None], overdue: Callable[[], list[str]], clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        republish: Callable[[], None],
+        overdue: Callable[[], list[str]],
+        still: Callable[[], list[str]] = list,
+        clock: Clock,
+    ) -> None:
         self._republish = republish
         self._overdue = overdue
+        self._still_now = still
+        self._still: list[str] = []
         self._clock = clock
         self._late: list[str] = []
         self._trouble = ""  # why the lists could not be published, as it was said last
 
     def state(self) -> dict[str, Any]:
-        """For `iotcore doctor`: the notices that no receiver has taken in time."""
-        return {"overdue": self._late}
+        """For `iotcore doctor`: the notices that no receiver has taken in time, and what stands still."""
+        return {"overdue": self._late, "standing_still": self._still}
 
     async def run(self) -> None:
         """Look every few seconds, publish every hour."""
@@ -52,6 +61,11 @@ class Keeper:
                 if notice not in self._late:
                     log.critical("NOT DELIVERED for %.0f s: %s", OVERDUE_MS / 1000.0, notice)
             self._late = late
+            still = await asyncio.to_thread(self._still_now)
+            for what in still:
+                if what not in self._still:
+                    log.critical("DISPATCH STANDS STILL: %s", what)
+            self._still = still
             await asyncio.sleep(LOOK_S)
 
 
@@ -72,3 +86,17 @@ def overdue_notices(journal: Place, clock: Clock, alternates: Mapping[str, str])
         *(f"{incident} {event} → {channel}" for incident, event, channel in late),
         *(f"{incident} {event} → {channel} ({PARKED})" for incident, event, channel in held),
     ]
+
+
+def standing_still(journal: Place, uptime: Uptime, clock: Clock) -> list[str]:
+    """Alarms that no process offers to their receiver, fires that nobody escalates; none while the journal cannot be read."""
+    if not is_there(journal):
+        return []
+    connection = connect_readonly(journal)
+    try:
+        return watching.standing_still(connection, timers.Now(uptime.machine, uptime.seconds(), clock.wall_ms()))
+    except UNREADABLE as error:
+        log.info("the journal cannot be read yet: %s", error)
+        return []
+    finally:
+        connection.close()

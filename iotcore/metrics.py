@@ -117,6 +117,7 @@ dispatch_path_up = Gauge(
 dispatch_link_tests = Counter("iotcore_dispatch_link_tests_total", "Link tests of receivers' paths", ["receiver", "outcome"])
 
 fire_disablements = Asked("iotcore_fire_disablements", "Points, devices, zones and premises that are disabled now")
+fire_escalations = Counter("iotcore_fire_escalations_total", "Steps of escalation told: nobody had acknowledged")
 fire_walks = Asked("iotcore_fire_walk_tests", "Walk tests that last now")
 fire_released = Asked("iotcore_fire_alarms_released_total", "Alarms that fired when what had disabled them was over")
 
@@ -152,6 +153,8 @@ enrolment_waiting = Asked("iotcore_enrolment_queue", "Requests that wait to be j
 web_requests = Counter("iotcore_web_requests_total", "Requests to the page, by the hundreds of their answer", ["status"])
 web_denied = Counter("iotcore_web_denied_total", "Acts that somebody who is signed in was denied")
 sign_ins = Counter("iotcore_web_sign_ins_total", "Attempts to sign in: let in, wrong, throttled or refused", ["what", "outcome"])
+keeper_still = Asked("iotcore_keeper_standing_still", "Alarms that no process offers, fires that nobody escalates")
+keeper_sign_age = Asked("iotcore_keeper_sign_of_life_age_seconds", "Since the outside monitor took our last sign of life")
 keeper_overdue = Asked("iotcore_keeper_overdue_notices", "Notices of fires that no receiver has acknowledged in time")
 
 sessions_cut = Counter(

@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from iotcore import settings_receivers as receivers
 from iotcore.errors import ConfigError, Problem
+from iotcore.settings_deadman import Deadman
 from iotcore.settings_receivers import Port, Receiver
 from iotcore.strict import convert
 
@@ -238,6 +239,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     people: People = People()
     oidc: Oidc = Oidc()
     receivers: list[Receiver] = []
+    deadman: Deadman = Deadman()
     outbox: Outbox = Outbox()
     gateway: Gateway | None = None
     modbus_gateway: str = "modbus-1"  # the gateway device that the central Modbus driver publishes as

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import inspect
 
 from iotcore import settings, settings_receivers
+from iotcore.settings_page_channels import WORDS_OF_CHANNELS
 
 WORDS = {
     "Settings.data": "Data folder: databases, certificates, broker homes. On a local disk, never on a network share.",
@@ -103,6 +104,11 @@ WORDS = {
     "OidcRole.group": "A group, as the provider tells it.",
     "OidcRole.role": "What whoever is in it becomes here.",
     "OidcRole.area": 'Where: an area and all that lies in it; "" means everywhere.',
+    "Deadman.url": "Where signs of life are posted, as the outside monitor gave it to you; empty: none are. A secret: better set "
+    "by `IOTCORE_DEADMAN__URL`.",
+    "Deadman.interval_s": "How often, in seconds; the monitor should wait for three of them.",
+    "Deadman.allow_http": "Whether it may go without TLS.",
+    "Deadman.allow_private": "Whether the monitor may stand at a private address.",
     "Outbox.max_bytes": "How much of everything but fire may wait on disk for the core.",
     "Outbox.fire_max_bytes": "How much of fire may wait, in a file of its own.",
     "Outbox.max_age_s": "How long either may wait, in seconds.",
@@ -134,24 +140,10 @@ WORDS = {
     "Dc09Receiver.supervise_s": "How often the path is tested, in seconds; 0: never.",
     "Dc09Receiver.fault_s": "A path without a valid acknowledgement for so many seconds is a trouble.",
     "Dc09Receiver.tells": "What it is told of.",
-    "CapReceiver.name": "What the receiver is called in incidents, logs and variables.",
-    "CapReceiver.url": "Where the messages are posted.",
-    "CapReceiver.sender": "Who sends, as CAP names it: a host name or address of yours, without spaces and commas.",
-    "CapReceiver.status": "`Actual`: fires, and nothing else. `Exercise`: exercises alone. `Test`: a trial of the "
-    "connection: everything, marked as a test.",
-    "CapReceiver.sender_name": "Who sends, for people.",
-    "CapReceiver.scope": "For whom the messages are; `Private` needs `addresses`, `Restricted` a `restriction`.",
-    "CapReceiver.restriction": "For whom, in words.",
-    "CapReceiver.addresses": "For whom, by address.",
-    "CapReceiver.area": "How the place is drawn: a circle, or a polygon of eight corners.",
-    "CapReceiver.radius_m": "How large, in metres.",
-    "CapReceiver.sign": "Whether messages are signed.",
-    "CapReceiver.cert_file": 'PEM file with the certificate that signs; "" means the one that signs our papers.',
-    "CapReceiver.key_file": "Its key, PEM.",
-    "CapReceiver.reply_timeout_s": "How long to wait for the answer before it is sent again, in seconds.",
     "WebhookReceiver.name": "What the receiver is called in incidents, logs and variables.",
     "WebhookReceiver.url": "Where the JSON is posted.",
     "WebhookReceiver.secret": "Signs the body (HMAC-SHA-256). A secret.",
+    **WORDS_OF_CHANNELS,
     "WebhookReceiver.reply_timeout_s": "How long to wait for the answer before it is sent again, in seconds.",
 }
 
@@ -163,9 +155,10 @@ example with comments is [deploy/iotcore.toml](../deploy/iotcore.toml); the shor
 
 **Variables override the file**, so that secrets stay out of it: `IOTCORE_<SECTION>__<KEY>`, such as `IOTCORE_STORE__TOKEN` or
 `IOTCORE_BROKERS__FIRE__PORT`; for a receiver `IOTCORE_RECEIVERS__<NAME>__<KEY>`, with `_` for `-` in its name. A file of such a
-name in `$CREDENTIALS_DIRECTORY` (systemd's `LoadCredential=`) counts like the variable. Three variables are no settings:
+name in `$CREDENTIALS_DIRECTORY` (systemd's `LoadCredential=`) counts like the variable. Four variables are no settings:
 `IOTCORE_CONFIG`; `IOTCORE_CA_PASSPHRASE`, which opens the keys of the certificate authority (without it a passphrase is made
-and kept in the data folder); and `IOTCORE_API_TOKEN`, by which the command line knows who you are
+and kept in the data folder); `IOTCORE_SECRETS_KEY`, which opens what `iotcore secret set NAME` has sealed and a receiver names
+as `secret:NAME` ([receivers.md](receivers.md#secrets)); and `IOTCORE_API_TOKEN`, by which the command line knows who you are
 ([people.md](people.md#two-persons)).
 
 This page is made from the types by `python -m iotcore.settings_page`; a test keeps it current.

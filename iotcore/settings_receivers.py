@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from iotcore import settings_channels
 from iotcore.errors import Problem
-from iotcore.settings_channels import CapReceiver
+from iotcore.settings_channels import ChannelReceiver
 from iotcore.settings_ways import Asked, Used, wrong_url
 
 SECRET = "secret:"  # noqa: S105 - what stands before the name of a sealed secret, in place of the secret itself
@@ -36,13 +36,9 @@ class Dc09Receiver(Used, frozen=True, forbid_unknown_fields=True, tag="sia_dc09"
     format: Literal["SIA-DCS", "ADM-CID"] = "SIA-DCS"
     extended: Literal["auto", "all", "text", "none"] = "auto"
     account: Annotated[str, Meta(pattern="^[0-9A-Fa-f]{3,16}$")] = "0000"
-    supervise_s: Annotated[float, Meta(ge=0, le=3_600)] = 30.0
-    fault_s: Annotated[float, Meta(gt=0, le=3_600)] = 75.0
+    supervise_s: Annotated[float, Meta(ge=0, le=90)] = 30.0
+    fault_s: Annotated[float, Meta(gt=0, le=90)] = 75.0
     tells: list[Tells] = msgspec.field(default_factory=lambda: list[Tells](("fire",)))
-
-    def __repr__(self) -> str:
-        """Without its key: settings end up in logs and tracebacks."""
-        return f"Dc09Receiver(name={self.name!r}, host={self.host!r}, port={self.port}, …)"
 
 
 class WebhookReceiver(Asked, frozen=True, forbid_unknown_fields=True, tag="cad_webhook", tag_field="kind"):
@@ -53,12 +49,8 @@ class WebhookReceiver(Asked, frozen=True, forbid_unknown_fields=True, tag="cad_w
     secret: str
     reply_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 5.0
 
-    def __repr__(self) -> str:
-        """Without its secret."""
-        return f"WebhookReceiver(name={self.name!r}, url={self.url!r}, …)"
 
-
-Receiver = Dc09Receiver | WebhookReceiver | CapReceiver
+Receiver = Dc09Receiver | WebhookReceiver | ChannelReceiver
 KINDS: tuple[type[msgspec.Struct], ...] = get_args(Receiver)
 
 
@@ -77,6 +69,8 @@ def meets_at(receiver: Receiver) -> tuple[str, int, bool]:
     """Host, port, and whether a connection begins with TLS by public authorities."""
     if isinstance(receiver, Dc09Receiver):
         return receiver.host, receiver.port, False
+    if not isinstance(receiver, WebhookReceiver):
+        return settings_channels.meets_at(receiver)
     url = urlsplit(receiver.url)
     tls = url.scheme == "https"
     return url.hostname or "", url.port or (443 if tls else 80), tls

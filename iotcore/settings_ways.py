@@ -19,6 +19,10 @@ class Used(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     hedge_s: Annotated[float, Meta(ge=0, le=60)] = 3.0
     parallel: Annotated[int, Meta(ge=1, le=16)] = 4
 
+    def __repr__(self) -> str:
+        """Its kind and name alone: settings end up in logs and tracebacks, and receivers have secrets."""
+        return f"{type(self).__name__}({getattr(self, 'name', '')}, …)"
+
 
 class Asked(Used, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A receiver that is asked over HTTP, and where its requests may go."""

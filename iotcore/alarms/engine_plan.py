@@ -10,33 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import NamedTuple, TypeGuard
+from typing import NamedTuple
 
-from iotcore.alarms.conditions import All, AnyOf, Condition, Each, Leaf, Rise, State, Threshold, misfit
+from iotcore.alarms.conditions import Rise, Threshold
+from iotcore.alarms.engine_bind import Binder, Numbers, leaf_nodes
+from iotcore.alarms.engine_nodes import LeafNode, Node
 from iotcore.alarms.rules import Rule
 from iotcore.registry.directory import Binding
 from iotcore.specs.model import DeviceSpec
 
 NO_GROUPS: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Numbered:
-    """A leaf with the number that its hysteresis is kept under."""
-
-    number: int
-    leaf: Leaf
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """An `all` or `any` over numbered parts."""
-
-    every: bool
-    parts: tuple[Node, ...]
-
-
-Node = Numbered | Joined
+NUMBER: tuple[type, ...] = (float, int)
+TYPES: dict[str, tuple[type, ...]] = {"bool": (bool,), "number": NUMBER}
+TEXT: tuple[type, ...] = (str,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +32,13 @@ class Bound:
     number: int
     rule: Rule
     node: Node
+    plain: Node  # without time, schedules and other devices: what the device itself says
+    timed: bool  # time alone may change it
+    announced: bool  # its first alarm is told
+
+    def name(self, point: str) -> str:
+        """What its decisions are called: two points of one reading, of a rule that decides about each, are two causes."""
+        return f"{self.rule.id}:{point}" if self.rule.apart is not None else self.rule.id
 
 
 class PointPlan(NamedTuple):
@@ -55,7 +48,7 @@ class PointPlan(NamedTuple):
     thresholds on the newest value.
     """
 
-    is_state: bool
+    types: tuple[type, ...]
     span: tuple[float, int] | None
     rules: tuple[Bound, ...]
     low: float
@@ -69,17 +62,9 @@ class Plan:
     spec: DeviceSpec
     points: dict[str, PointPlan]
     bounds: dict[int, Bound]
-
-
-class Numbers:
-    """A number for each latch and hysteresis, the same for as long as the engine lives: rules are swapped, what holds stays."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[object, ...], int] = {}
-
-    def of(self, *key: object) -> int:
-        """The number of a rule's point or of a rule's leaf."""
-        return self._known.setdefault(key, len(self._known))
+    timed: tuple[int, ...]  # those that time alone may change
+    criteria: frozenset[int]  # rules of other hazards than smoke, which bear it out
+    verified: bool
 
 
 class Planner:
@@ -88,58 +73,46 @@ class Planner:
     def __init__(self, rules: Sequence[Rule], numbers: Numbers) -> None:
         self._numbers = numbers
         self._covering: dict[tuple[str, str], list[tuple[int, Rule]]] = {}  # by (what names its scope, the name)
-        self._plans: dict[tuple[int, frozenset[str], str, str], Plan] = {}
+        self._plans: dict[tuple[int, frozenset[str], str, str, bool], Plan] = {}
         for n, rule in enumerate(rules):
             for place in _places(rule):
                 self._covering.setdefault(place, []).append((n, rule))
         self.by_group = frozenset(rule.group for rule in rules if rule.group)
 
-    def plan(self, binding: Binding, groups: frozenset[str]) -> Plan:
-        """The plan of a device that is in these groups."""
+    def plan(self, binding: Binding, groups: frozenset[str], *, verified: bool) -> Plan:
+        """The plan of a device that is in these groups; with `verified` smoke is verified first."""
         concerned = groups & self.by_group
         premises = binding.premises if ("premises", binding.premises) in self._covering else ""
         device = binding.device if ("device", binding.device) in self._covering else ""
-        key = (id(binding.spec), concerned, premises, device)
+        key = (id(binding.spec), concerned, premises, device, verified)
         plan = self._plans.get(key)
         if plan is None or plan.spec is not binding.spec:
-            plan = self._plans[key] = self._made(binding.spec, concerned, premises, device)
+            plan = self._plans[key] = self._made(binding.spec, concerned, premises, device, verified=verified)
         return plan
 
-    def _made(self, spec: DeviceSpec, groups: frozenset[str], premises: str, device: str) -> Plan:
+    def _made(self, spec: DeviceSpec, groups: frozenset[str], premises: str, device: str, *, verified: bool) -> Plan:
         places = [("class", spec.device_class), ("model", spec.model), ("premises", premises), ("device", device)]
         places += [("group", group) for group in groups]
         found = {n: rule for place in places for n, rule in self._covering.get(place, ())}
         families: dict[str, list[tuple[Rule, list[tuple[str, Node]]]]] = {}
         for n in sorted(found):
             rule = found[n]
-            if rule.covers(spec) and (nodes := list(self._nodes(rule, spec))):
+            if rule.covers(spec) and (nodes := list(Binder(self._numbers, spec, rule).nodes(verified=verified))):
                 families.setdefault(rule.id, []).append((rule, nodes))
-        return _plan([bound for family in families.values() for bound in self._bounds(family)], spec)
+        bounds = [bound for family in families.values() for bound in self._bounds(family)]
+        return _plan(bounds, spec, verified=verified)
 
     def _bounds(self, family: Sequence[tuple[Rule, list[tuple[str, Node]]]]) -> Iterator[Bound]:
-        """The most specific of a family; of two that are equally so both, each with its own latch: nothing silences a fire."""
-        rank = max(rule.rank for rule, _ in family)
-        for nth, (rule, nodes) in enumerate((rule, nodes) for rule, nodes in family if rule.rank == rank):
+        """The most specific of a family; of two that are equally so both, each with its own latch: nothing silences a fire.
+
+        A rule that has a schedule takes no other one's place: outside its hours nobody would judge.
+        """
+        rank = max((rule.rank for rule, _ in family if rule.schedule is None), default=-1)
+        kept = [(rule, nodes) for rule, nodes in family if rule.rank == rank or (rule.schedule is not None and rule.rank > rank)]
+        for nth, (rule, nodes) in enumerate(kept):
             for point, node in nodes:
-                yield Bound(self._numbers.of("latch", rule.id, point, nth), rule, node)
-
-    def _nodes(self, rule: Rule, spec: DeviceSpec) -> Iterator[tuple[str, Node]]:
-        """What of a rule this model can be judged by, each with the point that it decides about apart ("" for the whole)."""
-        if isinstance(rule.when, Each):
-            for state in rule.when.of(spec):
-                yield state.point, Numbered(self._numbers.of("leaf", rule.id, state), state)
-        elif (node := self._bind(rule.when, spec, rule.id)) is not None:
-            yield "", node
-
-    def _bind(self, condition: Condition, spec: DeviceSpec, rule: str) -> Node | None:
-        """The condition over points that this model has: an `all` needs every part, an `any` makes do with those it has."""
-        if not isinstance(condition, All | AnyOf):
-            return None if misfit(condition, spec) else Numbered(self._numbers.of("leaf", rule, condition), condition)
-        parts = [self._bind(part, spec, rule) for part in condition.of]
-        kept = tuple(part for part in parts if part is not None)
-        if not kept or (isinstance(condition, All) and len(kept) < len(parts)):
-            return None
-        return Joined(isinstance(condition, All), kept)
+                number = self._numbers.of("latch", rule.id, point, nth)
+                yield Bound(number, rule, node, Binder.plain(node), Binder.is_timed(node), Binder.is_announced(node))
 
 
 def _places(rule: Rule) -> list[tuple[str, str]]:
@@ -155,47 +128,37 @@ def _places(rule: Rule) -> list[tuple[str, str]]:
     return [("class", kind) for kind in dict.fromkeys(rule.device_classes)]
 
 
-def _plan(bounds: Sequence[Bound], spec: DeviceSpec) -> Plan:
-    by_point: dict[str, list[tuple[Leaf, Bound]]] = {}
+def _plan(bounds: Sequence[Bound], spec: DeviceSpec, *, verified: bool) -> Plan:
+    by_point: dict[str, list[tuple[LeafNode, Bound]]] = {}
     for bound in bounds:
-        for leaf in bound_leaves(bound.node):
-            by_point.setdefault(leaf.point, []).append((leaf, bound))
-    points = {name: _point(asking) for name, asking in by_point.items()}
-    return Plan(spec, points, {bound.number: bound for bound in bounds})
+        for leaf in leaf_nodes(bound.node):
+            for point in leaf.points:
+                by_point.setdefault(point, []).append((leaf, bound))
+    points = {name: _point(asking, spec.points[name].kind) for name, asking in by_point.items()}
+    others = [bound for bound in bounds if bound.rule.hazard not in {"smoke", "fault"}]
+    criteria = frozenset(bound.number for bound in others if bound.rule.severity in {"alarm", "pre-alarm"})
+    timed = tuple(bound.number for bound in bounds if bound.timed)
+    return Plan(spec, points, {bound.number: bound for bound in bounds}, timed, criteria, verified)
 
 
-def _point(asking: Sequence[tuple[Leaf, Bound]]) -> PointPlan:
+def _point(asking: Sequence[tuple[LeafNode, Bound]], kind: str) -> PointPlan:
     bounds = tuple({bound.number: bound for _, bound in asking}.values())
-    back = [leaf for leaf, _ in asking if not isinstance(leaf, State) and not is_plain(leaf)]
+    back = [leaf.leaf for leaf, _ in asking if isinstance(leaf.leaf, Rise | Threshold) and not leaf.is_plain]
     span: tuple[float, int] | None = None
     if back:
         longest_s = max(leaf.within_s if isinstance(leaf, Rise) else leaf.mean_s for leaf in back)
         span = (longest_s, max(leaf.readings for leaf in back))
-    return PointPlan(isinstance(asking[0][0], State), span, bounds, *_quiet(bounds))
+    return PointPlan(TYPES.get(kind, TEXT), span, bounds, *_quiet(bounds))
 
 
 def _quiet(bounds: Sequence[Bound]) -> tuple[float, float]:
     low, high = -inf, inf
     for bound in bounds:
-        leaf = bound.node.leaf if isinstance(bound.node, Numbered) else None
-        if leaf is None or not is_plain(leaf):
+        leaf = bound.node.leaf if isinstance(bound.node, LeafNode) and bound.node.is_plain else None
+        if not isinstance(leaf, Threshold):
             return inf, -inf
         if leaf.above is not None:
             high = min(high, leaf.above)
         elif leaf.below is not None:
             low = max(low, leaf.below)
     return low, high
-
-
-def is_plain(leaf: Leaf) -> TypeGuard[Threshold]:
-    """Whether it asks for the newest value alone."""
-    return isinstance(leaf, Threshold) and not leaf.mean_s and leaf.readings <= 1
-
-
-def bound_leaves(node: Node) -> Iterator[Leaf]:
-    """The leaves of a bound condition, in the order they are written."""
-    if isinstance(node, Numbered):
-        yield node.leaf
-    else:
-        for part in node.parts:
-            yield from bound_leaves(part)

@@ -21,6 +21,7 @@ from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane_notice import old
 from iotcore.alarms.lane_turn import Decode, Gathering, Turn, unheard
 from iotcore.alarms.supervised import NOTHING_TOLD, Supervised
+from iotcore.alarms.warm import warm
 from iotcore.clock import Clock
 from iotcore.errors import StoreError
 from iotcore.journal.conduct import Conduct
@@ -100,15 +101,13 @@ class FireLane:
 
         Only devices with a latched alarm stay latched; all others may raise with their next reading.
         """
-        directory = self._directory()
-        devices = set()
-        for reading in self._journal.recent_readings():
-            if (binding := directory.devices.get(reading.device)) is not None:
-                self._engine.evaluate(reading, binding, old=old(reading), now_s=self._clock.monotonic_s())
-                devices.add(reading.device)
-                if self._supervised is not None:
-                    self._supervised.recalled(reading)
-        self._engine.reset(devices - self._journal.alarmed_devices())
+        known = self._directory().devices
+        recent = [reading for reading in self._journal.recent_readings() if reading.device in known]
+        warm(self._engine, recent, known, old, (self._clock.monotonic_s(), self._clock.wall_ms()))
+        if self._supervised is not None:
+            for reading in recent:
+                self._supervised.recalled(reading)
+        self._engine.reset({reading.device for reading in recent} - self._journal.alarmed_devices())
 
     def counts(self) -> dict[str, int]:
         """What the lane has done since it started, for `iotcore doctor`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from iotcore.alarms import responders
+from iotcore.alarms import escalate, responders
 from iotcore.alarms.decisions import Decision
 from iotcore.journal.records import Raise
 from iotcore.reading import Reading
@@ -32,4 +32,5 @@ def raised(decision: Decision, reading: Reading, binding: Binding, directory: Di
         historical=old(reading),
         in_test=in_test,
         can_mark=binding.spec.marks_tests,
+        answer_s=escalate.ladder(directory.response(binding.premises), decided_ms)[0].after_s,
     )

@@ -105,8 +105,8 @@ class Gathering:
         if not turn.stage.take(reading.device, *identity) and identity not in row.identities and row.reason != "unknown_point":
             return
         turn.readings.append(reading)
-        decisions = self.engine.evaluate(reading, binding, old=old(reading), now_s=self._clock.monotonic_s())
-        turn.raises += [self._raise(decision, reading, binding) for decision in decisions]
+        told = self.engine.evaluate(reading, binding, old=old(reading), now_s=self._clock.monotonic_s())
+        turn.raises += [self._raise(decision, reading, binding) for decision in told if decision.opens]
 
     def _take(self, reading: Reading, arrival: Arrival, binding: Binding, turn: Turn) -> None:
         if binding.domain != "fire":
@@ -123,9 +123,10 @@ class Gathering:
         reading = self.skews.judge(reading, now_s)
         self._heard(reading, binding, now_s)
         again = bool(self._judged) and reading in self._judged
-        decisions = [] if again else self.engine.evaluate(reading, binding, old=old(reading), now_s=now_s)
+        told = [] if again else self.engine.evaluate(reading, binding, old=old(reading), now_s=now_s)
+        decisions = [one for one in told if one.opens]
         if turn.alarms_only and (again or not self.engine.alarming(reading, old=old(reading))):
-            self._leave(reading, decisions, arrival, turn)
+            self._leave(reading, told, arrival, turn)
             return
         fires = [d for d in decisions if d.severity == "alarm"]
         if reading.retained and not fires:

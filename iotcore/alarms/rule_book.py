@@ -20,11 +20,25 @@ import msgspec
 from iotcore.alarms import rules as fire_rules
 from iotcore.alarms.rules import Rule
 from iotcore.errors import ConfigError, Problem
+from iotcore.schedule import Schedule
 
 Origin = Literal["base", "document"]
 MANY = 48  # characters of names in a key; more are told by their hash
 HASH_LENGTH = 12
-FIRST = ("id", "hazard", "severity", "immediate", "latched", "source", "device_classes", "models", "group", "premises", "device")
+FIRST = (
+    "id",
+    "hazard",
+    "severity",
+    "immediate",
+    "latched",
+    "source",
+    "device_classes",
+    "models",
+    "group",
+    "premises",
+    "device",
+    "schedule",
+)
 FIRST_OF_CONDITION = ("kind", "point", "points", "unit")
 DEFAULT_CLASSES = next(one.default for one in msgspec.structs.fields(Rule) if one.name == "device_classes")
 
@@ -59,12 +73,13 @@ class Trouble:
 
 
 def scope_of(rule: Rule) -> str:
-    """What a rule is for: "device:d1", "premises:p1", "group:g,models:a"; "" for every device of the usual classes."""
+    """What a rule is for: "device:d1", "premises:p1", "group:g,models:a", "hours:night"; "" for every usual device, always."""
     named = (("device", rule.device), ("premises", rule.premises), ("group", rule.group))
     places = [f"{name}:{found}" for name, found in named if found]
     models = [f"models:{_names(rule.models)}"] if rule.models else []
     usual = set(rule.device_classes) == set(DEFAULT_CLASSES)
-    return ",".join([*places, *models, *([] if usual else [f"classes:{_names(rule.device_classes)}"])])
+    classes = [] if usual else [f"classes:{_names(rule.device_classes)}"]
+    return ",".join([*places, *models, *classes, *([f"hours:{_hours(rule.schedule)}"] if rule.schedule is not None else [])])
 
 
 def key_of(rule: Rule) -> str:
@@ -122,25 +137,27 @@ def written(document: Any) -> Any:
 
 def plain(rule: Rule) -> Any:
     """A rule as a document: what is as it is anyway is left out."""
-    default = {one.encode_name: one.default for one in msgspec.structs.fields(Rule) if not one.required}
-    found = msgspec.to_builtins(rule)
-    kept = {name: value for name, value in found.items() if name not in default or value != msgspec.to_builtins(default[name])}
-    return written({**kept, "when": _condition(rule.when)})
+    return written(_lean(rule))
 
 
-def _condition(condition: Any) -> Any:
-    """A condition, and those within it, without what is as it is anyway."""
-    if isinstance(condition, tuple):
-        return [_condition(one) for one in condition]
-    if not isinstance(condition, msgspec.Struct):
-        return int(condition) if isinstance(condition, float) and condition.is_integer() else condition
-    config = condition.__struct_config__
+def _lean(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_lean(one) for one in value]
+    if not isinstance(value, msgspec.Struct):
+        return int(value) if isinstance(value, float) and value.is_integer() else msgspec.to_builtins(value)
+    config = value.__struct_config__
     found: dict[str, Any] = {config.tag_field: config.tag} if config.tag_field else {}
-    for one in msgspec.structs.fields(type(condition)):
-        value = getattr(condition, one.name)
-        if one.required or value != one.default:
-            found[one.encode_name] = _condition(value)
+    for one in msgspec.structs.fields(type(value)):
+        part = getattr(value, one.name)
+        if one.required or part != one.default:
+            found[one.encode_name] = _lean(part)
     return found
+
+
+def _hours(schedule: Schedule) -> str:
+    if schedule.named:
+        return schedule.named
+    return hashlib.sha256(msgspec.json.encode(schedule)).hexdigest()[:HASH_LENGTH]
 
 
 def _names(names: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from iotcore.alarms import rules as fire_rules
-from iotcore.alarms.conditions import Each, leaves
+from iotcore.alarms.conditions import Over, leaves
 from iotcore.alarms.rule_book import Kept, book, key_of, read
 from iotcore.alarms.rules import Rule
 from iotcore.errors import ConfigError, Problem
@@ -22,7 +22,6 @@ from iotcore.specs.model import DeviceSpec
 MAX_RULES = 10_000  # benchmarks.rules measures as many
 MAX_LEAVES = 100_000  # conditions of all rules together
 NEAR_AMONG = 2_000  # names that a wrong one is compared with: more would take seconds for each
-MAX_LEAVES_OF_RULE = 200  # a rule with more is one that nobody can judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +114,17 @@ def _unknown(rule: Rule, known: Known, name: str) -> Iterator[Problem]:
 def _leafless(rule: Rule, known: Known, name: str) -> Iterator[Problem]:
     """Points that no model has which the rule covers: it would never decide anything."""
     covered = [spec for spec in known.specs.values() if rule.covers(spec)]
-    if isinstance(rule.when, Each):
-        if covered and not any(next(iter(rule.when.of(spec)), None) for spec in covered):
-            yield Problem(name, "when.points", f"no covered model has a two-valued point like {rule.when.points!r}")
+    if not covered:
+        return
+    if (apart := rule.apart) is not None:
+        if not any(next(iter(apart.of(spec)), None) for spec in covered):
+            yield Problem(name, "when.points", f"no covered model has a two-valued point like {apart.points!r}")
         return
     for leaf in leaves(rule.when):
-        if covered and not any(leaf.point in spec.points for spec in covered):
+        if isinstance(leaf, Over):
+            if not any(leaf.of(spec) for spec in covered):
+                yield Problem(name, "when", f"no covered model has a number like {', '.join(leaf.points)}")
+        elif not any(leaf.point in spec.points for spec in covered):
             points = {point for spec in covered for point in spec.points}
             yield Problem(name, "when", f"no covered model has a point {leaf.point!r}{_near(leaf.point, points)}")
 
@@ -135,9 +139,6 @@ def _together(found: Mapping[str, Checked], known: Known) -> Iterator[Problem]:
     sizes = {key: _leaves(one.rule) for key, one in whole.items()}
     if sum(sizes.values()) > MAX_LEAVES:
         yield Problem("rules", "", f"they would have {sum(sizes.values())} conditions, and {MAX_LEAVES} are the most")
-    for key in found:
-        if sizes[key] > MAX_LEAVES_OF_RULE:
-            yield Problem(key, "when", f"has {sizes[key]} conditions, and {MAX_LEAVES_OF_RULE} are the most")
     families: dict[str, list[Kept]] = {}
     for one in whole.values():
         families.setdefault(one.rule.id, []).append(one)
@@ -150,7 +151,7 @@ def _together(found: Mapping[str, Checked], known: Known) -> Iterator[Problem]:
 
 def _equal_right(one: Rule, other: Rule) -> bool:
     """Whether two of one id are equally specific, for the same place if for one, and for some models of the same."""
-    if one.rank != other.rank or _place(one) != _place(other):
+    if one.rank != other.rank or _place(one) != _place(other) or one.schedule != other.schedule:
         return False
     models = not (one.models and other.models) or bool(set(one.models) & set(other.models))
     return models and bool(set(one.device_classes) & set(other.device_classes))
@@ -161,7 +162,7 @@ def _place(rule: Rule) -> str:
 
 
 def _leaves(rule: Rule) -> int:
-    return 1 if isinstance(rule.when, Each) else sum(1 for _ in leaves(rule.when))
+    return 1 if rule.apart is not None else sum(1 for _ in leaves(rule.when))
 
 
 def _near(name: str, there: Collection[str]) -> str:

@@ -16,10 +16,12 @@ import msgspec
 import yaml
 from msgspec import Meta
 
-from iotcore.alarms.condition_check import condition_problems
-from iotcore.alarms.conditions import Condition, Each, leaves, misfit
+from iotcore import schedule as schedules
+from iotcore.alarms.condition_check import rule_condition_problems
+from iotcore.alarms.conditions import Coincidence, Condition, Each, Stale, leaves, misfit
 from iotcore.errors import ConfigError, Problem
 from iotcore.journal.records import Severity
+from iotcore.schedule import Schedule
 from iotcore.specs.model import DeviceClass, DeviceSpec
 from iotcore.strict import convert
 
@@ -47,6 +49,13 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     device: str = ""
     immediate: bool = False  # bypasses every delay stage: call points, waterflow
     latched: bool = True
+    schedule: Schedule | None = None  # outside it the rule decides nothing, and others of its id judge
+
+    @property
+    def apart(self) -> Each | None:
+        """The points that it decides about apart, each under the rule's id and its own name."""
+        within = self.when.of if isinstance(self.when, Coincidence) else self.when
+        return within if isinstance(within, Each) else None
 
     @property
     def rank(self) -> int:
@@ -57,7 +66,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     def scope(self) -> Scope:
         """What it covers, comparable: two rules of one id and one scope contradict each other."""
         named = (self.device or self.premises or self.group, *sorted(set(self.models)))
-        return self.rank, named, tuple(sorted(set(self.device_classes)))
+        hours = "" if self.schedule is None else msgspec.json.encode(self.schedule).decode()
+        return self.rank, (*named, hours), tuple(sorted(set(self.device_classes)))
 
     def covers(self, spec: DeviceSpec) -> bool:
         """Whether the rule is meant for this model."""
@@ -134,14 +144,18 @@ def unknown(
 
 
 def _rule_problems(rule: Rule, file: str, path: str) -> list[Problem]:
-    problems = [] if isinstance(rule.when, Each) else condition_problems(rule.when, file, f"{path}.when")
+    problems = rule_condition_problems(rule.when, file, f"{path}.when")
     if not rule.device_classes:
         problems.append(Problem(file, f"{path}.device_classes", "is empty: the rule would cover nothing"))
-    if rule.hazard == "fault" and rule.severity != "trouble":
+    if rule.hazard == "fault" and rule.severity in {"alarm", "pre-alarm"}:
         problems.append(Problem(file, f"{path}.severity", "a fault is a trouble, never a fire"))
+    if rule.severity in {"alarm", "pre-alarm"} and any(isinstance(leaf, Stale) for leaf in leaves(rule.when)):
+        problems.append(Problem(file, f"{path}.when", "asks for a stale point: silence is a trouble, never a fire"))
     if sum(map(bool, (rule.group, rule.premises, rule.device))) > 1:
         problems.append(Problem(file, path, "names more than one of group, premises and device"))
-    return problems
+    if rule.immediate and rule.schedule is not None:
+        problems.append(Problem(file, f"{path}.schedule", "what is immediate is so at every hour"))
+    return problems + ([] if rule.schedule is None else schedules.problems(rule.schedule, file, f"{path}.schedule"))
 
 
 def _contradictions(rules: Sequence[Rule], file: str) -> list[Problem]:

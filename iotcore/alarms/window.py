@@ -22,33 +22,36 @@ CLOCK_DISAGREEMENT_S = 60.0  # a stall longer than this is marked backlog by its
 class Timeline:
     """How much time passed between the readings of one device, as well as two clocks can tell.
 
-    The device's clock says when it measured, so a network stall does not squeeze or stretch a slope; the receive clock stands in
-    where the device's clock is frozen, steps or runs backwards. Backlog arrives in a burst: there only the device's clock tells.
+    The device's clock says when it measured, so a network stall does not squeeze or stretch a slope; the monotonic clock of who
+    receives it stands in where the device's clock is frozen, steps or runs backwards, so that no wall clock that steps changes a
+    duration. Backlog arrives in a burst: there only the device's clock tells.
     """
 
     at_s: float = 0.0
     _observed_ms: float | None = None
-    _received_ms: float = 0.0
+    _came_s: float = 0.0
+    received_ms: float = 0.0  # of the newest reading, ms UTC
 
     def later_than(self, observed_ms: float) -> bool:
         """Whether what came last was observed after this time."""
         return self._observed_ms is not None and self._observed_ms > observed_ms
 
-    def advance(self, reading: Reading) -> float:
-        """Move to `reading` and return its time, seconds since the first one; never smaller than before."""
+    def advance(self, reading: Reading, now_s: float) -> float:
+        """Move to `reading`, which came at `now_s`, and return its time, seconds since the first one; it never goes back."""
         last = self._observed_ms
         if last is not None:
             observed_s = (reading.observed_ms - last) / 1000.0
             if reading.backlog:
                 step_s = observed_s
             else:
-                received_s = (reading.received_ms - self._received_ms) / 1000.0
+                received_s = now_s - self._came_s
                 agree = observed_s > 0.0 and -CLOCK_DISAGREEMENT_S <= observed_s - received_s <= CLOCK_DISAGREEMENT_S
                 step_s = observed_s if agree else received_s
             if step_s > 0.0:
                 self.at_s += step_s
         self._observed_ms = reading.observed_ms
-        self._received_ms = reading.received_ms
+        self._came_s = now_s
+        self.received_ms = reading.received_ms
         return self.at_s
 
 

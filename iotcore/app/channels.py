@@ -7,12 +7,15 @@ from pathlib import Path
 from iotcore.clock import Clock
 from iotcore.dispatch.cad_webhook import WebhookChannel
 from iotcore.dispatch.cap import CapChannel
+from iotcore.dispatch.http_gateway import SmsChannel, VoiceChannel
+from iotcore.dispatch.mail import MailChannel
+from iotcore.dispatch.mqtt_out import MqttChannel
 from iotcore.dispatch.outbox import Channel
 from iotcore.dispatch.sia_dc09 import Dc09Channel
 from iotcore.process import home
 from iotcore.settings import Settings
-from iotcore.settings_channels import CapReceiver
-from iotcore.settings_receivers import Dc09Receiver, Receiver
+from iotcore.settings_channels import CapReceiver, MailReceiver, MqttReceiver, SmsReceiver, VoiceReceiver
+from iotcore.settings_receivers import Dc09Receiver, Receiver, WebhookReceiver
 
 
 def channels_of(settings: Settings, clock: Clock) -> dict[str, Channel]:
@@ -20,14 +23,27 @@ def channels_of(settings: Settings, clock: Clock) -> dict[str, Channel]:
     return {receiver.name: _channel(receiver, settings, clock) for receiver in settings.receivers}
 
 
-def _channel(receiver: Receiver, settings: Settings, clock: Clock) -> Channel:
+def _channel(receiver: Receiver, settings: Settings, clock: Clock) -> Channel:  # noqa: PLR0911 - one for each kind
     match receiver:
         case Dc09Receiver():
             return Dc09Channel(receiver, clock)
         case CapReceiver():
             return CapChannel(receiver, clock, *_signs(receiver, settings))
-        case _:
+        case MailReceiver():
+            return MailChannel(receiver, clock)
+        case SmsReceiver():
+            return SmsChannel(receiver, clock)
+        case VoiceReceiver():
+            return VoiceChannel(receiver, clock, f"{_reached_at(settings)}/api/v1/receivers/{receiver.name}/calls")
+        case MqttReceiver():
+            return MqttChannel(receiver, clock)
+        case WebhookReceiver():
             return WebhookChannel(receiver, clock)
+
+
+def _reached_at(settings: Settings) -> str:
+    """Where the page of this installation is reached from outside."""
+    return settings.web.public_url.rstrip("/") or f"http://{settings.web.host}:{settings.web.port}"
 
 
 def _signs(receiver: CapReceiver, settings: Settings) -> tuple[Path, Path]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from iotcore.alarms import rules as fire_rules
+from iotcore.app.receivers import with_secrets
 from iotcore.clock import Clock
 from iotcore.errors import ConfigError, StartError, StoreError
 from iotcore.process import home
@@ -97,6 +98,7 @@ async def activate(registry: Registry, device: str) -> None:
 def check(settings: Settings) -> None:
     """Refuse a bad configuration as a whole before anything starts: specs, rules, brokers."""
     rules_of(settings, load_folder(_specs_folder(settings)))
+    with_secrets(settings)
     for name in BrokerName:
         broker = home.broker_settings(settings, name)
         if choose(broker.run) == "amqtt" and broker.password_port:

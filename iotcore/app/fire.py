@@ -21,9 +21,10 @@ from iotcore.app import fire_rules, supervising, troubles
 from iotcore.app.channels import channels_of
 from iotcore.app.common import EVERYTHING, activate, heard, ingest_version, opened, rules_of
 from iotcore.app.configs_back import ConfigsBack
+from iotcore.app.escalating import Escalating
 from iotcore.app.intents import INTENT_CURSOR, Intents
 from iotcore.app.outages import Outages
-from iotcore.app.receivers import dispatching, told_of_all
+from iotcore.app.receivers import callers_of, dispatching, told_of_all, with_secrets
 from iotcore.app.testing import TestsBack
 from iotcore.clock import Clock, SystemClock, machine_uptime
 from iotcore.dispatch.paths import Paths
@@ -47,7 +48,7 @@ FIRE_RETRY_S = 1.0  # between two attempts of the fire lane to reach its broker:
 
 async def run(settings: Settings) -> None:
     """The fire lane and its dispatch."""
-    clock = SystemClock()
+    settings, clock = with_secrets(settings), SystemClock()
     channels = channels_of(settings, clock)
     broker = home.endpoint(settings, BrokerName.FIRE, home.FIRE_IN)
     version = ingest_version(settings, BrokerName.FIRE)
@@ -89,16 +90,12 @@ async def run(settings: Settings) -> None:
         lane.warm()
         outages = Outages(*(journal, lambda: follower.directory, exempt, engine, lane.raise_again), clock)
         https = alternate_path(settings, lane, registry, clock)
+        escalating = Escalating(journal, lambda: follower.directory, callers_of(settings), dispatcher.wake)
         intents = Intents(lane, follower, engine, journal, dispatcher)
         async with asyncio.TaskGroup() as group:
-            group.create_task(lane.run())
-            group.create_task(grouped.run())
+            for part in (lane, grouped, dispatcher, paths, tests, outages, escalating, configs):
+                group.create_task(part.run())
             group.create_task(ruled.run(fire_rules.using(engine, lambda: follower.directory, grouped)))
-            group.create_task(dispatcher.run())
-            group.create_task(paths.run())
-            group.create_task(tests.run())
-            group.create_task(outages.run())
-            group.create_task(configs.run())
             group.create_task(heard(follower, (ingest, FIRE)))
             group.create_task(supervising.run(lane, supervised.supervision, ingest))
             group.create_task(Watchdog(settings.folder, {"fire": ingest}).run())

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from iotcore import metrics
-from iotcore.app import audit_heads, coverage_history, outages, testing, troubles
+from iotcore.app import audit_heads, coverage_history, outages, signs, testing, troubles
 from iotcore.app.common import opened
 from iotcore.app.revoking import Revoking
 from iotcore.backup import last
-from iotcore.clock import SystemClock
-from iotcore.keeper import Keeper, overdue_notices
+from iotcore.clock import SystemClock, machine_uptime
+from iotcore.keeper import Keeper, overdue_notices, standing_still
 from iotcore.process import home
 from iotcore.process.alive import alive
 from iotcore.process.follow import Follower, forever
@@ -29,14 +29,16 @@ from iotcore.telemetry.rollups import InfluxRollups
 
 async def run(settings: Settings) -> None:
     """Periodic work: fresh revocation lists, a watchdog that says aloud what no receiver has taken, downsampling."""
-    clock = SystemClock()
+    clock, uptime = SystemClock(), machine_uptime()
     revoking = Revoking(settings, clock)
     keeper = Keeper(
         republish=revoking.republish,
         overdue=lambda: overdue_notices(settings.journal_place, clock, alternates(settings.receivers)),
+        still=lambda: standing_still(settings.journal_place, uptime, clock),
         clock=clock,
     )
     revoking.figures()
+    metrics.keeper_still.ask(lambda: float(len(keeper.state()["standing_still"])))
     metrics.keeper_overdue.ask(lambda: float(len(keeper.state()["overdue"])))
     metrics.backup_age.ask(lambda: last.due(settings, clock).age_s)
     room = Room(settings, "keeper", clock)
@@ -59,6 +61,8 @@ async def run(settings: Settings) -> None:
         trouble = "the registry cannot be read; vendors' devices stay as the brokers know them"
         group.create_task(forever(_letting_in(settings, registry, follower), trouble))
         state = lambda: {**keeper.state(), **revoking.state(), **watching.state(), **(rollups.state() if rollups else {})}  # noqa: E731 - read at each beat
+        if settings.deadman.url:
+            group.create_task(signs.switch(settings, keeper, clock).run())
         group.create_task(alive(settings, "keeper", clock, state))
 
 

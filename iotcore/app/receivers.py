@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
+import msgspec
+
+from iotcore import settings_receivers
 from iotcore.clock import Clock
 from iotcore.dispatch.outbox import Channel, Dispatcher, Way
 from iotcore.dispatch.paths import Paths, Watched
+from iotcore.dispatch.sealed import Sealed
 from iotcore.dispatch.sia_dc09 import Dc09Channel
+from iotcore.errors import ConfigError
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
 from iotcore.journal.path_watch import SqlPaths
+from iotcore.process.credentials import environment
 from iotcore.settings import Settings
 from iotcore.settings_receivers import Dc09Receiver, alternates, primaries
+
+
+def with_secrets(settings: Settings) -> Settings:
+    """The settings with the sealed secrets that receivers name in place of the names; refused whole when one cannot be opened.
+
+    Raises:
+        ConfigError: with every one.
+    """
+    opened = Sealed(settings.folder, environment(os.environ)).opened(settings.receivers, "settings")
+    if problems := list(settings_receivers.problems(opened, "settings")):
+        raise ConfigError(problems)
+    return msgspec.structs.replace(settings, receivers=opened)
 
 
 def told_of_all(settings: Settings) -> list[str]:
     """The receivers that every incident is posted to; an alternate path hears of what its primary does not answer."""
     return [receiver.name for receiver in primaries(settings.receivers)]
+
+
+def callers_of(settings: Settings) -> list[str]:
+    """The receivers that reach people by their telephone number."""
+    return [receiver.name for receiver in settings.receivers if receiver.__struct_config__.tag in {"sms", "voice"}]
 
 
 def ways_of(settings: Settings) -> Mapping[str, Way]:

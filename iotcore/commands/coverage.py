@@ -56,7 +56,8 @@ async def run(settings: Settings, clock: Clock, asked: Asked) -> str:
     if asked.missing:
         return _missing(missing, asked.form)
     line = trend(known, date(settings.coverage.goal_year, 12, 31))
-    return _areas(report.areas(found, directory, asked.area), missing, line, asked.form)
+    weak = report.weakly_supervised(found, directory, asked.area)
+    return _areas(report.areas(found, directory, asked.area), missing, weak, line, asked.form)
 
 
 async def _history(days: CoverageDays, clock: Clock, asked: Asked) -> str:
@@ -74,15 +75,18 @@ async def _history(days: CoverageDays, clock: Clock, asked: Asked) -> str:
     return "\n".join(lines or [f"nothing was kept from {start} to {end}; the keeper keeps a row a day"]) + "\n"
 
 
-def _areas(rows: list[report.Row], missing: list[report.Row], line: Trend | None, form: Form) -> str:
+def _areas(rows: list[report.Row], missing: list[report.Row], weak: list[str], line: Trend | None, form: Form) -> str:
     if form == "json":
-        return _json({"areas": rows, "missing": _counts(missing), "trend": report.trend(line)})
+        return _json({"areas": rows, "missing": _counts(missing), "weakly_supervised": weak, "trend": report.trend(line)})
     if form == "csv":
         return report.as_csv(report.AREA_COLUMNS, rows)
     names = ["  " * row["depth"] + _name(row) for row in rows]
     width = max(len(name) for name in names)
     lines = [f"{name:<{width}}  {_numbers(row)}" for name, row in zip(names, rows, strict=True)]
     lines += [f"missing: {reason} at {count} key sites" for reason, count in _counts(missing).items() if count]
+    if weak:
+        more = f" and {len(weak) - 1} more" if len(weak) > 1 else ""
+        lines.append(f"weakly supervised (noticed after more than 300 s): {weak[0]}{more}")
     return "\n".join([*lines, _said(line)]) + "\n"
 
 

@@ -15,12 +15,13 @@ from typing import Any
 
 from iotcore.app import troubles
 from iotcore.backup import last
-from iotcore.clock import Clock
+from iotcore.clock import Clock, machine_uptime
 from iotcore.commands import doctor_supervision, office, rule, store_init
 from iotcore.commands.broker_asking import round_trip
 from iotcore.errors import IotError
 from iotcore.journal import parked
 from iotcore.journal.database import connect_readonly, dialect
+from iotcore.keeper import standing_still
 from iotcore.process import home
 from iotcore.process.credentials import environment
 from iotcore.process.serve import beats
@@ -71,6 +72,7 @@ async def examine(settings: Settings, clock: Clock) -> list[Finding]:
         ("store", "Check store.url, its credentials, and that it runs; telemetry waits.", lambda: _store(settings, clock)),
         *((f"{n.value} broker", f"Start it, or check brokers.{n.value}.", _broker_check(settings, n, clock)) for n in BrokerName),
         *_alternate_checks(settings, clock),
+        ("dispatch", START_PART, lambda: _dispatch(settings, clock)),
         (doctor_supervision.NAME, START_PART, lambda: _supervision(settings, clock)),
         *((f"process {name}", START_PART, _process_check(settings, name, clock)) for name in parts(settings)),
         *((f"receiver {r.name}", "Check its address, the network, and that it listens.", _receiver_check(r))
@@ -206,6 +208,13 @@ async def _journal(settings: Settings) -> Finding:
     if waiting:
         return Finding("journal", well=False, said=f"{waiting} notices wait for a receiver", remedy="See the receivers below.")
     return Finding("journal", well=True, said=f"{'whole' if is_file else 'on PostgreSQL'}; nothing waits for a receiver")
+
+
+async def _dispatch(settings: Settings, clock: Clock) -> Finding:
+    """Whether anybody works on every alarm."""
+    still = await asyncio.to_thread(standing_still, settings.journal_place, machine_uptime(), clock)
+    said = "; ".join(still[:3]) or "every alarm is being worked on"
+    return Finding("dispatch", well=not still, said=said, remedy=START_PART if still else "")
 
 
 async def _backup(settings: Settings, clock: Clock) -> Finding:

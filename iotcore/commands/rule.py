@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-import yaml
-
 from iotcore.alarms import rule_book, rule_saving
 from iotcore.alarms.rule_book import Kept
 from iotcore.alarms.rule_saving import Checked, Known
+from iotcore.alarms.rule_text import asked_of_another, body_of, changed, parse
 from iotcore.app import common
 from iotcore.clock import Clock
 from iotcore.commands import moments, office, who
@@ -23,13 +19,11 @@ from iotcore.commands.near import near
 from iotcore.errors import ConfigError, Problem, StartError
 from iotcore.process.ruled import Ruled
 from iotcore.registry.groups import GroupStore
-from iotcore.registry.rule_documents import Document, RuleStore, insist
+from iotcore.registry.rule_documents import RuleStore, insist
 from iotcore.registry.store import Registry
 from iotcore.settings import Settings
-from iotcore.specs import yaml12
 
 MAX_BYTES = 10_000_000  # of a file with rules
-CHANGES_SHOWN = 20  # lines of a difference that a second person is shown
 Row = dict[str, Any]
 
 
@@ -100,26 +94,16 @@ async def shown(settings: Settings, clock: Clock, key: str, version: int | None)
         found = await book.store.version(key, version)
         if found is None:
             raise StartError(f"There is no version {version} of the rule {key}", f"See: iotcore rule history {key}")
-        return {"rule": key, "version": version, "by": found.by, "at": moments.utc(found.at_ms), "document": body_of(found)}
+        return {"rule": key, "version": version, "by": found.by, "at": moments.utc(found.at_ms), "document": body_of(found.body)}
 
 
 async def _in_use(book: Book, key: str) -> Row:
     one = book.of(key)
     document = rule_book.plain(one.rule)
     if one.version and (found := await book.store.version(key, one.version)) is not None:
-        document = body_of(found)
+        document = body_of(found.body)
     told = row(one, book.ruled)
     return {**{name: told[name] for name in ("rule", "origin", "version", "by", "trouble")}, "document": document}
-
-
-def body_of(document: Document) -> Any:
-    """The rule as it was written; None for a removal, text for what is no JSON."""
-    if not document.body:
-        return None
-    try:
-        return rule_book.written(msgspec.json.decode(document.body))
-    except msgspec.DecodeError:
-        return document.body
 
 
 def documents_in(file: Path) -> list[tuple[str, Any]]:
@@ -132,24 +116,12 @@ def documents_in(file: Path) -> list[tuple[str, Any]]:
         content = file.read_bytes()
         if len(content) > MAX_BYTES:
             raise ConfigError([Problem(str(file), "", f"has {len(content)} bytes, and {MAX_BYTES} are the most")])
-        found = yaml12.parse(content.decode())
+        text = content.decode()
     except OSError as error:
         raise ConfigError([Problem(str(file), "", f"cannot be read: {error.strerror}")]) from error
-    except ValueError as error:
-        raise ConfigError([Problem(str(file), "", f"is not YAML: {error}")]) from error
-    return named(found, str(file))
-
-
-def named(found: Any, name: str) -> list[tuple[str, Any]]:
-    """The rules of a parsed document, each with what to call it."""
-    path = ""
-    if isinstance(found, dict) and "rules" in found:
-        found, path = found["rules"], "rules"
-    if isinstance(found, dict):
-        return [(name, found)]
-    if not isinstance(found, list) or not found:
-        raise ConfigError([Problem(name, path, "holds no rule: write one, a list of them, or a rule file")])
-    return [(f"{name}: {path}[{number}]", one) for number, one in enumerate(found)]
+    except UnicodeDecodeError as error:
+        raise ConfigError([Problem(str(file), "", f"is not text: {error}")]) from error
+    return parse(text, str(file))
 
 
 async def checked(settings: Settings, clock: Clock, file: Path) -> list[str]:
@@ -186,29 +158,10 @@ async def save(settings: Settings, clock: Clock, file: Path, how: Saving) -> lis
         book.insist(expected)
         async with who.opened(settings) as desk:
             if dangerous:
-                await desk.second_person("rule.save", saving(found, dangerous, book.known), how.alone)
+                await desk.second_person("rule.save", asked_of_another(found, dangerous, book.known), how.alone)
             made = await book.store.save({key: one.body for key, one in found.items()}, desk.by, expected)
     numbers = {one.key: one.version for one in made}
     return [f"rule {key} has version {numbers[key]}" if key in numbers else f"rule {key} is as it was" for key in found]
-
-
-def saving(found: Mapping[str, Checked], dangerous: Sequence[str], known: Known) -> dict[str, object]:
-    """What a second person says yes to: the very text, and what it changes."""
-    texts = [f"{key} {msgspec.json.encode(found[key].body, order='sorted').decode()}" for key in sorted(found)]
-    changes = [line for key in dangerous for line in changed(_before(key, found[key].rule.id, known), found[key].body)]
-    cut = [*changes[:CHANGES_SHOWN], f"and {len(changes) - CHANGES_SHOWN} more"] if len(changes) > CHANGES_SHOWN else changes
-    return {
-        "rules": ", ".join(sorted(dangerous))[:200],
-        "sha256": hashlib.sha256("\n".join(texts).encode()).hexdigest(),
-        "changes": [line[:60] for line in cut],
-    }
-
-
-def _before(key: str, rule_id: str, known: Known) -> Any:
-    """What a document would stand in the place of: the same one, or else the least specific rule of its id."""
-    alike = [one for one in known.in_use.values() if one.rule.id == rule_id]
-    found = known.in_use.get(key) or min(alike, key=lambda one: len(rule_book.scope_of(one.rule)), default=None)
-    return rule_book.plain(found.rule) if found is not None else None
 
 
 async def remove(settings: Settings, clock: Clock, key: str, how: Saving) -> str:
@@ -236,7 +189,13 @@ async def history(settings: Settings, clock: Clock, key: str) -> list[Row]:
             book.of(key)
             raise StartError(f"The rule {key} was never changed", "It is as the base has it.")
     return [
-        {"version": one.version, "by": one.by, "at": moments.utc(one.at_ms), "removed": not one.body, "document": body_of(one)}
+        {
+            "version": one.version,
+            "by": one.by,
+            "at": moments.utc(one.at_ms),
+            "removed": not one.body,
+            "document": body_of(one.body),
+        }
         for one in found
     ]
 
@@ -249,7 +208,7 @@ async def diff(settings: Settings, clock: Clock, key: str, file: Path | None, ve
             book.of(key)
         base = rule_book.book(book.known.base, ()).get(key)
         nothing = rule_book.plain(base.rule) if base is not None else None  # what holds where there is no document
-        texts = {0: nothing, **{one.version: body_of(one) if one.body else nothing for one in known}}
+        texts = {0: nothing, **{one.version: body_of(one.body) if one.body else nothing for one in known}}
         newest = book.ruled.in_use[key].version if key in book.ruled.in_use else 0
         before, after = versions
         if file is not None:
@@ -266,20 +225,6 @@ async def diff(settings: Settings, clock: Clock, key: str, file: Path | None, ve
                 raise StartError(f"There is no version {number} of the rule {key}", f"See: iotcore rule history {key}")
     names = [f"{key} version {number}" if number >= 0 else str(file) for number in (left, right)]
     return "\n".join(changed(texts[left], texts[right], (names[0], names[1])))
-
-
-def changed(before: Any, after: Any, names: tuple[str, str] | None = None) -> list[str]:
-    """A unified diff of two documents, without its heads unless they have names."""
-    lines = [as_yaml(one).splitlines() if one is not None else [] for one in (before, after)]
-    before_name, after_name = names or ("", "")
-    found = difflib.unified_diff(lines[0], lines[1], before_name, after_name, lineterm="", n=3 if names else 0)
-    return list(found) if names else [line for line in found if not line.startswith(("---", "+++", "@@"))]
-
-
-def as_yaml(document: Any) -> str:
-    """YAML as a person would write it."""
-    text: str = yaml.safe_dump(rule_book.written(document), sort_keys=False, allow_unicode=True, width=120)
-    return text
 
 
 def _would(key: str, one: Checked, book: Book, dangerous: bool) -> str:  # noqa: FBT001 - one of four facts

@@ -76,13 +76,18 @@ class Paths:
         alternates: Mapping[str, str],
         clock: Clock,
         *,
+        undelivered_ms: float = UNDELIVERED_MS,
+        look_s: float = LOOK_S,
         off_loop: OffLoop = asyncio.to_thread,
     ) -> None:
+        self._undelivered_ms = undelivered_ms
+        self._look_s = look_s
         self._store = store
         self._watched = watched
         self._alternates = alternates
         self._clock = clock
         self._off_loop = off_loop
+        self._begun = False
         self._down: frozenset[str] = frozenset()
         self._late: frozenset[str] = frozenset()
         self._noted_s: dict[str, float] = {}
@@ -104,7 +109,6 @@ class Paths:
 
     async def run(self) -> None:
         """Test every path at its turn, and look at the limits every second."""
-        await self._kept(lambda: self._store.begin({name: one.limit_s for name, one in self._watched.items()}))
         async with asyncio.TaskGroup() as group:
             for name in self._watched:
                 group.create_task(self._test_for_ever(name), name=f"path {name}")
@@ -114,13 +118,15 @@ class Paths:
                     await self.look()
                 except Exception:  # the watch goes on, and the fire lane beside it
                     log.exception("the limits of the paths cannot be looked at")
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(self._look_s)
 
     async def look(self) -> None:
         """See whose limit is over, and what is late; what the store refuses is tried at the next look."""
+        if not self._begun:
+            self._begun = await self._kept(self._begin) is not None
         for name in await self._kept(self._store.expired) or ():
             log.critical("NO PATH to %s: nothing was acknowledged for %g s", name, self._limit_s(name))
-        down, before_ms = await self._kept(self._store.down), self._clock.wall_ms() - UNDELIVERED_MS
+        down, before_ms = await self._kept(self._store.down), self._clock.wall_ms() - self._undelivered_ms
         if down is not None:
             for name in self._down - down:
                 log.warning("the path to %s works again", name)
@@ -128,7 +134,7 @@ class Paths:
         late = await self._kept(lambda: self._store.undelivered(self._alternates, before_ms))
         if late is not None:
             for name in late - self._late:
-                log.critical("NOT DELIVERED to %s for %.0f s; see the incidents", name, UNDELIVERED_MS / 1000.0)
+                log.critical("NOT DELIVERED to %s for %.0f s; see the incidents", name, self._undelivered_ms / 1000.0)
             self._late = late
         for name in self._watched:
             metrics.dispatch_path_up.labels(name).set(float(name not in self._down))
@@ -161,7 +167,15 @@ class Paths:
 
     async def _note_for_ever(self) -> None:
         while True:
-            await self._note(await self._heard.get())
+            name = await self._heard.get()
+            try:
+                await self._note(name)
+            except Exception:
+                log.exception("an acknowledgement by %s cannot be noted", name)
+
+    def _begin(self) -> bool:
+        self._store.begin({name: one.limit_s for name, one in self._watched.items()})
+        return True
 
     async def _note(self, name: str) -> None:
         await self._kept(lambda: self._store.heard(name, self._watched[name].limit_s))

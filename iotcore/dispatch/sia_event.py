@@ -123,9 +123,13 @@ def extended(notice: Notice, more: Amount) -> str:
 def _text(notice: Notice) -> str:
     """`F20261122-020000-3FA9C1 FIRE smoke 0.41 dB/m sd-0001`: the incident first, for it is what makes repeats harmless."""
     value = f"{notice.value:g} {notice.unit}" if isinstance(notice.value, float) else ""
-    marks = [mark for mark, holds in (("DELAYED", notice.delayed), ("UNCONFIRMED", notice.unconfirmed)) if holds]
+    marks = [mark for mark, holds in _marks(notice) if holds]
     what = {"restore": "RESTORE", "update": "FIRE ALSO", "test": "TEST"}.get(notice.event) or notice.severity.upper()
     return " ".join((notice.incident, "FIRE" if what == "ALARM" else what, *marks, notice.hazard, value, notice.device))
+
+
+def _marks(notice: Notice) -> tuple[tuple[str, bool], ...]:
+    return (("DELAYED", notice.delayed), ("UNCONFIRMED", notice.unconfirmed), ("NOT ACKNOWLEDGED", notice.escalated > 0))
 
 
 def _joined(*parts: str, limit: int) -> str:

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from iotcore.journal import held, story, timers
+from iotcore.journal import escalations, held, story, timers
 from iotcore.journal.changes import note_change
 from iotcore.journal.database import Connection
 from iotcore.journal.posting import notice_of, post_restore, post_update
@@ -47,6 +47,7 @@ def acknowledge(connection: Connection, now: timers.Now, incident: str, by: str,
         (at_ms, by, incident),
     )
     held.acknowledged(connection, now, incident)
+    escalations.stop(connection, incident)
     story.tell(connection, incident, story.ACKNOWLEDGED, at_ms, by)
     return True
 
@@ -97,6 +98,7 @@ def reset(connection: Connection, incident: str, devices: Iterable[str], by: str
     spoke = connection.execute("SELECT DISTINCT device FROM alarm WHERE incident = ?", (incident,)).fetchall()
     for device in dict.fromkeys([*devices, *(row[0] for row in spoke)]):
         _mark(connection, device, incident)
+    escalations.stop(connection, incident)
     if not held.cancel(connection, incident, by, at_ms):
         post_restore(connection, incident, notice_of(row[0]), at_ms)
     story.tell(connection, incident, story.RESET, at_ms, by)

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from iotcore.journal import story, timers
+from iotcore.journal import escalations, story, timers
 from iotcore.journal.database import Connection
 from iotcore.journal.posting import notice_of, post_alarm
-from iotcore.journal.records import Hold
+from iotcore.journal.records import Hold, Raise
 
 MAX_HOLD_S = 600.0  # a design target after what is said of EN 54-2: outputs are delayed by 10 min at most
 T1 = "hold_t1"
@@ -38,12 +38,15 @@ class _Held(msgspec.Struct, frozen=True):
     t1_s: float
     t2_s: float
     receivers: tuple[str, ...]
+    answer_s: float = escalations.FIRST_S
 
 
-def begin(connection: Connection, now: timers.Now, incident: str, hold: Hold, device: str, receivers: Sequence[str]) -> None:  # noqa: PLR0917
-    """Hold a new incident that `device` has raised."""
-    t1_s = min(hold.t1_s, MAX_HOLD_S)
-    held = _Held(device, t1_s, min(hold.t2_s, MAX_HOLD_S - t1_s), tuple(receivers))
+def begin(connection: Connection, now: timers.Now, incident: str, one: Raise, receivers: Sequence[str]) -> None:
+    """Hold a new incident that a raise has opened."""
+    assert one.hold is not None
+    t1_s = min(one.hold.t1_s, MAX_HOLD_S)
+    t2_s = min(one.hold.t2_s, MAX_HOLD_S - t1_s)
+    held = _Held(one.notice.device, t1_s, t2_s, tuple(receivers), one.answer_s)
     connection.execute(
         "UPDATE incident SET hold = ?, held_ms = ? WHERE id = ?", (msgspec.json.encode(held).decode(), now.wall_ms, incident)
     )
@@ -68,9 +71,9 @@ def joined(connection: Connection, incident: str, device: str, hold: Hold | None
     return "" if device == held.device else ANOTHER_DEVICE
 
 
-def release(connection: Connection, incident: str, at_ms: float, reason: str) -> bool:
+def release(connection: Connection, now: timers.Now, incident: str, reason: str) -> bool:
     """End a hold and make the notices; False when it is held no more."""
-    held = _held(connection, incident)
+    held, at_ms = _held(connection, incident), now.wall_ms
     if held is None:
         return False
     (first,) = connection.execute(
@@ -78,6 +81,8 @@ def release(connection: Connection, incident: str, at_ms: float, reason: str) ->
     ).fetchone()
     _forget(connection, incident)
     post_alarm(connection, held.receivers, incident, notice_of(first), at_ms)
+    if connection.execute("SELECT 1 FROM incident WHERE id = ? AND acknowledged_ms IS NULL", (incident,)).fetchone() is not None:
+        escalations.begin(connection, now, incident, held.answer_s)
     story.tell(connection, incident, story.RELEASED, at_ms, detail=reason)
     return True
 

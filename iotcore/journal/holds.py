@@ -19,10 +19,10 @@ def release_due(journal: Journal, now: timers.Now) -> Committed:
         released = []
         for timer in timers.due(connection, now, held.KINDS, AT_ONCE):
             reason = held.NOBODY_CAME if timer.kind == held.T1 else held.NOT_RESET
-            if timers.take(connection, timer.kind, timer.key) and held.release(connection, timer.key, now.wall_ms, reason):
+            if timers.take(connection, timer.kind, timer.key) and held.release(connection, now, timer.key, reason):
                 released.append(timer.key)
         for incident in held.overdue(connection, now.wall_ms):
-            held.release(connection, incident, now.wall_ms, held.OVERDUE)
+            held.release(connection, now, incident, held.OVERDUE)
             released.append(incident)
         leased = journal.lease_new(connection, released)
     return Committed(opened=(), leased=leased, released=tuple(released))

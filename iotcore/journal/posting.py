@@ -45,9 +45,12 @@ def post_alarm(connection: Connection, channels: Iterable[str], incident: str, n
         post(connection, channel, incident, told, at_ms)
 
 
-def post_update(connection: Connection, incident: str, notice: Notice, at_ms: float) -> bool:
-    """Tell whoever was told the alarm what came after; False when nobody was, so that nothing stands before its alarm."""
-    channels = told_of(connection, incident)
+def post_update(connection: Connection, incident: str, notice: Notice, at_ms: float, only: Sequence[str] | None = None) -> bool:
+    """Tell whoever was told the alarm what came after; False when nobody was, so that nothing stands before its alarm.
+
+    `only` are those of them that are told.
+    """
+    channels = [channel for channel in told_of(connection, incident) if only is None or channel in only]
     if not channels:
         return False
     row = connection.execute(

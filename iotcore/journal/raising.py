@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from iotcore.journal import flaps, held, story, tests, timers
+from iotcore.journal import escalations, flaps, held, story, tests, timers
 from iotcore.journal.changes import note_change
 from iotcore.journal.database import Connection
 from iotcore.journal.posting import add_points, post_alarm, post_update, text
@@ -98,7 +98,7 @@ class Raising:
         else:
             note_change(self.connection, "incident", incident, at_ms)
         if reason := held.joined(self.connection, incident, notice.device, one.hold):
-            held.release(self.connection, incident, at_ms, reason)
+            held.release(self.connection, self.now, incident, reason)
             self.released.append(incident)
         elif is_new and post_update(self.connection, incident, notice, at_ms):
             self.updated.append(incident)
@@ -124,9 +124,10 @@ class Raising:
         story.tell(self.connection, name, story.OPENED, one.decided_ms, detail=_said(one))
         receivers = [channel for channel in self.channels if channel in one.receivers] or self.channels
         if one.hold is not None and one.hold.t1_s > 0.0:
-            held.begin(self.connection, self.now, name, one.hold, notice.device, receivers)
+            held.begin(self.connection, self.now, name, one, receivers)
         else:
             post_alarm(self.connection, receivers, name, notice, self.now.wall_ms)
+            escalations.begin(self.connection, self.now, name, one.answer_s)
         return name
 
     def _record(self, one: Raise, incident: str | None, state: str) -> None:

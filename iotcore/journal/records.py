@@ -69,6 +69,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     made_ms: float = 0.0  # of this message, where it is not the first
     purpose: Purpose = "fire"
     points: tuple[str, ...] = ()  # of the episode so far, "device/point", first-in first
+    escalated: int = 0  # the step of the ladder by which it is told again: nobody has acknowledged it
     owner_said: str = ""  # confirmed | denied, by the owner, in parallel
 
 
@@ -117,6 +118,7 @@ class Raise:
     walk: str = ""  # the walk test that it proves something in; it is a `test` then
     points: tuple[str, ...] = ()  # "device/point" that corroborate it
     receivers: tuple[str, ...] = ()  # channels to be told; empty, or none of them known: all
+    answer_s: float = 30.0  # somebody has to acknowledge it within this, or it is escalated (the alarm contract, 5)
 
 
 @dataclass(frozen=True, slots=True)

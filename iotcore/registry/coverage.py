@@ -27,15 +27,18 @@ REASONS: tuple[Reason, ...] = get_args(Reason)
 
 @dataclass(frozen=True, slots=True)
 class Signs:
-    """Signs of life: when each device was last heard, ms UTC, and who is told offline."""
+    """Signs of life: when each device was last heard, ms UTC, and who is told offline or silent."""
 
     seen_ms: Mapping[str, float] = field(default_factory=dict)
     offline: frozenset[str] = frozenset()
+    silent: frozenset[str] = frozenset()  # told silent by the fire lane, at their own limit
 
     def of(self, binding: Binding, now_ms: float) -> Presence:
         """Whether a device is there."""
         if binding.device in self.offline:
             return "offline"
+        if binding.device in self.silent:
+            return "silent"
         within_ms = max(LIVE_LEAST_S, LIVE_INTERVALS * binding.spec.interval_s) * 1000.0
         return "online" if now_ms - self.seen_ms.get(binding.device, 0.0) <= within_ms else "silent"
 

@@ -12,6 +12,7 @@ from typing import Any
 from iotcore.registry.coverage import EVERYWHERE, Coverage, Figure, Site
 from iotcore.registry.coverage_days import Day, Trend
 from iotcore.registry.directory import Directory
+from iotcore.wire.topics import FIRE_DOMAIN
 
 Row = dict[str, Any]
 NOWHERE = "-"  # the row of the key sites without an area; no area has this name
@@ -41,6 +42,16 @@ def missing(coverage: Coverage, directory: Directory, within: str = EVERYWHERE) 
 def lies_in(site: Site, directory: Directory, within: str) -> bool:
     """Whether a site lies in an area, or in one below it."""
     return within == EVERYWHERE or within in directory.upwards(site.area)
+
+
+def weakly_supervised(coverage: Coverage, directory: Directory, within: str = EVERYWHERE) -> list[str]:
+    """Active fire devices of key sites whose death would be noticed late (`DeviceSpec.weakly_supervised`)."""
+    there = {name for name, site in coverage.sites.items() if lies_in(site, directory, within)}
+    return sorted(
+        one.device
+        for one in directory.devices.values()
+        if one.premises in there and one.domain == FIRE_DOMAIN and one.state == "active" and one.spec.weakly_supervised
+    )
 
 
 def missing_flat(rows: Iterable[Row]) -> list[Row]:

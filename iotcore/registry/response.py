@@ -12,8 +12,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from iotcore import schedule
 from iotcore.errors import ConfigError, Problem
 from iotcore.registry.text import unseen
+from iotcore.schedule import Schedule
 from iotcore.specs import yaml12
 from iotcore.strict import convert
 
@@ -49,6 +51,7 @@ class Rung(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     after_s: Annotated[int, Meta(ge=0, le=3600)]
     whom: tuple[Named, ...]
+    when: Schedule | None = None  # at any time
 
 
 class Owner(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -147,6 +150,8 @@ def _ladder_problems(plan: Response, receivers: Collection[str]) -> Iterator[tup
         for j, name in enumerate(rung.whom):
             if name not in known:
                 yield f"ladder[{i}].whom[{j}]", f"{name!r} is neither one of its numbers nor one of its receivers"
+        if rung.when is not None:
+            yield from ((one.path, one.reason) for one in schedule.problems(rung.when, "", f"ladder[{i}].when"))
         if i and rung.after_s < plan.ladder[i - 1].after_s:
             yield f"ladder[{i}].after_s", "is before the step above it: put the steps in the order of their time"
 

@@ -3,7 +3,7 @@
     scope=all        key sites, those watched, those covered, and percent covered: the goal of the city's plan is 100
     scope=area       the same for each area with everything below it, where it has a key site
     scope=premises   for each key site: covered (1 or 0), detectors, live, counting
-    scope=devices    for each domain and state of the registry: devices, online, offline, silent
+    scope=devices    for each domain and state of the registry: devices, online, offline, silent, weak (weakly supervised)
 
 What counts is judged in one place, `registry.coverage`; `signs_of_life` reads the two files, `watch_coverage` sets the pace.
 """
@@ -25,11 +25,13 @@ from iotcore.journal.database import Place, connect_readonly, is_there
 from iotcore.registry.coverage import EVERYWHERE, TESTED_WITHIN_DAYS, Coverage, Figure, Signs, assess
 from iotcore.registry.directory import Directory
 from iotcore.telemetry.point import PlatformSeries, Point
+from iotcore.wire.topics import FIRE_DOMAIN
 
 MINUTE_MS = 60_000
 LOOK_S = 5.0
 NS_PER_MS = 1_000_000
 OFFLINE = "SELECT device FROM fault WHERE reason = 'offline' AND cleared_ms IS NULL"
+SILENT = "SELECT device FROM fault WHERE reason IN ('silent', 'gateway_silent') AND cleared_ms IS NULL"
 log = logging.getLogger(__name__)
 
 
@@ -66,10 +68,13 @@ def _fields(figure: Figure) -> dict[str, float]:
 def device_points(directory: Directory, signs: Signs, now_ms: float, at_ms: int, cell: str = "") -> Iterator[Point]:
     """How many devices there are, and how many of them are there."""
     counts: dict[tuple[str, str], Counter[str]] = {}
+    weak: Counter[tuple[str, str]] = Counter()
     for binding in directory.devices.values():
         counts.setdefault((binding.domain, binding.state), Counter())[signs.of(binding, now_ms)] += 1
+        weak[binding.domain, binding.state] += binding.domain == FIRE_DOMAIN and binding.spec.weakly_supervised
     for (domain, state), found in sorted(counts.items()):
         fields = {"devices": float(found.total()), **{name: float(found[name]) for name in ("online", "offline", "silent")}}
+        fields["weak"] = float(weak[domain, state])
         tags = {"scope": "devices", "domain": domain, "state": state, "cell": cell}
         yield Point("coverage", ("devices", domain, state), tags, fields, at_ms * NS_PER_MS)
 
@@ -132,7 +137,9 @@ def signs_of_life(files: Files) -> Signs:
         rows = connection.execute("SELECT device, last_seen_ms FROM presence WHERE last_seen_ms IS NOT NULL")
         seen = {device: float(at_ms) for device, at_ms in rows}
         offline = {device for (device,) in connection.execute(OFFLINE)}
+    silent: set[str] = set()
     if is_there(files.journal):
         with closing(connect_readonly(files.journal)) as connection:
             offline |= {device for (device,) in connection.execute(OFFLINE)}
-    return Signs(seen, frozenset(offline))
+            silent = {device for (device,) in connection.execute(SILENT)}
+    return Signs(seen, frozenset(offline), frozenset(silent))

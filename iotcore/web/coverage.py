@@ -117,7 +117,17 @@ class CoveragePages:
     async def _areas(self, look: _Look) -> tuple[str, Sequence[str], list[report.Row], Any]:
         rows = report.areas(look.coverage, look.directory, look.area)
         line = trend(await self._year(look), date(self.goal_year, 12, 31))
-        return "areas", report.AREA_COLUMNS, rows, {"at_ms": look.coverage.at_ms, "areas": rows, "trend": report.trend(line)}
+        return (
+            "areas",
+            report.AREA_COLUMNS,
+            rows,
+            {
+                "at_ms": look.coverage.at_ms,
+                "areas": rows,
+                "weakly_supervised": report.weakly_supervised(look.coverage, look.directory, look.area),
+                "trend": report.trend(line),
+            },
+        )
 
     async def _missing(self, look: _Look) -> tuple[str, Sequence[str], list[report.Row], Any]:
         rows = report.missing(look.coverage, look.directory, look.area)
@@ -144,6 +154,7 @@ class CoveragePages:
             missing=[(site, look.directory.premises[site.premises]) for site in missing[:SITES_SHOWN]],
             missing_count=len(missing),
             lacks={reason: count for reason in REASONS if (count := told.count(reason))},
+            weak=report.weakly_supervised(look.coverage, look.directory, look.area),
             tested_within_days=self.tested_within_days,
             trend=line,
             reaches=_shown(line.reaches) if line is not None and line.reaches is not None else "",

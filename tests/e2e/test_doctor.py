@@ -30,7 +30,7 @@ EVERYTHING = {
     "data folder", "clock", "certificates", "device certificates", "registry", "fire rules", "journal", "backup", "store",
     "fire broker",
     "field broker", "process fire", "process telemetry-1", "process telemetry-2", "process modbus", "process web",
-    "process keeper", "receiver arc", "receiver cad",
+    "process keeper", "supervision", "receiver arc", "receiver cad",
 }  # fmt: skip
 
 
@@ -161,6 +161,6 @@ async def test_a_process_that_hangs_is_bad(clinic: Clinic) -> None:
 
 async def test_without_the_platform_everything_that_should_run_is_bad_and_nothing_else(clinic: Clinic) -> None:
     await clinic.platform.stop()
-    expected = {name for name in EVERYTHING if name.startswith("process ") or name.endswith(" broker")}
+    expected = {name for name in EVERYTHING if name.startswith("process ") or name.endswith(" broker")} | {"supervision"}
     await clinic.platform.until(lambda: not clinic.platform.beating("fire"), 10.0, "the last beat is old")
     assert set(await clinic.bad()) == expected

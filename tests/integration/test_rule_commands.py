@@ -11,9 +11,15 @@ import pytest
 import yaml
 
 from iotcore.clock import SystemClock
+from iotcore.reading import Reading, Value
 from iotcore.registry.store import open_registry
+from iotcore.settings import Settings
+from iotcore.telemetry.stores import open_store
+from tests.support.bound import bound
+from tests.support.covered import CITY
 from tests.support.office import Office
 from tests.support.ruling import BASE, advisory, level
+from tests.support.shipped import SPECS
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -116,6 +122,79 @@ def test_a_document_that_cannot_be_used_is_said_by_list(office: Office) -> None:
     assert "origin=base" in next(line for line in said.splitlines() if "smoke-level" in line)
     findings = {one["name"]: one for one in json.loads(office.run("doctor", "-o", "json")[1].removesuffix("1"))}
     assert "1 cannot be used: rule smoke-level: version 1 cannot be used" in findings["fire rules"]["said"]
+
+
+def test_a_rule_is_tried_on_a_measured_fire_and_beside_its_edited_version(office: Office) -> None:
+    curve = office.folder / "fire.csv"
+    rows = [f"{second},{max(0.0, 0.02 * (second - 60)):.3f},24" for second in range(0, 100, 2)]
+    curve.write_text("\n".join(["t,s,c", *rows]))
+    columns = ("--time", "t", "--smoke", "s", "--temperature", "c", "--smoke-unit", "dB/m", "--replay", str(curve))
+    said = office.done("rule", "test", "smoke-level", *columns)
+    assert "in use: would have fired once" in said
+    assert "at 76 s  replay  smoke 0.32 dB/m  above_threshold  alarm" in said
+    assert "cannot tell: each time it held anew counts" in said
+    edited = file(office, level(0.5))
+    answer = json.loads(office.done("rule", "test", edited, "--compare", *columns, "-o", "json"))
+    assert [one["fires"] for one in answer["versions"]] == [1, 1]
+    assert answer["side_by_side"][0]["later_s"] == 12.0
+    assert "does not fire" in office.done("rule", "test", file(office, level(5.0)), "--compare", *columns)
+    assert yaml.safe_load(office.done("rule", "test", "heat-rise", *columns, "-o", "yaml"))["versions"][0]["fires"] == 0
+
+
+def test_a_rule_is_tried_on_lines_and_what_is_refused_is_told(office: Office) -> None:
+    office.done("import", str(_city(office)))
+    lines = [{"device": "s1", "ts": 1_795_312_800_000 + n * 2_000, "values": {"smoke": 0.4}} for n in range(4)]
+    lines += [
+        {"device": "nobody", "ts": 1_795_312_800_000, "values": {"smoke": 0.4}},
+        {"device": "s1", "ts": 0, "values": {"x": 1}},
+    ]
+    path = office.folder / "readings.jsonl"
+    path.write_text("\n".join([*(json.dumps(line) for line in lines), "{"]))
+    answer = json.loads(office.done("rule", "test", "smoke-level", "--replay", str(path), "-o", "json"))
+    (firing,) = answer["versions"][0]["firings"]
+    assert (firing["utc"], firing["local"]) == ("2026-11-22T02:00:02.000Z", "2026-11-22 09:00:02.000")
+    assert (firing["device"], firing["premises"]) == ("s1", "school")
+    assert [reason.partition(": ")[0] for reason in answer["refused"]] == ["line 5", "line 6", "line 7"]
+    assert "cannot be read" in office.refused("rule", "test", "smoke-level", "--replay", "none.jsonl")
+
+
+def test_a_rule_is_tried_on_what_was_recorded(office: Office) -> None:
+    office.done("import", str(_city(office)))
+    asyncio.run(_record(office))
+    answer = json.loads(office.done("rule", "test", "smoke-level", "--from", "-2h", "-o", "json"))
+    (version,) = answer["versions"]
+    assert version["premises"] == [{"premises": "market", "name": "Chợ Vườn Hoa", "fires": 1}]
+    assert answer["judged"] == {"devices": 4, "with_data": 1, "readings": 100}
+    assert set(answer["cannot_tell"]) == {"latched", "coalesced", "no_data", "starts_late"}
+    assert "3 of 4 devices have no reading" in answer["cannot_tell"]["no_data"]
+    for words in (("--premises", "school"), ("--device", "s1"), ("--to", "-90m")):
+        assert json.loads(office.done("rule", "test", "smoke-level", *words, "-o", "json"))["versions"][0]["fires"] == 0
+    compared = office.done("rule", "test", file(office, level(0.9)), "--compare")
+    assert "in use: would have fired once" in compared
+    assert "rules.yaml: does not fire" in compared
+    assert "There is no device s11" in office.refused("rule", "test", "smoke-level", "--device", "s11")
+    assert "unknown_group" in office.refused("rule", "test", "smoke-level", "--group", "none")
+    assert "covers none of these devices" in office.refused("rule", "test", "zone-alarm@classes:fire_panel", "--device", "s1")
+
+
+def _city(office: Office) -> Path:
+    path = office.folder / "city.json"
+    path.write_text(json.dumps(CITY))
+    return path
+
+
+async def _record(office: Office) -> None:
+    """100 readings of one detector an hour ago, with smoke in the second half."""
+    clock = SystemClock()
+    one = bound(SPECS["iotcore-smoke-heat"], "s2", "market")
+    start_ms = clock.wall_ms() - 3_600_000.0
+    readings = [
+        Reading("s2", "b", n, "reading", at, at, (Value("smoke", 0.5 if n > 50 else 0.0),))
+        for n in range(100)
+        for at in (float(int(start_ms + n * 2_000)),)
+    ]
+    async with open_store(Settings(data=str(office.folder / "data")), clock) as store:
+        await store.write(b"\n".join(store.record(reading, one) for reading in readings), len(readings))
 
 
 async def _spoil(office: Office) -> None:

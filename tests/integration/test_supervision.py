@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,14 @@ from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
 from iotcore.alarms.supervise import LINK, LINK_DOWN
 from iotcore.alarms.supervised import Supervised
-from iotcore.clock import Uptime
+from iotcore.clock import ManualClock, Uptime
+from iotcore.journal.database import Place
+from iotcore.journal.heard import NOTHING, Clocked, Heard, Stored
 from iotcore.journal.journal import Journal
+from iotcore.journal.records import Batch, Cleared
 from iotcore.wire.arrival import Arrival
 from tests.integration.test_fire_lane import RULES, Bench, directory
+from tests.support.fire import NOON_MS, notice, raise_
 
 SMOKE = {"smoke": 0.0, "temperature": 24.0}
 
@@ -156,3 +162,28 @@ async def test_a_birth_is_no_sign_of_life_and_a_will_is_a_trouble_at_once(bench:
     await bench.status("gw-1", "online")
     await bench.wait(12.0)
     assert "silent" in bench.faults("sd-2")
+
+
+def test_who_was_heard_when_is_kept_on_either_database(journal_place: Place) -> None:
+    kept = Stored(
+        (Heard("d1", "fire", 12.5, NOON_MS, "9f3c12ab", 2**40), Heard("d2", "fire-2", 3.0, NOON_MS, "", 0)),
+        (Clocked("fire", "m1", 500.25, NOON_MS, 14.0), Clocked("fire-2", "", 7.0, NOON_MS, 4.0)),
+    )
+    with closing(Journal(journal_place, ManualClock(), ["arc"])) as journal:
+        assert journal.heard() == NOTHING
+        journal.commit(Batch(heard=kept))
+        later = Heard("d1", "fire-2", 20.0, NOON_MS + 1000.0, "9f3c12ab", 2**40 + 1)
+        journal.commit(Batch(heard=Stored((later,), (kept.clocks[0]._replace(listened_s=21.0),))))
+        found = journal.heard()
+    assert set(found.heard) == {later, kept.heard[1]}
+    assert {clock.by: clock.listened_s for clock in found.clocks} == {"fire": 21.0, "fire-2": 4.0}
+
+
+def test_a_silence_is_one_alarm_that_ends_and_comes_again_on_either_database(journal_place: Place) -> None:
+    with closing(Journal(journal_place, ManualClock(), ["arc"])) as journal:
+        silent = replace(raise_(of=notice("d1", rule="silent", severity="trouble")), latched=False)
+        journal.commit(Batch(raises=(silent,), faults=(("d1", "silent"),)))
+        assert journal.alarmed_devices() == set()
+        journal.commit(Batch(cleared_alarms=(Cleared("d1", "silent", NOON_MS + 9_000.0),), cleared=(("d1", "silent"),)))
+        assert journal.connection.execute("SELECT state FROM alarm").fetchall() == [("ended",)]
+        assert journal.standing_faults() == []

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from iotcore.clock import ManualClock
+from iotcore.journal.database import Place
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
 from iotcore.journal.records import Batch, Notice, Raise
@@ -19,7 +18,7 @@ CAD = "cad"
 class FireJournal:
     """The fire lane's file, written the way the lane does."""
 
-    def __init__(self, path: Path, clock: ManualClock) -> None:
+    def __init__(self, path: Place, clock: ManualClock) -> None:
         self.clock = clock
         self.journal = Journal(path, clock, [ARC, CAD])
         self.outbox = SqlOutbox(self.journal)

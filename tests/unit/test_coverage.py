@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from iotcore.registry.coverage import DAY_MS, LIVE_LEAST_S, Coverage, Figure, Lack, Signs, assess
+from iotcore.registry.coverage_report import weakly_supervised
 from iotcore.registry.directory import Area, Binding, Directory, Premises
 from iotcore.telemetry.coverage import device_points, key_site_points
 from iotcore.telemetry.point import Point, as_line, as_row
@@ -144,12 +145,28 @@ def test_a_city_without_key_sites_has_no_series() -> None:
 
 
 def test_devices_are_counted_by_domain_state_and_whether_they_are_there() -> None:
-    directory = city(detector("d1", "k1"), detector("d2", "k1"), detector("d9", "k1"), detector("d8", "k1", "registered"))
+    weak = replace(detector("d3", "k1"), spec=SPECS["heiman-smoke-zigbee2mqtt"])
+    directory = city(detector("d1", "k1"), detector("d2", "k1"), detector("d9", "k1"), weak, detector("d8", "k1", "registered"))
     told = figures(list(device_points(directory, replace(HEARD, offline=frozenset({"d2"})), NOW_MS, AT_MS)))
     assert told == {
-        "devices/fire/active": {"devices": 3.0, "online": 1.0, "offline": 1.0, "silent": 1.0},
-        "devices/fire/registered": {"devices": 1.0, "online": 0.0, "offline": 0.0, "silent": 1.0},
+        "devices/fire/active": {"devices": 4.0, "online": 2.0, "offline": 1.0, "silent": 1.0, "weak": 1.0},
+        "devices/fire/registered": {"devices": 1.0, "online": 0.0, "offline": 0.0, "silent": 1.0, "weak": 0.0},
     }
+
+
+def test_who_the_fire_lane_calls_silent_does_not_count_though_it_was_heard_within_five_minutes() -> None:
+    found = judged(detector("d1", "k1"), signs=replace(HEARD, silent=frozenset({"d1"})))
+    assert [lack.reason for lack in found.sites["k1"].lacks] == ["silent"]
+
+
+def test_active_fire_devices_of_key_sites_that_are_weakly_supervised_are_listed() -> None:
+    sleeper = SPECS["heiman-smoke-zigbee2mqtt"]
+    devices = [replace(detector(name, place, state), spec=sleeper) for name, place, state in (
+        ("d1", "k1", "active"), ("d2", "k1", "provisioned"), ("d3", "home", "active"), ("d4", "k2", "active"))]  # fmt: skip
+    directory = city(*devices, detector("d5", "k1"))
+    found = assess(directory, HEARD, NOW_MS)
+    assert weakly_supervised(found, directory) == ["d1", "d4"]
+    assert weakly_supervised(found, directory, "w2") == ["d4"]
 
 
 def test_a_point_is_a_line_with_escaped_tags_without_empty_ones_and_a_row_under_a_name_that_no_device_has() -> None:

@@ -41,7 +41,7 @@ QUIET: dict[str, Scalar] = {"smoke": 0.01, "temperature": 24.0, "alarm": False}
 
 
 class Timeline:
-    """One detector speaking to one engine; remembers when each rule decided."""
+    """One detector speaking to one engine; remembers when each rule decided, what ended, and pre-alarms apart."""
 
     def __init__(self, engine: Engine | None = None, device: str = "d1", every_s: float = 2.0) -> None:
         self.engine = engine or Engine(rules.load(rules.default_path()))
@@ -50,6 +50,8 @@ class Timeline:
         self.at_s = 0.0
         self.seq = 0
         self.decided: dict[str, float] = {}
+        self.ended: list[Decision] = []
+        self.warned: list[str] = []  # pre-alarms
 
     def say(self, quality: Quality = Quality.GOOD, /, **values: Scalar | None) -> list[Decision]:
         return self.say_as({}, quality, **values)
@@ -60,12 +62,16 @@ class Timeline:
         now_ms = START_MS + self.at_s * 1000.0
         fields: dict[str, Any] = {"observed_ms": now_ms, "received_ms": now_ms} | changes
         said = tuple(Value(point, value, quality) for point, value in values.items())
+        came_s = (fields["received_ms"] - START_MS) / 1000.0
         decisions = self.engine.evaluate(
-            Reading(self.device, "b1", self.seq, "reading", told=said, **fields), bound(DETECTOR, self.device), now_s=self.at_s
+            Reading(self.device, "b1", self.seq, "reading", told=said, **fields), bound(DETECTOR, self.device), now_s=came_s
         )
-        for decision in decisions:
+        self.ended += [decision for decision in decisions if decision.change == "clear"]
+        opened = [decision for decision in decisions if decision.opens]
+        self.warned += [decision.rule for decision in opened if decision.severity == "pre-alarm"]
+        for decision in (beyond := [decision for decision in opened if decision.severity != "pre-alarm"]):
             self.decided[decision.rule] = self.at_s
-        return decisions
+        return beyond
 
     def quiet(self, seconds: float) -> Timeline:
         for _ in range(int(seconds / self.every_s)):
@@ -100,6 +106,7 @@ def test_ten_degrees_a_minute_alarms_before_the_static_threshold(every_s: float)
     assert isinstance(decision.value, float)
     assert decision.value < 54.0  # EN 54-5 class A1 static minimum
     assert timeline.decided["heat-rise"] - start_s <= 75.0
+    assert timeline.warned == ["heat-prealarm"]
 
 
 @pytest.mark.parametrize("every_s", [1.0, 2.0, 5.0, 10.0])

@@ -32,7 +32,7 @@ def told(engine: Engine, spec: DeviceSpec, seq: int, quality: Quality = Quality.
     found = engine.evaluate(
         Reading("panel", "b1", seq, "event", observed_ms=now_ms, received_ms=now_ms, told=said), bound(spec, "panel"), now_s=seq
     )
-    return [(decision.rule, decision.severity) for decision in found]
+    return [(decision.rule, decision.severity) for decision in found if decision.opens]
 
 
 def test_each_detector_of_a_panel_decides_for_itself_and_stays_latched() -> None:

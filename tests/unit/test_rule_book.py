@@ -10,6 +10,7 @@ from iotcore.alarms import rule_book, rule_saving
 from iotcore.alarms.rule_book import Kept, book, key_of, read
 from iotcore.alarms.rule_saving import Known
 from iotcore.errors import ConfigError
+from iotcore.registry import audit
 from iotcore.registry.directory import Binding, Directory, Premises
 from tests.support.ruling import BASE, advisory, level
 from tests.support.shipped import SPECS
@@ -100,11 +101,31 @@ def test_there_are_only_so_many_rules_and_conditions() -> None:
     (said,) = problems(*many)
     assert said == f"rules: there would be {rule_saving.MAX_RULES + len(BASE)}, and 10000 are the most"
     part = {"kind": "state", "point": "alarm"}
-    assert problems(advisory("wide", when={"kind": "any", "of": [part] * 201})) == [
-        "wide: when: has 201 conditions, and 200 are the most"
-    ]
-    wide = [advisory(f"w{n}", when={"kind": "any", "of": [part] * 200}) for n in range(501)]
+    wide = [advisory(f"w{n}", when={"kind": "any", "of": [part] * 20}) for n in range(5_001)]
     assert problems(*wide)[0].startswith("rules: they would have 100")
+
+
+def test_hours_are_a_part_of_what_a_rule_is_for() -> None:
+    night = level(0.4, schedule={"named": "night"})
+    shift = level(0.4, schedule={"hours": [{"from": "08:00", "to": "17:00"}], "holidays": ["2027-01-01"]})
+    found = rule_saving.check([("a", night), ("b", shift)], known())
+    assert next(iter(found)) == "smoke-level@hours:night"
+    for document, checked in zip((night, shift), found.values(), strict=True):
+        assert rule_book.plain(checked.rule) == rule_book.written(document)
+        assert rule_book.stored(checked.key, audit.canonical(checked.body)) == checked.rule
+
+
+def test_conditions_over_several_points_and_devices_must_find_some() -> None:
+    total = {"kind": "sum", "points": ["smok*"], "unit": "dB/m", "above": 1}
+    each = {"kind": "coincidence", "of": {"kind": "each", "points": "*_fire"}}
+    rule_saving.check([("a", advisory("a", when=total)), ("b", advisory("b", when=each))], known())
+    assert problems(advisory("a", when={**total, "points": ["smog*"]})) == [
+        "file.yaml[0]: when: no covered model has a number like smog*"
+    ]
+    nowhere = {"kind": "coincidence", "of": {"kind": "each", "points": "*_firs"}}
+    assert "two-valued point like '*_firs'" in problems(advisory("b", when=nowhere))[0]
+    lasting = {"kind": "sustained", "for_s": 30, "of": {"kind": "state", "point": "alarn"}}
+    assert "no covered model has a point 'alarn'" in problems(advisory("c", when=lasting))[0]
 
 
 def test_what_may_lower_protection_is_told_apart() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ import pytest
 
 from iotcore.alarms import conditions, rules
 from iotcore.alarms.engine import Engine
+from iotcore.alarms.engine_bind import Numbers
+from iotcore.alarms.engine_plan import Planner
 from iotcore.errors import ConfigError
 from iotcore.reading import Reading, Value
+from iotcore.specs import decode, encode, repeat
 from iotcore.specs.model import DeviceSpec, Point
 from tests.support.bound import bound
 from tests.support.shipped import SPECS
@@ -121,6 +125,7 @@ def test_the_shipped_rules_load_and_cover_the_shipped_points_in_their_units() ->
     assert rules.mismatches(shipped, {"detector": detector}) == []
     judged = {leaf.point for rule in shipped for leaf in conditions.leaves(rule.when) if not conditions.misfit(leaf, detector)}
     assert judged == set(detector.points)
+    assert len({rule.id for rule in shipped if rule.severity == "pre-alarm"}) >= 4
 
 
 def test_the_shipped_rules_miss_no_shipped_model_by_its_unit() -> None:
@@ -130,8 +135,8 @@ def test_the_shipped_rules_miss_no_shipped_model_by_its_unit() -> None:
 def test_only_call_points_bypass_every_delay_and_only_faults_are_not_fires() -> None:
     shipped = rules.load(rules.default_path())
     assert {rule.hazard for rule in shipped if rule.immediate} == {"manual"}
-    assert {rule.severity for rule in shipped if rule.hazard == "fault"} == {"trouble"}
-    assert {rule.severity for rule in shipped if rule.hazard != "fault"} == {"alarm"}
+    assert {rule.severity for rule in shipped if rule.hazard == "fault"} == {"trouble", "supervisory"}
+    assert {rule.severity for rule in shipped if rule.hazard != "fault"} == {"alarm", "pre-alarm"}
     assert all(rule.latched for rule in shipped if rule.severity == "alarm")
 
 
@@ -166,3 +171,63 @@ def test_every_fire_model_has_a_point_that_the_shipped_rules_alarm_on(model: str
         if decided:
             break
     assert bool(decided) is (model not in NO_FIRE)
+
+
+# What no shipped rule judges, and why that is right; `#` stands for a number.
+UNJUDGED = {
+    "linkquality": "how well the radio is heard; a lost link is found by supervision",
+    "linkage_alarm": "a setting of the unit: whether others sound with it",
+    "self_test": "marks the reading as a test",
+    "smoke_density": "on the maker's own scale, which is nowhere explained; its dB/m are judged",
+    "l#_m#_analog": "4-20 mA inputs: what they mean is set on the panel, not by the model",
+    "l#_d#_event": "the same word as the points beside it, in full",
+    "l#_m#_event": "the same word as the points beside it, in full",
+    "troubles_#": "which troubles there are; that there are any, `trouble_count` says",
+    "concentration": "on the maker's own scale; the unit decides by itself",
+    "event": "the same word as alarm, battery_low, detector_trouble and tamper",
+    "software_version": "no state of the detector",
+    "data_change_number": "counts up with each change; the changes are judged",
+    "life_check": "while it stands still every point is bad:life_check, which is a trouble",
+    "fan_speed": "its limits are the unit's own: low_flow and aspirator are among its faults",
+    "fire#": "alarm is either of them",
+}
+
+
+@pytest.mark.parametrize("model", FIRE_MODELS)
+def test_every_point_of_every_fire_model_is_judged_or_there_is_a_reason_why_not(model: str) -> None:
+    planned = Planner(rules.load(rules.default_path()), Numbers()).plan(bound(FIRE_MODELS[model]), frozenset(), verified=False)
+    left = {re.sub(r"\d+", "#", point) for point in FIRE_MODELS[model].points if point not in planned.points}
+    assert left <= UNJUDGED.keys()
+
+
+def test_nothing_is_excused_that_is_judged_or_that_no_model_has() -> None:
+    shipped, numbers = rules.load(rules.default_path()), Numbers()
+    found: set[str] = set()
+    for spec in FIRE_MODELS.values():
+        points = Planner(shipped, numbers).plan(bound(spec), frozenset(), verified=False).points
+        found |= {re.sub(r"\d+", "#", point) for point in spec.points if point not in points}
+    assert found == UNJUDGED.keys()
+
+
+NOTIFIER = repeat.narrow(SPECS["notifier-modbus-gw"], {"loop": (1, 1), "detector": (1, 1), "module": (1, 1)})
+
+
+@pytest.mark.parametrize(
+    ("word", "want"),
+    [
+        (0x0810, [("point-fire:l1_d1_fire", "alarm")]),
+        (0x2000, [("point-trouble:l1_d1_trouble", "trouble")]),
+        (0x4000, [("point-prealarm:l1_d1_prealarm", "pre-alarm")]),
+        (0x0200, [("point-disabled:l1_d1_disabled", "supervisory")]),
+        (0x2810, [("point-fire:l1_d1_fire", "alarm"), ("point-trouble:l1_d1_trouble", "trouble")]),
+        (0x08FF, []),
+    ],
+)
+def test_a_panels_word_is_fire_trouble_or_pre_alarm_and_a_missing_point_is_none_of_them(
+    word: int, want: list[tuple[str, str]]
+) -> None:
+    words = encode.image(NOTIFIER, {})
+    words["holding", 0] = word
+    reading = Reading("panel", "b1", 1, "reading", 0.0, 0.0, tuple(decode.values(NOTIFIER, words)))
+    decisions = Engine(rules.load(rules.default_path())).evaluate(reading, bound(NOTIFIER, "panel"), now_s=0.0)
+    assert [(one.rule, one.severity) for one in decisions] == want
