@@ -17,25 +17,26 @@ test check soak pythons: export PYTHONDONTWRITEBYTECODE = 1
 
 # tests that bear company: no campaign with time limits, no benchmark. A new file runs alone until somebody has tried it.
 BESIDE := tests/unit $(patsubst %,tests/integration/test_%.py, \
-  acts_commands acts_registry admissions audit babbling backtest broker_acl broker_alarms broker_apply broker_process \
-  broker_traps ca ca_commands ca_rotation cad_webhook cap claims commissioning_browser commissioning_check \
-  commissioning_registry confidential coverage_commands coverage_page coverage_registry dashboards dc09 dc09_independent \
-  deadman disabled embedded_broker enrolment_pages escalation est est_hostile est_renewal est_ways expiry feed fire_groups \
-  fire_lane fire_throttle first_link gateway_priority gateway_upkeep group_pages history hsm http_gateway https_alarm \
-  import influx influx_access influx_drain influx_rejects ingest ingest_more_filters intents journal journal_acts \
-  journal_holds journal_model journal_readers journal_replicas journal_server labels list_tidying local_page mail \
-  metrics_http migrations missed_readings modbus_content_faults modbus_independent modbus_lines modbus_poller \
-  modbus_round_trip modbus_simulator modbus_write mqtt_out ocsp oidc paper_record password_listener people people_commands \
-  pkilint place_commands places quarantine_retry query registry registry_credentials registry_places registry_standings \
-  reported_config restore restore_waiting restore_whole rollups_influx rule_commands rule_documents rules_followed \
-  secret_commands sign_in spool_disk_full store_init supervision supervisor telemetry_db telemetry_export telemetry_lane \
-  telemetry_query test_mode token_commands troubles two_writers unit_life upkeep uplink vendor_devices vendor_lanes web \
-  web_browser web_commissioning web_records web_rights wire_time)
+  act_pages acts_commands acts_registry admissions audit babbling backtest broker_acl broker_alarms broker_apply \
+  broker_process broker_traps ca ca_commands ca_rotation cad_updates cad_webhook cap claims commissioning_browser \
+  commissioning_check commissioning_registry confidential coverage_commands coverage_page coverage_registry dashboards \
+  dc09 dc09_independent deadman disabled embedded_broker enrolment_pages escalation est est_hostile est_renewal est_ways \
+  expiry feed fire_groups fire_lane fire_throttle first_link gateway_priority gateway_upkeep group_pages history hsm \
+  http_gateway https_alarm import influx influx_access influx_drain influx_rejects ingest ingest_more_filters intents \
+  journal journal_acts journal_cad journal_holds journal_kept journal_model journal_readers journal_replicas \
+  journal_server labels list_tidying local_page mail metrics_http migrations missed_readings modbus_content_faults \
+  modbus_independent modbus_lines modbus_poller modbus_round_trip modbus_simulator modbus_write mqtt_out nearby ocsp oidc \
+  paper_record password_listener paths_places paths_shown people people_commands pkilint place_commands places planned \
+  quarantine_retry query registry registry_credentials registry_places registry_standings reported_config restore \
+  restore_waiting restore_whole rollups_influx rule_commands rule_documents rule_pages rules_followed secret_commands \
+  sign_in spool_disk_full store_init supervision supervisor telemetry_db telemetry_export telemetry_lane telemetry_query \
+  test_mode token_commands troubles two_writers unit_life upkeep uplink vendor_devices vendor_lanes web web_browser \
+  web_commissioning web_records web_rights wire_time)
 
 # whole platforms that wait more than they work, two at a time
 BESIDE_E2E := $(patsubst %,tests/e2e/test_%.py, \
   alternate_path backup bad_input commissioning demo_refusals doctor gateway_site journal_postgres mqtt_faults \
-  pytest_plugin replaced_unit revocation secrets sim_replay sim_run technician technician_page vendor_road) tests/integration/test_est_processes.py tests/integration/test_backup.py
+  pytest_plugin receivers_road replaced_unit revocation secrets sim_replay sim_run technician technician_page vendor_road) tests/integration/test_est_processes.py tests/integration/test_backup.py
 
 .PHONY: setup demo test check soak pythons lock clean
 

@@ -47,12 +47,14 @@ class Phase:
     seconds: float = 0.0
     flood_per_s: float = 0.0
     stored: int = 0  # messages of the bulk lane
+    killed: int = 0  # fire processes, by kill -9
 
     def figures(self) -> dict[str, Any]:
         """Quantiles of each stage and of the whole, ms; CPU in cores, by process."""
         stages = {f"{a}_to_{b}": quantiles([f[b] - f[a] for f in self.fires]) for a, b in itertools.pairwise(STAGES)}
         return {
             "fires": len(self.fires),
+            "killed": self.killed,
             "published_to_frame": quantiles([f["frame"] - f["published"] for f in self.fires]),
             "published_to_durable": quantiles([f["durable"] - f["published"] for f in self.fires]),
             "published_to_acknowledged": quantiles([f["acknowledged"] - f["published"] for f in self.fires]),
@@ -70,14 +72,22 @@ def quantiles(waits_ms: Sequence[float]) -> dict[str, float]:
     return {name: round(at, 3) for name, at in (*found.items(), ("max", ordered[-1]))}
 
 
-async def burn(site: Site, fires: int, rate_per_s: float) -> Phase:
-    """So many fires, each at a premises without one, at random moments; reset after each round."""
+async def burn(site: Site, fires: int, rate_per_s: float, *, kill: bool = False) -> Phase:
+    """So many fires, each at a premises without one, at random moments; reset after each round.
+
+    `kill`: in the middle of each round one fire process is killed with -9, and both run again before the next.
+    """
     phase = Phase()
     while len(phase.fires) < fires:
+        if kill:
+            await site.both_up(DELIVERY_LIMIT_S)
         round_of = random.sample(site.detectors, min(fires - len(phase.fires), len(site.detectors)))
         published: dict[str, float] = {}
         cpu, stored, began_s = site.cpu_s(), site.stored(), time.perf_counter()
-        for detector in round_of:
+        for nth, detector in enumerate(round_of):
+            if kill and nth == len(round_of) // 2:
+                site.kill_one()
+                phase.killed += 1
             published[detector] = await site.alarm(detector)
             await asyncio.sleep(random.uniform(0.5, 1.5) / rate_per_s)
         stories = await site.delivered(len(round_of), DELIVERY_LIMIT_S)
@@ -86,19 +96,21 @@ async def burn(site: Site, fires: int, rate_per_s: float) -> Phase:
         for name, spent in site.cpu_s().items():
             phase.cpu_s[name] = phase.cpu_s.get(name, 0.0) + spent - cpu.get(name, 0.0)
         frames = site.frames()
-        phase.fires += [moments(story, published, frames) for story in stories]
+        phase.fires += [moments(story, published, frames, repeats=kill) for story in stories]
         await site.reset(stories, DELIVERY_LIMIT_S)
     return phase
 
 
-def moments(story: Timeline, published: Mapping[str, float], frames: Mapping[str, list[float]]) -> dict[str, float]:
+def moments(
+    story: Timeline, published: Mapping[str, float], frames: Mapping[str, list[float]], *, repeats: bool = False
+) -> dict[str, float]:
     """All moments of one fire, ms UTC.
 
     Raises:
-        RuntimeError: it did not reach the receiver exactly once.
+        RuntimeError: it did not reach the receiver, or with `repeats` False more than once.
     """
     times = frames.get(story.incident, [])
-    if len(times) != 1 or story.durable_ms is None or story.delivered_ms is None:
+    if not times or (len(times) > 1 and not repeats) or story.durable_ms is None or story.delivered_ms is None:
         raise RuntimeError(f"{story.incident} of {story.notice.device}: {len(times)} frames at the receiver, {story}")
     found = dict(story.moments())
     return {
@@ -128,10 +140,13 @@ def flooding(site: Site) -> Iterator[list[subprocess.Popen[bytes]]]:
 async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Idle, then saturated."""
     async with AsyncExitStack() as stack:
-        site = await stack.enter_async_context(Site(folder, options.premises))
+        site = await stack.enter_async_context(Site(folder, options.premises, replicas=options.replicas))
         await burn(site, WARM_FIRES, options.rate)
         phases = {"idle": await burn(site, options.fires, options.rate)}
         say("idle", phases["idle"])
+        if options.kill:
+            phases["killing"] = await burn(site, options.fires, options.rate, kill=True)
+            say("killing", phases["killing"])
         if not options.idle_only:
             with flooding(site) as floods:
                 site.also = {f"flood {n}": psutil.Process(flood.pid) for n, flood in enumerate(floods, start=1)}
@@ -142,6 +157,9 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
                     phase.flood_per_s += float(said)
             say("saturated", phase)
     figures: dict[str, Any] = {"cpus": os.cpu_count(), **{name: phase.figures() for name, phase in phases.items()}}
+    if "killing" in figures:
+        idle, killing = figures["idle"]["published_to_frame"], figures["killing"]["published_to_frame"]
+        figures["ratio_killing_to_idle"] = {name: round(killing[name] / idle[name], 2) for name in idle}
     if "saturated" in figures:
         idle, saturated = figures["idle"]["published_to_frame"], figures["saturated"]["published_to_frame"]
         figures["ratio_saturated_to_idle"] = {name: round(saturated[name] / idle[name], 2) for name in idle}
@@ -166,7 +184,11 @@ def main() -> None:
     parser.add_argument("--premises", type=int, default=100, help="each with one detector (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=10.0, help="fires a second (default: %(default)s)")
     parser.add_argument("--idle-only", action="store_true", help="leave out the saturated phase")
+    parser.add_argument("--replicas", type=int, default=1, help="fire processes (default: %(default)s)")
+    parser.add_argument("--kill", action="store_true", help="with replicas: a phase in which one is killed in each round")
     options = parser.parse_args()
+    if options.kill and options.replicas == 1:
+        parser.error("--kill wants --replicas 2: with one there is nobody left")
     with tempfile.TemporaryDirectory(prefix="fire-") as folder:
         print(json.dumps(asyncio.run(measure(options, Path(folder)))))
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import random
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -23,11 +26,12 @@ from simulators.arc_receiver import ArcReceiver
 from simulators.city import DETECTOR_MODEL, GATEWAY, GATEWAY_MODEL, SIGNAL_MODEL
 from simulators.scenario import Scenario
 from simulators.town import Town
-from tests.support.platform import ARC_KEY, PARTS, Platform
+from tests.support.platform import ARC_KEY, Platform
 
 SITE_FLOOD_DEVICES = ("tl-flood-1", "tl-flood-2")
 CONNECT_LIMIT_S = 60.0
 TOKEN_TTL_S = 600.0
+BEAT_S = 6.0
 
 
 def document(premises: int) -> dict[str, list[dict[str, Any]]]:
@@ -51,8 +55,11 @@ def document(premises: int) -> dict[str, list[dict[str, Any]]]:
 class Site:
     """Async context manager: everything is up, enrolled and connected inside; nothing is left after it."""
 
-    def __init__(self, folder: Path, premises: int, *, store: dict[str, Any] | None = None, specs: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, premises: int, *, store: dict[str, Any] | None = None, specs: Path | None = None, replicas: int = 1
+    ) -> None:
         self._folder = folder
+        self._replicas = replicas
         self._store = store
         self._specs = specs or shipped_folder()
         self._document = document(premises)
@@ -66,7 +73,7 @@ class Site:
         self.arc = await self._stack.enter_async_context(ArcReceiver(key=ARC_KEY))
         self.platform = Platform(self._folder, arc_port=self.arc.port, store=self._store)
         self.platform.settings["throttle_times"] = 0.0  # else a lane that drops the flood would be called saturated
-        self.platform.configure(specs=str(self._specs))
+        self.platform.configure(specs=str(self._specs), fire={"replicas": self._replicas})
         self._stack.push_async_callback(self.platform.stop)
         await self.platform.start()
         settings = load(self.platform.config, {})
@@ -84,7 +91,7 @@ class Site:
         await self.town.connect(("127.0.0.1", self.platform.fire_port), ("127.0.0.1", self.platform.field_port), "5", detectors)
         await self.platform.until(lambda: self.town.connected == len(detectors), CONNECT_LIMIT_S, "every detector is connected")
         await self.platform.until(self.platform.ready, CONNECT_LIMIT_S, "every part is ready")
-        self._processes = {part: psutil.Process(self.platform.pid(part)) for part in PARTS}
+        self._processes = {part: psutil.Process(self.platform.pid(part)) for part in self.platform.parts}
         for broker in ("mosquitto fire", "mosquitto field"):
             self._processes[broker] = psutil.Process(self.platform.pid(broker))
         self._processes["detectors and receiver"] = psutil.Process()
@@ -101,7 +108,12 @@ class Site:
     async def alarm(self, detector: str) -> float:
         """The detector decides to alarm and publishes it; ms UTC just before."""
         now_ms = time.time_ns() / 1e6
-        values = {"smoke": 0.52, "temperature": 31.5, "alarm": True, "battery": 97}
+        values = {
+            "smoke": 0.02,
+            "temperature": 31.5,
+            "alarm": True,
+            "battery": 97,
+        }  # one point: a second is an update, a frame more
         await self.town.devices[detector].report(values, kind="event")
         return now_ms
 
@@ -140,8 +152,22 @@ class Site:
 
     def cpu_s(self) -> dict[str, float]:
         """CPU seconds of every process until now."""
-        times = {name: process.cpu_times() for name, process in (*self._processes.items(), *self.also.items())}
+        everybody = {**self._processes, **self.also}
+        times = {name: process.cpu_times() for name, process in everybody.items() if process.is_running()}
         return {name: spent.user + spent.system for name, spent in times.items()}
+
+    def kill_one(self) -> None:
+        """Kill -9 of a fire process, any of them."""
+        os.kill(self.platform.pid(random.choice(self._fire_parts)), signal.SIGKILL)
+
+    async def both_up(self, limit_s: float) -> None:
+        """All fire processes run and are connected; one that was killed counts from its new start."""
+        await asyncio.sleep(BEAT_S)  # a beat of the dead one is as good as fresh until then
+        await self.platform.until(self.platform.ready, limit_s, "every part is ready")
+
+    @property
+    def _fire_parts(self) -> list[str]:
+        return [part for part in self.platform.parts if part.partition("-")[0] == "fire"]
 
     def flood_arguments(self, device: str) -> list[str]:
         """The command line of a flood by this device."""

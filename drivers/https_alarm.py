@@ -12,7 +12,6 @@ of the reading makes it one. A listener that cannot listen never stops the lane;
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 import socket
@@ -28,7 +27,7 @@ from aiohttp import web
 from drivers.rates import Rates
 from iotcore import metrics
 from iotcore.clock import Clock
-from iotcore.errors import IotError
+from iotcore.errors import IotError, StoreError
 from iotcore.provision import alternate
 from iotcore.provision.alternate import Given, Shown
 from iotcore.wire import topics
@@ -85,6 +84,7 @@ class HttpsAlarm:
 
     The lists need not name a revoked certificate once it has run out (RFC 5280, 3.3), so for those the registry is asked. One
     that does not answer lets them in: alarms only, of a device that is neither suspended nor retired. `port` 0 takes a free one.
+    `shared`: replicas listen there too; the kernel gives each connection to one of them, and all to those that are left.
     """
 
     def __init__(
@@ -97,6 +97,7 @@ class HttpsAlarm:
         expired: Literal["alarms", "refuse"] = "alarms",
         answer_s: float = ANSWER_S,
         queue: int = QUEUE,
+        shared: bool = False,
     ) -> None:
         self.port = place.port
         self.said = ""  # where it listens, or what keeps it from it
@@ -107,6 +108,7 @@ class HttpsAlarm:
         self._refuses = refuses
         self._clock = clock
         self._expired = expired
+        self._shared = shared
         self._answer_s = answer_s
         self._waiting: asyncio.Queue[_Post] = asyncio.Queue(queue)
         self._rates = Rates(clock, PER_NAME_PER_S, PER_NAME_BURST)
@@ -128,7 +130,12 @@ class HttpsAlarm:
         """One post a turn: a batch from the broker waits for one commit of these at most."""
         while True:
             post = await self._waiting.get()
-            delivered = await self._deliver(post.arrival, alarms_only=post.alarms_only)
+            try:
+                delivered = await self._deliver(post.arrival, alarms_only=post.alarms_only)
+            except StoreError as error:
+                if not post.done.done():
+                    post.done.set_exception(error)
+                continue
             if not post.done.done():
                 post.done.set_result(delivered)
 
@@ -166,7 +173,10 @@ class HttpsAlarm:
     async def _bound(self, served: web.Server, tls: ssl.SSLContext) -> None:
         host, port = self._place.host, self._place.port
         with socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=BACKLOG
+            (host, port),
+            family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+            backlog=BACKLOG,
+            reuse_port=self._shared,
         ) as door:
             door.settimeout(0.0)
             self.port = door.getsockname()[1]
@@ -266,10 +276,13 @@ class HttpsAlarm:
             self._waiting.put_nowait(_Post(arrival, alarms_only, done))
         except asyncio.QueueFull:
             return _problem(503, "busy", "too many posts wait; nothing was stored", RETRY_AFTER_S)
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(self._answer_s):
                 return _answer(await done, self._clock.wall_ms())
-        return _problem(503, "late", f"not stored within {self._answer_s:.0f} s; say it again", RETRY_AFTER_S)
+        except StoreError as error:
+            return _problem(503, "stalled", str(error), RETRY_AFTER_S)
+        except TimeoutError:
+            return _problem(503, "late", f"not stored within {self._answer_s:.0f} s; say it again", RETRY_AFTER_S)
 
 
 async def _let_in(connection: socket.socket, served: web.Server, tls: ssl.SSLContext) -> None:

@@ -98,7 +98,9 @@ def _platform_commands(nouns: argparse._SubParsersAction[argparse.ArgumentParser
     _command(nouns, "init", "make or complete the data folder that `iotcore run` needs; `iotcore up` does it by itself", _init)
     run = _command(nouns, "run", "run one process of the platform", _run)
     run.add_argument("process", choices=PROCESSES)
-    run.add_argument("--worker", type=int, default=1, help="which telemetry worker of the settings (default: %(default)s)")
+    run.add_argument(
+        "--worker", type=int, default=1, help="which fire replica or telemetry worker of the settings (default: %(default)s)"
+    )
     doctor = _command(nouns, "doctor", "look at everything the platform stands on, and say what to do", _doctor)
     doctor.add_argument("-o", "--output", choices=("table", "json"), default="table")
     demo = _command(nouns, "demo", "the platform with a simulated city; one premises burns", _demo, config=False)
@@ -228,7 +230,7 @@ def _run(options: argparse.Namespace) -> int:
         serve(brokers.run(settings, BrokerName(name.removeprefix("broker-"))))
         return 0
     process = import_module(f"iotcore.app.{name}")  # its own imports only
-    main = process.run(settings, options.worker) if name == "telemetry" else process.run(settings)
+    main = process.run(settings, options.worker) if name in {"fire", "telemetry"} else process.run(settings)
     serve(main, fast_loop=name in {"modbus", "web"})
     return 0
 

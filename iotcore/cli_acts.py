@@ -1,9 +1,10 @@
-"""`iotcore disablement …`, `iotcore walk …`: what people put out of service, and what they test. See docs/acts.md."""
+"""`iotcore incident …`, `iotcore disablement …`, `iotcore walk …`: what people do about fires. See docs/acts.md."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,7 @@ def add(nouns: Nouns, command: Command) -> None:
     """Add the nouns; `command` makes a parser for one verb, as `cli` does."""
     _add_disablement(nouns, command)
     _add_walk(nouns, command)
+    _add_incident(nouns, command)
 
 
 def _add_disablement(nouns: Nouns, command: Command) -> None:
@@ -38,6 +40,37 @@ def _add_disablement(nouns: Nouns, command: Command) -> None:
         ("lift", "end a disablement before its time; what still burns fires then", _lift),
     ):
         command(verbs, verb, text, function).add_argument("id")
+
+
+def _add_incident(nouns: Nouns, command: Command) -> None:
+    home = nouns.add_parser("incident", help="one incident: what happened, and the acts on it")
+    verbs = home.add_subparsers(required=True, metavar="COMMAND")
+    command(verbs, "show", "everything about an incident, as JSON", _incident).add_argument("incident")
+    for verb, text in (
+        ("acknowledge", "take an incident, or one alarm of it: escalation stops"),
+        ("silence", "silence an incident; it stays open, and nothing of its delivery changes"),
+        ("reset", "close an incident's episode: whoever was told is told"),
+    ):
+        act = command(verbs, verb, text, _act)
+        act.add_argument("incident")
+        if verb == "acknowledge":
+            act.add_argument("--alarm", type=int, default=0, metavar="NUMBER", help="only this alarm of it")
+        act.add_argument("--by", default=os.environ.get("USER", "operator"))
+        act.set_defaults(kind=verb, alarm=0)
+
+
+def _incident(options: argparse.Namespace) -> int:
+    from iotcore.commands import cases
+
+    say(json.dumps(cases.show(_settings(options), options.incident), ensure_ascii=False, indent=2))
+    return 0
+
+
+def _act(options: argparse.Namespace) -> int:
+    from iotcore.commands import cases
+
+    asyncio.run(cases.act(_settings(options), options.kind, options.incident, options.alarm, options.by))
+    return 0
 
 
 def _add_walk(nouns: Nouns, command: Command) -> None:

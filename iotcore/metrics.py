@@ -68,6 +68,12 @@ clock_skew = Histogram(
     ["lane"],
     buckets=(-300.0, -60.0, -10.0, -2.0, -0.5, -0.1, 0.0, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0),
 )
+unkept = Counter(
+    "iotcore_fire_unkept_total",
+    "Messages neither stored nor receipted for want of a journal: their senders say them again",
+)
+emergency_fires = Counter("iotcore_fire_emergency_total", "Fires that went out without the journal, by the emergency log")
+journal_stalled = Asked("iotcore_fire_journal_stalled", "1 while the fire journal does not answer")
 commit_failures = Counter("iotcore_lane_commit_failures_total", "Commits that the disk refused", ["lane"])
 take_to_commit = Histogram(
     "iotcore_lane_take_to_commit_seconds", "From taking a batch to its commit on disk", ["lane"], buckets=QUICK_S
@@ -113,6 +119,9 @@ dispatch_given_dropped = Counter(
 )
 dispatch_path_up = Gauge(
     "iotcore_dispatch_path_up", "1 while a receiver acknowledges link tests or alarms, 0 in trouble", ["receiver"]
+)
+dispatch_troubles = Counter(
+    "iotcore_dispatch_troubles_total", "Troubles and the like told to receivers that asked for them", ["receiver", "outcome"]
 )
 dispatch_link_tests = Counter("iotcore_dispatch_link_tests_total", "Link tests of receivers' paths", ["receiver", "outcome"])
 

@@ -22,7 +22,7 @@ from iotcore.strict import convert
 
 Domain = Literal["fire", "air", "water", "traffic", "gateway"]
 DOMAINS: tuple[Domain, ...] = get_args(Domain)
-MAX_WORKERS = 4  # telemetry workers: as many as have a line in the brokers' access table (acl.REPLICAS)
+MAX_WORKERS = 4  # telemetry workers, fire replicas: as many as have a line in the brokers' access table (acl.REPLICAS)
 ENV_PREFIX = "IOTCORE_"
 
 
@@ -153,8 +153,10 @@ class Web(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Fire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The alternate path of fire devices: HTTPS with their certificates (docs/alternate-path.md)."""
+    """The fire lane (docs/fire-lane.md), and the alternate path of fire devices: HTTPS with their certificates."""
 
+    replicas: Annotated[int, Meta(ge=1, le=MAX_WORKERS)] = 1
+    emergency_folder: str = ""
     https_port: Annotated[int, Meta(ge=0, le=65_535)] = 0  # 0: there is none
     https_host: str = "127.0.0.1"
     https_names: Annotated[list[str], Meta(min_length=1)] = msgspec.field(default_factory=lambda: ["localhost", "127.0.0.1"])

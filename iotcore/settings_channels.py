@@ -18,6 +18,8 @@ PhoneNumber = Annotated[str, Meta(pattern=r"^\+[1-9][0-9]{6,14}$")]  # E.164
 MailAddress = Annotated[str, Meta(pattern=r"^[A-Za-z0-9.!#$%&'*+/=?^_{|}~-]+@[A-Za-z0-9.-]+$")]  # ASCII: any server takes it
 FIELDS = frozenset({"number", "name", "text", "incident", "id", "event", "language", "secret"})  # of a gateway's templates
 TOPIC_FIELDS = frozenset({"incident", "event", "premises", "account"})
+SEALED = "secret:"  # what stands before the name of a sealed secret
+CALLBACK_SECRET_LENGTH = 16
 CapToken = Annotated[str, Meta(pattern=r"^[^\s,<&]+$")]  # CAP 1.2: no spaces, commas or restricted characters
 
 
@@ -92,7 +94,7 @@ class SmsReceiver(Telephony, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class VoiceReceiver(Telephony, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="voice", tag_field="kind"):
     """People who are called, one after the other until one confirms, through the HTTP gateway of a telephone company."""
 
-    callback_secret: Annotated[str, Meta(min_length=16)]
+    callback_secret: str
     answer_s: Annotated[float, Meta(ge=1, le=300)] = 45.0
     key_field: str = "key"
 
@@ -163,6 +165,9 @@ def _wrong_cap(receiver: CapReceiver) -> Iterator[tuple[str, str]]:
 
 def _wrong_gateway(receiver: SmsReceiver | VoiceReceiver) -> Iterator[tuple[str, str]]:
     yield from wrong_url(receiver.url, receiver)
+    secret = receiver.callback_secret if isinstance(receiver, VoiceReceiver) else SEALED
+    if not secret.startswith(SEALED) and len(secret) < CALLBACK_SECRET_LENGTH:
+        yield "callback_secret", f"must have {CALLBACK_SECRET_LENGTH} characters: who guesses it answers for the owner"
     fields = FIELDS | ({"callback_url"} if isinstance(receiver, VoiceReceiver) else set())
     used = set(placeholders([receiver.url, receiver.body, receiver.headers]))
     for name in sorted(used - fields):

@@ -66,6 +66,8 @@ WORDS = {
     "Coverage.goal_year": "At the end of this year every key site should be covered; the page compares the trend with it.",
     "Audit.folder": "The keeper writes the signed head of the audit chain to `heads.jsonl` here every hour. Best a folder "
     'of another machine ([audit.md](audit.md)); "" means `audit/heads` in the data folder.',
+    "Fire.replicas": "How many fire processes run; each hears and judges everything ([fire-lane.md](fire-lane.md)).",
+    "Fire.emergency_folder": 'Where the emergency logs lie (8 MiB for each replica); "" means the data folder.',
     "Fire.https_port": "Port of the listener; 0: there is none.",
     "Fire.https_host": "The listener's address.",
     "Fire.https_names": "Names and addresses in its certificate.",

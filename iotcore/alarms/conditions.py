@@ -159,7 +159,7 @@ class Verification(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """The part lasts for `lasts_s`, or ends and holds again within `again_within_s`; unknown after 60 s, it holds too."""
 
     of: Condition
-    lasts_s: Annotated[float, Meta(gt=0, le=DELAY_MAX_S)] = 20.0
+    lasts_s: Annotated[float, Meta(gt=0, le=DELAY_MAX_S)] = 30.0
     again_within_s: Annotated[float, Meta(gt=0, le=DELAY_MAX_S)] = 60.0
 
 

@@ -57,6 +57,7 @@ class Engine:
         profiles: Callable[[str], Profile] | None = None,
     ) -> None:
         self._numbers = Numbers()
+        self.rules = tuple(rules)
         self._planner = Planner(rules, self._numbers)
         self._groups = groups
         self._profiles = profiles
@@ -74,6 +75,7 @@ class Engine:
         for binding in bindings:
             planner.plan(binding, self._groups(binding.device), verified=self._profile(binding) == "verified")
         self._planner = planner
+        self.rules = tuple(rules)
 
     def _profile(self, binding: Binding) -> Profile:
         return "immediate" if self._profiles is None else self._profiles(binding.premises)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from threading import Lock
 from typing import cast
 
 from iotcore.alarms.conditions import (
@@ -40,7 +41,7 @@ from iotcore.alarms.rules import Rule
 from iotcore.specs.model import DeviceSpec
 
 # profile `verified`: chosen by measured fires and simulated nuisances (docs/fire-curves.md)
-LASTS_S = 20.0
+LASTS_S = 30.0
 AGAIN_WITHIN_S = 60.0  # fire-protection practice: seen, cleared, seen again within a minute
 
 
@@ -49,10 +50,15 @@ class Numbers:
 
     def __init__(self) -> None:
         self._known: dict[tuple[object, ...], int] = {}
+        self._one_at_a_time = Lock()  # plans of new rules are made beside those of a new device
 
     def of(self, *key: object) -> int:
         """The number of a rule's point, of its leaf, or of a place in its condition."""
-        return self._known.setdefault(key, len(self._known))
+        found = self._known.get(key)
+        if found is None:
+            with self._one_at_a_time:
+                found = self._known.setdefault(key, len(self._known))
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,8 @@ class Look:
         self.unknown = False
         self.reason = self.armed = None
         self.points = ()
-        self.notes, self.pokes = [], []
+        if self.notes or self.pokes:
+            self.notes, self.pokes = [], []
 
     def again(self, at_s: float) -> None:
         """Ask to be looked at again at this time."""

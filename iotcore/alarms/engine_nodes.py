@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 from iotcore.alarms.conditions import Bit, Leaf, Mean, Rise, Stale, State, Sum, Threshold, Word
 from iotcore.alarms.decisions import Reason, bare
@@ -74,26 +74,31 @@ class LeafNode:
 
     def _holds(self, look: Look) -> bool | None:  # noqa: PLR0911 - one answer for each kind
         memory, leaf = look.memory, self.leaf
-        if isinstance(leaf, Stale):
-            return self._silent(look, leaf)
-        if isinstance(leaf, Sum | Mean):
-            return self._over(look, leaf)
-        point = leaf.point
+        kind = type(leaf)  # asked for with each reading: an isinstance of a union costs more than all the rest
+        if kind is Stale or kind is Sum or kind is Mean:
+            return self._silent(look, leaf) if isinstance(leaf, Stale) else self._over(look, cast("Sum | Mean", leaf))
+        point = self.points[0]
         newest = memory.newest.get(point)
-        if newest is None or look.at_s - newest[0] > self.fresh_s or point in memory.doubtful:
+        if newest is None or look.at_s - newest[0] > self.fresh_s or (memory.doubtful and point in memory.doubtful):
             return None
         value = newest[1]
-        if isinstance(leaf, State):
-            return value is leaf.is_
-        if isinstance(leaf, Threshold):
-            if not leaf.mean_s and leaf.readings <= 1:
-                assert not isinstance(value, str), "a point of text has no threshold"
-                return _crossed(leaf, value, self.number, memory.holding)
-            mean = memory.windows[point].newest_mean(memory.timeline.at_s, leaf.mean_s, leaf.readings)
-            return None if mean is None else _crossed(leaf, mean[0], self.number, memory.holding)
-        if isinstance(leaf, Rise):
-            return memory.windows[point].risen(memory.timeline.at_s, leaf)
-        return _says(leaf, value)
+        if kind is State:
+            return value is cast("State", leaf).is_
+        if kind is Threshold:
+            threshold = cast("Threshold", leaf)
+            if not threshold.mean_s and threshold.readings <= 1:
+                return _crossed(threshold, cast("float", value), self.number, memory.holding)
+            mean = memory.windows[point].newest_mean(memory.timeline.at_s, threshold.mean_s, threshold.readings)
+            if mean is None:
+                return None
+            if _on_that_side(threshold, cast("float", value)):
+                return _crossed(threshold, mean[0], self.number, memory.holding)
+            # a mean that only older readings hold up does not begin anything, and does not end it yet
+            ends = self.number not in memory.holding or not _crossed(threshold, mean[0], self.number, memory.holding)
+            return False if ends else None
+        if kind is Rise:
+            return memory.windows[point].risen(memory.timeline.at_s, cast("Rise", leaf))
+        return _says(cast("Bit | Word", leaf), value)
 
     def _silent(self, look: Look, leaf: Stale) -> bool | None:
         newest = look.memory.newest.get(leaf.point)
@@ -225,6 +230,14 @@ def _says(leaf: Bit | Word, value: float | bool | str) -> bool | None:  # noqa: 
     if whole != value or whole < 0:
         return None  # no status word
     return bool(whole >> leaf.bit & 1) is leaf.is_
+
+
+def _on_that_side(threshold: Threshold, newest: float) -> bool:
+    """Whether the newest reading itself is not back past `clear`."""
+    if threshold.above is not None:
+        return newest >= (threshold.above if threshold.clear is None else threshold.clear)
+    assert threshold.below is not None, "a checked threshold has above or below"
+    return newest <= (threshold.below if threshold.clear is None else threshold.clear)
 
 
 def _crossed(threshold: Threshold | Sum | Mean, mean: float, number: int, holding: set[int]) -> bool:

@@ -18,6 +18,7 @@ from iotcore.alarms.engine_nodes import LeafNode, Node, Verdict
 from iotcore.alarms.window import TOLERANCE_S
 
 Place = Literal["zone", "premises"]
+FLICKER_S = 10.0  # our own: what comes and goes faster hovers at the threshold, and lasts; it is not seen twice
 SMOKE = "smoke"  # the ballot of the profile `verified`; those of rules are numbers
 
 
@@ -62,6 +63,8 @@ class Verified:
             return Reason.NOT_VERIFIED if look.at_s >= pending.first_s + DELAY_MAX_S - TOLERANCE_S else None
         if verdict is False:
             return None
+        if pending.cleared_s is not None and look.at_s < pending.cleared_s + FLICKER_S - TOLERANCE_S:
+            pending.cleared_s = None  # it has gone on all the time
         if pending.cleared_s is not None:
             return Reason.SEEN_AGAIN if look.at_s <= pending.cleared_s + self.again_within_s + TOLERANCE_S else None
         if look.at_s >= pending.first_s + self.lasts_s - TOLERANCE_S:

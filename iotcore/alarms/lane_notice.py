@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from iotcore.alarms import escalate, responders
 from iotcore.alarms.decisions import Decision
-from iotcore.journal.records import Raise
+from iotcore.alarms.planned import planned
+from iotcore.journal.records import FIRE_SEVERITY, Raise
 from iotcore.reading import Reading
 from iotcore.registry.directory import Binding, Directory
 
@@ -16,12 +17,18 @@ def old(reading: Reading) -> bool:
     return reading.backlog and reading.age_ms > LATE_DISPATCH_MS
 
 
+def is_live_fire(one: Raise) -> bool:
+    """Whether a crew must hear of it: no test, no record, no trouble, nothing of what is disabled."""
+    return one.notice.severity == FIRE_SEVERITY and not one.test and not one.historical and not one.disabled
+
+
 def raised(decision: Decision, reading: Reading, binding: Binding, directory: Directory, decided_ms: float) -> Raise:
     """What the journal makes a cause, an alarm and perhaps an incident of."""
     in_test = directory.in_test.get(binding.device)
     if in_test is not None and (reading.backlog or reading.retained or not in_test.covers(reading.received_ms)):
         in_test = None
-    return Raise(
+    plan = directory.response(binding.premises)
+    one = Raise(
         boot=reading.boot,
         seq=reading.seq,
         notice=responders.notice(decision, reading, binding, directory, decided_ms),
@@ -32,5 +39,6 @@ def raised(decision: Decision, reading: Reading, binding: Binding, directory: Di
         historical=old(reading),
         in_test=in_test,
         can_mark=binding.spec.marks_tests,
-        answer_s=escalate.ladder(directory.response(binding.premises), decided_ms)[0].after_s,
+        answer_s=escalate.ladder(plan, decided_ms)[0].after_s,
     )
+    return planned(one, plan, immediate=decision.immediate)

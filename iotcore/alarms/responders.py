@@ -10,7 +10,7 @@ update.
 from __future__ import annotations
 
 from iotcore.alarms.decisions import Decision
-from iotcore.journal.facts import Near, Person
+from iotcore.journal.facts import Near, Number, Person
 from iotcore.journal.records import Notice
 from iotcore.reading import Reading
 from iotcore.registry.directory import Binding, Directory, Premises
@@ -59,6 +59,7 @@ def notice(decision: Decision, reading: Reading, binding: Binding, directory: Di
         people=people(directory, binding.premises),
         signals=_near(directory, premises, "traffic_signal", SIGNALS_WITHIN_M, MOST_SIGNALS),
         stations=_near(directory, premises, "air_station", STATIONS_WITHIN_M, MOST_STATIONS),
+        numbers=numbers(directory, binding.premises),
         decided_ms=decided_ms,
     )
 
@@ -67,6 +68,11 @@ def people(directory: Directory, premises: str) -> tuple[Person, ...]:
     """Whom a crew calls for a building, who has the keys first."""
     known = directory.contacts.get(premises, ())[:MOST_PEOPLE]
     return tuple(Person(one.name, one.phone, one.role, one.key_holder) for one in known)
+
+
+def numbers(directory: Directory, premises: str) -> tuple[Number, ...]:
+    """The telephones of a building's response plan, in the order in which they are called."""
+    return tuple(Number(one.name, one.number, one.by, one.language) for one in directory.response(premises).numbers)
 
 
 def _near(directory: Directory, at: Premises | None, kind: LandmarkClass, within_m: float, most: int) -> tuple[Near, ...]:

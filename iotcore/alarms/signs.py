@@ -50,7 +50,7 @@ class Signs:
     def judge(self, reading: Reading) -> None:
         """Look at what a reading says of its device."""
         clean, known = reading.clean, self._bearing.get(reading.device)
-        if clean is not None and known is None and clean.get("battery", CHARGED_PERCENT) >= LOW_PERCENT:
+        if known is None and not (clean.get("battery", 100.0) < LOW_PERCENT if clean is not None else _is_news(reading.told)):
             return  # nearly always
         if reading.backlog or reading.retained:
             return
@@ -100,3 +100,14 @@ class Signs:
                     self._over.append((device, reason))
         if not known:
             self._bearing.pop(device, None)
+
+
+def _is_news(told: tuple[Value, ...]) -> bool:
+    """Whether one of them could begin a fault; quick, for every reading is asked."""
+    for value in told:
+        said = value.value
+        if said is True or value.quality is BAD:
+            return True
+        if value.point == "battery" and isinstance(said, float | int) and said < LOW_PERCENT:
+            return True
+    return False

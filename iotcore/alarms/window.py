@@ -14,6 +14,7 @@ from iotcore.alarms.conditions import Rise
 from iotcore.reading import Reading
 
 TOLERANCE_S = 0.001  # the wire's time resolution: a reading exactly mean_s old still counts
+STILL_UP = 0.5  # of a rise, in the newest reading itself: a mean that only older readings hold up is no news
 MAX_SAMPLES = 512  # five minutes at 1.7 readings a second; a faster device has a shorter window
 CLOCK_DISAGREEMENT_S = 60.0  # a stall longer than this is marked backlog by its sender (wire contract), so it is a clock step
 
@@ -115,7 +116,9 @@ class Window:
         if newest[0] - self._floor < rise.by:  # the quiet case, without a look at the window
             return False
         base = self._base_mean(at_s - rise.within_s - TOLERANCE_S, rise, len(self.samples) - newest[1])
-        return None if base is None else newest[0] - base >= rise.by
+        if base is None:
+            return None
+        return newest[0] - base >= rise.by and self.samples[-1][1] - base >= rise.by * STILL_UP
 
     def _base_mean(self, oldest: float, rise: Rise, room: int) -> float | None:
         """Mean of the first `base_s` of the samples from `oldest` on, at least `readings` of them, all among the first `room`."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from iotcore.clock import Clock
 from iotcore.dispatch.cad_webhook import WebhookChannel
 from iotcore.dispatch.cap import CapChannel
-from iotcore.dispatch.http_gateway import SmsChannel, VoiceChannel
+from iotcore.dispatch.http_gateway import Said, SmsChannel, VoiceChannel
 from iotcore.dispatch.mail import MailChannel
 from iotcore.dispatch.mqtt_out import MqttChannel
 from iotcore.dispatch.outbox import Channel
@@ -21,6 +22,17 @@ from iotcore.settings_receivers import Dc09Receiver, Receiver, WebhookReceiver
 def channels_of(settings: Settings, clock: Clock) -> dict[str, Channel]:
     """By the receivers' names."""
     return {receiver.name: _channel(receiver, settings, clock) for receiver in settings.receivers}
+
+
+def pressed(channels: Mapping[str, Channel]) -> Callable[[str, Said], None]:
+    """Tells whoever calls people that a key was pressed in a call."""
+    callers = [channel for channel in channels.values() if isinstance(channel, VoiceChannel)]
+
+    def tell(call: str, said: Said) -> None:
+        for caller in callers:
+            caller.heard(call, said)
+
+    return tell
 
 
 def _channel(receiver: Receiver, settings: Settings, clock: Clock) -> Channel:  # noqa: PLR0911 - one for each kind

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from iotcore.alarms import rules as fire_rules
 from iotcore.alarms.engine import Engine
@@ -39,11 +40,20 @@ async def documents(registry: Registry, base: Sequence[fire_rules.Rule], clock: 
     return found
 
 
-def using(engine: Engine, directory: Callable[[], Directory], members: Grouped) -> Callable[[Sequence[fire_rules.Rule]], None]:
+def engine_of(rules: Sequence[fire_rules.Rule], directory: Callable[[], Directory], members: Grouped) -> Engine:
+    """An engine with the plans of all devices made: no first reading of a large panel has to wait for them."""
+    engine = Engine(rules, members.members.of, lambda premises: directory().response(premises).profile)
+    engine.use(rules, directory().devices.values())
+    return engine
+
+
+def using(
+    engine: Engine, directory: Callable[[], Directory], members: Grouped
+) -> Callable[[Sequence[fire_rules.Rule]], Awaitable[None]]:
     """What is done with rules that have changed."""
 
-    def use(rules: Sequence[fire_rules.Rule]) -> None:
-        engine.use(rules)
+    async def use(rules: Sequence[fire_rules.Rule]) -> None:
+        await asyncio.to_thread(engine.use, rules, list(directory().devices.values()))
         log.warning("%d fire rules are in use now", len(rules))
         warn_of_unknown(rules, directory(), members)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, TypeVar, cast
 
 import msgspec
@@ -13,7 +13,7 @@ from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
 from iotcore.dispatch.outbox import Dispatcher
 from iotcore.errors import Refused
-from iotcore.journal import acts, parked, retry, shelf
+from iotcore.journal import acts, cad, parked, retry, shelf
 from iotcore.journal.database import Connection
 from iotcore.journal.journal import Journal
 from iotcore.journal.quarantine import Row, Wanted
@@ -30,12 +30,22 @@ T = TypeVar("T")
 class Intents:
     """Applies what people want of the fire lane, and remembers how far it came."""
 
-    def __init__(self, lane: FireLane, follower: Follower, engine: Engine, journal: Journal, dispatcher: Dispatcher) -> None:
+    def __init__(
+        self,
+        lane: FireLane,
+        follower: Follower,
+        engine: Engine,
+        journal: Journal,
+        dispatcher: Dispatcher,
+        *,
+        pressed: Callable[[str, acts.Said], None] = lambda *_: None,
+    ) -> None:
         self._lane = lane
         self._follower = follower
         self._engine = engine
         self._journal = journal
         self._dispatcher = dispatcher
+        self._pressed = pressed  # is told of each call in which a key was pressed
 
     async def __call__(self, intent: Intent) -> None:
         if intent.kind in {"send", "withhold"}:
@@ -61,6 +71,8 @@ class Intents:
             else:
                 await asyncio.to_thread(apply, self._journal, intent)
                 self._dispatcher.wake()
+                if intent.kind == "owner" and (call := intent.key.partition("/call:")[2]):
+                    self._pressed(call, _body(intent, OwnerSays).said)
         except Refused as refused:
             log.warning("%s of %s, asked for by %s, is refused: %s", intent.kind, intent.key, intent.by, refused)
 
@@ -79,7 +91,7 @@ class Intents:
         await asyncio.to_thread(self._journal.reset, intent.key, devices, intent.by, self._journal.now_ms())
         closed = await asyncio.to_thread(self._is_closed, intent.key)
         if premises and closed:  # by whichever process came first
-            self._engine.reset(devices)
+            self._lane.closed(premises, devices)
             self._dispatcher.wake()
 
     def _is_closed(self, incident: str) -> bool:
@@ -134,6 +146,9 @@ def apply(journal: Journal, intent: Intent) -> None:
         elif intent.kind == "owner":
             said = _body(intent, OwnerSays)
             acts.owner_said(connection, intent.key.partition("/")[0], said.said, f"{intent.by} ({said.how})", at_ms)
+        elif intent.kind == "cad":
+            receiver = intent.key.partition("/cad:")[2].partition(":")[0]
+            cad.apply(connection, receiver, _body(intent, cad.Update), at_ms)
         elif intent.kind == "shelve":
             one = _body(intent, Shelving)
             put = shelf.Shelved(one.device, one.rule, one.until_ms, intent.by, one.reason, at_ms)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -13,13 +14,21 @@ from iotcore.dispatch.outbox import Channel, Dispatcher, Way
 from iotcore.dispatch.paths import Paths, Watched
 from iotcore.dispatch.sealed import Sealed
 from iotcore.dispatch.sia_dc09 import Dc09Channel
+from iotcore.dispatch.troubles import Listener, Troubles
 from iotcore.errors import ConfigError
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
 from iotcore.journal.path_watch import SqlPaths
+from iotcore.journal.paths import PREFIX
+from iotcore.journal.records import Notice
+from iotcore.journal.telling import SqlTold
+from iotcore.journal.told import Work
 from iotcore.process.credentials import environment
+from iotcore.registry.directory import Directory
 from iotcore.settings import Settings
-from iotcore.settings_receivers import Dc09Receiver, alternates, primaries
+from iotcore.settings_receivers import Dc09Receiver, Receiver, alternates, primaries
+
+log = logging.getLogger(__name__)
 
 
 def with_secrets(settings: Settings) -> Settings:
@@ -34,6 +43,15 @@ def with_secrets(settings: Settings) -> Settings:
     return msgspec.structs.replace(settings, receivers=opened)
 
 
+def answering(settings: Settings) -> Sequence[Receiver]:
+    """The receivers with their secrets; none while one cannot be opened: the page is there all the same."""
+    try:
+        return with_secrets(settings).receivers
+    except ConfigError as error:
+        log.error("what receivers answer is refused: %s", error)  # noqa: TRY400 - it says what to do
+        return ()
+
+
 def told_of_all(settings: Settings) -> list[str]:
     """The receivers that every incident is posted to; an alternate path hears of what its primary does not answer."""
     return [receiver.name for receiver in primaries(settings.receivers)]
@@ -42,6 +60,11 @@ def told_of_all(settings: Settings) -> list[str]:
 def callers_of(settings: Settings) -> list[str]:
     """The receivers that reach people by their telephone number."""
     return [receiver.name for receiver in settings.receivers if receiver.__struct_config__.tag in {"sms", "voice"}]
+
+
+def centres_of(settings: Settings) -> list[str]:
+    """The receivers whose programs read facts that come after an alarm; people and alarm centres are not told of each."""
+    return [receiver.name for receiver in settings.receivers if receiver.__struct_config__.tag in {"cad_webhook", "cap", "mqtt"}]
 
 
 def ways_of(settings: Settings) -> Mapping[str, Way]:
@@ -59,6 +82,53 @@ def paths_of(settings: Settings, channels: Mapping[str, Channel], journal: Journ
         if isinstance(channel, Dc09Channel)
     }
     return Paths(SqlPaths(journal, clock), watched, alternates(settings.receivers), clock)
+
+
+def troubles_of(
+    settings: Settings, channels: Mapping[str, Channel], journal: Journal, directory: Callable[[], Directory], clock: Clock
+) -> Troubles:
+    """What tells receivers that asked for it of less than fires."""
+    listeners = {
+        receiver.name: Listener(channel, frozenset(receiver.tells) - {"fire"})
+        for receiver in settings.receivers
+        if isinstance(receiver, Dc09Receiver) and set(receiver.tells) > {"fire"}
+        for channel in [channels[receiver.name]]
+        if isinstance(channel, Dc09Channel)
+    }
+    accounts = {receiver.name: receiver.account for receiver in settings.receivers if isinstance(receiver, Dc09Receiver)}
+    return Troubles(SqlTold(journal), listeners, lambda work: trouble_notice(work, directory(), accounts[work.channel]), clock)
+
+
+def trouble_notice(work: Work, directory: Directory, account: str) -> Notice | None:
+    """What is said of a trouble; None: nobody knows its device. `account` is that of link tests, for what has no premises."""
+    binding = directory.devices.get(work.device)
+    if binding is None and not work.device.startswith(PREFIX):
+        return None
+    premises = directory.premises.get(binding.premises) if binding else None
+    zone = directory.zones.get(binding.zone) if binding else None
+    return Notice(
+        incident="",
+        event="restore" if work.state == "restore" else "alarm",
+        hazard=work.reason,
+        severity=work.severity,
+        premises=premises.id if premises else "",
+        premises_name=premises.name if premises else "",
+        address=premises.address if premises else "",
+        latitude=premises.latitude if premises else 0.0,
+        longitude=premises.longitude if premises else 0.0,
+        account=premises.account if premises else account,
+        zone=zone.id if zone else "",
+        zone_number=zone.number if zone else 0,
+        zone_name=zone.name if zone else "",
+        floor=zone.floor if zone else "",
+        device=work.device,
+        point="",
+        value=None,
+        unit="",
+        rule=work.reason,
+        reason=work.reason,
+        occurred_ms=work.since_ms,
+    )
 
 
 def dispatching(

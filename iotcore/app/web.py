@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from drivers.modbus import roster
 from iotcore import metrics
-from iotcore.app import coverage_history, first
+from iotcore.app import coverage_history, first, rule_pages
+from iotcore.app.act_pages import act_pages
 from iotcore.app.common import anchors_of, opened, specs_of
+from iotcore.app.receivers import answering
 from iotcore.clock import Clock, SystemClock
 from iotcore.paper.signed import Seal
 from iotcore.process import home
@@ -24,7 +27,7 @@ from iotcore.provision.ca import Authority
 from iotcore.provision.confirm import Confirmation
 from iotcore.provision.enroll import Enrolment
 from iotcore.provision.file_folder import FileFolder
-from iotcore.registry.accounts import accounts
+from iotcore.registry.accounts import Accounts, accounts
 from iotcore.registry.admissions import Admissions
 from iotcore.registry.commissioning import Commissioning
 from iotcore.registry.coverage_days import CoverageDays
@@ -39,8 +42,9 @@ from iotcore.telemetry.coverage import signs_of_life
 from iotcore.telemetry.query import Query, open_query
 from iotcore.telemetry.stores import TELEMETRY_DB
 from iotcore.web import confirm
-from iotcore.web.app import LOOPBACK_NAMES
+from iotcore.web.app import LOOPBACK_NAMES, Part
 from iotcore.web.app import create as create_page
+from iotcore.web.case_view import CaseView
 from iotcore.web.checklist import Budget
 from iotcore.web.commissioning import Desk
 from iotcore.web.coverage import CoveragePages
@@ -48,6 +52,7 @@ from iotcore.web.enrol import EnrolPages
 from iotcore.web.enrolments import EnrolmentPages
 from iotcore.web.est import EstListener, server_context
 from iotcore.web.groups import GroupPages
+from iotcore.web.receivers import ReceiverPages
 from iotcore.web.records import Records
 from iotcore.web.revocation import RevocationListener
 from iotcore.web.server import serve as serve_page
@@ -73,6 +78,7 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         lambda: reported.firmware(settings.folder / TELEMETRY_DB),
         clock,
     )
+    rules = rule_pages.ruled(settings, registry, clock)
     page = create_page(
         view=StoredView(settings.folder, lambda: follower.directory, settings.journal_place),
         directory=lambda: follower.directory,
@@ -93,26 +99,45 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         parts=[
             _coverage(settings, registry, follower, clock),
             GroupPages(grouped, lambda: follower.directory),
+            rule_pages.pages(
+                *(settings, rules, registry, people),
+                directory=lambda: follower.directory,
+                grouped=grouped,
+                query=query,
+                clock=clock,
+            ),
             EnrolPages(lambda: follower.directory, registry.devices_of_serial),
             EnrolmentPages(Enrolments(registry.database), lambda: follower.directory),
+            ReceiverPages(answering(settings), registry.intent, clock),
+            *_acts(settings, registry, follower, people, clock),
         ],
     )
     specs = specs_of(settings)
     admissions = Admissions(registry.database, lambda model: anchors_of(specs, model), approval=settings.web.approval)
     enrolment = Enrolment(authority, admissions.admit, admissions.refuse)
-    confirmation = Confirmation(
-        authority, registry.refuses_certificate, lambda serial: registry.confirm_certificate(serial, "est")
+    listener = EstListener(
+        enrolment, tls, clock, host=settings.web.est_host, port=settings.web.est_port, extras=_confirming(authority, registry)
     )
-    extras = (confirm.route(confirmation),)
-    listener = EstListener(enrolment, tls, clock, host=settings.web.est_host, port=settings.web.est_port, extras=extras)
     metrics.enrolment_refused.ask(lambda: float(listener.refusals.lately))
     metrics.enrolment_burst.ask(lambda: float(listener.refusals.bursting()))
     metrics.enrolment_waiting.ask(lambda: float(admissions.waiting))
     async with admissions, listener, _revocation(settings, registry, authority, clock), asyncio.TaskGroup() as group:
         group.create_task(follower.run())
         group.create_task(grouped.run())
+        group.create_task(rules.run())
         group.create_task(alive(settings, "web", clock, listener.refusals.state))
         group.create_task(serve_page(page, settings.web.host, settings.web.port))
+
+
+def _confirming(authority: Authority, registry: Registry) -> Any:
+    """The path by which a device says that its new certificate has connected."""
+    said = Confirmation(authority, registry.refuses_certificate, lambda serial: registry.confirm_certificate(serial, "est"))
+    return (confirm.route(said),)
+
+
+def _acts(settings: Settings, registry: Registry, follower: Follower, people: Accounts, clock: Clock) -> list[Part]:
+    cases = CaseView(settings.journal_place, lambda: follower.directory)
+    return act_pages(settings, registry, lambda: follower.directory, cases, people, specs_of(settings), clock)
 
 
 def desk(

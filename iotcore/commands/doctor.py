@@ -10,20 +10,22 @@ import ssl
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from iotcore.app import troubles
 from iotcore.backup import last
 from iotcore.clock import Clock, machine_uptime
-from iotcore.commands import doctor_supervision, office, rule, store_init
+from iotcore.commands import doctor_supervision, office, outages, rule, store_init
 from iotcore.commands.broker_asking import round_trip
 from iotcore.errors import IotError
-from iotcore.journal import parked
-from iotcore.journal.database import connect_readonly, dialect
+from iotcore.journal import parked, paths
+from iotcore.journal.database import UNREADABLE, connect_readonly, dialect, is_there
 from iotcore.keeper import standing_still
 from iotcore.process import home
 from iotcore.process.credentials import environment
+from iotcore.process.replicas import replicas
 from iotcore.process.serve import beats
 from iotcore.process.workers import parts
 from iotcore.provision import custody, expiry
@@ -31,7 +33,7 @@ from iotcore.provision.acl import BrokerName
 from iotcore.provision.ca import Authority
 from iotcore.registry.store import open_registry
 from iotcore.settings import Settings
-from iotcore.settings_receivers import Receiver, meets_at
+from iotcore.settings_receivers import Dc09Receiver, Receiver, meets_at
 from iotcore.telemetry.stores import open_store
 from iotcore.wire.arrival import Endpoint
 
@@ -40,7 +42,10 @@ MIN_FREE_BYTES = 1_000_000_000
 MIN_CERTIFICATE_DAYS = expiry.LIMITS_S["service"] / expiry.DAY_S
 EARLIEST_YEAR = 2026  # a clock before this release was never set
 WAITING = "Free some space; it goes on by itself. Until then it acknowledges nothing, and senders keep what they have."
+STALLED = "Fires go out by the emergency log meanwhile. Free some space on its disk, or start its database."
+NO_EMERGENCY = "Free 8 MiB where the emergency log lies (fire.emergency_folder), and restart the process."
 RULES_REMEDY = "See `iotcore rule list`; save a version that can be used, or remove it."
+RECEIVER = "Check its address, the network, that it listens, and that it knows us (account, key)."
 START_PART = "Start `iotcore up`, or this process by its service."
 
 
@@ -68,6 +73,7 @@ async def examine(settings: Settings, clock: Clock) -> list[Finding]:
         ("registry", "Check registry.url and that the database runs.", lambda: _registry(settings, clock)),
         ("fire rules", RULES_REMEDY, lambda: _rules(settings, clock)),
         ("journal", "Start the fire process; if the file is damaged, restore the backup.", lambda: _journal(settings)),
+        ("out of service", "Check registry.url and that the database runs.", lambda: _out_of_service(settings, clock)),
         ("backup", last.REMEDY, lambda: _backup(settings, clock)),
         ("store", "Check store.url, its credentials, and that it runs; telemetry waits.", lambda: _store(settings, clock)),
         *((f"{n.value} broker", f"Start it, or check brokers.{n.value}.", _broker_check(settings, n, clock)) for n in BrokerName),
@@ -75,7 +81,7 @@ async def examine(settings: Settings, clock: Clock) -> list[Finding]:
         ("dispatch", START_PART, lambda: _dispatch(settings, clock)),
         (doctor_supervision.NAME, START_PART, lambda: _supervision(settings, clock)),
         *((f"process {name}", START_PART, _process_check(settings, name, clock)) for name in parts(settings)),
-        *((f"receiver {r.name}", "Check its address, the network, and that it listens.", _receiver_check(r))
+        *((f"receiver {r.name}", RECEIVER, _receiver_check(settings, r))
           for r in settings.receivers),
     ]  # fmt: skip
     return [await checked(name, remedy, check) for name, remedy, check in checks]
@@ -196,6 +202,9 @@ async def _journal(settings: Settings) -> Finding:
         said = connection.execute("PRAGMA quick_check(1)").fetchone()[0] if is_file else "ok"
         waiting = connection.execute("SELECT count(*) FROM outbox WHERE acknowledged_ms IS NULL").fetchone()[0]
         held = len(parked.listed(connection))
+        rejected = connection.execute(
+            "SELECT DISTINCT channel FROM outbox WHERE acknowledged_ms IS NULL AND last_error LIKE 'rejected%' ORDER BY channel"
+        ).fetchall()
     finally:
         connection.close()
     if said != "ok":
@@ -205,6 +214,9 @@ async def _journal(settings: Settings) -> Finding:
     if held:
         said = f"{held} notices of a restored backup were not sent"
         return Finding("journal", well=False, said=said, remedy="Decide on each: iotcore notice list")
+    if rejected:
+        said = f"REJECTED by {', '.join(row[0] for row in rejected)}; {waiting} notices wait for a receiver"
+        return Finding("journal", well=False, said=said, remedy="Call them, and see the incident for why they said no.")
     if waiting:
         return Finding("journal", well=False, said=f"{waiting} notices wait for a receiver", remedy="See the receivers below.")
     return Finding("journal", well=True, said=f"{'whole' if is_file else 'on PostgreSQL'}; nothing waits for a receiver")
@@ -215,6 +227,12 @@ async def _dispatch(settings: Settings, clock: Clock) -> Finding:
     still = await asyncio.to_thread(standing_still, settings.journal_place, machine_uptime(), clock)
     said = "; ".join(still[:3]) or "every alarm is being worked on"
     return Finding("dispatch", well=not still, said=said, remedy=START_PART if still else "")
+
+
+async def _out_of_service(settings: Settings, clock: Clock) -> Finding:
+    """What is disabled or in walk test is no fault, and is always said."""
+    found = await outages.standing(settings, clock.wall_ms())
+    return Finding("out of service", well=True, said="; ".join(found) or "nothing is disabled or in walk test")
 
 
 async def _backup(settings: Settings, clock: Clock) -> Finding:
@@ -258,9 +276,10 @@ def _alternate_checks(settings: Settings, clock: Clock) -> list[tuple[str, str, 
     remedy = "Stop what else listens there, or choose another port (fire.https_port in the settings)."
 
     async def check() -> Finding:
-        said = beats(settings.folder, clock).get("fire", {})
-        if said.get("https_trouble"):
-            return Finding("alternate path", well=False, said=str(said["https"]), remedy=remedy)
+        told = beats(settings.folder, clock)
+        for said in (told.get(one.name, {}) for one in replicas(settings)):
+            if said.get("https_trouble"):
+                return Finding("alternate path", well=False, said=str(said["https"]), remedy=remedy)
         host, port = settings.fire.https_host, settings.fire.https_port
         trusting = ssl.create_default_context(cafile=str(settings.folder / "certs" / "service-root.pem"))
         _, writer = await asyncio.open_connection(host, port, ssl=trusting, server_hostname=settings.fire.https_names[0])
@@ -272,9 +291,9 @@ def _alternate_checks(settings: Settings, clock: Clock) -> list[tuple[str, str, 
 
 
 async def _supervision(settings: Settings, clock: Clock) -> Finding:
-    said = beats(settings.folder, clock).get("fire", {})
-    if "silent" not in said:
-        return Finding(doctor_supervision.NAME, well=False, said="the fire process does not tell", remedy=START_PART)
+    said = doctor_supervision.of(beats(settings.folder, clock))
+    if said is None:
+        return Finding(doctor_supervision.NAME, well=False, said="no fire process tells", remedy=START_PART)
     well, told = doctor_supervision.told(said)
     return Finding(doctor_supervision.NAME, well=well, said=told, remedy="" if well else doctor_supervision.REMEDY)
 
@@ -301,30 +320,69 @@ def _process_check(settings: Settings, name: str, clock: Clock) -> Callable[[], 
         said = beats(settings.folder, clock).get(name)
         if said is None:
             return Finding(f"process {name}", well=False, said="not running", remedy=START_PART)
-        if said.get("waits_for"):
-            return Finding(f"process {name}", well=False, said=f"runs, and waits: {said['waits_for']}", remedy=WAITING)
-        if said.get("connected") is False:
-            return Finding(f"process {name}", well=False, said="runs, without its broker", remedy="See the brokers above.")
-        if said.get("refused_burst"):
-            remedy = "See `iotcore audit show --last 50` for whom and from where; cut that address off, or mend the device."
-            told = f"runs; {said['refused_lately']} enrolments were refused in this minute"
-            return Finding(f"process {name}", well=False, said=told, remedy=remedy)
-        if said.get("metrics_trouble"):
-            remedy = "Stop what listens there, or choose another (metrics.port in the settings)."
-            return Finding(f"process {name}", well=False, said=f"runs, without metrics: {said['metrics']}", remedy=remedy)
+        if (trouble := _process_trouble(said, clock)) is not None:
+            return Finding(f"process {name}", well=False, said=trouble[0], remedy=trouble[1])
         waits = f"; {said['kept']} readings wait for the core, {said['evicted']} given up ever" if "kept" in said else ""
         return Finding(f"process {name}", well=True, said=f"runs as {said['pid']}{waits}")
 
     return check
 
 
-def _receiver_check(receiver: Receiver) -> Callable[[], Awaitable[Finding]]:
-    """Only whether it can be reached (and shows a certificate that we trust): a test alarm is not ours to send."""
+def _process_trouble(said: Mapping[str, Any], clock: Clock) -> tuple[str, str] | None:
+    """What a process that runs says is wrong with it, the worst first, and what to do."""
+    if said.get("waits_for"):
+        return f"runs, and waits: {said['waits_for']}", WAITING
+    if (fire := _fire_trouble(said, clock)) is not None:
+        return fire
+    if said.get("connected") is False:
+        return "runs, without its broker", "See the brokers above."
+    if said.get("refused_burst"):
+        remedy = "See `iotcore audit show --last 50` for whom and from where; cut that address off, or mend the device."
+        return f"runs; {said['refused_lately']} enrolments were refused in this minute", remedy
+    if said.get("metrics_trouble"):
+        remedy = "Stop what listens there, or choose another (metrics.port in the settings)."
+        return f"runs, without metrics: {said['metrics']}", remedy
+    return None
+
+
+def _fire_trouble(said: Mapping[str, Any], clock: Clock) -> tuple[str, str] | None:
+    """What keeps a fire process from its journal, or would in an emergency."""
+    if (since_ms := said.get("journal_stalled")) is not None:
+        silent_s = (clock.wall_ms() - since_ms) / 1000.0
+        return f"runs; the journal has not answered for {silent_s:.0f} s: {said.get('journal_trouble')}", STALLED
+    if said.get("emergency", {}).get("room") is False:
+        return "runs, without room for its emergency log", NO_EMERGENCY
+    return None
+
+
+def _receiver_check(settings: Settings, receiver: Receiver) -> Callable[[], Awaitable[Finding]]:
+    """What its link tests say, and whether it can be reached (and shows a certificate that we trust): no alarm is sent."""
 
     async def check() -> Finding:
-        host, port, tls = meets_at(receiver)
+        name, (host, port, tls) = f"receiver {receiver.name}", meets_at(receiver)
+        path = await asyncio.to_thread(_path, settings, receiver.name)
+        if path is not None and not path.up:
+            return Finding(name, well=False, said=f"no path: {path.reason or 'nothing was acknowledged'}", remedy=RECEIVER)
+        if path is not None and path.undelivered:
+            return Finding(
+                name, well=False, said="has not acknowledged an alarm for 100 s", remedy=f"See the incidents. {RECEIVER}"
+            )
+        if isinstance(receiver, Dc09Receiver) and receiver.transport == "udp":
+            said = "acknowledges link tests" if path is not None and path.heard_ms else "UDP; nothing was acknowledged yet"
+            return Finding(name, well=True, said=f"{host}:{port} {said}")
         _, writer = await asyncio.open_connection(host, port, ssl=tls or None)
         writer.close()
-        return Finding(f"receiver {receiver.name}", well=True, said=f"{host}:{port} takes connections")
+        return Finding(name, well=True, said=f"{host}:{port} takes connections")
 
     return check
+
+
+def _path(settings: Settings, name: str) -> paths.Path | None:
+    """How the path to a receiver is; None where nothing is known of it."""
+    if not is_there(settings.journal_place):
+        return None
+    try:
+        with closing(connect_readonly(settings.journal_place)) as connection:
+            return next((one for one in paths.shown(connection) if one.name == name), None)
+    except UNREADABLE:  # a journal of the release before; what is wrong with it otherwise, the journal's own check says
+        return None

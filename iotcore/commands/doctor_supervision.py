@@ -9,6 +9,12 @@ NAME = "supervision"
 REMEDY = "Look at their power and network (iotcore device show DEVICE); a gateway that is silent takes its children with it."
 
 
+def of(beats: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """What the fire processes say: of several the one that misses most, for one that is deaf itself calls nobody silent."""
+    fire = [beat for name, beat in beats.items() if name.partition("-")[0] == "fire" and "silent" in beat]
+    return max(fire, key=lambda beat: int(beat["silent"]), default=None)
+
+
 def told(beat: Mapping[str, Any]) -> tuple[bool, str]:
     """Whether all fire devices are heard, and what to say of them, by what the fire process says of itself."""
     silent, weak = int(beat["silent"]), int(beat["weak"])

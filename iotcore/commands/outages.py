@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from iotcore.app import common
 from iotcore.clock import SystemClock
 from iotcore.commands import office, who
 from iotcore.errors import Refused, StartError
+from iotcore.registry.database import SQLITE_URL
 from iotcore.registry.directory import Disablement, Target, Walk
 from iotcore.registry.disablements import Disablements
 from iotcore.registry.walks import Walks
@@ -112,3 +114,22 @@ async def walks(settings: Settings, *, ended: bool) -> list[Row]:
             }
             for one in await Walks(registry.database).all(ended=ended)
         ]
+
+
+async def standing(settings: Settings, now_ms: float) -> list[str]:
+    """What is disabled or in walk test now, a line each; of a registry that is not there yet, nothing."""
+    if not _is_there(settings.registry_url):
+        return []
+    async with office.opened(settings) as registry:
+        disabled = [one for one in await Disablements(registry.database).all() if one.until_ms > now_ms]
+        lasting = [one for one in await Walks(registry.database).all() if one.covers(now_ms)]
+    told = []
+    for one in disabled:
+        state = "is disabled" if one.started_ms is not None else "waits for a second person"
+        told.append(f"{one.target} {state} until {office.moment(one.until_ms)} by {one.by}: {one.reason}")
+    told += [f"{one.zone or one.premises} is in walk test until {office.moment(one.until_ms)} by {one.by}" for one in lasting]
+    return told
+
+
+def _is_there(url: str) -> bool:
+    return not url.startswith(SQLITE_URL) or Path(url.removeprefix(SQLITE_URL)).exists()

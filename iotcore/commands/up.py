@@ -13,6 +13,7 @@ from iotcore.app import common, first
 from iotcore.clock import SystemClock
 from iotcore.errors import StartError
 from iotcore.process import home
+from iotcore.process.replicas import replicas
 from iotcore.process.supervisor import STOP_TIMEOUT_S, Supervisor, command
 from iotcore.process.workers import parts, workers
 from iotcore.provision.acl import BrokerName
@@ -34,6 +35,7 @@ def supervisor(settings: Settings, config: Path) -> Supervisor:
     """A supervisor for all processes of this installation, brokers first; nothing is started yet."""
     words = {name: [name] for name in (*brokers_to_run(settings), *parts(settings))}
     words |= {one.name: ["telemetry", "--worker", str(one.number)] for one in workers(settings)}
+    words |= {one.name: ["fire", "--worker", str(one.number)] for one in replicas(settings)}
     return Supervisor({name: command("run", *said, "--config", str(config.absolute())) for name, said in words.items()})
 
 

@@ -2,7 +2,7 @@
 
     Iotcore-Timestamp   seconds since 1970 UTC at which this attempt was signed
     Iotcore-Signature   v1=<hex HMAC-SHA-256 of timestamp + "." + body, with the shared secret>
-    Idempotency-Key     <incident>:<event>, the same for every attempt
+    Idempotency-Key     <incident>:<event>, of an update with :<part>; the same for every attempt
 
 The body is a `Report`; its JSON Schema is `cad_webhook.schema.json` (`python -m iotcore.dispatch.cad_webhook` prints it).
 The life cycle follows ASAP (APCO/CSAA): the alarm goes out, dispatch answers accepted or rejected.
@@ -27,6 +27,8 @@ from iotcore.errors import DeliveryError
 from iotcore.journal.facts import Measured, Near, Person
 from iotcore.journal.records import Event, Notice, OutboxRow, Severity
 from iotcore.settings_receivers import WebhookReceiver
+
+FRESH_S = 300  # a signature that is older or newer than this is not believed
 
 Instant = Annotated[str, Meta(description="RFC 3339, UTC, milliseconds", pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")]
 
@@ -110,6 +112,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     signals: Annotated[tuple[Neighbour, ...] | UnsetType, Meta(description="traffic signals, the nearest first")] = UNSET
     air_stations: Annotated[tuple[Neighbour, ...] | UnsetType, Meta(description="the nearest first")] = UNSET
     air: Annotated[tuple[Sample, ...] | UnsetType, Meta(description="only in updates: the alarm waits for nothing")] = UNSET
+    points: Annotated[tuple[str, ...] | UnsetType, Meta(description="device/point of all so far, first-in first")] = UNSET
+    owner: Annotated[str | UnsetType, Meta(description="confirmed | denied, by the owner; cancels nothing")] = UNSET
+    part: Annotated[int | UnsetType, Meta(description="of an update: 1, 2, …")] = UNSET
     purpose: Annotated[Literal["exercise", "test"] | UnsetType, Meta(description="missing: a fire")] = UNSET
     v: Literal[1] = 1
 
@@ -122,8 +127,8 @@ class Answer(msgspec.Struct, frozen=True):
     reference: str = ""
 
 
-def report(notice: Notice) -> Report:
-    """The body for a notice."""
+def report(notice: Notice, part: int = 0) -> Report:
+    """The body for a notice; `part` numbers the updates of an incident."""
     return Report(
         incident=notice.incident,
         event=notice.event,
@@ -139,6 +144,9 @@ def report(notice: Notice) -> Report:
         signals=tuple(map(_neighbour, notice.signals)) or UNSET,
         air_stations=tuple(map(_neighbour, notice.stations)) or UNSET,
         air=tuple(map(_sample, notice.air)) or UNSET,
+        points=notice.points if len(notice.points) > 1 else UNSET,
+        owner=notice.owner_said or UNSET,
+        part=part or UNSET,
         purpose=UNSET if notice.purpose == "fire" else notice.purpose,
     )
 
@@ -190,6 +198,13 @@ def sign(secret: str, timestamp: str, body: bytes) -> str:
     return "v1=" + hmac.new(secret.encode(), timestamp.encode("ascii") + b"." + body, hashlib.sha256).hexdigest()
 
 
+def unproven(secret: str, timestamp: str, signature: str, body: bytes, now_s: float) -> str:
+    """Why a request that carries our way of signing is not believed; "" when it is. A recorded one is worth nothing later."""
+    if not timestamp.isascii() or not hmac.compare_digest(signature.encode(), sign(secret, timestamp, body).encode()):
+        return "bad_signature"
+    return "" if timestamp.isdecimal() and abs(now_s - int(timestamp)) <= FRESH_S else "bad_time"
+
+
 def schema() -> dict[str, Any]:
     """The JSON Schema of the body."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(Report)}
@@ -209,7 +224,7 @@ class WebhookChannel:
         Raises:
             DeliveryError: anything but an acceptance; not recoverable when dispatch understood and rejected it.
         """
-        body = msgspec.json.encode(report(row.notice))
+        body = msgspec.json.encode(report(row.notice, row.part))
         return _judged(*await self._link.ask("POST", self._receiver.url, body, lambda: self._headers(row, body), sent))
 
     async def close(self) -> None:

@@ -46,8 +46,8 @@ class CapChannel:
         """
         if not self.takes(row.notice):
             return f"not sent: {row.notice.purpose} is not for status {self._receiver.status}"
-        body = await asyncio.to_thread(self.body, row.notice)
-        headers = {"Content-Type": MEDIA_TYPE, "Idempotency-Key": cap_message.identifier(row.notice, row.notice.event)}
+        body = await asyncio.to_thread(self.body, row.notice, row.part)
+        headers = {"Content-Type": MEDIA_TYPE, "Idempotency-Key": cap_message.identifier(row.notice, row.notice.event, row.part)}
         status, text = await self._link.ask("POST", self._receiver.url, body, lambda: headers, sent)
         if (refused := refusal(status, text)) is not None:
             raise refused
@@ -58,9 +58,9 @@ class CapChannel:
         wanted = {"Actual": {"fire"}, "Exercise": {"exercise"}, "Test": {"fire", "exercise", "test"}}
         return notice.purpose in wanted[self._receiver.status]
 
-    def body(self, notice: Notice) -> bytes:
+    def body(self, notice: Notice, part: int = 0) -> bytes:
         """The message as it goes out."""
-        root = cap_message.message(notice, self._receiver)
+        root = cap_message.message(notice, self._receiver, part)
         if self._receiver.sign:
             try:
                 root = signed(root, *(file.read_bytes() for file in self._files))

@@ -90,7 +90,9 @@ def gravity(notice: Notice) -> tuple[str, str, str]:
         urgency = "Past"
     if notice.unconfirmed:
         return urgency, severity, "Possible"
-    certain = notice.hazard in SEEN_BY_PEOPLE and not notice.delayed
+    certain = (
+        (notice.hazard in SEEN_BY_PEOPLE and not notice.delayed) or len(notice.points) > 1 or notice.owner_said == "confirmed"
+    )
     return urgency, severity, "Observed" if certain else "Likely"
 
 

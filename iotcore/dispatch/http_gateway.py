@@ -31,6 +31,8 @@ from iotcore.journal.records import Notice, OutboxRow
 from iotcore.settings_channels import SmsReceiver, VoiceReceiver
 
 REMEMBERED = 1_000  # messages of which some numbers have theirs already
+ROUNDS = 3  # all numbers are called so often while nobody answers
+NO_ANSWER = "no answer"
 CALL_LIFE_S = 3_600  # a key that is pressed later than this is nobody's answer to a fire
 
 Said = Literal["confirmed", "denied"]
@@ -43,7 +45,7 @@ class SmsChannel:
     def __init__(self, receiver: SmsReceiver, clock: Clock) -> None:
         self._receiver = receiver
         self._link = HttpLink(clock, receiver.reply_timeout_s, Egress.of(receiver))
-        self._done: OrderedDict[int, set[str]] = OrderedDict()
+        self._done: OrderedDict[tuple[str, str, int], set[str]] = OrderedDict()
 
     async def send(self, row: OutboxRow, sent: Callable[[float], None]) -> str:
         """Text everybody of the premises' plan, in its order.
@@ -52,10 +54,11 @@ class SmsChannel:
             DeliveryError: the gateway did not take it for somebody.
         """
         notice, receiver = row.notice, self._receiver
-        if notice.event == "update":
+        if notice.event == "update" and not notice.escalated:
             return "not sent: updates are not texted"
         people = numbers(notice, "sms", receiver)
-        done = self._done.setdefault(row.id, set())
+        told = row.incident, row.notice.event, row.part  # not the row's id: the emergency's outbox has its own
+        done = self._done.setdefault(told, set())
         while len(self._done) > REMEMBERED:
             self._done.popitem(last=False)
         failures: list[tuple[Number, DeliveryError]] = []
@@ -73,7 +76,7 @@ class SmsChannel:
             first = failures[0][1]
             who = ", ".join(one.name for one, _ in failures)
             raise DeliveryError(first.reason, f"{who}: {first.detail}", recoverable=any(one.recoverable for _, one in failures))
-        self._done.pop(row.id, None)
+        self._done.pop(told, None)
         return f"texted {len(people)}" if people else "not sent: there is no number"
 
     async def close(self) -> None:
@@ -95,10 +98,10 @@ class VoiceChannel:
         """Call one after the other until somebody confirms. Whoever denies is heard, and the next is called all the same.
 
         Raises:
-            DeliveryError: nobody answered; not recoverable for `nobody_confirmed`: all were reached, and all denied.
+            DeliveryError: `nobody_confirmed`: somebody could not be called, or did not answer in one of `ROUNDS` rounds.
         """
         notice = row.notice
-        if notice.event != "alarm":
+        if notice.event != "alarm" and not notice.escalated:
             return f"not called: {notice.event}"
         people = numbers(notice, "voice", self._receiver)
         if not people:
@@ -109,9 +112,11 @@ class VoiceChannel:
             heard.append(f"{one.name}: {said}")
             if said == "confirmed":
                 return "; ".join(heard)
-        if all(one.endswith(": denied") for one in heard):
-            return "; ".join(heard)
-        raise DeliveryError("nobody_answered", "; ".join(heard))
+        if all(one.endswith((": denied", f": {NO_ANSWER}")) for one in heard) and (
+            row.attempts + 1 >= ROUNDS or not any(one.endswith(NO_ANSWER) for one in heard)
+        ):
+            return "; ".join(heard)  # everybody was called: whom to call next, the ladder of the premises says
+        raise DeliveryError("nobody_confirmed", "; ".join(heard))
 
     def heard(self, call: str, said: Said) -> None:
         """A key was pressed in a call; nothing of ours, if it is not waited for here."""
@@ -134,7 +139,7 @@ class VoiceChannel:
             await ask(self._link, receiver, {**said, "callback_url": f"{self._answer_at}/{token}"}, sent)
             return await asyncio.wait_for(waiting, receiver.answer_s)
         except TimeoutError:
-            return "no answer"
+            return NO_ANSWER
         except DeliveryError as error:
             return str(error)
         finally:

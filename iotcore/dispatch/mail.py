@@ -37,7 +37,7 @@ class MailChannel:
     def __init__(self, receiver: MailReceiver, clock: Clock) -> None:
         self._receiver = receiver
         self._clock = clock
-        self._done: OrderedDict[int, set[str]] = OrderedDict()  # by row: who has it; a retry writes to the others alone
+        self._done: OrderedDict[tuple[str, str, int], set[str]] = OrderedDict()  # who has which
 
     async def send(self, row: OutboxRow, sent: Callable[[float], None]) -> str:
         """Send a notice to everybody; returns the server's last word.
@@ -45,7 +45,8 @@ class MailChannel:
         Raises:
             DeliveryError: somebody did not get it; not recoverable when the server said so for good (5yz) to all who are left.
         """
-        done = self._done.setdefault(row.id, set())
+        told = row.incident, row.notice.event, row.part  # not the row's id: the emergency's outbox has its own
+        done = self._done.setdefault(told, set())
         while len(self._done) > REMEMBERED:
             self._done.popitem(last=False)
         try:
@@ -65,7 +66,7 @@ class MailChannel:
             temporary = any(code < PERMANENT for code, _ in failures.values())
             detail = "; ".join(f"{address}: {code} {text}" for address, (code, text) in failures.items())
             raise DeliveryError("deferred" if temporary else "rejected", detail, recoverable=temporary)
-        self._done.pop(row.id, None)
+        self._done.pop(told, None)
         return said
 
     async def close(self) -> None:

@@ -80,7 +80,7 @@ class MqttChannel:
         key = (notice.incident, notice.event)
         answer = self._waiting[key] = asyncio.get_running_loop().create_future()
         try:
-            await client.publish(topic(receiver.topic, notice), msgspec.json.encode(report(notice)), qos=1)
+            await client.publish(topic(receiver.topic, notice), msgspec.json.encode(report(notice, row.part)), qos=1)
             sent(self._clock.wall_ms())
             if not receiver.reply_topic:
                 return "PUBACK"

@@ -31,9 +31,9 @@ MOST_PARTITIONS, MOST_ZONES = 100, 1000  # two and three decimal digits
 
 def code(notice: Notice) -> str:
     """Qualifier and event code."""
-    if notice.event == "test":
-        return NEW + TESTS[not notice.device]
     qualifier = RESTORE if notice.event == "restore" else NEW
+    if sia_event.is_test(notice):
+        return qualifier + TESTS[not notice.device]
     if notice.severity == "trouble":
         return qualifier + sia_event.chosen(TROUBLES, notice.reason, ANY_TROUBLE)
     if notice.severity == "supervisory":

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from iotcore.clock import Clock
 from iotcore.dispatch import sia_contact_id, sia_event
@@ -65,15 +66,31 @@ class Dc09Channel:
         Raises:
             DeliveryError: it is not there, or does not know us.
         """
-        if self._sending and self._one_at_a_time:
-            return False
         address = self._address(self._receiver.account.upper())
-        testing = asyncio.create_task(self._delivered("NULL", LINK_TEST_NUMBER, address, b"]", lambda _: None))
+        return await self._aside(self._delivered("NULL", LINK_TEST_NUMBER, address, b"]", lambda _: None))
+
+    async def aside(self, row: OutboxRow) -> bool:
+        """Deliver a notice that is no fire, and that any fire goes before; False when it was left alone.
+
+        Raises:
+            DeliveryError: there is no ACK to it, and why.
+        """
+        address = self._address(sia_event.account(row.notice))
+        return await self._aside(
+            self._delivered(self._receiver.format, row.number, address, self._content(row.notice), lambda _: None)
+        )
+
+    async def _aside(self, delivery: Coroutine[Any, Any, None]) -> bool:
+        if self._one_at_a_time and (self._sending or self._testing is not None):
+            delivery.close()
+            return False
+        testing = asyncio.create_task(delivery)
         self._testing = testing
         try:
             await asyncio.wait({testing})
         finally:
-            self._testing = None
+            if self._testing is testing:
+                self._testing = None
             testing.cancel()
         if testing.cancelled():
             return False

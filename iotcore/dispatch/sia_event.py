@@ -31,7 +31,7 @@ CODES = {
 }
 UNKNOWN_HAZARD = ("FA", "FH")  # fails open: whatever the rules call it, somebody goes and looks
 SUPERVISORY = ("FS", "FV")
-TESTS = ("FX", "RX")  # of a detector, of a path alone: a test is no alarm, and has no restore
+TEST, PATH_TEST = ("FX", "FK"), ("RX", "RX")  # of a detector, of a path alone
 # Troubles, by how their reason begins: the link of a detector or of a path, a battery, a cover, and else the fire loop.
 TROUBLES = {
     "path": ("YC", "YK"),
@@ -72,13 +72,18 @@ def account(notice: Notice) -> str:
 
 def code(notice: Notice) -> str:
     """The SIA event code of a notice."""
-    if notice.event == "test":
-        return TESTS[not notice.device]
     begins, ends = _pair(notice)
     return ends if notice.event == "restore" else begins
 
 
+def is_test(notice: Notice) -> bool:
+    """Whether it is no fire but a drill: an exercise, a test, a trial of a path."""
+    return notice.event == "test" or notice.purpose != "fire"
+
+
 def _pair(notice: Notice) -> tuple[str, str]:
+    if is_test(notice):
+        return TEST if notice.device else PATH_TEST
     if notice.severity == "trouble":
         return chosen(TROUBLES, notice.reason, ANY_TROUBLE)
     if notice.severity == "supervisory":
@@ -103,7 +108,7 @@ def extended(notice: Notice, more: Amount) -> str:
 
     H time of occurrence (UTC), I text, L floor and zone, S name and address of the premises, X and Y (degrees, minutes).
     """
-    location = _joined(notice.floor, notice.zone_name, limit=MAX_LOCATION)
+    location = _joined(notice.floor, notice.zone_name, notice.location, limit=MAX_LOCATION)
     site = _joined(notice.premises_name, notice.address, limit=MAX_TEXT)
     if more == "none":
         return ""
@@ -124,8 +129,17 @@ def _text(notice: Notice) -> str:
     """`F20261122-020000-3FA9C1 FIRE smoke 0.41 dB/m sd-0001`: the incident first, for it is what makes repeats harmless."""
     value = f"{notice.value:g} {notice.unit}" if isinstance(notice.value, float) else ""
     marks = [mark for mark, holds in _marks(notice) if holds]
-    what = {"restore": "RESTORE", "update": "FIRE ALSO", "test": "TEST"}.get(notice.event) or notice.severity.upper()
-    return " ".join((notice.incident, "FIRE" if what == "ALARM" else what, *marks, notice.hazard, value, notice.device))
+    return " ".join((notice.incident, _what(notice), *marks, notice.hazard, value, notice.device))
+
+
+def _what(notice: Notice) -> str:
+    """The word that an operator reads first; no drill says FIRE."""
+    drill = "EXERCISE" if notice.purpose == "exercise" else "TEST" if is_test(notice) else ""
+    if notice.event == "restore":
+        return f"RESTORE {drill}".rstrip()
+    if drill or notice.severity != "alarm":
+        return drill or notice.severity.upper()
+    return "FIRE ALSO" if notice.event == "update" else "FIRE"
 
 
 def _marks(notice: Notice) -> tuple[tuple[str, bool], ...]:

@@ -44,6 +44,7 @@ WORDS: dict[Language, dict[str, str]] = {
         "restore": "KẾT THÚC BÁO CHÁY",
         "exercise": "DIỄN TẬP",
         "test": "THỬ NGHIỆM",
+        "escalated": "chưa ai tiếp nhận",
         "delayed": "tin đến trễ",
         "unconfirmed": "chưa xác nhận",
         "incident": "Mã vụ",
@@ -66,6 +67,9 @@ WORDS: dict[Language, dict[str, str]] = {
         "medium": "trung bình",
         "high": "cao",
         "very_high": "rất cao",
+        "owner": "Chủ cơ sở",
+        "confirmed": "xác nhận có cháy",
+        "denied": "báo là không có cháy",
         "press": "Nhấn phím 1 nếu có cháy thật. Nhấn phím 2 nếu báo nhầm",
     },
     "en": {
@@ -74,6 +78,7 @@ WORDS: dict[Language, dict[str, str]] = {
         "restore": "FIRE ALARM RESET",
         "exercise": "EXERCISE",
         "test": "TEST",
+        "escalated": "nobody has acknowledged it",
         "delayed": "delayed",
         "unconfirmed": "unconfirmed",
         "incident": "Incident",
@@ -96,6 +101,9 @@ WORDS: dict[Language, dict[str, str]] = {
         "medium": "medium",
         "high": "high",
         "very_high": "very high",
+        "owner": "Owner",
+        "confirmed": "confirms a fire",
+        "denied": "says that there is no fire",
         "press": "Press 1 if there is a fire. Press 2 if it is a false alarm",
     },
 }
@@ -104,7 +112,8 @@ WORDS: dict[Language, dict[str, str]] = {
 def headline(notice: Notice, language: Language) -> str:
     """`BÁO CHÁY: khói` with what marks it: an exercise, late, unconfirmed."""
     words = WORDS[language]
-    marks = [words[mark] for mark, holds in (("delayed", notice.delayed), ("unconfirmed", notice.unconfirmed)) if holds]
+    holding = (("escalated", notice.escalated > 0), ("delayed", notice.delayed), ("unconfirmed", notice.unconfirmed))
+    marks = [words[mark] for mark, holds in holding if holds]
     event = words.get(notice.event, words["alarm"])
     before = "" if notice.purpose == "fire" else f"{words[notice.purpose]}: "
     return clean(f"{before}{event}: {hazard(notice, language)}" + (f" ({', '.join(marks)})" if marks else ""))
@@ -165,6 +174,8 @@ def lines(notice: Notice, language: Language) -> list[tuple[str, str]]:
         ("zone", where(notice)),
         ("detector", " ".join((notice.title, f"({notice.device}/{notice.point})"))),
         ("value", measured(notice)),
+        ("points", "; ".join(notice.points[1:])),
+        ("owner", words.get(notice.owner_said, notice.owner_said)),
         ("contacts", "; ".join(person(one, language) for one in notice.people)),
         ("hydrants", notice.hydrants),
         ("risk", words.get(notice.risk_class, notice.risk_class)),

@@ -12,19 +12,19 @@ from iotcore.journal.records import Cleared, Raise
 
 CALM_MS = 600_000.0  # so long without a flap, and a run of them is over
 FLAPPING = 5  # flaps of one run: shown as flapping; a chattering alarm is one that comes 3 times a minute (as ISA-18.2 is quoted)
+_KNOWN = "SELECT id, state, cleared_ms, flap_run, flap_ms, reset_ms FROM alarm WHERE device = ? AND rule = ?"
 
 
 def again(connection: Connection, one: Raise, incident: str | None) -> int | None:
     """Count a raise on the alarm that stands, or that ended within `CALM_MS`; its number, or None: it is a new alarm."""
     notice, at_ms = one.notice, one.decided_ms
-    row = connection.execute(
-        "SELECT id, state, cleared_ms, flap_run, flap_ms FROM alarm WHERE device = ? AND rule = ? "
-        "AND (state = 'active' OR (state = 'ended' AND reset_ms > ?)) ORDER BY state, id DESC LIMIT 1",
-        (notice.device, notice.rule, at_ms - CALM_MS),
-    ).fetchone()
+    key = (notice.device, notice.rule)
+    row = connection.execute(f"{_KNOWN} AND state = 'active'", key).fetchone()
     if row is None:
-        return None
-    number, state, cleared_ms, run, last_ms = row
+        row = connection.execute(f"{_KNOWN} AND state = 'ended' ORDER BY id DESC LIMIT 1", key).fetchone()
+        if row is None or at_ms - row[5] >= CALM_MS:
+            return None
+    number, state, cleared_ms, run, last_ms, _ = row
     if state == "active" and cleared_ms is None:
         connection.execute(
             "UPDATE alarm SET repeats = repeats + 1, incident = coalesce(?, incident), severity = ? WHERE id = ?",

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from iotcore.clock import Clock, Uptime
 from iotcore.journal import (
     acts,
+    cad,
     conduct,
     disablements,
     duty,
@@ -25,10 +26,13 @@ from iotcore.journal import (
     paths,
     posting,
     quarantine,
+    reconcile,
+    rule_timers,
     shelf,
     story,
     tests,
     timers,
+    told,
     twice,
     upgrade,
 )
@@ -43,6 +47,7 @@ from iotcore.reading import Reading
 PRUNE_EVERY_MS = 60_000.0
 COUNTING = "counting"
 SCHEMAS = (  # of the modules that keep tables of their own
+    cad.SCHEMA,
     conduct.SCHEMA,
     disablements.SCHEMA,
     duty.SCHEMA,
@@ -52,6 +57,7 @@ SCHEMAS = (  # of the modules that keep tables of their own
     story.SCHEMA,
     tests.SCHEMA,
     timers.SCHEMA,
+    told.SCHEMA,
 )
 
 
@@ -121,6 +127,7 @@ class Journal:
             raising = Raising(connection, self._channels, now)
             for one in batch.raises:
                 raising.take(one)
+            raising.finish()
             for cleared in batch.cleared_alarms:
                 flaps.clear(connection, cleared)
                 disablements.clear(connection, cleared)
@@ -132,6 +139,9 @@ class Journal:
                 [(device, int(online), now.wall_ms) for device, online in batch.presence],
             )
             quarantine.save_progress(connection, batch.progress, shared=True)
+            placed = reconcile.placed(connection, batch.raises)
+            reconcile.take_over(connection, now, batch.carried)
+            rule_timers.keep(connection, now, batch.timers)
             leased = self.lease_new(connection, [*raising.opened, *raising.released])
             self._prune(connection, now.wall_ms)
         return Committed(
@@ -141,6 +151,7 @@ class Journal:
             released=tuple(raising.released),
             updated=tuple(raising.updated),
             past=tuple(raising.past),
+            placed=placed,
         )
 
     def lease_new(self, connection: Connection, incidents: Iterable[str]) -> tuple[OutboxRow, ...]:
@@ -216,6 +227,16 @@ class Journal:
         """Devices at fault and the reasons, as last committed."""
         with self.lock:
             return self.connection.execute("SELECT device, reason FROM fault WHERE cleared_ms IS NULL").fetchall()
+
+    def rule_timers(self) -> list[tuple[float, str]]:
+        """The timers of rules that were under way: in how many seconds each is due, and what it is."""
+        with self.lock:
+            return rule_timers.standing(self.connection, self.now())
+
+    def open_incidents(self) -> list[tuple[str, str]]:
+        """Premises and incident of each episode that is open."""
+        with self.lock:
+            return reconcile.open_incidents(self.connection)
 
     def recent_readings(self) -> list[Reading]:
         """The readings that warm the rules after a restart, oldest first."""

@@ -14,6 +14,7 @@ from iotcore.journal.database import transaction
 from iotcore.journal.journal import Journal
 from iotcore.journal.records import Notice, OutboxRow
 
+REJECTED = "rejected"  # how the reason begins when a receiver understood and said no
 MAX_WAIT_MS = 120_000.0  # nobody asks for a longer wait; a moment further ahead was written before the clock was set back
 
 # the oldest that is due, that nobody else holds, and that is the first of its incident
@@ -63,6 +64,16 @@ class SqlOutbox:
             )
         return bool(renewed.rowcount)
 
+    def release(self, owner: str) -> int:
+        """A process has ended: what was leased to it is free. How many notices that were."""
+        with self._journal.lock, transaction(self._journal.connection) as connection:
+            freed = connection.execute(
+                "UPDATE outbox SET lease_owner = NULL, lease_until_ms = 0 "
+                "WHERE (lease_owner = ? OR lease_owner LIKE ?) AND acknowledged_ms IS NULL",
+                (owner, f"{owner}/%"),  # its slots (`iotcore.dispatch.outbox`)
+            )
+        return freed.rowcount
+
     def sent(self, row_id: int, at_ms: float) -> None:
         """The first frame of this notice has left."""
         self._update(row_id, "sent_ms = coalesce(sent_ms, ?)", at_ms)
@@ -72,12 +83,20 @@ class SqlOutbox:
         self._update(row_id, "acknowledged_ms = ?, reply = ?, last_error = NULL, lease_until_ms = 0", at_ms, reply)
 
     def retry(self, row_id: int, at_ms: float, reason: str, next_at_ms: float) -> None:
-        """An attempt failed at `at_ms`; the next one is due at `next_at_ms`."""
-        self._update(
-            row_id,
-            "attempts = attempts + 1, failed_ms = ?, last_error = ?, next_at_ms = ?, lease_until_ms = 0, lease_owner = NULL",
-            at_ms, reason, next_at_ms,
-        )  # fmt: skip
+        """An attempt failed at `at_ms`; the next is due at `next_at_ms`. A rejection is told in the story, each reason once."""
+        with self._journal.lock, transaction(self._journal.connection) as connection:
+            row = connection.execute("SELECT incident, channel, last_error FROM outbox WHERE id = ?", (row_id,)).fetchone()
+            if row is None:
+                return
+            connection.execute(
+                "UPDATE outbox SET attempts = attempts + 1, failed_ms = ?, last_error = ?, next_at_ms = ?, lease_until_ms = 0, "
+                "lease_owner = NULL WHERE id = ?",
+                (at_ms, reason, next_at_ms, row_id),
+            )
+            incident, channel, before = row
+            if reason.startswith(REJECTED) and reason != before:
+                story.tell(connection, incident, story.REJECTED, at_ms, channel, reason.partition(": ")[2])
+            note_change(connection, "delivery", incident, self._journal.now_ms())
 
     def hedge(self, channel: str, alternate: str, now_ms: float, after_ms: float) -> int:
         """Post what `channel` has not had acknowledged for `after_ms` to `alternate` too, each once; how many that were."""

@@ -81,6 +81,7 @@ class PostgresConnection:
         self._url, self.schema = split(url)
         self._readonly = readonly
         self._session: psycopg.Connection[Row] | None = None
+        self._within: psycopg.Connection[Row] | None = None  # of the transaction that has begun
 
     @property
     def in_transaction(self) -> bool:
@@ -105,17 +106,21 @@ class PostgresConnection:
 
     @contextmanager
     def transaction(self) -> Iterator[PostgresConnection]:
-        """A transaction in its turn; COMMIT, or ROLLBACK on any error."""
+        """A transaction in its turn; COMMIT, or ROLLBACK on any error. It never goes on in another session."""
         with _translated():
-            self._ready().execute(f"BEGIN; SELECT pg_advisory_xact_lock({LOCK})")
+            session = self._ready()
+            session.execute(f"BEGIN; SELECT pg_advisory_xact_lock({LOCK})")
+            self._within = session
             try:
                 yield self
-                self._within().execute("COMMIT")
+                session.execute("COMMIT")
             except BaseException:
                 with suppress(psycopg.Error):
-                    if self._session is not None and self.in_transaction:
-                        self._session.execute("ROLLBACK")
+                    if not session.closed:
+                        session.execute("ROLLBACK")
                 raise
+            finally:
+                self._within = None
 
     def close(self) -> None:
         """End the session; a later use opens another."""
@@ -124,15 +129,12 @@ class PostgresConnection:
             self._session = None
 
     def _ready(self) -> psycopg.Connection[Row]:
+        if self._within is not None:
+            return self._within
         if self._session is not None and self._session.closed:
             self._session = None  # broken; what was begun on it is rolled back, and its caller has been told
         if self._session is None:
             self._session = _open(self._url, self.schema, self._bounds, readonly=self._readonly)
-        return self._session
-
-    def _within(self) -> psycopg.Connection[Row]:
-        if self._session is None or not self.in_transaction:
-            raise StoreError("cannot commit: the connection was lost within the transaction")
         return self._session
 
 
@@ -208,7 +210,14 @@ def make(connection: PostgresConnection, schema: str) -> None:
 
 
 def _plain(parameters: Any) -> Sequence[Any] | Mapping[str, Any]:
-    return parameters if isinstance(parameters, Mapping) else tuple(parameters)
+    """The values, without what the server's texts cannot hold: a device that says NUL must not stop a commit."""
+    if isinstance(parameters, Mapping):
+        return {name: _text(value) for name, value in parameters.items()}
+    return tuple(map(_text, parameters))
+
+
+def _text(value: Any) -> Any:
+    return value.replace("\0", "\ufffd") if isinstance(value, str) and "\0" in value else value
 
 
 def _open(url: str, schema: str, bounds: Bounds, *, readonly: bool) -> psycopg.Connection[Row]:

@@ -88,8 +88,8 @@ def add_points(connection: Connection, incident: str, found: Sequence[tuple[str,
     new = 0
     for device, point in found:
         new += connection.execute(
-            "INSERT INTO incident_point (incident, device, point, place, at_ms) SELECT ?, ?, ?, count(*), ? FROM incident_point "
-            "WHERE incident = ? ON CONFLICT DO NOTHING",
+            "INSERT INTO incident_point (incident, device, point, place, at_ms) "
+            "SELECT ?, ?, ?, coalesce(max(place), 0) + 1, ? FROM incident_point WHERE incident = ? ON CONFLICT DO NOTHING",
             (incident, device, point, at_ms, incident),
         ).rowcount
     return new > 0
@@ -111,7 +111,7 @@ def lease(connection: Connection, owner: str, incidents: Iterable[str], now_ms: 
         for incident in incidents
         for row_id, channel, number, body in connection.execute(
             "UPDATE outbox SET lease_owner = ?, lease_until_ms = ? WHERE incident = ? AND event = 'alarm' "
-            "RETURNING id, channel, number, notice",
+            "AND acknowledged_ms IS NULL AND lease_owner IS NULL RETURNING id, channel, number, notice",
             (owner, now_ms + LEASE_MS, incident),
         ).fetchall()
     )

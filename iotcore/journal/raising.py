@@ -3,7 +3,7 @@
 cause, unique ──► known: nothing more, whoever evaluated it
    └► test, historical, disabled, or no fire ──► an alarm on record
    └► fire ──► of an episode that was reset after its reading ──► on record there; `past` says so
-           └─► the premises' open incident ──► joined; a new point is told as an update; a hold may end
+           └─► the premises' open incident ──► joined; a later point is told as an update; a hold may end
            └─► a new incident ──► its notices, or a hold
 """
 
@@ -19,7 +19,7 @@ from iotcore.journal import escalations, flaps, held, story, tests, timers
 from iotcore.journal.changes import note_change
 from iotcore.journal.database import Connection
 from iotcore.journal.posting import add_points, post_alarm, post_update, text
-from iotcore.journal.records import FIRE_SEVERITY, Raise, incident_id
+from iotcore.journal.records import FIRE_SEVERITY, Notice, Raise, incident_id
 
 
 @dataclass(slots=True)
@@ -34,6 +34,18 @@ class Raising:
     updated: list[str] = field(default_factory=list)
     past: list[Raise] = field(default_factory=list)
     tested: list[int] = field(default_factory=list)
+    _alarms: dict[str, tuple[Sequence[str], Notice]] = field(
+        default_factory=dict
+    )  # of new incidents: receivers, and what is told
+    _updates: list[tuple[str, Notice]] = field(default_factory=list)
+
+    def finish(self) -> None:
+        """Post what the commit tells: the alarms with every point that the device said in it, then updates."""
+        for incident, (receivers, notice) in self._alarms.items():
+            post_alarm(self.connection, receivers, incident, notice, self.now.wall_ms)
+        for incident, notice in self._updates:
+            if post_update(self.connection, incident, notice, self.now.wall_ms):
+                self.updated.append(incident)
 
     def take(self, one: Raise) -> None:
         """Record one decision."""
@@ -100,8 +112,8 @@ class Raising:
         if reason := held.joined(self.connection, incident, notice.device, one.hold):
             held.release(self.connection, self.now, incident, reason)
             self.released.append(incident)
-        elif is_new and post_update(self.connection, incident, notice, at_ms):
-            self.updated.append(incident)
+        elif is_new and not self._tells(incident, notice.device):
+            self._updates.append((incident, notice))
         return incident
 
     def _opened(self, one: Raise) -> str:
@@ -126,9 +138,13 @@ class Raising:
         if one.hold is not None and one.hold.t1_s > 0.0:
             held.begin(self.connection, self.now, name, one, receivers)
         else:
-            post_alarm(self.connection, receivers, name, notice, self.now.wall_ms)
+            self._alarms[name] = (receivers, notice)
             escalations.begin(self.connection, self.now, name, one.answer_s)
         return name
+
+    def _tells(self, incident: str, device: str) -> bool:
+        """Whether the alarm that this commit posts speaks of this device already: another point of it goes with it."""
+        return incident in self._alarms and self._alarms[incident][1].device == device
 
     def _record(self, one: Raise, incident: str | None, state: str) -> None:
         notice = msgspec.structs.replace(one.notice, incident=incident or "")

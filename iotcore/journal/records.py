@@ -141,6 +141,32 @@ def incident_id(one: Raise, draw: int = 0) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Carried:
+    """A notice that went out without the journal (`emergency`), and what became of it; the journal takes it over by its incident.
+
+    `cause` is what opened the incident; None: the journal had it before.
+    """
+
+    incident: str
+    channel: str
+    number: int
+    cause: Raise | None
+    attempts: int
+    sent_ms: float | None
+    acknowledged_ms: float | None
+    reply: str | None
+    busy: bool  # it is being sent right now: nobody else should
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Timers of rules that began (key, in how many seconds they are due, what they are) and those that are over."""
+
+    began: tuple[tuple[str, float, str], ...] = ()
+    over: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """All that one turn of the fire lane makes durable, in one transaction."""
 
@@ -154,8 +180,20 @@ class Batch:
     conduct: tuple[Conducted, ...] = ()
     settled: tuple[int, ...] = ()  # rows of the quarantine that a person's retry has used up
     returned: tuple[Refusal, ...] = ()  # what of them is refused again
+    carried: tuple[Carried, ...] = ()  # what went out without the journal
+    timers: Timing = Timing()
     cleared_alarms: tuple[Cleared, ...] = ()
     heard: Stored = NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a live fire went: its device, the premises that burns, and the incident, whose episode may be closed already."""
+
+    device: str
+    premises: str
+    incident: str
+    closed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +206,7 @@ class Committed:
     opened: tuple[str, ...]
     leased: tuple[OutboxRow, ...] = ()
     tests: tuple[int, ...] = ()  # alarms of devices in test mode, by their number
+    placed: tuple[Placed, ...] = ()  # where its fires went
     released: tuple[str, ...] = ()  # incidents whose hold ended: their notices are among the leased
     updated: tuple[str, ...] = ()  # incidents with an update in the outbox
     past: tuple[Raise, ...] = ()

@@ -47,6 +47,8 @@ CREATE TABLE IF NOT EXISTS incident_point (   -- what its receivers were told of
     PRIMARY KEY (incident, device, point)
 );
 
+CREATE INDEX IF NOT EXISTS incident_point_in_order ON incident_point (incident, place);
+
 CREATE TABLE IF NOT EXISTS cause (            -- exactly one incident for a reading and a rule, whoever evaluates it
     device   TEXT NOT NULL,
     boot     TEXT NOT NULL,
@@ -82,6 +84,7 @@ CREATE TABLE IF NOT EXISTS alarm (
 );
 CREATE INDEX IF NOT EXISTS alarm_by_incident ON alarm (incident);
 CREATE INDEX IF NOT EXISTS alarm_by_device ON alarm (device, id);
+CREATE INDEX IF NOT EXISTS alarm_ended ON alarm (device, rule, id) WHERE state = 'ended';
 CREATE UNIQUE INDEX IF NOT EXISTS one_active_alarm ON alarm (device, rule) WHERE state = 'active';
 
 CREATE TABLE IF NOT EXISTS outbox (

@@ -83,6 +83,24 @@ def due(connection: Connection, now: Now, kinds: Sequence[str], limit: int) -> l
     return [Timer(*row) for row in rows.fetchall()]
 
 
+def standing(connection: Connection, now: Now, kind: str) -> list[tuple[float, Timer]]:
+    """All of a kind, with the seconds until each is due, 0 when it is; of another start of the machine by the wall clock."""
+    here = _clocks(connection, now)
+    found = []
+    for row in connection.execute(
+        "SELECT kind, key, body, machine, uptime_s, wall_ms, after_s FROM timer WHERE kind = ? ORDER BY wall_ms, key", (kind,)
+    ).fetchall():
+        machine, uptime_s, wall_ms, after = row[3:]
+        if machine and machine == here.machine:
+            left_s = uptime_s - here.uptime_s
+        elif wall_ms - after * MS_PER_S > here.wall_ms + SET_BACK_MS:
+            left_s = 0.0
+        else:
+            left_s = (wall_ms - here.wall_ms) / MS_PER_S
+        found.append((max(0.0, left_s), Timer(*row[:3])))
+    return found
+
+
 def after_s(connection: Connection, now: Now, kinds: Sequence[str]) -> float | None:
     """Seconds until the next of these kinds is due, 0 when one is; None when none is set."""
     here = _clocks(connection, now)

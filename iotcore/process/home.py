@@ -18,6 +18,7 @@ from pathlib import Path
 from iotcore.clock import Clock
 from iotcore.errors import StartError
 from iotcore.process.credentials import environment
+from iotcore.process.replicas import replicas
 from iotcore.process.workers import workers
 from iotcore.provision import alternate, custody
 from iotcore.provision.acl import BrokerName
@@ -30,7 +31,6 @@ from iotcore.settings import Broker, Settings
 from iotcore.wire.arrival import Endpoint
 
 UNFINISHED = "restoring.json"  # a restore's marker, gone when it is done
-FIRE_IN = "svc.fire.1.in"
 FIRE_HTTPS = "svc.fire.1.https"
 TELEMETRY_FIELD = "svc.telemetry.1.field"
 DOCTOR_FIRE = "svc.doctor.1.fire"
@@ -156,7 +156,12 @@ def papers(settings: Settings, authority: Authority, clock: Clock) -> tuple[Path
 
 def clients(settings: Settings) -> list[str]:
     """The certificates with which our own processes meet the brokers."""
-    return [FIRE_IN, *(cn for worker in workers(settings) for cn in worker.clients()), DOCTOR_FIRE, DOCTOR_FIELD]
+    return [
+        *(one.cn for one in replicas(settings)),
+        *(cn for worker in workers(settings) for cn in worker.clients()),
+        DOCTOR_FIRE,
+        DOCTOR_FIELD,
+    ]
 
 
 def shown(settings: Settings) -> list[Path]:

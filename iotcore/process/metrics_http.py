@@ -27,6 +27,8 @@ OFFSETS = {
     **{f"telemetry-{number}": 3 + number for number in range(1, MAX_WORKERS + 1)},
     "broker-fire": 8,
     "broker-field": 9,
+    "fire-1": 0,
+    **{f"fire-{number}": 8 + number for number in range(2, MAX_WORKERS + 1)},
 }
 TRY_AGAIN_S = 5.0
 REQUEST_LIMIT_S = 5.0

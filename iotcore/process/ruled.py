@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ WHOLE_S = 60.0  # between two looks at everything: what somebody wrote by hand l
 EARLIER = 20  # versions of a document that are tried
 SHOWN = 10  # troubles that a beat tells
 log = logging.getLogger(__name__)
+Use = Callable[[tuple[Rule, ...]], Awaitable[None] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +91,20 @@ class Ruled:
         """The first look. A registry that does not answer keeps no fire waiting: the base's rules are in use until it does."""
         await self._once(lambda _: None)
 
-    async def run(self, use: Callable[[tuple[Rule, ...]], None] = lambda _: None, poll_s: float = POLL_S) -> None:
+    async def run(self, use: Use = lambda _: None, poll_s: float = POLL_S) -> None:
         """Refresh until cancelled, and hand over the rules whenever they have changed; a registry that fails is asked again."""
         while True:
             if not await self._once(use):
                 await asyncio.sleep(RETRY_S)
             await asyncio.sleep(poll_s)
 
-    async def _once(self, use: Callable[[tuple[Rule, ...]], None]) -> bool:
+    async def _once(self, use: Use) -> bool:
         """Refresh; False when the registry does not answer, which is said once."""
         try:
             if await self.refresh():
-                use(self.rules)
+                done = use(self.rules)
+                if done is not None:
+                    await done
         except IotError as error:
             if not self._unreadable:
                 log.error("the fire rules cannot be read; those in use stay: %s", error)  # noqa: TRY400 - an outage

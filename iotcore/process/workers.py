@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from iotcore.process.replicas import replicas
 from iotcore.provision.acl import UP
 from iotcore.settings import Settings
 from iotcore.wire.topics import DOMAINS, FIELD_DOMAINS, FIRE_DOMAIN
@@ -103,4 +104,4 @@ def workers(settings: Settings) -> list[Worker]:
 
 def parts(settings: Settings) -> tuple[str, ...]:
     """Every process of the platform but the brokers, by name; fire first."""
-    return ("fire", *(worker.name for worker in workers(settings)), "modbus", "web", "keeper")
+    return (*(one.name for one in replicas(settings)), *(worker.name for worker in workers(settings)), "modbus", "web", "keeper")

@@ -35,6 +35,7 @@ class Delay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     t1_s: Annotated[int, Meta(ge=15, le=300)]
     t2_s: Annotated[int, Meta(ge=0, le=LONGEST_DELAY_S)] = 0
+    when: Schedule | None = None  # at any time
 
 
 class Number(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -140,6 +141,8 @@ def _request_problems(plan: Response) -> Iterator[tuple[str, str]]:
             yield "asked_by", "missing: a delay takes the fire service's written request; name it"
     if plan.delay is not None and (total_s := plan.delay.t1_s + plan.delay.t2_s) > LONGEST_DELAY_S:
         yield "delay", f"t1_s and t2_s are {total_s} s together, of at most {LONGEST_DELAY_S}"
+    if plan.delay is not None and plan.delay.when is not None:
+        yield from ((one.path, one.reason) for one in schedule.problems(plan.delay.when, "", "delay.when"))
 
 
 def _ladder_problems(plan: Response, receivers: Collection[str]) -> Iterator[tuple[str, str]]:
@@ -190,4 +193,4 @@ def _weaker(before: Response, after: Response) -> Iterator[str]:
 
 
 def _longer(before: Delay, after: Delay) -> bool:
-    return after.t1_s > before.t1_s or after.t1_s + after.t2_s > before.t1_s + before.t2_s
+    return after.when != before.when or after.t1_s > before.t1_s or after.t1_s + after.t2_s > before.t1_s + before.t2_s

@@ -38,6 +38,7 @@ class Right(StrEnum):
     RETIRE = "retire"  # suspend, revoke and retire devices
     CHANGE_PLACES = "change_places"  # areas, buildings, contacts, groups
     CHANGE_RESPONSES = "change_responses"  # response plans: profiles, delays, who is told
+    CHANGE_RULES = "change_rules"  # fire rules: what raises an alarm
     AUDIT = "audit"  # read the audit
     PEOPLE = "people"  # users, roles, API tokens of others
     APPROVE = "approve"  # ask for and approve what takes two persons

@@ -6,6 +6,7 @@ receive time and no reason of a bad value: a reading is taken as received when i
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from operator import attrgetter
 
@@ -57,7 +58,7 @@ async def _page(
     start_ms, stop_ms = span_ms
     whole = stop_ms - start_ms <= LEAST_MS
     rows = 0
-    found: Page = []
+    found: list[tuple[Binding, dict[str, list[Sample]]]] = []
     for binding, points in asked:
         values: dict[str, list[Sample]] = {}
         for point in points:
@@ -66,9 +67,12 @@ async def _page(
             if not whole and (len(samples) == MAX_SAMPLES or rows > 2 * page_rows):
                 return None
             values[point] = samples
-        found += [(reading, binding) for reading in readings(binding, values)]
-    found.sort(key=_at)
-    return found
+        found.append((binding, values))
+    return await asyncio.to_thread(_joined, found)  # whoever serves others on this loop is not kept waiting
+
+
+def _joined(found: Sequence[tuple[Binding, Mapping[str, Sequence[Sample]]]]) -> Page:
+    return sorted(((reading, binding) for binding, values in found for reading in readings(binding, values)), key=_at)
 
 
 def _at(pair: tuple[Reading, Binding]) -> float:

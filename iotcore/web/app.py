@@ -31,6 +31,7 @@ from iotcore.web.door import Door
 from iotcore.web.history import History
 from iotcore.web.live import Live
 from iotcore.web.oidc import Provider
+from iotcore.web.out import Out
 from iotcore.web.passwords import Passwords
 from iotcore.web.problem import problem, wants_problem
 from iotcore.web.records import Records
@@ -104,12 +105,33 @@ def create(
         denied=Denials(audit, clock).tell if audit is not None else None,
     )
     commissioner = Commissioner(app, desk, Surroundings(live.device, certificates, door, screen, clock))
-    console = ConsolePages(live, screen, door, places, intend, commissioner.known, clock, History(query, clock), records)
+    console = ConsolePages(
+        live, screen, door, places, intend, commissioner.known, clock, History(query, clock), records, Out(directory, clock)
+    )
     app.while_serving(console.serving)
     _on_each_request(app, door)
     console.add(app)
     if records is not None:
         records.add(app, door)
+    _add_people(app, accounts, door, screen, clock, people, oidc, throttle, first_used)
+    for part in parts:
+        part.add(app, door, screen)
+    app.extensions["iotcore.door"] = door
+    return app
+
+
+def _add_people(  # noqa: PLR0917 - as `create` has them
+    app: Quart,
+    accounts: Accounts,
+    door: Door,
+    screen: Screen,
+    clock: Clock,
+    people: People,
+    oidc: Oidc,
+    throttle: Throttle | None,
+    first_used: Callable[[], None],
+) -> None:
+    """The pages by which people come in, and what is their own."""
     brakes, hasher = throttle or Throttle(clock.monotonic_s), Passwords()
     SignIn(
         *(accounts, door, screen, brakes, hasher, people.session_s, people.passwords),
@@ -120,10 +142,6 @@ def create(
         SignInOidc(oidc, Provider(oidc, clock), accounts, door, screen, people.session_s, people.passwords).add(app)
     ApprovalPage(accounts, door, screen).add(app)
     Account(accounts, door, screen, brakes, hasher, clock, people.passwords).add(app)
-    for part in parts:
-        part.add(app, door, screen)
-    app.extensions["iotcore.door"] = door
-    return app
 
 
 def _bare() -> Quart:

@@ -14,6 +14,7 @@ from quart import Quart, Response, abort, redirect, request
 
 from iotcore.clock import Clock
 from iotcore.errors import StoreError
+from iotcore.registry.city import FIRE_CLASSES
 from iotcore.registry.directory import Directory
 from iotcore.registry.records import IntentKind
 from iotcore.registry.rights import Right, Visitor
@@ -23,8 +24,9 @@ from iotcore.web.checklist import Known
 from iotcore.web.door import Door, Scope, visiting
 from iotcore.web.history import History
 from iotcore.web.live import Event, Live
+from iotcore.web.out import Out
 from iotcore.web.records import Records
-from iotcore.web.render import blind
+from iotcore.web.render import blind, dark
 from iotcore.web.screen import LANGUAGE_COOKIE, Screen
 from iotcore.web.view import Shown
 from iotcore.web.words import LANGUAGES, Language
@@ -33,6 +35,7 @@ log = logging.getLogger(__name__)
 
 YEAR_S = 31_536_000
 CLASSES: tuple[DeviceClass, ...] = ("fire_detector", "fire_panel", "air_station", "water_station", "traffic_signal", "gateway")
+POINTS_LISTED = 200  # a panel has 20,000: those are for the command line
 STALLED_S = 5.0  # a poll this old means that the page no longer follows
 ASK_AGAIN_S = 5.0  # a live stream ends so soon after its session, or when its visitor may see something else than before
 UNAVAILABLE = 503
@@ -58,6 +61,11 @@ class Places:
         directory = self._directory()
         binding = directory.devices.get(name)
         return None if binding is None else directory.areas_of(binding.premises)
+
+    def points(self, name: str) -> list[str]:
+        """The points that a device has, as many as a page lists."""
+        binding = self._directory().devices.get(name)
+        return list(binding.spec.points)[:POINTS_LISTED] if binding is not None else []
 
     def of_incident(self, incident: str) -> Collection[str] | None:
         """None for one that is not on the page."""
@@ -87,6 +95,7 @@ class ConsolePages:
     _clock: Clock
     _history: History
     _records: Records | None
+    _out: Out
 
     def add(self, app: Quart) -> None:
         """Declare the routes."""
@@ -125,12 +134,18 @@ class ConsolePages:
             devices=devices,
             counts={name: n for name in CLASSES if (n := sum(d["class"] == name for d in devices))},
             status=live.status["status"],
+            out=self._out.seen(visitor),
         )
 
     async def device(self, name: str) -> Response:
         """One device, for whoever stands in front of it."""
         details = await self._details(name)
-        return self._screen.page("device.html", **details, **await self._history.charts(details["device"]))
+        fire = details["device"]["class"] in FIRE_CLASSES
+        disable: dict[str, Any] = {
+            "disable_at": f"/devices/{name}/disablements" if fire else "",
+            "disable_points": self._places.points(name),
+        }
+        return self._screen.page("device.html", **details, **disable, **await self._history.charts(details["device"]))
 
     async def details(self, name: str) -> Response:
         """What changes on a device's page."""
@@ -148,6 +163,7 @@ class ConsolePages:
         facts = await self._facts(device)
         return {
             "device": device,
+            "out": self._out.of_device(name),
             "certificate": checklist.current(facts.certificates, now_ms),
             "steps": checklist.steps(device, facts, now_ms),
             "known": await self._records.of(name) if self._records is not None else None,
@@ -174,7 +190,8 @@ class ConsolePages:
             abort(UNAVAILABLE, TELEPHONE)
         if request.accept_mimetypes.best == "application/json":
             return Response(json.dumps({"intent": intent}), 202, content_type="application/json")
-        return redirect("/", 303)  # type: ignore[return-value]  # quart's own wrapper of a response
+        back = f"/incidents/{incident}" if request.args.get("to") == "case" else "/"
+        return redirect(back, 303)  # type: ignore[return-value]  # quart's own wrapper of a response
 
     async def switch_language(self, wanted: str) -> Response:
         """Remember the language in a cookie; also for whoever is not signed in."""
@@ -241,7 +258,8 @@ class ConsolePages:
         pages = self._screen.pages
         draw = {"incidents": pages.incident, "devices": pages.device, "status": pages.status}[kind]
         piece = {"id": item["id"], "html": draw(item, language)}
-        return {**piece, "blind": blind(item)} if kind == "status" else piece
+        more = {"blind": blind(item), "dark": dark(item), "stalled": item["stalled"]} if kind == "status" else {}
+        return {**piece, **more}
 
 
 async def _still(again: Callable[[], Awaitable[Visitor | None]], visitor: Visitor) -> bool:

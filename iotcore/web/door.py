@@ -83,6 +83,7 @@ class Door:
         self._recent: OrderedDict[str, tuple[Visitor, float]] = OrderedDict()
         self.rules: dict[str, Rule] = {}
         self.open_to_all: set[str] = {"static"}
+        self._proven: set[str] = set()  # their requests carry a proof of their own
 
     def route(
         self,
@@ -105,6 +106,11 @@ class Door:
         self.open_to_all.add(name)
         app.add_url_rule(path, name, handler, methods=list(methods))
 
+    def signed(self, app: Quart, path: str, handler: Callable[..., Awaitable[Any]], *, methods: Sequence[str]) -> None:
+        """For programs that prove with each request who they are: no cookie counts, so it need not come from our own page."""
+        self.let_in(app, path, handler, methods=methods)
+        self._proven.add(f"{' '.join(methods)} {path}".replace(".", "-"))
+
     def device(self, argument: str) -> Place:
         """Where the device stands that this argument of the address names."""
         return lambda arguments: self._device_areas(arguments[argument])
@@ -117,11 +123,11 @@ class Door:
         """Before each request: let it through, or answer in its handler's place; StoreError when nobody can be told apart."""
         if (urlsplit(f"//{request.host}").hostname or "") not in self._hosts:
             abort(421, "unknown host name; add it to web.names")
-        if request.method not in SAFE and not bearer():
+        endpoint = request.url_rule.endpoint if request.url_rule is not None else ""
+        if request.method not in SAFE and not bearer() and endpoint not in self._proven:
             _own_page()
         if request.url_rule is None:
             return None  # not found, or not by this method
-        endpoint = request.url_rule.endpoint
         if endpoint in self.open_to_all:
             g.visitor = None
             return None

@@ -189,11 +189,21 @@ class Live:
             subscriber.cut()
 
     def _status(self) -> Shown:
-        beating = set(self._processes()) if self._processes is not None else None
+        told = self._processes() if self._processes is not None else None
+        beating = set(told) if told is not None else None
         self._seen |= beating or set()
+        fire = any(_is_fire(name) for name in self._seen)
         return {
             "id": "status",
             "refused": self._view.refused(),
             "readable": self._view.readable(),
-            "processes": {name: name in beating for name in sorted(self._seen | {"fire"})} if beating is not None else {},
+            "paths": self._view.paths(),
+            "processes": {name: name in beating for name in sorted(self._seen | (set() if fire else {"fire"}))}
+            if beating is not None
+            else {},
+            "stalled": any(one.get("journal_stalled") is not None for name, one in (told or {}).items() if _is_fire(name)),
         }
+
+
+def _is_fire(name: str) -> bool:
+    return name.partition("-")[0] == "fire"

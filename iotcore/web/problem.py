@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from quart import Response, request
 
 
-def problem(status: int, reason: str, detail: str) -> Response:
-    """`reason` is a name that programs rely on."""
-    document = {"type": f"urn:iotcore:problem:{reason}", "title": reason.replace("_", " "), "status": status, "detail": detail}
+def problem(status: int, reason: str, detail: str, **members: Any) -> Response:
+    """`reason` is a name that programs rely on; `members` are further ones of the document (RFC 9457, section 3.2)."""
+    title = reason.replace("_", " ")
+    document = {"type": f"urn:iotcore:problem:{reason}", "title": title, "status": status, "detail": detail, **members}
     return Response(json.dumps(document, ensure_ascii=False), status, content_type="application/problem+json")
 
 

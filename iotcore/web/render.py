@@ -22,7 +22,7 @@ class Pages:
         icons: Any = self._environment.get_template(
             "icons.html"
         ).module  # once: a row that imports it itself takes thrice as long
-        self._environment.globals |= {"blind": blind, "icon": icons.icon}
+        self._environment.globals |= {"blind": blind, "dark": dark, "icon": icons.icon}
         self._words: dict[Language, Words] = {language: load(language) for language in LANGUAGES}
 
     def both(self) -> tuple[Words, Words]:
@@ -46,6 +46,12 @@ class Pages:
         return self.draw("status.html", language, status=status)
 
 
+def dark(status: Shown) -> bool:
+    """Whether a receiver of alarms does not answer, or has not acknowledged a fire in time."""
+    return any(not path["up"] or path["undelivered"] for path in status["paths"])
+
+
 def blind(status: Shown) -> bool:
     """Whether the page cannot see fires: their journal is unreadable, or the fire process does not beat."""
-    return not status["readable"]["journal"] or not status["processes"].get("fire", True)
+    fire = [beats for name, beats in status["processes"].items() if name.partition("-")[0] == "fire"]
+    return not status["readable"]["journal"] or (bool(fire) and not any(fire))

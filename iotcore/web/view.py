@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from iotcore.journal import case, tests
-from iotcore.journal.case import Alarm, Case
+from iotcore.journal import cad, paths, story, tests
 from iotcore.journal.database import UNREADABLE, Connection, Place, connect_readonly, is_there
 from iotcore.journal.records import Notice
 from iotcore.journal.timeline import Delivery, Timeline, timeline
@@ -30,6 +29,7 @@ T = TypeVar("T")
 Shown = dict[str, Any]  # plain data for templates and tests
 RECENT_LIMIT = 5  # closed incidents that stay on the page
 OPEN_LIMIT = 500  # open incidents drawn at once, first-in first; more than this many are counted, not drawn
+DISPATCH_LIMIT = 10  # the last things that dispatch centres have said of an incident
 MS_PER_S = 1000.0
 TESTS = f"SELECT {tests.COLUMNS} FROM test_alarm WHERE device = ? ORDER BY id DESC LIMIT ?"  # noqa: S608 - constants
 UNKNOWN_CONDUCT: Shown = {"lost": 0, "missing": 0, "hole_since_ms": None, "throttled": 0, "skew_ms": None}
@@ -52,6 +52,9 @@ class View(Protocol):
 
     def refused(self) -> dict[str, int]:
         """Refused messages by reason, of all lanes."""
+
+    def paths(self) -> list[Shown]:
+        """The paths to the receivers of alarms; none when the journal is not readable, or no path is tested."""
 
     def readable(self) -> dict[str, bool]:
         """Which of the files could be read at the last attempt."""
@@ -177,17 +180,13 @@ class StoredView:
                 "tests": tests_told(self._journal.read(TESTS, name, tests.SHOWN)),
             }
 
-    def case(self, incident: str, now_ms: float) -> Case | None:
-        """Everything about one incident; None when it is unknown, or the journal is not readable."""
-        return self._asked(lambda connection: case.read(connection, incident, now_ms), None)
-
-    def standing(self, now_ms: float) -> list[Alarm]:
-        """The alarms that stand without an incident."""
-        return self._asked(lambda connection: case.standing(connection, now_ms), [])
-
-    def alarm(self, number: int, now_ms: float) -> Alarm | None:
-        """One alarm by its number."""
-        return self._asked(lambda connection: case.alarm(connection, number, now_ms), None)
+    def paths(self) -> list[Shown]:
+        """Without the moment of the last acknowledgement, which changes all the time."""
+        found: list[paths.Path] = self._asked(paths.shown, [])
+        return [
+            {"name": one.name, "up": one.up, "since_ms": one.since_ms, "reason": one.reason, "undelivered": one.undelivered}
+            for one in found
+        ]
 
     def _asked(self, question: Callable[[Connection], T], otherwise: T) -> T:
         with self._lock:
@@ -271,6 +270,7 @@ class StoredView:
             "closed_ms": line.closed_ms,
             "detector_ms": line.detector_ms,
             "delivered_after_ms": None if line.delivered_ms is None else line.delivered_ms - line.detector_ms,
+            "dispatch": _dispatch(line.incident, self._journal.connection()),
             "deliveries": [_delivery(one) for one in line.deliveries if one.event == "alarm"],
         }
 
@@ -294,10 +294,18 @@ def _delivery(one: Delivery) -> Shown:
     if one.acknowledged_ms is not None:
         state = "confirmed"
     elif one.last_error:
-        state = "failing"
+        state = "rejected" if one.last_error.startswith("rejected") else "failing"
     else:
         state = "sent" if one.sent_ms is not None else "waiting"
     return {"channel": one.channel, "state": state, "attempts": one.attempts, "error": one.last_error or ""}
+
+
+def _dispatch(incident: str, connection: Connection | None) -> list[Shown]:
+    """What dispatch centres have said of it, oldest first; nothing while the journal cannot be read."""
+    if connection is None:
+        return []
+    said = cad.standing(story.told(connection, incident))[-DISPATCH_LIMIT:]
+    return [{"kind": one.kind, "by": one.by, "at_ms": one.at_ms, "detail": one.detail} for one in said]
 
 
 def _place(notice: Notice) -> Shown:

@@ -189,7 +189,9 @@ async def test_a_reading_found_retained_on_the_broker_is_refused_as_history(faul
     """A broker that lost a lane's session keeps what is retained, and hands it out when the lane subscribes anew."""
     platform, before = faulty.platform, faulty.counted("retained")
     fire = faulty.lane_file == "journal.db"
-    part, broker, cn = ("fire", BrokerName.FIRE, home.FIRE_IN) if fire else ("telemetry", BrokerName.FIELD, home.TELEMETRY_FIELD)
+    part, broker, cn = (
+        ("fire", BrokerName.FIRE, "svc.fire.1.in") if fire else ("telemetry", BrokerName.FIELD, home.TELEMETRY_FIELD)
+    )
     lane = psutil.Process(platform.pid(part))
     lane.suspend()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import os
 import re
 import subprocess
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from iotcore.clock import SystemClock
+from iotcore.process.serve import beats
 from simulators.arc_receiver import ArcReceiver
 from tests.support.platform import ARC_KEY, Platform
 from tests.support.services import require
@@ -136,6 +139,34 @@ async def test_a_quiet_room_through_a_running_platform_is_no_incident(
     said = await replayed(running, quiet, *COLUMNS, "--speed", "20", "--device", "sd-quiet", code=1)
     assert "no receiver has acknowledged an incident of this device" in said
     assert len(arc.received) == before
+
+
+@together
+async def test_a_rule_saved_while_the_platform_runs_judges_the_next_reading_of_its_fire_process(
+    platform: tuple[Platform, ArcReceiver], quiet: Path
+) -> None:
+    running, arc = platform
+    await forget(running, arc)
+    before, rules = len(arc.received), beats(running.data, SystemClock())["fire"]["rules"]
+    document = {
+        "id": "any-heat",
+        "hazard": "smoke",
+        "severity": "alarm",
+        "source": "this test",
+        "models": ["iotcore-smoke-heat"],
+        "when": {"kind": "threshold", "point": "temperature", "unit": "°C", "above": 20},
+    }
+    path = running.folder / "any-heat.yaml"
+    path.write_text(json.dumps(document))
+    await asyncio.to_thread(running.iotcore, "rule", "save", str(path))
+    await until(lambda: beats(running.data, SystemClock())["fire"]["rules"] == rules + 1, 15.0)  # as its next beat says
+    try:
+        said = await replayed(running, quiet, *COLUMNS, "--speed", "20", "--device", "sd-ruled")
+        assert "any-heat" in said
+        assert len(arc.received) == before + 1
+    finally:
+        await asyncio.to_thread(running.iotcore, "rule", "remove", "any-heat@models:iotcore-smoke-heat")
+        await forget(running, arc)
 
 
 async def replayed(running: Platform, file: Path, *options: str, code: int = 0) -> str:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from iotcore.clock import ManualClock
 from iotcore.registry.store import open_registry
 from tests.support.console import CITY
+from tests.support.fire_journal import FireJournal
 from tests.support.office import Office
 from tests.support.shipped import SPECS
 
@@ -122,3 +124,27 @@ def test_a_walk_test_is_begun_listed_and_ended(office: Office) -> None:
     assert office.done("walk", "end", name) == f"{name} is over"
     assert office.rows("walk") == []
     assert "too_long" in office.refused("walk", "start", "p1", "--minutes", "241")
+
+
+def test_doctor_says_what_is_out_of_service_and_an_incident_that_is_not_there_is_refused(office: Office) -> None:
+    office.done("disablement", "add", "device:d1", "--minutes", "30", "--reason", "sơn trần")
+    office.done("walk", "start", "p2", "--minutes", "30")
+    findings = {one["name"]: one for one in json.loads(office.run("doctor", "-o", "json")[1].rpartition("]")[0] + "]")}
+    assert "device d1 is disabled until" in findings["out of service"]["said"]
+    assert "p2 is in walk test until" in findings["out of service"]["said"]
+    assert findings["out of service"]["well"]
+    for words in (("show",), ("acknowledge",), ("silence",), ("reset",)):
+        assert "unknown_incident" in office.refused("incident", *words, "F20200101-000000-ABCDEF")
+
+
+def test_an_incident_is_shown_and_acted_on(office: Office) -> None:
+    fire = FireJournal(office.folder / "data" / "journal.db", ManualClock())
+    incident = fire.burn()
+    fire.close()
+    (alarm,) = json.loads(office.done("incident", "show", incident))["alarms"]
+    office.done("incident", "acknowledge", incident, "--alarm", str(alarm["id"]), "--by", "an")
+    assert "unknown_alarm" in office.refused("incident", "acknowledge", incident, "--alarm", "999")
+    office.done("incident", "silence", incident, "--by", "an")
+    deeds = [(one["by"], one["action"], one["subject"]) for one in office.audit()]
+    assert ("an", "incident.acknowledge", f"{incident}/{alarm['id']}") in deeds
+    assert ("an", "incident.silence", incident) in deeds

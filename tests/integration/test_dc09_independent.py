@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 from pysiaalarm.account import SIAAccount
@@ -16,8 +16,13 @@ from pysiaalarm.utils.counter import Counter
 from pysiaalarm.utils.enums import MessageTypes
 
 from iotcore.clock import ManualClock, SystemClock
+from iotcore.dispatch.outbox import Dispatcher, Way
+from iotcore.dispatch.sia_dc09 import Dc09Channel
 from iotcore.errors import DeliveryError
+from iotcore.settings_receivers import Dc09Receiver
+from simulators.arc_receiver import ArcReceiver
 from tests.support.dc09 import INCIDENT, KEY, channel, each_key, each_transport, ignore, row
+from tests.support.outbox import MemoryOutbox
 from tests.support.ports import free_port
 from tests.support.until import until
 
@@ -156,3 +161,33 @@ async def test_an_account_that_an_independent_receiver_does_not_know_is_not_deli
         with pytest.raises(DeliveryError) as caught:
             await arc.send(row(account="9999"), ignore)
     assert caught.value.reason == "nak"
+
+
+@each_transport
+async def test_a_fire_whose_first_path_is_a_black_hole_reaches_an_independent_receiver_by_the_alternate(
+    transport: Literal["tcp", "udp"],
+) -> None:
+    events: list[SIAEvent] = []
+
+    async def take(event: SIAEvent) -> None:
+        events.append(event)
+
+    dark = ArcReceiver()
+    dark.silent = True
+    outbox = MemoryOutbox(("arc",))
+    async with dark, sia_client(KEY, take, transport) as port:
+        receivers = [
+            Dc09Receiver("arc", "127.0.0.1", dark.port, reply_timeout_s=0.3),
+            Dc09Receiver("backup", "127.0.0.1", port, key=KEY, transport=transport),
+        ]
+        channels = {one.name: Dc09Channel(one, SystemClock()) for one in receivers}
+        ways = {"arc": Way(alternate="backup", hedge_s=0.5)}
+        dispatcher = Dispatcher(outbox, channels, SystemClock(), "fire-1", ways=ways)
+        running = asyncio.create_task(dispatcher.run())
+        incident = outbox.alarm("p1")
+        await until(lambda: bool(events), within_s=2.0)
+        await until(lambda: any(told.acknowledged_ms for told in outbox.deliveries(incident)))
+        running.cancel()
+        await asyncio.wait({running})
+    assert [(event.code, event.account) for event in events] == [("FA", "1001")]
+    assert incident in str((events[0].extended_data or [])[1].value)

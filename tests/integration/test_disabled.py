@@ -177,3 +177,26 @@ async def test_a_marked_test_of_a_disabled_point_stays_a_test(site: Site) -> Non
     await site.out.lift(name, "lan")
     await site.look()
     assert site.incidents() == [], "a marked test never fires"
+
+
+async def test_what_was_over_before_its_disablement_is_not_fired_afterwards(site: Site) -> None:
+    name = await disable(site)
+    for values in (SMOKE, SMOKE, CALM, CALM, CALM):
+        await site.say("d1", values)
+    site.clock.advance(120.0)
+    for _ in range(3):
+        await site.say("d1", CALM)
+    await site.out.lift(name, "lan")
+    await site.look()
+    assert site.incidents() == [], "whoever sprayed a detector and aired the room calls no crew"
+    await site.say("d1", SMOKE)
+    assert len(site.incidents()) == 1, "and it can fire again"
+
+
+async def test_what_went_and_came_again_fires_afterwards(site: Site) -> None:
+    name = await disable(site, Target("point", "d1", "alarm"))
+    for alarm in (True, False, True):
+        await site.say("d1", {"alarm": alarm})
+    await site.out.lift(name, "lan")
+    await site.look()
+    assert len(site.incidents()) == 1

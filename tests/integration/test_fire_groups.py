@@ -23,8 +23,8 @@ from iotcore.registry.store import open_registry
 from iotcore.settings import Settings
 from iotcore.wire import topics
 from iotcore.wire.arrival import Arrival
-from tests.integration.test_fire_lane import ListBroker
 from tests.support.covered import CITY
+from tests.support.listed import ListBroker
 from tests.support.shipped import SPECS
 
 SENSITIVE = {"kind": "threshold", "point": "smoke", "unit": "dB/m", "above": 0.05}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from iotcore.journal.journal import Journal
 from iotcore.registry.directory import Binding, Directory, Premises, Zone
 from iotcore.wire import topics
 from iotcore.wire.arrival import Arrival
+from tests.support.listed import ListBroker
 from tests.support.shipped import SPECS
+from tests.support.until import until
 
 RULES = rules.load(rules.default_path())
 
@@ -40,26 +42,6 @@ def directory() -> Directory:
     }
     premises = Premises("p1", "Chợ Vườn Hoa", "Đường Lê Hoàn, Thanh Hóa", 19.807, 105.776, "1001")
     return Directory(devices, {"p1": premises}, {"p1-z1": Zone("p1-z1", "p1", 1, "Tầng 1", "Gian hàng")})
-
-
-class ListBroker:
-    """Stands where the connection to the fire broker stands; remembers what the lane did with it."""
-
-    def __init__(self) -> None:
-        self.acknowledged: list[Arrival] = []
-        self.published: list[tuple[str, dict[str, Any]]] = []
-
-    async def take(self, limit: int) -> list[Arrival]:  # noqa: ARG002 - the lane is driven by `turn`
-        return await asyncio.Future()
-
-    def working(self) -> None:
-        """Nobody watches this lane."""
-
-    def acknowledge(self, arrivals: Sequence[Arrival]) -> None:
-        self.acknowledged += arrivals
-
-    async def publish(self, topic: str, payload: bytes) -> None:
-        self.published.append((topic, json.loads(payload)))
 
 
 class Bench:
@@ -146,13 +128,14 @@ async def test_a_disk_that_refuses_delays_the_acknowledgement_and_loses_nothing(
     for _ in range(400):
         arrival = Arrival("nonsense", b"x" * 4000, retained=False, received_ms=0.0)
         waiting.append(asyncio.create_task(bench.lane.turn([arrival])))  # type: ignore[arg-type]
-    done, pending = await asyncio.wait(waiting, timeout=1.5)
-    acknowledged = len(bench.broker.acknowledged)
-    assert pending
-    assert acknowledged == len(done)
+    await asyncio.wait_for(asyncio.gather(*waiting), 10)
+    assert "journal_stalled" in bench.lane.state()
+    ((kept,),) = bench.rows("SELECT (SELECT count(*) FROM reading) + coalesce(sum(count), 0) FROM quarantine_count")
+    assert len(bench.broker.acknowledged) == kept < 400, "of what is in the journal, and of nothing else"
     bench.journal.connection.execute(f"PRAGMA max_page_count = {pages + 10_000}")
-    await asyncio.wait_for(asyncio.gather(*pending), 10)
+    await until(lambda: "journal_stalled" not in bench.lane.state(), 10.0)
     assert bench.rows("SELECT count FROM quarantine_count WHERE reason = 'topic'") == [(400,)]
+    assert len(bench.broker.acknowledged) == 401
 
 
 async def test_the_same_message_twice_counts_once_and_is_receipted_again(bench: Bench) -> None:

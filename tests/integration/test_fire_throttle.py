@@ -23,7 +23,7 @@ from iotcore.journal.throttle import CALM_S, Throttle
 from iotcore.registry.directory import Binding, Directory, Premises
 from iotcore.wire import topics
 from iotcore.wire.arrival import Arrival
-from tests.integration.test_fire_lane import ListBroker
+from tests.support.listed import ListBroker
 from tests.support.shipped import SPECS
 
 RULES = rules.load(rules.default_path())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -184,9 +185,11 @@ async def test_a_number_that_the_gateway_refuses_is_skipped_and_told() -> None:
 
 async def test_all_are_called_again_when_nobody_answers_and_not_when_all_denied() -> None:
     async with calling(0.05) as (out, gateway):
-        with pytest.raises(DeliveryError, match="nobody_answered") as caught:
+        with pytest.raises(DeliveryError, match="nobody_confirmed") as caught:
             await out.send(row(numbers=CALLED), ignore)
         assert (len(gateway.taken), caught.value.recoverable) == (3, True)
+        last = dataclasses.replace(row(numbers=CALLED), attempts=2)
+        assert await out.send(last, ignore) == "Một: no answer; Hai: no answer; Ba: no answer"
     async with calling(presses=dict.fromkeys((ONE, TWO, THREE), ("2", 0.0))) as (out, _):
         assert await out.send(row(numbers=CALLED), ignore) == "Một: denied; Hai: denied; Ba: denied"
 
@@ -194,10 +197,19 @@ async def test_all_are_called_again_when_nobody_answers_and_not_when_all_denied(
 async def test_a_key_of_another_call_is_nobodys_answer() -> None:
     async with calling(0.05) as (out, _):
         out.heard("another", "confirmed")
-        with pytest.raises(DeliveryError, match="nobody_answered"):
+        with pytest.raises(DeliveryError, match="nobody_confirmed"):
             await out.send(row(numbers=CALLED[:1]), ignore)
         assert await out.send(row(8, numbers=CALLED, event="restore"), ignore) == "not called: restore"
         assert await out.send(row(9, numbers=TEXTED), ignore) == "not called: there is no number"
+
+
+async def test_a_step_of_the_ladder_is_told_to_its_people_though_it_is_an_update() -> None:
+    step: dict[str, Any] = {"event": "update", "escalated": 2}
+    async with calling(presses={THREE: ("1", 0.01)}) as (out, _):
+        assert await out.send(row(numbers=CALLED[2:], **step), ignore) == "Ba: confirmed"
+    async with PhoneGateway(key="s3cret") as gateway, texting(sms(gateway.url)) as texts:
+        assert await texts.send(row(numbers=TEXTED[:1], **step), ignore) == "texted 1"
+    assert "chua ai tiep nhan" in gateway.taken[0].text
 
 
 def test_an_address_is_good_for_one_call_and_an_hour_and_cannot_be_made_up() -> None:

@@ -194,3 +194,16 @@ def test_a_notice_that_an_older_version_stored_is_still_read() -> None:
     for added in ("points", "owner_said", "delayed", "unconfirmed"):
         old.pop(added, None)
     assert notice_of(msgspec.json.encode(old).decode()) == notice()
+
+
+def test_points_that_one_device_says_at_once_are_one_notice_and_another_device_is_an_update(journal: Journal) -> None:
+    own = msgspec.structs.replace(notice(rule="own-alarm"), point="alarm")
+    committed = journal.commit(Batch(raises=(raise_(), raise_(of=own), raise_(of=notice("sd-0002")))))
+    assert [tuple(one) for one in events(journal)] == [
+        ("arc", "alarm", 0),
+        ("cad", "alarm", 0),
+        ("arc", "update", 1),
+        ("cad", "update", 1),
+    ]
+    assert committed.leased[0].notice.points == ("sd-0001/smoke", "sd-0001/alarm", "sd-0002/smoke")
+    assert committed.updated == committed.opened

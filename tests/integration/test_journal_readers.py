@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from iotcore.backup.contents import contents
 from iotcore.clock import ManualClock, SystemClock
 from iotcore.commands import doctor, office, quarantine, restore
 from iotcore.journal.database import Place
@@ -103,6 +104,16 @@ async def test_commands_read_it(fire: FireJournal, settings: Settings) -> None:
     assert [lane for lane, _ in quarantine._files(settings)] == ["fire"]
     told = await doctor._journal(settings)
     assert (told.well, told.said) == (False, "2 notices wait for a receiver")
+
+
+def test_a_backup_says_that_a_journal_on_a_server_is_not_in_it(fire: FireJournal, settings: Settings, tmp_path: Path) -> None:
+    config = tmp_path / "iotcore.toml"
+    config.write_text("", encoding="utf-8")
+    found = contents(settings, config, telemetry=False)
+    missing = [one for one in found.left_out if "pg_dump" in one]
+    assert len(missing) == bool(settings.journal.url)
+    assert ("data/journal.db" in found.databases) is not bool(settings.journal.url)
+    assert fire.burn()
 
 
 async def test_who_is_offline_is_known_from_it(fire: FireJournal, tmp_path: Path, journal_place: Place) -> None:

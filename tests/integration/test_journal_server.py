@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -163,3 +164,18 @@ def test_the_settings_take_a_postgres_url_and_keep_it_out_of_what_is_logged(tmp_
     assert settings.journal_place == url
     assert "geheim" not in repr(settings)
     assert Settings(data=str(tmp_path)).journal_place == tmp_path / "journal.db"
+
+
+def test_a_transaction_whose_session_is_cut_never_goes_on_in_another_one(url: str, journal: Journal) -> None:
+    def deaf() -> None:
+        with journal.writing() as connection:
+            pid = connection.execute("SELECT pg_backend_pid()").fetchone()[0]
+            with closing(psycopg.connect(split(url)[0], autocommit=True)) as other:
+                other.execute("SELECT pg_terminate_backend(%s)", (pid,))
+            for _ in range(3):  # somebody who does not care for errors
+                with contextlib.suppress(StoreError):
+                    connection.execute("INSERT INTO presence (device, online, at_ms) VALUES ('d1', 1, 0)")
+
+    with pytest.raises(StoreError):
+        deaf()
+    assert journal.connection.execute("SELECT count(*) FROM presence").fetchone() == (0,)

@@ -26,8 +26,8 @@ from iotcore.registry.store import open_registry
 from iotcore.settings import Settings
 from iotcore.wire import topics
 from iotcore.wire.arrival import Arrival
-from tests.integration.test_fire_lane import ListBroker
 from tests.support.covered import CITY
+from tests.support.listed import ListBroker
 from tests.support.registry_sql import sql
 from tests.support.ruling import BASE, level
 from tests.support.shipped import SPECS
@@ -55,7 +55,7 @@ class Followed:
         self.ruled = await fire_rules.documents(self.registry, BASE, self.clock)
         settings = Settings(data=str(self.folder))
         grouped = await fire_rules.grouped(settings, self.registry, lambda: follower.directory, self.clock)
-        engine = Engine(self.ruled.rules, grouped.members.of)
+        self.engine = engine = Engine(self.ruled.rules, grouped.members.of)
         self.journal = Journal(self.folder / "journal.db", self.clock, ["arc"])
         self.lane = FireLane(
             broker=ListBroker(),
@@ -82,6 +82,7 @@ class Followed:
         found = rule_saving.check([("edit.yaml", document)], self.known)
         (made,) = await self.store.save({key: one.body for key, one in found.items()}, "lan")
         await until(lambda: made.key in self.ruled.in_use and self.ruled.in_use[made.key].version == made.version, 1.0)
+        await until(lambda: self.engine.rules == self.ruled.rules, 1.0)
 
     async def incidents_at(self, smoke: float, readings: int = 4) -> int:
         for _ in range(readings):
@@ -122,4 +123,5 @@ async def test_a_rule_of_one_device_spares_no_other_and_goes_with_its_document(f
     assert await followed.incidents_at(0.3) == 0
     await followed.store.remove("smoke-level@device:s1", "lan")
     await until(lambda: "smoke-level@device:s1" not in followed.ruled.in_use, 1.0)
+    await until(lambda: followed.engine.rules == followed.ruled.rules, 1.0)
     assert await followed.incidents_at(0.3, 1) == 1

@@ -25,8 +25,8 @@ from iotcore.registry.commissioning import MINUTE_MS, Commissioning, LastTest
 from iotcore.registry.store import Registry, open_registry
 from iotcore.wire import topics
 from iotcore.wire.arrival import Arrival
-from tests.integration.test_fire_lane import ListBroker
 from tests.support.console import CITY
+from tests.support.listed import ListBroker
 from tests.support.shipped import SPECS
 from tests.support.until import until
 

@@ -22,8 +22,8 @@ from iotcore.registry.records import Certificate
 from iotcore.registry.store import Registry, open_registry
 from iotcore.settings import check
 from iotcore.web.view import StoredView
-from tests.integration.test_fire_lane import ListBroker
 from tests.integration.test_fire_lane import directory as fire_directory
+from tests.support.listed import ListBroker
 from tests.support.registered import SPECS, city
 
 NOW_MS = 1_800_000_000_000

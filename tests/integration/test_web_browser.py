@@ -17,6 +17,8 @@ from iotcore.errors import EnrolmentError
 from iotcore.provision.file_folder import FileFolder
 from iotcore.registry.admissions import Admissions
 from iotcore.registry.attachments import Content
+from iotcore.registry.directory import Target
+from iotcore.registry.disablements import Disablements
 from iotcore.registry.enrolments import Enrolments
 from iotcore.registry.places import Places
 from iotcore.registry.records import Intent
@@ -115,6 +117,35 @@ async def test_a_phone_of_360_pixels_shows_it_without_scrolling_sideways(desk: D
     if not path:
         bottom = await desk.browser.evaluate("document.querySelector('.burning button').getBoundingClientRect().bottom")
         assert bottom < 740, "the button is on the first screen"
+
+
+@pytest.mark.parametrize("path", ["incidents/{incident}", "premises/p1", "outages", "alarms"])
+async def test_a_phone_shows_the_pages_of_acts_without_scrolling_sideways(desk: Desk, path: str) -> None:
+    made, browser = desk.made, desk.browser
+    incident = made.fire.burn()
+    out = Disablements(made.registry.database)
+    await out.disable(Target("zone", "p1-z1"), 3_600_000, "lý do " * 30, "lan", SPECS)
+    made.directory = await made.registry.directory(SPECS)
+    await browser.open(desk.url + path.format(incident=incident), width=360, height=740)
+    await browser.wait_for("document.querySelector('#incidents-title')")
+    assert await browser.evaluate("document.documentElement.scrollWidth") == 360
+    assert browser.complaints == []
+
+
+async def test_an_incident_is_taken_and_ended_on_its_own_page(desk: Desk) -> None:
+    made, browser = desk.made, desk.browser
+    incident = made.fire.burn()
+    await browser.open(f"{desk.url}incidents/{incident}", width=360, height=740)
+    await browser.wait_for("document.querySelector('.burning .acts button')")
+    await browser.evaluate("document.querySelector('.burning .acts button.main').click()")
+    asked = await intents(made, 1)
+    made.fire.journal.acknowledge(incident, asked[0].by, made.clock.wall_ms())
+    await browser.wait_for("document.querySelector('[data-twice] button')")
+    await browser.evaluate("document.querySelector('[data-twice] button').click()")
+    assert len(await made.registry.intents_after(0)) == 1, "one press does not end an incident"
+    await browser.evaluate("document.querySelector('[data-twice] button').click()")
+    assert [intent.kind for intent in await intents(made, 2)] == ["acknowledge", "reset"]
+    assert browser.complaints == []
 
 
 def png(side: int) -> bytes:

@@ -26,6 +26,8 @@ OPEN = {
     "GET /commissioning/worker-js",
     "GET /sign-in", "POST /sign-in", "POST /sign-out", "GET /link/<secret>", "POST /link/<secret>", "GET /first/<secret>",
     "POST /first/<secret>", "GET /language/<wanted>", "GET /healthz", "static",
+    "POST /api/v1/receivers/<name>/updates", "GET POST /api/v1/receivers/<name>/calls/<token>",
+    "GET /owner/<incident>/<token>", "POST /owner/<incident>/<token>",  # whoever has the link
 }  # fmt: skip
 
 

@@ -25,7 +25,8 @@ from iotcore.provision.services import ensure_service
 from iotcore.wire import topics
 from iotcore.wire.arrival import Arrival, Endpoint
 from iotcore.wire.messages import ReadingMessage, encode
-from tests.integration.test_fire_lane import ListBroker, directory
+from tests.integration.test_fire_lane import directory
+from tests.support.listed import ListBroker
 from tests.support.pki import PASSPHRASE, authority, device_files, trust_file
 
 RULES = rules.load(rules.default_path())

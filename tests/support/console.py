@@ -12,10 +12,13 @@ from typing import Any
 from quart import Quart
 from quart.typing import TestClientProtocol
 
+from iotcore.app import rule_pages
+from iotcore.app.act_pages import act_pages
 from iotcore.app.web import desk
 from iotcore.clock import ManualClock, SystemClock
 from iotcore.process import home
 from iotcore.process.grouped import Grouped
+from iotcore.process.ruled import Ruled
 from iotcore.provision.ca import Authority
 from iotcore.provision.file_folder import FileFolder
 from iotcore.reading import Quality, Reading, Value
@@ -30,17 +33,21 @@ from iotcore.registry.rights import Grant, Role
 from iotcore.registry.sessions import From
 from iotcore.registry.store import Registry, open_registry
 from iotcore.settings import Oidc, People, Settings
+from iotcore.settings_channels import VoiceReceiver
+from iotcore.settings_receivers import WebhookReceiver
 from iotcore.telemetry import reported
 from iotcore.telemetry.coverage import Files, signs_of_life
 from iotcore.telemetry.embedded import EmbeddedStore, TelemetryFile
 from iotcore.telemetry.panel import Panel
-from iotcore.telemetry.query import open_query
+from iotcore.telemetry.query import Query, open_query
 from iotcore.web.app import DEFAULTS, LOOPBACK_NAMES, NO_PROVIDER, Part, create
+from iotcore.web.case_view import CaseView
 from iotcore.web.commissioning import Desk
 from iotcore.web.coverage import CoveragePages
 from iotcore.web.enrol import EnrolPages
 from iotcore.web.enrolments import EnrolmentPages
 from iotcore.web.groups import GroupPages
+from iotcore.web.receivers import ReceiverPages
 from iotcore.web.records import Records
 from iotcore.web.throttle import Throttle
 from iotcore.web.view import StoredView
@@ -48,6 +55,10 @@ from tests.support.fire_journal import FireJournal
 from tests.support.pki import PASSPHRASE
 from tests.support.shipped import SPECS
 
+RECEIVERS = (
+    WebhookReceiver("cad", "https://cad.example/alarms", "khóa chung của trung tâm"),
+    VoiceReceiver(name="voice", url="https://voice.example/call", body={}, callback_secret="khóa gọi lại của tổng đài"),
+)
 CITY: dict[str, Any] = {
     "premises": [
         {
@@ -93,6 +104,7 @@ class Console:
     people: Accounts
     throttle: Throttle  # its time is `clock`, and stands still
     grouped: Grouped
+    rules: Ruled
 
     async def sign_in(self, name: str, *grants: Grant) -> str:
         """A user with these roles who is signed in; the cookie of their browser."""
@@ -146,15 +158,13 @@ async def console(
     directory = await registry.directory(SPECS)
     fire = FireJournal(folder / "journal.db", clock)
     throttle, places = Throttle(clock.monotonic_s), Places(registry.database)
-    known = accounts(registry.database, people.session_idle_s, people.session_s)
-    view = StoredView(folder, lambda: made.directory)
-    settings = Settings(data=str(folder))
-    async with (
-        TelemetryFile(folder / "telemetry.db") as file,
-        open_query(settings, clock) as query,
-    ):
+    view, known = StoredView(folder, lambda: made.directory), accounts(registry.database, people.session_idle_s, people.session_s)
+    settings, cases = Settings(data=str(folder), people=people), CaseView(folder / "journal.db", lambda: made.directory)
+    async with TelemetryFile(folder / "telemetry.db") as file, open_query(settings, clock) as query:
         telemetry = folder / "telemetry.db"
         grouped = Grouped(GroupStore(registry.database), lambda: made.directory, lambda: reported.firmware(telemetry), clock)
+        rules = rule_pages.ruled(settings, registry, SteadyClock(clock))
+        await rules.start()
         app = create(
             view=view,
             directory=lambda: made.directory,
@@ -172,16 +182,18 @@ async def console(
             processes=None if processes is None else lambda: processes,
             query=query,
             records=Records(places.known, places.file, FileFolder(folder / "files").read, grouped.of),
-            parts=_parts(folder, registry, clock, grouped, lambda: made.directory),
+            parts=_parts(settings, registry, clock, grouped, lambda: made.directory, cases, known, rules, query),
         )
-        made = Console(app, registry, fire, Panel(file, clock), clock, directory, EmbeddedStore(file), known, throttle, grouped)
+        made = Console(
+            app, registry, fire, Panel(file, clock), clock, directory, EmbeddedStore(file), known, throttle, grouped, rules
+        )
         try:
             await made.report("d1", Value("smoke", 0.02), Value("temperature", 24.1), Value("alarm", value=False))
             await made.report("air-1", Value("pm25", 18.4), Value("no2", None, Quality.BAD, "timeout"))
             yield made
         finally:
-            view.close()
-            fire.close()
+            for one in (view, cases, fire):
+                one.close()
             await registry.close()
 
 
@@ -195,16 +207,27 @@ def _desk(settings: Settings, registry: Registry, directory: Callable[[], Direct
     return desk(settings, registry, directory, lambda: home.papers(settings, authority_of(settings.folder), clock))
 
 
-def _parts(
-    folder: Path, registry: Registry, clock: ManualClock, grouped: Grouped, directory: Callable[[], Directory]
+def _parts(  # noqa: PLR0917 - what they stand on
+    settings: Settings,
+    registry: Registry,
+    clock: ManualClock,
+    grouped: Grouped,
+    directory: Callable[[], Directory],
+    cases: CaseView,
+    known: Accounts,
+    rules: Ruled,
+    query: Query,
 ) -> list[Part]:
-    files = Files(folder / "telemetry.db", folder / "journal.db")
+    files = Files(settings.folder / "telemetry.db", settings.folder / "journal.db")
     days, steady = CoverageDays(registry.database), SteadyClock(clock)
     return [
         CoveragePages(directory=directory, signs=lambda: signs_of_life(files), days=days, clock=steady),
         GroupPages(grouped, directory),
         EnrolPages(directory, registry.devices_of_serial),
         EnrolmentPages(Enrolments(registry.database), directory),
+        ReceiverPages(RECEIVERS, registry.intent, clock),
+        *act_pages(settings, registry, directory, cases, known, SPECS, steady),
+        rule_pages.pages(*(settings, rules, registry, known), directory=directory, grouped=grouped, query=query, clock=steady),
     ]
 
 

@@ -25,8 +25,8 @@ from iotcore.registry.store import Registry, open_registry
 from iotcore.registry.walks import Walks
 from iotcore.wire import topics
 from iotcore.wire.arrival import Arrival
-from tests.integration.test_fire_lane import ListBroker
 from tests.support.console import CITY
+from tests.support.listed import ListBroker
 from tests.support.shipped import SPECS
 
 RULES = rules.load(rules.default_path())
@@ -39,11 +39,11 @@ class Replica:
     """One fire process: its own engine and lane over the site's journal."""
 
     def __init__(self, site: Site) -> None:
-        self.site, self.opened, self.exempt = site, list[str](), Exempt()
+        self.site, self.opened = site, list[str]()
         self.journal = Journal(
             site.folder / "journal.db", site.clock, ["arc"], uptime=Uptime(site.machine, site.clock.monotonic_s)
         )
-        self.engine = Engine(RULES)
+        self.engine, exempt = Engine(RULES), Exempt()
         self.lane = FireLane(
             broker=ListBroker(),
             decode=decode,
@@ -53,13 +53,15 @@ class Replica:
             clock=site.clock,
             opened=lambda committed: self.opened.extend(committed.opened),
             first_seen=site.first_seen,
-            exempt=self.exempt,
+            exempt=exempt,
         )
         self.lane.warm()
         directory = lambda: site.follower.directory  # noqa: E731 - read at each look
-        self.outages = Outages(self.journal, directory, self.exempt, self.engine, self.lane.raise_again, site.clock)
+        self.outages = Outages(self.journal, directory, exempt, self.engine, self.lane.raise_again, site.clock)
         dispatcher = Dispatcher(SqlOutbox(self.journal), {}, site.clock, "test")
-        self.intents = Intents(self.lane, site.follower, self.engine, self.journal, dispatcher)
+        self.pressed: list[tuple[str, str]] = []
+        pressed = lambda call, said: self.pressed.append((call, said))  # noqa: E731 - who waits for a key
+        self.intents = Intents(self.lane, site.follower, self.engine, self.journal, dispatcher, pressed=pressed)
         self.applied = self.journal.cursor(INTENT_CURSOR)
 
 

@@ -222,8 +222,15 @@ def _toml(document: dict[str, Any]) -> str:
             lines += _table(key, value)
         elif isinstance(value, list):
             for item in value:
-                lines += [f"[[{key}]]", *(f"{name} = {json.dumps(entry)}" for name, entry in item.items())]
+                lines += [f"[[{key}]]", *(f"{name} = {_inline(entry)}" for name, entry in item.items())]
     return "\n".join([*lines, ""])
+
+
+def _inline(value: Any) -> str:
+    """A value of a receiver: text, a number, a list of these, or a table of them."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_inline(entry)}" for key, entry in value.items()) + "}"
+    return json.dumps(value)
 
 
 def _table(name: str, table: dict[str, Any]) -> list[str]:

@@ -26,7 +26,8 @@ POLL_S = 0.05
 class Postgres:
     """One cluster. PostgreSQL refuses root, so root runs it as user `postgres`, who cannot enter pytest's own folders."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, fsync: bool = False) -> None:
+        self._fsync = "on" if fsync else "off"
         self.folder = Path(tempfile.mkdtemp(prefix="iotcore-postgres-"))
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
@@ -80,7 +81,16 @@ class Postgres:
         return f"postgres://postgres@127.0.0.1:{self.port}/{database}"
 
     def _start(self, cluster: str) -> None:
-        options = ["-p", str(self.port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "fsync=off"]
+        options = [
+            "-p",
+            str(self.port),
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "unix_socket_directories=",
+            "-c",
+            f"fsync={self._fsync}",
+        ]
         with (self.folder / "log").open("ab") as log:
             command = self._command("postgres", "-D", cluster, *options)
             self.process = subprocess.Popen(command, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log)

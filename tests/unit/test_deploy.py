@@ -231,6 +231,13 @@ def test_a_further_telemetry_worker_runs_as_the_first_does_but_for_its_number() 
     assert command_of(" ".join(second["command"])) == "telemetry"
 
 
+def test_a_further_fire_replica_runs_as_the_first_does_but_for_its_number() -> None:
+    first, further = UNITS / "iotcore-fire.service", UNITS / "iotcore-fire@.service"
+    assert values(further, "ExecStart") == [f"{values(first, 'ExecStart')[0]} --worker %i"]
+    for key in ("Wants", "After", "Type", "Restart", "RestartSec", "OOMScoreAdjust", "Nice", "CPUWeight", "IOWeight"):
+        assert values(further, key) == values(first, key), key
+
+
 def test_the_scrape_configuration_has_every_process_at_its_port_and_its_rules_ask_for_metrics_that_there_are() -> None:
     folder = DEPLOY / "prometheus"
     document = yaml.safe_load((folder / "prometheus.yml").read_text(encoding="utf-8"))

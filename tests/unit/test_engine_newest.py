@@ -12,7 +12,7 @@ from iotcore.alarms.decisions import Decision
 from iotcore.alarms.engine import Engine
 from iotcore.reading import Reading, Value
 from tests.support.bound import bound
-from tests.unit.test_engine import DETECTOR, START_MS, engine_of
+from tests.unit.test_engine import DETECTOR, START_MS, Timeline, engine_of
 
 SAID = st.dictionaries(
     st.sampled_from(["smoke", "temperature", "battery", "alarm"]), st.sampled_from([0.0, 0.02, 0.3, 24.0, 60.0, 99.0]), min_size=1
@@ -43,3 +43,13 @@ def test_a_threshold_without_a_mean_judges_the_newest_value_also_when_two_were_s
     engine = engine_of({"kind": "threshold", "point": "smoke", "unit": "dB/m", "above": 0.25})
     quiet, loud = evaluated(engine, [(1.0, {"smoke": 0.0}), (1.0004, {"smoke": 0.3})], clean=True)
     assert (quiet, [one.value for one in loud]) == ([], [0.3])
+
+
+def test_a_mean_that_only_older_readings_hold_up_raises_nothing_after_a_reset() -> None:
+    timeline = Timeline()
+    timeline.say(smoke=0.01)
+    for _ in range(8):
+        timeline.say(smoke=0.6)
+    timeline.engine.reset(["d1"])
+    assert timeline.say(smoke=0.01) == []
+    assert timeline.say(smoke=0.01) == []

@@ -108,7 +108,7 @@ def verified(*documents: dict[str, Any]) -> Site:
 def test_smoke_of_verified_premises_is_a_fire_when_it_lasts() -> None:
     site = verified()
     site.repeat(60, 2, "d1", smoke=0.3)
-    assert [(at, name, why) for at, _, name, why in site.began] == [(2.0, "r/first", "first_alarm"), (22.0, "r", "lasted")]
+    assert [(at, name, why) for at, _, name, why in site.began] == [(2.0, "r/first", "first_alarm"), (32.0, "r", "lasted")]
     assert [decision.severity for decision in site.decisions if decision.change == "raise"] == ["pre-alarm", "alarm"]
 
 
@@ -159,7 +159,7 @@ def test_call_points_waterflow_and_heat_never_wait(document: dict[str, Any]) -> 
 def test_silence_during_verification_fails_open() -> None:
     site = verified()
     site.say("d1", smoke=0.3)
-    assert site.wait(21) == ["r"]
+    assert site.wait(31) == ["r"]
     doubt = verified()
     doubt.say("d1", smoke=0.3)
     doubt.wait(1)

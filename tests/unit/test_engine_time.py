@@ -139,13 +139,25 @@ def test_what_is_not_known_to_be_over_a_minute_after_it_began_is_a_fire() -> Non
 
 def test_after_a_fire_nothing_is_verified_again_until_it_is_reset() -> None:
     site = Site([rule(verification())])
-    site.repeat(30, 2, smoke=0.3)
+    site.repeat(40, 2, smoke=0.3)
     site.repeat(10, 2, smoke=0.0)
     site.repeat(60, 2, smoke=0.3)
     assert [name for _, _, name, _ in site.began] == ["r/first", "r", "r"]
     assert site.began[-1][3] == "active_again"
     site.engine.reset(["d1"])
     assert site.repeat(2, 2, smoke=0.3) == ["r"]
+
+
+def test_what_hovers_at_its_threshold_lasts_and_is_not_seen_twice() -> None:
+    site = Site([rule(verification(lasts_s=30))])
+    for _ in range(6):
+        site.repeat(2, 2, smoke=0.3)
+        site.repeat(2, 2, smoke=0.0)
+    assert [name for _, _, name, _ in site.began] == ["r/first"]
+    site.repeat(4, 2, smoke=0.3)
+    assert site.wait(3) == []
+    assert site.repeat(4, 2, smoke=0.3) == ["r"]
+    assert site.began[-1] == (32.0, "d1", "r", "lasted")
 
 
 def test_silence_after_it_cleared_is_no_word_that_it_is_over() -> None:

@@ -33,6 +33,9 @@ class HandMade:
     def device(self, name: str) -> Shown | None:
         return next((thing for thing in self.things if thing["id"] == name), None)
 
+    def paths(self) -> list[Shown]:
+        return []
+
     def refused(self) -> dict[str, int]:
         return dict(self.refusals)
 
@@ -166,7 +169,7 @@ async def test_a_fire_stays_on_the_page_while_the_journal_cannot_be_read() -> No
 
 
 async def test_a_process_that_stops_beating_is_shown_as_stopped() -> None:
-    beating = {"fire": 1, "telemetry": 2}
+    beating: dict[str, dict[str, object]] = {"fire": {}, "telemetry": {}}
     live = Live(HandMade(), ManualClock(), lambda: beating)
     await live.poll()
     del beating["telemetry"]

@@ -11,15 +11,23 @@ import pytest
 
 import iotcore.web
 from iotcore.alarms.decisions import Reason
+from iotcore.alarms.replay import Note
+from iotcore.alarms.rule_book import Origin
 from iotcore.alarms.rules import Hazard
 from iotcore.alarms.signs import SIGNS
 from iotcore.alarms.supervise import FAMILY
+from iotcore.journal import story
+from iotcore.journal.cad import STATUSES
+from iotcore.journal.paths import DOWN, UNDELIVERED
+from iotcore.journal.records import Event, Severity
+from iotcore.journal.states import State as AlarmState
 from iotcore.reading import Quality
 from iotcore.registry.city import AreaKind
 from iotcore.registry.commissioning import EntryKind
 from iotcore.registry.coverage import REASONS
 from iotcore.registry.facts import APPROVED, ISSUED, REFUSED, WAITS
 from iotcore.registry.records import State
+from iotcore.registry.response import Profile
 from iotcore.registry.rights import Right, Role
 from iotcore.specs.model import DeviceClass
 from iotcore.web.checklist import Condition, StepName
@@ -40,11 +48,12 @@ FAMILIES: dict[str, Iterable[str]] = {
     "found": ("clock", "reading", "signal", "battery", "identity", "plausible", "budget"),
     "entry": get_args(EntryKind),
     "moment": ("detector", "received", "decided", "durable", "sent", "delivered", "back"),
-    "delivery": ("confirmed", "failing", "sent", "waiting"),
+    "delivery": ("confirmed", "failing", "rejected", "sent", "waiting"),
+    "cad": STATUSES.values(),
     "condition": ("ok", "fault", "offline", "waiting", "suspended", "retired"),
     "file": ("journal", "telemetry"),
     "fault": ("bad", "refused", "offline", "clock_past", "clock_future", "clock_unreadable", "clock_skew", "gap", "throttled",
-              "certificate_ending", "certificate_expired", "cloned", *FAMILY, *SIGNS),
+              "certificate_ending", "certificate_expired", "cloned", DOWN, UNDELIVERED, *FAMILY, *SIGNS),
     "why": ("not_finite", "wrong_type", "out_of_range", "timeout", "unknown_state", "not_read", "short", "stuck", "life_check",
             "not_present", "removed"),
     "refusal": (
@@ -56,6 +65,10 @@ FAMILIES: dict[str, Iterable[str]] = {
     "config": ("unreported", "behind", "differs", "applied"),
     "area": (*get_args(AreaKind), "whole", "none"),
     "lack": REASONS,
+    "rule_origin": get_args(Origin),
+    "rule_severity": get_args(Severity),
+    "rule_refused": ("conflict", "second_person", "busy", "too_many", "no_admin", "too_long"),
+    "rule_note": get_args(Note),
     "role": [role.value for role in Role],
     "right": [*(right.value for right in Right), "session", "no_right_declared"],
     "approval": ("asked", "approved", "rejected", "used", "expired"),
@@ -67,6 +80,14 @@ FAMILIES: dict[str, Iterable[str]] = {
         "wrong", "wrong_current", "wait_a_little", "busy", "needs_tls", "no_passwords", "bad_link", "weak_password", "bad_name",
         "known_user", "provider_down", "refused", "unknown_person", "no_role", "name_taken", "not_begun", "not_proved",
     ),
+    "stage": ("burning", "acknowledged", "closed"),
+    "out_kind": ("point", "device", "zone", "premises", "walk"),
+    "profile": get_args(Profile),
+    "owner_said": ("confirmed", "denied"),
+    "alarm_state": [state.value for state in AlarmState],
+    "severity": get_args(Severity),
+    "told": get_args(Event),
+    "story": [value for name, value in vars(story).items() if name.isupper() and name != "SCHEMA"],
     "store": ("unreachable", "no_database", "not_authorised", "no_influxql", "unreadable", "slow"),
 }  # fmt: skip
 

@@ -21,7 +21,7 @@ GAUGES_WITHOUT_UNIT = {  # how many of something there are now
     "iotcore_lane_inbox_waiting", "iotcore_mqtt_connected", "iotcore_spool_batches", "iotcore_modbus_units_failing",
     "iotcore_outbox_kept", "iotcore_keeper_overdue_notices", "iotcore_keeper_device_certificates",
     "iotcore_broker_cloned_identities", "iotcore_broker_refusal_burst", "iotcore_broker_clients_connected",
-    "iotcore_audit_changed", "iotcore_dispatch_path_up", "iotcore_fire_disablements",
+    "iotcore_audit_changed", "iotcore_dispatch_path_up", "iotcore_fire_journal_stalled", "iotcore_fire_disablements",
      "iotcore_fire_walk_tests", "iotcore_keeper_standing_still",
     "iotcore_fire_silent_devices", "iotcore_fire_weakly_supervised_devices",
     "iotcore_enrolment_refused_lately", "iotcore_enrolment_burst", "iotcore_enrolment_queue",
@@ -52,10 +52,10 @@ def test_a_name_says_its_part_and_its_unit_and_its_labels_are_few(row: metrics_p
         assert row.name.endswith(("_seconds", "_bytes")) or row.name in GAUGES_WITHOUT_UNIT
 
 
-def test_no_two_processes_share_a_port_but_the_worker_that_has_two_names() -> None:
-    ports = [offset for name, offset in OFFSETS.items() if name != "telemetry"]
+def test_no_two_processes_share_a_port_but_those_that_have_two_names() -> None:
+    ports = [offset for name, offset in OFFSETS.items() if name not in {"telemetry", "fire"}]
     assert len(set(ports)) == len(ports)
-    assert OFFSETS["telemetry"] == OFFSETS["telemetry-1"]
+    assert (OFFSETS["telemetry"], OFFSETS["fire"]) == (OFFSETS["telemetry-1"], OFFSETS["fire-1"])
 
 
 def test_what_is_asked_at_a_scrape_is_what_its_source_says_then() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from iotcore.errors import ConfigError
 from iotcore.registry.response import DEFAULT, Delay, Drills, Response, check, parse, weaker
+from iotcore.schedule import Schedule
 
 RECEIVERS = ("arc", "cad")
 FULL = """
@@ -80,6 +81,7 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
         ({"ladder": [{"after_s": 0, "whom": []}]}, "ladder[0].whom"),
         ({"wait_for_it": True}, "wait_for_it"),
         ({"asked_by": "a\x07b"}, "asked_by"),
+        ({"asked_by": "x", "delay": {"t1_s": 60, "when": {"hours": []}}}, "delay.when.hours"),
         ([], ""),
     ],
 )
@@ -101,6 +103,11 @@ def test_a_file_that_is_no_yaml_is_refused_with_a_sentence(text: str) -> None:
         ({}, {"profile": "verified"}, "the profile becomes verified"),
         ({}, {"delay": Delay(t1_s=60, t2_s=120)}, "dispatch waits for up to 180 s"),
         ({"delay": Delay(t1_s=60, t2_s=120)}, {"delay": Delay(t1_s=61, t2_s=0)}, "dispatch waits for up to 61 s"),
+        (
+            {"delay": Delay(t1_s=60, when=Schedule(named="day"))},
+            {"delay": Delay(t1_s=60)},
+            "dispatch waits for up to 60 s",
+        ),
         ({}, {"receivers": ("arc",)}, "only these receivers are told: arc"),
         ({"receivers": ("arc", "cad")}, {"receivers": ("arc",)}, "no longer told: cad"),
         ({"drills": Drills(every_days=30)}, {"drills": Drills(every_days=31)}, "there are fewer drills"),

@@ -283,6 +283,8 @@ def test_a_trouble_is_named_by_its_reason(reason: str, sia: tuple[str, str], con
         ({"event": "update"}, "FA", "1111", "FIRE ALSO smoke"),
         ({"event": "test"}, "FX", "1604", "TEST smoke"),
         ({"event": "test", "device": ""}, "RX", "1602", "TEST smoke"),
+        ({"purpose": "exercise"}, "FX", "1604", "EXERCISE smoke"),
+        ({"purpose": "test", "event": "restore"}, "FK", "3604", "RESTORE TEST smoke"),
         ({"severity": "supervisory"}, "FS", "1200", "SUPERVISORY smoke"),
         ({"severity": "supervisory", "event": "restore"}, "FV", "3200", "RESTORE smoke"),
     ],

@@ -6,7 +6,12 @@ from msgspec import structs
 
 from iotcore.alarms.signs import BATTERY, LIFE_CHECK, MISSING, REMOVED, TAMPER, Signs
 from iotcore.reading import Quality, Reading, Scalar, Value
+from iotcore.specs import decode
+from iotcore.specs.model import Table
+from iotcore.specs.repeat import narrow
+from iotcore.specs.stuck import Stuck
 from tests.support.fire import reading
+from tests.support.shipped import SPECS
 
 
 def told(seq: int = 1, **values: Scalar | str) -> Reading:
@@ -39,6 +44,42 @@ def test_a_point_that_is_not_there_is_missing_and_never_normal() -> None:
     assert signs.take() == ([], []), "what is not read is not there again"
     signs.judge(told(4, l1_d2_co=False))
     assert signs.take() == ([], [("d1", MISSING)])
+
+
+def from_words(model: str, ranges: dict[str, tuple[int, int]], table: Table, words: dict[int, int], seq: int = 1) -> Reading:
+    """What our driver makes of registers of a shipped model; what is not given is 0."""
+    spec = narrow(SPECS[model], ranges)
+    wires = [point.modbus for point in spec.points.values() if point.modbus is not None]
+    known = {(wire.table, wire.address): 0 for wire in wires} | {(table, at): word for at, word in words.items()}
+    return structs.replace(reading("panel", seq), told=decode.values(spec, known))
+
+
+def test_a_notifier_register_whose_low_byte_is_ff_is_a_missing_detector_whatever_its_bits_say() -> None:
+    fitted = {"loop": (1, 1), "detector": (1, 2), "module": (1, 1)}
+    for word in (0x00FF, 0x08FF):
+        signs = Signs()
+        said = from_words("notifier-modbus-gw", fitted, "holding", {1: word})
+        assert said.good("l1_d1_fire") is False
+        assert said.good("l1_d2_fire") is None
+        signs.judge(said)
+        assert [(one.device, one.reason) for one in signs.take()[0]] == [("panel", MISSING)]
+        signs.judge(from_words("notifier-modbus-gw", fitted, "holding", {1: 0x0400}, 2))
+        assert signs.take() == ([], [("panel", MISSING)])
+
+
+def test_a_siemens_life_check_that_stands_still_is_the_panels_fault() -> None:
+    spec = narrow(SPECS["siemens-fc20-modbus"], {"zone": (1, 2), "element": (1, 1)})
+    known: dict[tuple[Table, int], int] = {
+        (point.modbus.table, point.modbus.address): 0 for point in spec.points.values() if point.modbus is not None
+    }
+    assert ("input", 1010) in known
+    stuck, signs = Stuck(spec), Signs()
+    for second in range(0, 70, 2):
+        judged = stuck.judge(decode.values(spec, known), known, float(second))
+        signs.judge(structs.replace(reading("panel", second + 1), told=judged))
+    began, over = signs.take()
+    assert [(one.device, one.reason, one.seq) for one in began] == [("panel", LIFE_CHECK, 63)], "60 s, and the poll after"
+    assert over == []
 
 
 def test_battery_tamper_and_removal_have_names_and_end() -> None:

@@ -4,6 +4,7 @@ import { everySecond, follow, isStale } from "./stream.js";
 
 const CONFIRM_MS = 5000;
 const SLOW_MS = 5000;
+const BANNER_MS = 5000;
 const lists = { open: document.getElementById("open"), closed: document.getElementById("closed") };
 const devices = document.getElementById("devices");
 const filter = document.getElementById("filter");
@@ -55,6 +56,8 @@ function status({ set }) {
   for (const piece of set) {
     document.getElementById("status-holder").innerHTML = piece.html;
     document.getElementById("blind").hidden = !piece.blind;
+    document.getElementById("stalled").hidden = !piece.stalled;
+    document.getElementById("dark").hidden = !piece.dark;
   }
 }
 
@@ -128,6 +131,21 @@ document.addEventListener("submit", async (event) => {
   }
 });
 
+async function banner() {
+  if (isStale()) {
+    return;
+  }
+  try {
+    const response = await fetch("/outages/banner", { headers: { Accept: "text/html" } });
+    if (response.ok) {
+      document.getElementById("out").replaceWith(element(await response.text()));
+    }
+  } catch {
+    // the live stream says that the page is stale
+  }
+}
+
+setInterval(banner, BANNER_MS);
 filter.addEventListener("input", sift);
 follow({ everything, incidents, devices: rows, status, tick: settle });
 everySecond(settle);
