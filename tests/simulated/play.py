@@ -7,7 +7,7 @@ import contextlib
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,17 @@ from drivers.mqtt.canonical import decode
 from iotcore.alarms import rules
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane import FireLane
-from iotcore.dispatch.outbox import Dispatcher
+from iotcore.app.outgoing import Outgoing, Rescue
+from iotcore.dispatch.outbox import Channel
 from iotcore.errors import StoreError
 from iotcore.journal.database import connect_readonly
+from iotcore.journal.emergency_log import AREA_BYTES, AREAS
 from iotcore.journal.journal import Journal
-from iotcore.journal.outbox import SqlOutbox
 from iotcore.journal.records import Batch, Committed, OutboxRow
+from iotcore.process.replicas import Replica as Process
 from iotcore.registry.directory import Binding, Directory, Premises, Zone
+from iotcore.settings import Fire, Settings
+from iotcore.settings_receivers import WebhookReceiver
 from tests.simulated.judge import Outcome, judge
 from tests.simulated.script import Crash, Script
 from tests.simulated.virtual import RUNNING, VirtualClock, VirtualLoop
@@ -41,8 +45,10 @@ class DeadJournal(Journal):
     world: World
 
     def commit(self, batch: Batch) -> Committed:
-        if self.world.script.during("journal", self.world.loop.now_s) == "journal":
+        state = self.world.script.during("journal", self.world.loop.now_s)
+        if state == "journal":
             raise StoreError("the script says so")
+        self.world.slow_call = state == "slow"
         committed = super().commit(batch)
         self.world.stored.update((reading.device, reading.seq) for reading in batch.readings)
         return committed
@@ -86,6 +92,11 @@ class Replica:
         self._counted: dict[Crash, int] = {}  # calls off the loop since it is due
         self._alive = False
         self._journal: Journal | None = None
+        self._rescue: Rescue | None = None
+        self._settings = settings(folder, world.script.replicas)
+        self._process = Process(number + 1, alone=False)
+        with self._process.emergency_log(self._settings).open("wb") as room:
+            room.truncate(AREAS * AREA_BYTES)  # as if it had been put aside before: that costs a real disk
         self._directory = directory(world.script)
         world.sessions[self.name].clock = self._clock
 
@@ -102,9 +113,15 @@ class Replica:
         """The run is over."""
         assert self._life is not None
         self._alive = False
+        self._let_go()
+        return self._life
+
+    def _let_go(self) -> None:
+        """What the kernel does with a dead process's files."""
         if self._journal is not None:
             self._journal.connection.close()
-        return self._life
+        if self._rescue is not None:
+            self._rescue.emergency.close()
 
     def _ended(self, life: asyncio.Task[None]) -> None:
         if not life.cancelled() and life.exception() is not None and self._alive:
@@ -129,8 +146,8 @@ class Replica:
             done.cancel()
             return
         loop, takes_s = self._world.loop, self._rng.uniform(0.0002, 0.003)
-        if self._world.script.during("journal", loop.now_s) == "slow":
-            takes_s = SLOW_COMMIT_S
+        if self._world.slow_call:
+            takes_s, self._world.slow_call = SLOW_COMMIT_S, False
         for span in self._world.script.spans:
             if span.what == self.name and span.covers(loop.now_s):
                 takes_s = max(takes_s, span.until_s - loop.now_s)
@@ -150,21 +167,28 @@ class Replica:
     def _die(self, crash: Crash) -> None:
         self._world.note(f"{self.name} is killed")
         self._alive = False
-        if self._journal is not None:
-            self._journal.connection.close()
+        self._let_go()
         if self._life is not None:
             self._life.cancel()
         self._world.sessions[self.name].consumer_died()
         self._world.loop.call_later(crash.down_s, self.start)
 
     async def _live(self) -> None:
-        journal = DeadJournal(self._folder / "journal.db", self._clock, ["arc", "cad"], f"{self.name}-{self._lives}")
+        owner = f"{self.name}-{self._lives}"
+        senders = {name: _Sender(receiver, self._clock) for name, receiver in self._world.receivers.items()}
+        self._rescue = rescue = Rescue(self._settings, self._process, senders, self._clock, owner)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(rescue.run())
+            await rescue.opened.wait()
+            await self._serve(group, rescue, senders, owner)
+
+    async def _serve(self, group: asyncio.TaskGroup, rescue: Rescue, senders: Mapping[str, Channel], owner: str) -> None:
+        journal = DeadJournal(self._folder / "journal.db", self._clock, ["arc", "cad"], owner)
         journal.world = self._world
         self._journal = journal
         self._variant.prepare(journal)
         engine = Engine(RULES)
-        senders = {name: _Sender(receiver, self._clock) for name, receiver in self._world.receivers.items()}
-        dispatcher = Dispatcher(SqlOutbox(journal), senders, self._clock, f"{self.name}-{self._lives}", jitter=self._rng.random)
+        outgoing = Outgoing(self._settings, journal, rescue, senders, self._clock, owner)
         lane = self._variant.lane(
             broker=self._world.sessions[self.name],
             decode=decode,
@@ -172,16 +196,16 @@ class Replica:
             engine=engine,
             journal=journal,
             clock=self._clock,
-            opened=lambda committed: dispatcher.send_now(committed.leased),
+            opened=outgoing.opened,
             first_seen=_nothing,
+            safety=outgoing.safety,
         )
         lane.warm()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(lane.run())
-            group.create_task(dispatcher.run())
-            group.create_task(self._intents(journal, engine, dispatcher))
+        group.create_task(lane.run())
+        group.create_task(outgoing.dispatcher.run())
+        group.create_task(self._intents(journal, lane, outgoing))
 
-    async def _intents(self, journal: Journal, engine: Engine, dispatcher: Dispatcher) -> None:
+    async def _intents(self, journal: Journal, lane: FireLane, outgoing: Outgoing) -> None:
         """People's resets, as the registry hands them to every replica."""
         done = await asyncio.to_thread(journal.cursor, "intent")
         while True:
@@ -190,8 +214,8 @@ class Replica:
                     continue
                 devices = self._world.script.premises[place]
                 await asyncio.to_thread(journal.reset, incident, devices, "officer", self._clock.wall_ms())
-                engine.reset(devices)
-                dispatcher.wake()
+                lane.closed(place, devices)
+                outgoing.dispatcher.wake()
                 await asyncio.to_thread(journal.move_cursor, "intent", number)
                 done = number
             await asyncio.sleep(INTENT_POLL_S)
@@ -204,6 +228,12 @@ def _settle(done: asyncio.Future[Any], found: object, error: Exception | None) -
         done.set_result(found)
     else:
         done.set_exception(error)
+
+
+def settings(folder: Path, replicas: int) -> Settings:
+    """Of a platform with two receivers; their addresses are never used."""
+    receivers = [WebhookReceiver(name=name, url="https://receiver.invalid", secret="s") for name in ("arc", "cad")]
+    return Settings(data=str(folder), receivers=list(receivers), fire=Fire(replicas=replicas))
 
 
 async def _nothing(_: str) -> None:

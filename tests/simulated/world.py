@@ -152,6 +152,7 @@ class World:
         self.sessions = {f"replica-{n}": Session(self, f"replica-{n}") for n in range(script.replicas)}
         self.receivers = {name: Receiver(self, name) for name in ("arc", "cad")}
         self.stored: set[tuple[str, int]] = set()  # device, number: committed
+        self.slow_call = False  # the work that was just done off the loop takes long
         self.intents: list[tuple[str, str]] = []  # premises, incident: people's resets
         self._line: dict[tuple[str, str], float] = {}  # sender, session → when its last message arrives: order is kept
 
