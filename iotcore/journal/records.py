@@ -135,7 +135,7 @@ def incident_id(one: Raise, draw: int = 0) -> str:
 
     Whoever makes an incident of the same reading gives it the same name; one that is taken is drawn again with the next `draw`.
     """
-    at = datetime.fromtimestamp(one.received_ms / 1000.0, UTC)
+    at = datetime.fromtimestamp(one.detector_ms / 1000.0, UTC)
     told = f"{one.notice.premises}|{one.notice.device}|{one.boot}|{one.seq}|{draw}"
     return f"F{at:%Y%m%d-%H%M%S}-{hashlib.sha256(told.encode()).hexdigest()[:6].upper()}"
 
