@@ -48,7 +48,7 @@ def notice(decision: Decision, reading: Reading, binding: Binding, directory: Di
         value=decision.value,
         unit=decision.unit,
         rule=decision.rule,
-        reason=decision.reason,
+        reason=decision.reason.value,
         occurred_ms=reading.observed_ms,
         delayed=reading.backlog,
         unconfirmed=reading.retained,

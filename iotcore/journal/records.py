@@ -131,7 +131,7 @@ class Cleared:
 
 
 def incident_id(one: Raise, draw: int = 0) -> str:
-    """A name that people can say on the radio and machines can sort: F + UTC time + six hex digits.
+    """A name that people can say on the radio and machines can sort: F + the detector's UTC time + six hex digits.
 
     Whoever makes an incident of the same reading gives it the same name; one that is taken is drawn again with the next `draw`.
     """
