@@ -48,7 +48,7 @@ def notice(decision: Decision, reading: Reading, binding: Binding, directory: Di
         value=decision.value,
         unit=decision.unit,
         rule=decision.rule,
-        reason=decision.reason.value,
+        reason=str.__str__(decision.reason),  # the name itself, not "Reason.…"
         occurred_ms=reading.observed_ms,
         delayed=reading.backlog,
         unconfirmed=reading.retained,

@@ -89,10 +89,7 @@ class RuleStore:
             if count > MAX_DOCUMENTS:
                 raise Refused("too_many", f"{count} rule documents, and {MAX_DOCUMENTS} are the most; remove some")
             made = await _numbered(work, changed, by)
-            await _store(work, made)
-            for one in made:
-                work.note(by, "rule.save", one.key, key=one.key, version=one.version, rule=bodies[one.key])
-                work.changed(CHANGE, one.key)
+            await _store(work, made, by, bodies)
             return made
 
     @whole
@@ -145,13 +142,16 @@ async def _numbered(work: Writing, bodies: Mapping[str, str], by: str) -> list[D
     return [Document(key, body, last.get(key, 0) + 1, by, work.now_ms) for key, body in bodies.items()]
 
 
-async def _store(work: Writing, made: Sequence[Document]) -> None:
+async def _store(work: Writing, made: Sequence[Document], by: str, bodies: Mapping[str, Any]) -> None:
     for chunk in _chunks([one.key for one in made]):
         await RuleRow.filter(key__in=chunk).using_db(work.db).delete()
     if made:
         rows = [_row(one) for one in made]
         await work.db.execute_many(insertion(work.db, "rule_document", COLUMNS), rows)
         await work.db.execute_many(insertion(work.db, "rule_version", COLUMNS), rows)
+    for one in made:
+        work.note(by, "rule.save", one.key, key=one.key, version=one.version, rule=bodies[one.key])
+        work.changed(CHANGE, one.key)
 
 
 def _row(one: Document) -> list[Any]:

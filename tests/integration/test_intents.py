@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -116,6 +117,7 @@ async def test_an_alarm_that_is_no_fire_is_shelved_and_a_fire_is_not(site: Site,
     await site.apply()
     assert site.rows("SELECT device, rule, by, reason FROM shelf") == [("d1", "battery-low", "lan", "pin mới ngày mai")]
     await burning(site)
+    caplog.set_level(logging.WARNING)
     for rule, why in (("detector-alarm", "a fire is never shelved"), ("nothing", "no_alarm")):
         await site.registry.intent("shelve", f"d1/{rule}@1", "lan", body=json.dumps({"device": "d1", "rule": rule, **more}))
         await site.apply()

@@ -62,7 +62,7 @@ async def test_an_unmarked_fire_reading_is_live_whatever_its_ts_which_is_replace
     ((observed_ms, received_ms),) = observed(fire)
     assert observed_ms == received_ms
     assert fire.journal.recent_readings()[0].claimed_ms is not None
-    assert not json.loads(fire.rows("SELECT notice FROM incident")[0][0])["delayed"]
+    assert not json.loads(fire.rows("SELECT notice FROM incident")[0][0]).get("delayed", False)
 
 
 async def test_lateness_comes_only_from_backlog_and_age_and_never_from_ts(fire: Lane) -> None:
@@ -107,7 +107,7 @@ async def test_backlog_younger_than_15_min_is_dispatched_marked_delayed_and_olde
 ) -> None:
     await fire.turn([fire.arrival(ALARM, 1.0, ts=None, backlog=True, age_ms=age_ms)])
     assert (states(fire), len(fire.opened)) == ([state], opened)
-    assert [json.loads(text)["delayed"] for (text,) in fire.rows("SELECT notice FROM incident")] == [True] * opened
+    assert [json.loads(text).get("delayed", False) for (text,) in fire.rows("SELECT notice FROM incident")] == [True] * opened
 
 
 LATER: dict[str, tuple[list[tuple[dict[str, Any], dict[str, Any]]], str]] = {
@@ -150,7 +150,14 @@ async def test_a_retained_reading_is_refused_and_counted_except_a_fire_that_the_
     assert len(fire.opened) == 1
     unknown = fire.arrival(ALARM, 1.0, boot="b0")
     await fire.turn([Arrival(unknown.topic, unknown.payload, retained=True, received_ms=unknown.received_ms)])
-    assert [json.loads(text)["unconfirmed"] for (text,) in fire.rows("SELECT notice FROM alarm ORDER BY id")] == [False, True]
+    (alarm,) = fire.rows("SELECT notice, repeats FROM alarm")
+    assert (json.loads(alarm[0]).get("unconfirmed", False), alarm[1]) == (False, 1), "its alarm stands already: said again"
+
+
+async def test_a_retained_fire_that_the_journal_does_not_know_is_one_incident_that_says_it_is_not_confirmed(fire: Lane) -> None:
+    unknown = fire.arrival(ALARM, 1.0)
+    await fire.turn([Arrival(unknown.topic, unknown.payload, retained=True, received_ms=unknown.received_ms)])
+    assert [json.loads(text)["unconfirmed"] for (text,) in fire.rows("SELECT notice FROM incident")] == [True]
 
 
 async def test_a_retained_reading_is_refused_and_counted_on_the_bulk_lane_and_no_receipt_is_sent(bench: Bench) -> None:

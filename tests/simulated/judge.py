@@ -134,7 +134,7 @@ def _told_late(world: World, burn: Burn) -> bool:
     So is what came and went while every replica stood still, between a person's reset and its carrying out.
     """
     ears = [{"broker"}, {burn.device}, {f"replica-{number}" for number in range(world.script.replicas)}]
-    spans = [one for one in _disturbances(world) if one.at_s - 0.5 <= burn.until_s and burn.at_s <= one.until_s + LINK_LOOK_S]
+    spans = [span for span in world.script.spans if span.at_s - 0.5 <= burn.until_s and burn.at_s <= span.until_s + LINK_LOOK_S]
     return any(ear <= {one.what for one in spans} for ear in ears)
 
 

@@ -1,13 +1,21 @@
-"""Lanes with a bug in them, to see that the simulation would find it."""
+"""Lanes with a bug in them, to see that the simulation would find it, and worlds in which it matters."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
 
 from iotcore.alarms.lane import FireLane
 from iotcore.journal.journal import Journal
+from iotcore.journal.raising import Raising
 from iotcore.wire.arrival import Arrival
 from tests.simulated.play import Variant
+from tests.simulated.script import Crash, Script, write
+
+SHORT_S = 0.3  # a fire that is told once: whoever loses that message has lost it
 
 
 class AcknowledgesFirst(FireLane):
@@ -19,9 +27,22 @@ class AcknowledgesFirst(FireLane):
 
 
 def _forget_uniqueness(journal: Journal) -> None:
-    """Two replicas, or two points of a building, each open an incident of their own."""
     journal.connection.execute("DROP INDEX IF EXISTS one_open_incident")
 
 
 ACKNOWLEDGES_FIRST = Variant(lane=AcknowledgesFirst)
 NOT_UNIQUE = Variant(prepare=_forget_uniqueness)
+
+
+def looks_for_none_that_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each decision opens an incident of its own, and the database lets it."""
+    monkeypatch.setattr(Raising, "_joined", lambda *_: "")
+
+
+def told_once(seed: int) -> Script:
+    """One replica, fires that are told once, and a crash at one of the calls that the first of them causes."""
+    script, rng = write(seed), random.Random(seed)
+    script.replicas, script.spans, script.resets, script.clock_steps = 1, [], [], [[]]
+    script.burns = [replace(burn, until_s=burn.at_s + SHORT_S) for burn in script.burns[:1]]
+    script.crashes = [Crash(0, burn.at_s, rng.randint(1, 4), after=False, down_s=0.2) for burn in script.burns]
+    return script

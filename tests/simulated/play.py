@@ -189,6 +189,7 @@ class Replica:
         self._variant.prepare(journal)
         engine = Engine(RULES)
         outgoing = Outgoing(self._settings, journal, rescue, senders, self._clock, owner)
+        outgoing.dispatcher._courier._jitter = rescue.dispatcher._courier._jitter = self._rng.random
         lane = self._variant.lane(
             broker=self._world.sessions[self.name],
             decode=decode,
