@@ -1,7 +1,7 @@
 # make demo   the whole platform and a simulated city on this machine: http://127.0.0.1:8080 (ONCE=1: one fire, then exit)
 #             PORT=8081: another page port; REPLAY=FILE.csv [SPEED=10]: plays a measured fire
 # make test   installs the services that the tests need, then lint, types, import rules and every test
-# make soak   the long campaigns: kill tests and replays at full length
+# make soak   the long campaigns: kill tests and replays at full length, dead units and lost heartbeats, the tests of the benchmarks
 # make pythons  the unit tests on every other Python that is installed (3.12, 3.13)
 # make lock   resolve pyproject.toml into requirements.lock anew (needs uv)
 

@@ -27,7 +27,7 @@ from tests.support.platform import Platform
 from tests.support.road import GATEWAY, receivers, town
 from tests.support.services import require
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.soak, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 MODEL = "test-flame-panel"
 LIMIT_S, STUCK_S = 8.0, 3.0
 POLL_S, TIMEOUT_S = 1.0, 0.5

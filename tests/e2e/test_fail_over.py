@@ -23,7 +23,7 @@ from tests.support.services import require
 from tests.support.shipped import SPECS
 from tests.support.stalling_proxy import StallingProxy
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.soak, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 FIRE = {**QUIET, "alarm": True}
 SLACK_S = 1.5  # for a post, a commit and a frame on a machine that others use too
 

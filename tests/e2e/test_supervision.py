@@ -19,7 +19,7 @@ from tests.support.platform import Platform
 from tests.support.road import DETECTOR, QUIET, receivers, town
 from tests.support.services import require
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.soak, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 INTERVAL_S, LIMIT_S = 2.0, 16.0
 EXACT_S = 1.0
 PLAYS = 3  # on a machine that is too busy a restart takes longer than what counts as silence

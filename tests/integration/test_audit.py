@@ -319,6 +319,7 @@ def peak_kib(settings: Settings) -> int:
     return int(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(400)
 async def test_a_million_entries_are_walked_in_bounded_memory_and_an_edit_among_them_is_found(tmp_path: Path) -> None:
     settings = check({"data": str(tmp_path)}, "test")

@@ -10,6 +10,8 @@ from benchmarks.simulated_devices import measure
 from iotcore.errors import StartError
 from simulators.town import room_for
 
+pytestmark = pytest.mark.soak  # a load of its own, for a quiet machine
+
 
 @pytest.mark.timeout(180)
 async def test_two_hundred_devices_report_on_a_part_of_one_core(tmp_path: Path) -> None:

@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.services import require
+
+pytestmark = pytest.mark.soak  # a load of its own, for a quiet machine
 
 ROOT = Path(__file__).parents[2]
 QUANTILES = {"p50", "p99", "p99.9", "max"}

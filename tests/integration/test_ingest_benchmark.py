@@ -6,6 +6,10 @@ import asyncio
 import json
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.soak  # a load of its own, for a quiet machine
+
 
 async def test_the_ingest_benchmark_ends_with_figures_of_a_bare_subscriber_and_of_the_lane_on_both_stores() -> None:
     command = [sys.executable, "-m", "benchmarks.ingest", "300", "1"]

@@ -6,6 +6,10 @@ import asyncio
 import json
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.soak  # a load of its own, for a quiet machine
+
 
 async def test_the_modbus_benchmark_ends_with_rates_beside_pymodbus_and_the_latency_of_a_fire_among_dead_units() -> None:
     command = [sys.executable, "-m", "benchmarks.modbus", "0.2", "1", "3"]

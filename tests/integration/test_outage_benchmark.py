@@ -15,6 +15,8 @@ import pytest
 
 from tests.support.services import require
 
+pytestmark = pytest.mark.soak  # a load of its own, for a quiet machine
+
 ROOT = Path(__file__).parents[2]
 LIVE_SHOWS_S = 8.0  # the drain's longest pause (5 s), and room for a machine that does other things
 

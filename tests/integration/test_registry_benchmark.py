@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.soak  # a load of its own, for a quiet machine
+
 
 @pytest.mark.parametrize("options", [[], ["--postgres"]], ids=["sqlite", "postgres"])
 async def test_the_registry_benchmark_ends_with_figures_of_import_export_and_waiting(options: list[str]) -> None:

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.soak  # a load of its own, for a quiet machine
+
 
 @pytest.mark.parametrize("ports", [1000, 5])
 async def test_a_thousand_units_are_read_once_a_second_and_take_less_than_a_core(ports: int) -> None:

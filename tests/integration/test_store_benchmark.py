@@ -6,6 +6,10 @@ import asyncio
 import json
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.soak  # a load of its own, for a quiet machine
+
 
 async def test_the_store_benchmark_ends_with_figures_of_writing_and_asking_beside_bare_sqlite() -> None:
     command = [sys.executable, "-m", "benchmarks.store", "40000"]
