@@ -25,8 +25,8 @@ together = pytest.mark.asyncio(loop_scope="module")
 UPDATE = "FIRE ALSO"  # a further point of an incident that is known
 MIXED = """
 starts: "07:00"
-lasts: 12s
-rain: [{at: 0, lasts: 1h, mm_per_h: 30}]
+lasts: 22s
+rain: [{at: 9s, lasts: 1h, mm_per_h: 30}]
 premises: [{id: kitchen, name: Kitchen, address: Bench 1, latitude: 19.8, longitude: 105.77, account: "2B01"}]
 zones: [{id: kitchen-1, premises: kitchen, number: 1, floor: "1", name: Stove}]
 devices:
@@ -40,7 +40,7 @@ devices:
       alarm: {kind: above, point: smoke, threshold: 0.4}
       button: false
       battery: 90
-  air: {model: vaisala-aqt530, bus: mast, unit: 1, points: {pm25: {kind: ramp, from: 20, to: 80, takes: 10s}, temperature: 30}}
+  air: {model: vaisala-aqt530, bus: mast, unit: 1, points: {pm25: {kind: ramp, from: 20, to: 80, takes: 20s}, temperature: 30}}
   river:
     model: endress-liquiline-cm44x
     bus: mast
@@ -49,7 +49,7 @@ devices:
 faults:
   - {at: 1s, device: d7, fault: duplicate, args: {copies: 2}}
   - {at: 2s, device: d7, fault: disconnect, for: 1s}
-  - {at: 6s, device: air, fault: "exception:4", for: 4s}
+  - {at: 13s, device: air, fault: "exception:4", for: 5s}
 """
 
 
