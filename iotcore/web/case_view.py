@@ -12,7 +12,6 @@ from iotcore.journal.database import UNREADABLE, Connection, Place
 from iotcore.registry.directory import Directory, Walk
 from iotcore.web.view import ReadOnlyFile, Shown
 
-WALKED = "SELECT device, point, received_ms FROM test_alarm WHERE by = ? AND mode_ms = ? ORDER BY id"
 T = TypeVar("T")
 
 
