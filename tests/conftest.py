@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,14 @@ OURS = {".git", ".venv"}
 BEFORE = pytest.StashKey[set[Path]]()
 LEFT = "left_behind"
 LEFT_BY_WORKERS = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """A command that quiets its own process, called by a test, quiets no test after it."""
+    level = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(level)
 
 
 def _files() -> set[Path]:

@@ -6,11 +6,10 @@ import asyncio
 import csv
 import io
 import json
-import logging
 import os
 import pwd
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from datetime import date, timedelta
 from pathlib import Path
@@ -54,13 +53,11 @@ async def _fill(folder: Path) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    level = logging.getLogger().level
+def folder(tmp_path: Path) -> Path:
     made = tmp_path / "data"
     made.mkdir()
     asyncio.run(_fill(made))
-    yield made
-    logging.getLogger().setLevel(level)
+    return made
 
 
 @pytest.fixture
