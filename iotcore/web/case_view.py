@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from iotcore.journal import case
+from iotcore.journal import case, drills
 from iotcore.journal.case import Alarm, Case
 from iotcore.journal.database import UNREADABLE, Connection, Place
+from iotcore.journal.drills import Standing
 from iotcore.registry.directory import Directory, Walk
 from iotcore.web.view import ReadOnlyFile, Shown
 
@@ -45,6 +46,10 @@ class CaseView:
         with self._lock:
             rows = self._journal.read("SELECT id FROM incident WHERE premises = ? AND state = 'open'", premises)
         return str(rows[0][0]) if rows else ""
+
+    def drills(self, premises: str) -> Standing:
+        """How it stands with the drills of a premises."""
+        return self._asked(lambda connection: drills.standing(connection, premises), Standing())
 
     def proved(self, walk: Walk) -> list[Shown]:
         """The alarms that a walk test has seen, in order."""
