@@ -236,6 +236,17 @@ class Journal:
         with self.lock:
             return rule_timers.standing(self.connection, self.now())
 
+    def end_calm(self) -> int:
+        """End the trouble of alarms that come and go no more; how many still do."""
+        now = self.now()
+        with self.reading() as connection:
+            over = flaps.are_calm(connection, now)
+        if over:
+            with self.writing() as connection:
+                flaps.end_calm(connection, now)
+        with self.reading() as connection:
+            return flaps.flapping(connection)
+
     def open_incidents(self) -> list[tuple[str, str]]:
         """Premises and incident of each episode that is open."""
         with self.lock:

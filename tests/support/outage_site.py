@@ -56,10 +56,9 @@ class Replica:
             exempt=exempt,
         )
         self.lane.warm()
-        directory, database = lambda: site.follower.directory, site.registry.database  # the former is read at each look
-        self.outages = Outages(
-            self.journal, directory, exempt, self.engine, self.lane.raise_again, site.clock, site.registry.database
-        )
+        directory = lambda: site.follower.directory  # noqa: E731 - read at each look
+        registry = site.registry.database
+        self.outages = Outages(self.journal, directory, exempt, self.engine, self.lane.raise_again, site.clock, registry)
         dispatcher = Dispatcher(SqlOutbox(self.journal), {}, site.clock, "test")
         self.pressed: list[tuple[str, str]] = []
         pressed = lambda call, said: self.pressed.append((call, said))  # noqa: E731 - who waits for a key
