@@ -17,6 +17,7 @@ from iotcore.journal.disablements import Waiting
 from iotcore.journal.journal import Journal
 from iotcore.journal.outages import Begun
 from iotcore.journal.records import Raise
+from iotcore.off_loop import in_a_thread
 from iotcore.registry.database import Database
 from iotcore.registry.directory import Binding, Directory, Disablement, Walk
 from iotcore.registry.disablements import Disablements
@@ -85,10 +86,10 @@ class Outages:
         directory, now_ms = self._directory(), self._clock.wall_ms()
         rows: dict[str, Disablement | Walk] = {**directory.disablements, **directory.walks}
         standing = {id_: one for id_, one in rows.items() if one.covers(now_ms)}
-        if not standing and not self._standing and not await asyncio.to_thread(self._left):
+        if not standing and not self._standing and not await in_a_thread(self._left):
             return
         remaining_s = {id_: (one.until_ms - now_ms) / MS_PER_S for id_, one in standing.items()}
-        found, over, known = await asyncio.to_thread(self._follow, remaining_s)
+        found, over, known = await in_a_thread(lambda: self._follow(remaining_s))
         self._exempt.over = over
         standing = {id_: one for id_, one in standing.items() if id_ not in over}
         ended = [one for id_, one in self._standing.items() if id_ not in standing]
@@ -96,9 +97,9 @@ class Outages:
         if ended:
             await self._unlatch(ended, directory)
         if free := [one for one in found if not self._exempted(one, directory, now_ms)]:
-            raises = await asyncio.to_thread(self._stamp, free, now_ms)
+            raises = await in_a_thread(lambda: self._stamp(free, now_ms))
             await self._raise(raises)
-            await asyncio.to_thread(self._done, free)
+            await in_a_thread(lambda: self._done(free))
             self.again += len(free)
             log.warning("%d alarms of what is no longer disabled or tested are live now", len(free))
         await self._put_down(known, over | rows.keys(), directory)
@@ -111,13 +112,13 @@ class Outages:
         if unmet := left - certain:
             left -= await unended(self._database, unmet)
         if begun or left:
-            await asyncio.to_thread(self._begin_and_end, begun, left)
+            await in_a_thread(lambda: self._begin_and_end(begun, left))
         self._begun = frozenset(standing)
 
     async def _unlatch(self, ended: Iterable[Disablement | Walk], directory: Directory) -> None:
         """Nothing may stay latched by a decision that went to nobody; what burns in an open incident stays."""
         freed = {b.device for one in ended for b in directory.devices.values() if _within(one, b)}
-        latched = await asyncio.to_thread(self._journal.alarmed_devices)
+        latched = await in_a_thread(self._journal.alarmed_devices)
         self._engine.reset(freed - latched)
 
     def _exempted(self, one: Waiting, directory: Directory, now_ms: float) -> bool:
