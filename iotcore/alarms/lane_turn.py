@@ -101,6 +101,7 @@ class Gathering:
         self._supervised = supervised
         self._exempt = exempt or Exempt()
         self._judged = Judged()
+        engine.excuse(lambda *one: self._exempt.excused(self.directory(), *one))
         self.timers = LaneTimers(engine, clock)
 
     def begin(self, *, alarms_only: bool = False, fires_only: bool = False) -> Turn:
