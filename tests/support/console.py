@@ -16,6 +16,7 @@ from iotcore.app import rule_pages
 from iotcore.app.act_pages import act_pages
 from iotcore.app.web import desk
 from iotcore.clock import ManualClock, SystemClock
+from iotcore.journal.database import Place
 from iotcore.process import home
 from iotcore.process.grouped import Grouped
 from iotcore.process.ruled import Ruled
@@ -145,21 +146,20 @@ async def console(
     people: People = DEFAULTS,
     oidc: Oidc = NO_PROVIDER,
     first_used: Callable[[], None] = lambda: None,
+    journal: Place | None = None,
 ) -> AsyncIterator[Console]:
     """A console whose time stands still at ManualClock's, with a city, one certificate, and readings of three devices.
 
-    `areas` are registered besides, and `area_of` says in which a building lies.
+    `areas` are registered besides, and `area_of` says in which a building lies. `journal` is journal.db unless it is given.
     """
     clock = ManualClock()
-    registry = await open_registry(f"sqlite://{folder / 'registry.db'}", SystemClock())
-    premises = [{**one, "area": (area_of or {}).get(one["id"], "")} for one in CITY["premises"]]
-    await registry.import_city({**CITY, "premises": premises, "areas": list(areas)}, SPECS, "tester")
-    await registry.record_certificate(Certificate("0a1b", "d1", "fire", int(clock.wall_ms()) + 86_400_000, "ff"), "ca")
+    registry = await _registered(folder, clock, areas, area_of or {})
     directory = await registry.directory(SPECS)
-    fire = FireJournal(folder / "journal.db", clock)
+    fire = FireJournal(journal := journal or folder / "journal.db", clock)
     throttle, places = Throttle(clock.monotonic_s), Places(registry.database)
-    view, known = StoredView(folder, lambda: made.directory), accounts(registry.database, people.session_idle_s, people.session_s)
-    settings, cases = Settings(data=str(folder), people=people), CaseView(folder / "journal.db", lambda: made.directory)
+    view = StoredView(folder, lambda: made.directory, journal)
+    known = accounts(registry.database, people.session_idle_s, people.session_s)
+    settings, cases = Settings(data=str(folder), people=people), CaseView(journal, lambda: made.directory)
     async with TelemetryFile(folder / "telemetry.db") as file, open_query(settings, clock) as query:
         telemetry = folder / "telemetry.db"
         grouped = Grouped(GroupStore(registry.database), lambda: made.directory, lambda: reported.firmware(telemetry), clock)
@@ -192,9 +192,21 @@ async def console(
             await made.report("air-1", Value("pm25", 18.4), Value("no2", None, Quality.BAD, "timeout"))
             yield made
         finally:
-            for one in (view, cases, fire):
-                one.close()
+            view.close()
+            fire.close()
+            await cases.close()
             await registry.close()
+
+
+async def _registered(
+    folder: Path, clock: ManualClock, areas: Sequence[Mapping[str, str]], area_of: Mapping[str, str]
+) -> Registry:
+    """A registry with the city in it, and one certificate."""
+    registry = await open_registry(f"sqlite://{folder / 'registry.db'}", SystemClock())
+    premises = [{**one, "area": area_of.get(one["id"], "")} for one in CITY["premises"]]
+    await registry.import_city({**CITY, "premises": premises, "areas": list(areas)}, SPECS, "tester")
+    await registry.record_certificate(Certificate("0a1b", "d1", "fire", int(clock.wall_ms()) + 86_400_000, "ff"), "ca")
+    return registry
 
 
 def authority_of(folder: Path) -> Authority:
