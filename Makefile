@@ -22,7 +22,7 @@ BESIDE := tests/unit tests/simulated $(patsubst %,tests/integration/test_%.py, \
   commissioning_check commissioning_registry confidential coverage_commands coverage_page coverage_registry dashboards \
   dc09 dc09_independent deadman disabled drills_kept embedded_broker enrolment_pages escalation est est_hostile est_renewal est_ways \
   expiry feed fire_groups fire_lane fire_throttle first_link gateway_priority gateway_upkeep group_pages history hsm \
-  http_gateway https_alarm import influx influx_access influx_drain influx_rejects ingest ingest_more_filters intents \
+  http_gateway https_alarm import incident_report influx influx_access influx_drain influx_rejects ingest ingest_more_filters intents \
   journal journal_acts journal_cad journal_holds journal_kept journal_model journal_readers journal_replicas \
   journal_server labels list_tidying local_page mail metrics_http migrations missed_readings modbus_content_faults \
   modbus_independent modbus_lines modbus_poller modbus_round_trip modbus_simulator modbus_write mqtt_out nearby ocsp oidc \

@@ -22,6 +22,8 @@ from iotcore.web.out import Out
 from iotcore.web.outages import OutagePages
 from iotcore.web.owner import OwnerPage
 from iotcore.web.premises import PremisesPages
+from iotcore.web.press import Press
+from iotcore.web.reports import IncidentReports
 
 
 def act_pages(  # noqa: PLR0917 - the parts that they stand on
@@ -31,6 +33,7 @@ def act_pages(  # noqa: PLR0917 - the parts that they stand on
     view: CaseView,
     people: Accounts,
     specs: Mapping[str, DeviceSpec],
+    press: Press,
     clock: Clock,
 ) -> list[Part]:
     """All of them, over one registry and one view of the journal."""
@@ -46,7 +49,16 @@ def act_pages(  # noqa: PLR0917 - the parts that they stand on
         settings.people.two_person,
     )
     return [
-        CasePages(case, directory, registry.intent, out, clock),
+        CasePages(case, view.premises, directory, registry.intent, out, clock),
+        IncidentReports(
+            view.premises,
+            lambda incident, devices: view.look(incident, devices, clock.wall_ms()),
+            directory,
+            registry.database,
+            press,
+            settings.journal_place,
+            clock,
+        ),
         AlarmPages(
             lambda: view.standing(clock.wall_ms()),
             lambda number: view.alarm(number, clock.wall_ms()),

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from iotcore.errors import StoreError
-from iotcore.journal import case
+from iotcore.journal import case, review
 from iotcore.journal.case import Alarm, Case
 from iotcore.journal.database import UNREADABLE, Connection, Place, is_there
+from iotcore.journal.review import Devices, Review
 from iotcore.off_loop import Threads
 from iotcore.registry.directory import Directory, Walk
 from iotcore.web.view import ReadOnlyFile, Shown
@@ -30,8 +31,7 @@ class CaseView:
     def __init__(self, journal: Place, directory: Callable[[], Directory]) -> None:
         self._journal = ReadOnlyFile(journal)
         self._directory = directory
-        self._thread = Threads("journal-of-pages")
-        self._waiting = 0
+        self._thread = Threads("journal-of-pages", most=MOST_WAITING)
 
     async def close(self) -> None:
         """Let go of the file, after what is being read."""
@@ -41,6 +41,14 @@ class CaseView:
     async def case(self, incident: str, now_ms: float) -> Case | None:
         """Everything about one incident; None when it is unknown."""
         return await self.asked(lambda connection: case.read(connection, incident, now_ms), None)
+
+    async def premises(self, incident: str) -> str:
+        """Where an incident is, or was; "" for an unknown one."""
+        return await self.asked(lambda connection: review.premises_of(connection, incident), "")
+
+    async def look(self, incident: str, devices: Devices, now_ms: float) -> Review | None:
+        """An incident looked back at; None when it is unknown. `devices` are those of its premises."""
+        return await self.asked(lambda connection: review.read(connection, incident, devices, now_ms), None)
 
     async def standing(self, now_ms: float) -> list[Alarm]:
         """The alarms that stand without an incident."""
@@ -69,13 +77,7 @@ class CaseView:
 
     async def asked(self, question: Callable[[Connection], T], otherwise: T) -> T:
         """What the journal says to a question; `otherwise` when it is not there yet."""
-        if self._waiting >= MOST_WAITING:
-            raise StoreError(f"{self._waiting} pages wait for the journal already; try again")
-        self._waiting += 1
-        try:
-            return await self._thread(lambda: self._read(question, otherwise))
-        finally:
-            self._waiting -= 1
+        return await self._thread(lambda: self._read(question, otherwise))
 
     def _read(self, question: Callable[[Connection], T], otherwise: T) -> T:
         """On the thread."""

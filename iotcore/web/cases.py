@@ -35,9 +35,10 @@ Intend = Callable[[IntentKind, str, str, str], Awaitable[int]]
 
 @dataclass(frozen=True, slots=True)
 class CasePages:
-    """`case(incident)` reads the journal; `intend` writes what is asked for."""
+    """`case(incident)` and `premises(incident)` read the journal; `intend` writes what is asked for."""
 
     case: Callable[[str], Awaitable[Case | None]]
+    premises: Callable[[str], Awaitable[str]]
     directory: Callable[[], Directory]
     intend: Intend
     out: Out
@@ -108,8 +109,8 @@ class CasePages:
         return {"case": found, "titles": titles, "points": points, "out": self.out.of_premises(found.line.premises)}
 
     async def _place(self, arguments: Mapping[str, Any]) -> Collection[str] | None:
-        found = await self.case(arguments["incident"])
-        return None if found is None else self.directory().areas_of(found.line.premises)
+        premises = await self.premises(arguments["incident"])
+        return self.directory().areas_of(premises) if premises else None
 
 
 def plain(case: Case) -> dict[str, Any]:

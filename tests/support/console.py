@@ -14,9 +14,10 @@ from quart.typing import TestClientProtocol
 
 from iotcore.app import rule_pages
 from iotcore.app.act_pages import act_pages
-from iotcore.app.web import desk
+from iotcore.app.web import desk, pressing, sealing
 from iotcore.clock import ManualClock, SystemClock
 from iotcore.journal.database import Place
+from iotcore.paper.signed import Seal
 from iotcore.process import home
 from iotcore.process.grouped import Grouped
 from iotcore.process.ruled import Ruled
@@ -43,7 +44,6 @@ from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.query import Query, open_query
 from iotcore.web.app import DEFAULTS, LOOPBACK_NAMES, NO_PROVIDER, Part, create
 from iotcore.web.case_view import CaseView
-from iotcore.web.commissioning import Desk
 from iotcore.web.coverage import CoveragePages
 from iotcore.web.enrol import EnrolPages
 from iotcore.web.enrolments import EnrolmentPages
@@ -178,7 +178,7 @@ async def console(
             audit=registry.note,
             certificates=registry.certificates,
             clock=SteadyClock(clock),
-            desk=_desk(settings, registry, lambda: made.directory),
+            desk=desk(settings, registry, lambda: made.directory, _seal(settings)),
             processes=None if processes is None else lambda: processes,
             query=query,
             records=Records(places.known, places.file, FileFolder(folder / "files").read, grouped.of),
@@ -214,9 +214,8 @@ def authority_of(folder: Path) -> Authority:
     return Authority.ensure(folder / "ca", PASSPHRASE, SystemClock())
 
 
-def _desk(settings: Settings, registry: Registry, directory: Callable[[], Directory]) -> Desk:
-    clock = SystemClock()
-    return desk(settings, registry, directory, lambda: home.papers(settings, authority_of(settings.folder), clock))
+def _seal(settings: Settings) -> Callable[[], Seal]:
+    return sealing(lambda: home.papers(settings, authority_of(settings.folder), SystemClock()))
 
 
 def _parts(  # noqa: PLR0917 - what they stand on
@@ -238,7 +237,7 @@ def _parts(  # noqa: PLR0917 - what they stand on
         EnrolPages(directory, registry.devices_of_serial),
         EnrolmentPages(Enrolments(registry.database), directory),
         ReceiverPages(RECEIVERS, registry.intent, clock),
-        *act_pages(settings, registry, directory, cases, known, SPECS, steady),
+        *act_pages(settings, registry, directory, cases, known, SPECS, pressing(registry, _seal(settings)), steady),
         rule_pages.pages(*(settings, rules, registry, known), directory=directory, grouped=grouped, query=query, clock=steady),
     ]
 
