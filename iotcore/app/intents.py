@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, NamedTuple, TypeVar, cast
 
 import msgspec
@@ -39,12 +39,14 @@ class Intents:
         dispatcher: Dispatcher,
         *,
         pressed: Callable[[str, acts.Said], None] = lambda *_: None,
+        drill: Callable[[Intent], Awaitable[None]] | None = None,
     ) -> None:
         self._lane = lane
         self._follower = follower
         self._engine = engine
         self._journal = journal
         self._dispatcher = dispatcher
+        self._drill = drill
         self._pressed = pressed  # is told of each call in which a key was pressed
 
     async def __call__(self, intent: Intent) -> None:
@@ -68,6 +70,9 @@ class Intents:
         try:
             if intent.kind == "reset" and asked(intent.key).incident:
                 await self._reset(intent)
+            elif intent.kind == "drill":
+                if self._drill is not None:
+                    await self._drill(intent)
             else:
                 await asyncio.to_thread(apply, self._journal, intent)
                 self._dispatcher.wake()

@@ -16,6 +16,7 @@ from iotcore.dispatch.sealed import Sealed
 from iotcore.dispatch.sia_dc09 import Dc09Channel
 from iotcore.dispatch.troubles import Listener, Troubles
 from iotcore.errors import ConfigError
+from iotcore.journal import drills
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
 from iotcore.journal.path_watch import SqlPaths
@@ -102,9 +103,10 @@ def troubles_of(
 def trouble_notice(work: Work, directory: Directory, account: str) -> Notice | None:
     """What is said of a trouble; None: nobody knows its device. `account` is that of link tests, for what has no premises."""
     binding = directory.devices.get(work.device)
-    if binding is None and not work.device.startswith(PREFIX):
+    if binding is None and not work.device.startswith((PREFIX, drills.PREFIX)):
         return None
-    premises = directory.premises.get(binding.premises) if binding else None
+    place = binding.premises if binding else work.device.removeprefix(drills.PREFIX)
+    premises = directory.premises.get(place)
     zone = directory.zones.get(binding.zone) if binding else None
     return Notice(
         incident="",

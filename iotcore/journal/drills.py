@@ -28,6 +28,7 @@ DeliveryState = Literal["waiting", "acknowledged", "failed"]
 
 SCHEDULE = "schedule"  # who asked, where nobody did
 PREFIX = "drill:"  # of the names that stand in place of a device's, before the premises
+BURNING = "burning"  # why one is put off
 MISSED = "drill_missed"  # the trouble of a premises
 KEEP_MS = 400 * 86_400_000.0  # a year, and a month in which its report is written
 SHOWN = 50  # of one premises, the newest
@@ -194,6 +195,12 @@ def end(connection: Connection, id_: str, state: State, reason: str, at_ms: floa
     if ended:
         note_change(connection, "drill", id_, at_ms)
     return ended > 0
+
+
+def open_incident(connection: Connection, premises: str) -> str:
+    """The fire at a premises; "" for none."""
+    row = connection.execute("SELECT id FROM incident WHERE premises = ? AND state = 'open'", (premises,)).fetchone()
+    return "" if row is None else str(row[0])
 
 
 def prune(connection: Connection, now_ms: float, step_rows: int) -> None:
