@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from iotcore import cli_drill_report
 from iotcore.cli_response import ALONE, rows, say
 from iotcore.process.credentials import environment
 from iotcore.settings import Settings, load
@@ -23,6 +24,7 @@ def add(nouns: Nouns, command: Command) -> None:
     _add_disablement(nouns, command)
     _add_walk(nouns, command)
     _add_incident(nouns, command)
+    _add_drill(nouns, command)
 
 
 def _add_disablement(nouns: Nouns, command: Command) -> None:
@@ -96,6 +98,11 @@ def _add_walk(nouns: Nouns, command: Command) -> None:
     listing.add_argument("--ended", action="store_true", help="also those that are over")
     listing.add_argument("-o", "--output", choices=("table", "json"), default="table")
     command(verbs, "end", "end a walk test before its time", _end).add_argument("id")
+
+
+def _add_drill(nouns: Nouns, command: Command) -> None:
+    home = nouns.add_parser("drill", help="drills: the whole road tried, from a detector to each receiver by each path")
+    cli_drill_report.add(home.add_subparsers(required=True, metavar="COMMAND"), command)
 
 
 def _settings(options: argparse.Namespace) -> Settings:

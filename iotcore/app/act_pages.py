@@ -18,6 +18,7 @@ from iotcore.web.alarms import AlarmPages
 from iotcore.web.app import Part
 from iotcore.web.case_view import CaseView
 from iotcore.web.cases import CasePages
+from iotcore.web.drill_reports import DrillReports
 from iotcore.web.out import Out
 from iotcore.web.outages import OutagePages
 from iotcore.web.owner import OwnerPage
@@ -59,6 +60,7 @@ def act_pages(  # noqa: PLR0917 - the parts that they stand on
             settings.journal_place,
             clock,
         ),
+        DrillReports(directory, press, settings.journal_place, clock),
         AlarmPages(
             lambda: view.standing(clock.wall_ms()),
             lambda number: view.alarm(number, clock.wall_ms()),

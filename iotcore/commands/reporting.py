@@ -1,4 +1,4 @@
-"""Papers from the command line: an incident looked back at, signed as from its page. The audit names whoever asks."""
+"""Papers from the command line: an incident looked back at, a month of drills. The audit names whoever asks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from iotcore.app import common
 from iotcore.app.web import sealing
 from iotcore.clock import SystemClock
 from iotcore.commands import office, who
-from iotcore.commands.whole_file import written_whole
+from iotcore.commands.whole_file import insist_new, written_whole
 from iotcore.errors import Refused
 from iotcore.journal import review
 from iotcore.journal.database import connect_readonly, is_there
@@ -19,6 +19,7 @@ from iotcore.process import home
 from iotcore.registry.store import Registry
 from iotcore.settings import Settings
 from iotcore.web.bilingual import Both
+from iotcore.web.drill_reports import DrillReports
 from iotcore.web.press import Press
 from iotcore.web.reports import IncidentReports
 from iotcore.web.words import load
@@ -31,6 +32,7 @@ async def incident(settings: Settings, name: str, out: Path) -> int:
         Refused: `unknown_incident`.
         StartError: the file is there already, or cannot be written; the authority cannot be opened.
     """
+    insist_new(out)  # before a paper is made that the audit would know and nobody have
     if not is_there(settings.journal_place):
         raise Refused("unknown_incident", "there is no journal yet")
     clock = SystemClock()
@@ -51,6 +53,20 @@ async def incident(settings: Settings, name: str, out: Path) -> int:
     if pdf is None:
         raise Refused("unknown_incident", f"there is no incident {name!r}; `iotcore incidents` lists them")
     return keep(pdf, out)
+
+
+async def drills(settings: Settings, month: str, area: str, out: Path) -> int:
+    """Write the report of a month's drills to a new file; its bytes. `month` "": the last one; `area` "": everywhere.
+
+    Raises:
+        Refused: `bad_month`, `unknown_area`.
+        StartError: as `incident`.
+    """
+    insist_new(out)
+    async with pressed(settings) as (registry, press, by):
+        directory = await registry.directory(common.specs_of(settings))
+        reports = DrillReports(lambda: directory, press, settings.journal_place, SystemClock())
+        return keep(await reports.made(month, area, lambda _: True, by), out)
 
 
 @asynccontextmanager

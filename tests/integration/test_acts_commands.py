@@ -152,7 +152,7 @@ def test_an_incident_is_shown_and_acted_on(office: Office) -> None:
     assert ("an", "incident.silence", incident) in deeds
 
 
-def test_the_report_of_an_incident_is_written_whole_once_and_noted(office: Office) -> None:
+def test_papers_are_written_whole_once_and_noted(office: Office) -> None:
     with closing(FireJournal(office.folder / "data" / "journal.db", ManualClock())) as fire:
         incident = fire.burn()
     out, other = office.folder / "report.pdf", office.folder / "other.pdf"
@@ -161,5 +161,9 @@ def test_the_report_of_an_incident_is_written_whole_once_and_noted(office: Offic
     assert "is there already" in office.refused("incident", "report", incident, "--out", str(out))
     assert "unknown_incident" in office.refused("incident", "report", "F20200101-000000-ABCDEF", "--out", str(other))
     assert not other.exists()
-    noted = [one for one in office.audit() if one["action"] == "report.incident"]
-    assert noted[0]["subject"] == incident
+    assert "signed" in office.done("drill", "report", "--month", "2026-10", "--out", str(other))
+    assert "Chợ Vườn Hoa (p2)" in printed(other.read_bytes(), office.folder)
+    assert "bad_month" in office.refused("drill", "report", "--month", "x", "--out", str(out))
+    assert "unknown_area" in office.refused("drill", "report", "--area", "nowhere", "--out", str(out))
+    noted = [(one["action"], one["subject"]) for one in office.audit() if one["action"].startswith("report.")]
+    assert noted == [("report.incident", incident), ("report.drills", "2026-10")]
