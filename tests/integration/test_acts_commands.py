@@ -163,7 +163,8 @@ def test_papers_are_written_whole_once_and_noted(office: Office) -> None:
     assert not other.exists()
     assert "signed" in office.done("drill", "report", "--month", "2026-10", "--out", str(other))
     assert "Chợ Vườn Hoa (p2)" in printed(other.read_bytes(), office.folder)
-    assert "bad_month" in office.refused("drill", "report", "--month", "x", "--out", str(out))
-    assert "unknown_area" in office.refused("drill", "report", "--area", "nowhere", "--out", str(out))
+    never = office.folder / "never.pdf"
+    assert "bad_month" in office.refused("drill", "report", "--month", "x", "--out", str(never))
+    assert "unknown_area" in office.refused("drill", "report", "--area", "nowhere", "--out", str(never))
     noted = [(one["action"], one["subject"]) for one in office.audit() if one["action"].startswith("report.")]
     assert noted == [("report.incident", incident), ("report.drills", "2026-10")]
