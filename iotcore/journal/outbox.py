@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from iotcore.journal import hedge, posting, story
+from iotcore.journal import failures, hedge, posting, story
 from iotcore.journal.changes import note_change
 from iotcore.journal.database import transaction
 from iotcore.journal.journal import Journal
@@ -85,7 +85,8 @@ class SqlOutbox:
     def retry(self, row_id: int, at_ms: float, reason: str, next_at_ms: float) -> None:
         """An attempt failed at `at_ms`; the next is due at `next_at_ms`. A rejection is told in the story, each reason once."""
         with self._journal.lock, transaction(self._journal.connection) as connection:
-            row = connection.execute("SELECT incident, channel, last_error FROM outbox WHERE id = ?", (row_id,)).fetchone()
+            found = "SELECT incident, channel, event, last_error FROM outbox WHERE id = ?"
+            row = connection.execute(found, (row_id,)).fetchone()
             if row is None:
                 return
             connection.execute(
@@ -93,7 +94,8 @@ class SqlOutbox:
                 "lease_owner = NULL WHERE id = ?",
                 (at_ms, reason, next_at_ms, row_id),
             )
-            incident, channel, before = row
+            incident, channel, event, before = row
+            failures.note(connection, incident, channel, event, reason, at_ms)
             if reason.startswith(REJECTED) and reason != before:
                 story.tell(connection, incident, story.REJECTED, at_ms, channel, reason.partition(": ")[2])
             note_change(connection, "delivery", incident, self._journal.now_ms())
