@@ -16,7 +16,7 @@ KEEP_READINGS_MS = 15 * 60_000.0  # the longest window that a rule may look back
 KEEP_CHANGES_MS = 30 * 86_400_000.0
 KEEP_MS = 10 * 365.25 * 86_400_000.0
 STEP_ROWS = 200  # of a table in one commit: a prune may not hold up a fire
-OF_AN_INCIDENT = ("incident_event", "incident_point", "outbox", "parked", "alarm", "cause", "watermark")
+OF_AN_INCIDENT = ("incident_event", "incident_point", "outbox", "delivery_failure", "parked", "alarm", "cause", "watermark")
 
 
 def prune(connection: Connection, now_ms: float) -> None:

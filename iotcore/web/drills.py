@@ -44,7 +44,7 @@ class Intend(Protocol):
 class DrillPages:
     """`standing(premises)` reads the journal; `intend` writes what is asked for."""
 
-    standing: Callable[[str], Standing]
+    standing: Callable[[str], Awaitable[Standing]]
     directory: Callable[[], Directory]
     intend: Intend
     clock: Clock
@@ -59,7 +59,7 @@ class DrillPages:
     async def _document(self, premises: str) -> Response:
         plan = self.directory().response(premises)
         every_days = plan.drills.every_days if plan.drills is not None else None
-        found = self.standing(premises)
+        found = await self.standing(premises)
         rows = [plain(one) for one in found.drills]
         return answer(
             {"premises": premises, "every_days": every_days, "due_ms": found.due_ms, "missed": found.missed, "drills": rows}
@@ -70,7 +70,7 @@ class DrillPages:
         source = str(fields.get("source", "simulated"))
         if source not in get_args(Source):
             return refused(Refused("bad_source", f"{source!r}; there are: {', '.join(get_args(Source))}"))
-        if why := self.standing(premises).busy:
+        if why := (await self.standing(premises)).busy:
             return refused(Refused("drill_waits", f"it cannot begin now: {why}"))
         try:
             id_ = drills.drill_id(premises, self.clock.wall_ms())
