@@ -17,7 +17,9 @@ import msgspec
 from iotcore import metrics
 from iotcore.alarms.drilled import Drilled
 from iotcore.alarms.engine import Engine
+from iotcore.alarms.responders import NO_ACCOUNT
 from iotcore.alarms.trial import alarm_points
+from iotcore.app.receivers import trouble_notice
 from iotcore.clock import Clock
 from iotcore.dispatch.drills import Carry, DrillCourier
 from iotcore.dispatch.outbox import Channel
@@ -26,7 +28,8 @@ from iotcore.errors import IotError, Refused, StoreError
 from iotcore.journal import drills
 from iotcore.journal.drill_store import Ask, SqlDrills, Way
 from iotcore.journal.journal import Journal
-from iotcore.journal.records import Purpose
+from iotcore.journal.records import Notice, Purpose
+from iotcore.journal.told import Work
 from iotcore.registry.directory import Directory
 from iotcore.registry.records import Intent
 from iotcore.registry.response import Response
@@ -97,7 +100,7 @@ class Drilling:
             id_ = drills.drill_id(premises, self._clock.wall_ms())
             ask = await asyncio.to_thread(self.chosen, Ask(id_, premises, drills.SCHEDULE, "simulated"))
             await asyncio.to_thread(self.store.begin, ask)
-        for premises in await asyncio.to_thread(self.store.miss):
+        for premises in await asyncio.to_thread(self.store.miss, self._trouble):
             metrics.drills.labels("missed").inc()
             log.critical("DRILL MISSED at %s: none was passed within a day of when it was due", premises)
 
@@ -140,6 +143,13 @@ class Drilling:
             for path in (receiver.name, receiver.alternate)
             if path in named and (purpose := purpose_of(named[path], plan)) is not None
         ]
+
+    def _trouble(self, premises: str, at_ms: float) -> Notice:
+        """That a drill was missed there."""
+        work = Work("", drills.PREFIX + premises, drills.MISSED, "trouble", at_ms, "raise", 0)
+        notice = trouble_notice(work, self._directory(), NO_ACCOUNT)
+        assert notice is not None, "a premises has a name, whoever knows it"
+        return notice
 
     def _event(self, refusal: Refusal) -> None:
         if not self._events.full():

@@ -10,13 +10,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from drivers.mqtt.ingest import Ingest
+from iotcore.app.drill_speaker import DrillSpeaker
 from iotcore.app.receivers import trouble_notice
+from iotcore.clock import SystemClock
 from iotcore.journal.told import Work
 from iotcore.process import home
+from iotcore.provision.acl import DRILLS, UP, BrokerName
 from iotcore.wire import topics
-from iotcore.wire.arrival import Arrival
+from iotcore.wire.arrival import Arrival, Endpoint
 from simulators.arc_receiver import Fault
+from tests.support import brokers
 from tests.support.drill_site import Site, drill_site
+from tests.support.pki import service_files, trust_file
 from tests.support.until import until
 
 SMOKE = {"smoke": 1.0, "alarm": True}
@@ -218,6 +224,31 @@ async def test_a_retained_drill_is_history(site: Site) -> None:
     (spoken,) = site.spoken()
     await site.lane.turn([msgspec.structs.replace(spoken, retained=True)])
     assert site.rows("SELECT reason FROM quarantine") == [("drill:retained",)]
+
+
+async def test_the_keeper_speaks_over_mutual_tls_on_a_real_broker_where_no_device_can(tmp_path: Path) -> None:
+    """The thin path: keeper, Mosquitto, ingest, lane, rules, journal, two real receivers; and a device that tries the same."""
+    async with brokers.site(tmp_path / "broker", "mosquitto", (BrokerName.FIRE,)) as city:
+
+        def endpoint(name: str) -> Endpoint:
+            certificate, key = service_files(city.authority, city.folder, name)
+            return Endpoint("127.0.0.1", city.homes[BrokerName.FIRE].port, city.folder / "service-root.pem", certificate, key)
+
+        trust_file(city.authority, city.folder)
+        ingest = Ingest(endpoint("svc.fire.1.in"), "svc.fire.1.in", (UP, DRILLS), SystemClock())
+        async with ingest, drill_site(tmp_path, broker=ingest) as site:
+            site.run(site.lane.run())
+            await until(lambda: ingest.connected)
+            id_ = await site.ask()
+            async with city.client(BrokerName.FIRE, city.device("d1")) as thief:
+                await thief.say(site.spoken()[0].topic, payload=site.spoken()[0].payload)
+            assert site.drill(id_).received_ms is None
+            speaker = DrillSpeaker(site.place, endpoint(home.DRILL_OUT), site.clock)
+            assert await speaker.speak() == 1
+            done = await site.ended(id_)
+            assert (done.state, [one.state for one in done.deliveries]) == ("passed", ["acknowledged"] * 2)
+            assert await speaker.speak() == 0
+            assert site.rows("SELECT * FROM quarantine") == []
 
 
 def test_the_topic_of_drills_is_apart_from_those_of_devices() -> None:
