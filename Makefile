@@ -26,7 +26,7 @@ BESIDE := tests/unit tests/simulated $(patsubst %,tests/integration/test_%.py, \
   http_gateway https_alarm import incident_report influx influx_access influx_drain influx_rejects ingest ingest_more_filters intents \
   journal journal_acts journal_cad journal_holds journal_kept journal_model journal_readers journal_replicas \
   journal_server labels list_tidying local_page mail metrics_http migrations missed_readings modbus_content_faults \
-  modbus_independent modbus_lines modbus_poller modbus_round_trip modbus_simulator modbus_write mqtt_out nearby ocsp oidc \
+  modbus_independent modbus_lines modbus_poller modbus_round_trip modbus_simulator modbus_write mqtt_out nearby ocsp oidc outages_told \
   paper_record password_listener paths_places paths_shown people people_commands pkilint place_commands places planned \
   quarantine_retry query registry registry_credentials registry_places registry_standings reported_config restore \
   restore_waiting restore_whole rollups_influx rule_commands rule_documents rule_pages rules_followed secret_commands \

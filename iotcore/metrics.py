@@ -135,6 +135,7 @@ drill_latency = Histogram(
 fire_disablements = Asked("iotcore_fire_disablements", "Points, devices, zones and premises that are disabled now")
 fire_escalations = Counter("iotcore_fire_escalations_total", "Steps of escalation told: nobody had acknowledged")
 fire_walks = Asked("iotcore_fire_walk_tests", "Walk tests that last now")
+fire_flapping = Asked("iotcore_fire_flapping_alarms", "Alarms that come and go: each is a trouble of its device")
 fire_released = Asked("iotcore_fire_alarms_released_total", "Alarms that fired when what had disabled them was over")
 
 spool_rows = Gauge("iotcore_spool_batches", "Batches in the spool that the store has not taken")

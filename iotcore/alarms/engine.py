@@ -19,7 +19,7 @@ from typing import Literal
 from iotcore.alarms.decisions import FIRST, Armed, Decision, Reason, Timed, bare, urgency
 from iotcore.alarms.engine_bind import Numbers, leaf_nodes, resume, stages
 from iotcore.alarms.engine_judge import decide, first_alarm, made, take_in
-from iotcore.alarms.engine_memory import Look, Memory, Places, Raised, TrackKey
+from iotcore.alarms.engine_memory import Excused, Look, Memory, Places, Raised, TrackKey
 from iotcore.alarms.engine_plan import NO_GROUPS, Bound, Plan, Planner
 from iotcore.alarms.engine_timers import Deadline, Deadlines
 from iotcore.alarms.rules import Rule
@@ -64,6 +64,10 @@ class Engine:
         self._tracks: dict[TrackKey, _Track] = {}
         self._deadlines = Deadlines()
         self.places = Places()
+
+    def excuse(self, excused: Excused) -> None:
+        """Let nothing be borne out by what this says is out of service or in walk test."""
+        self.places.excused = excused
 
     def use(self, rules: Sequence[Rule], bindings: Iterable[Binding] = ()) -> None:
         """Go on with these rules; what is remembered, under way or latched by a rule's id and point stays.

@@ -97,6 +97,7 @@ class FireLane:
         self._one_at_a_time = asyncio.Lock()  # a turn, a delivery, and a person's retry
         self.receipts = Receipts(broker.publish, clock)
         self._counts = {"stored": 0, "refused": 0, "incidents": 0, "unkept": 0}
+        self.flapping = 0  # alarms that come and go, by the last look
         self._activated: set[str] = set()
         self._aside: set[asyncio.Task[None]] = set()
 
@@ -165,12 +166,15 @@ class FireLane:
             await asyncio.sleep(RELEASE_S)
             if self._commits.stalled_since_ms is None:
                 try:
-                    released = await self._safety.off_loop(lambda: holds.release_due(self._journal, self._journal.now()))
+                    released, self.flapping = await self._safety.off_loop(self._over_by_time)
                 except IotError as error:
-                    log.error("holds cannot be ended: %s", error)  # noqa: TRY400 - tried again in a moment
+                    log.error("holds and what flaps cannot be ended: %s", error)  # noqa: TRY400 - tried again in a moment
                 else:
                     if released.released:
                         self._opened(released)
+
+    def _over_by_time(self) -> tuple[Committed, int]:
+        return holds.release_due(self._journal, self._journal.now()), self._journal.end_calm()
 
     async def _follow_open(self) -> None:
         """Know which premises burn, whoever opened or closed it: without the journal a fire joins those, or begins."""

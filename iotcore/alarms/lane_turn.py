@@ -106,6 +106,7 @@ class Gathering:
         self._exempt = exempt or Exempt()
         self._drilled = drilled
         self._judged = Judged()
+        engine.excuse(lambda *one: self._exempt.excused(self.directory(), *one))
         self.timers = LaneTimers(engine, clock)
 
     def begin(self, *, alarms_only: bool = False, fires_only: bool = False) -> Turn:

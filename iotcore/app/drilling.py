@@ -19,7 +19,7 @@ from iotcore.alarms.drilled import Drilled
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.responders import NO_ACCOUNT
 from iotcore.alarms.trial import alarm_points
-from iotcore.app.receivers import trouble_notice
+from iotcore.app.lesser_notices import of_work
 from iotcore.clock import Clock
 from iotcore.dispatch.drills import Carry, DrillCourier
 from iotcore.dispatch.outbox import Channel
@@ -147,7 +147,7 @@ class Drilling:
     def _trouble(self, premises: str, at_ms: float) -> Notice:
         """That a drill was missed there."""
         work = Work("", drills.PREFIX + premises, drills.MISSED, "trouble", at_ms, "raise", 0)
-        notice = trouble_notice(work, self._directory(), NO_ACCOUNT)
+        notice = of_work(work, self._directory(), NO_ACCOUNT)
         assert notice is not None, "a premises has a name, whoever knows it"
         return notice
 

@@ -101,7 +101,7 @@ async def run(settings: Settings, number: int = 1) -> None:
         metrics.journal_stalled.ask(lambda: float("journal_stalled" in lane.state()))
         cursor = journal.cursor(INTENT_CURSOR)  # before the warm start: what is reset after it unlatches this engine too
         lane.warm()
-        outages = Outages(*(journal, lambda: follower.directory, exempt, engine, lane.raise_again), clock)
+        outages = Outages(*(journal, lambda: follower.directory, exempt, engine, lane.raise_again), clock, registry.database)
         escalating = Escalating(journal, lambda: follower.directory, callers_of(settings), outgoing.dispatcher.wake)
         intents = Intents(lane, follower, engine, journal, outgoing.dispatcher, pressed=pressed(channels), drill=drilling)
         async with asyncio.TaskGroup() as group:

@@ -23,7 +23,7 @@ from iotcore.journal.guarded import GuardedOutbox
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
 from iotcore.journal.records import LEASE_MS, Committed, incident_id
-from iotcore.off_loop import Threads
+from iotcore.off_loop import Threads, in_a_thread
 from iotcore.process.replicas import Replica
 from iotcore.settings import Settings
 
@@ -70,7 +70,7 @@ class Rescue:
             self.commits.close()
             self.beside.close()
             self._sending.close()
-            await asyncio.to_thread(self.emergency.close)
+            await in_a_thread(self.emergency.close)
 
 
 class Outgoing:
@@ -128,7 +128,7 @@ class Outgoing:
     async def take_over(self, owner: str) -> None:
         """A replica has ended: what was leased to it is sent now."""
         try:
-            await asyncio.to_thread(self._outbox.release, owner)
+            await in_a_thread(lambda: self._outbox.release(owner))
         except StoreError as error:
             log.warning("the leases of %s end by themselves: %s", owner, error)
         self.dispatcher.wake()

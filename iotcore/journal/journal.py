@@ -26,6 +26,7 @@ from iotcore.journal import (
     failures,
     flaps,
     heard,
+    outages,
     paths,
     posting,
     quarantine,
@@ -57,6 +58,7 @@ SCHEMAS = (  # of the modules that keep tables of their own
     duty.SCHEMA,
     failures.SCHEMA,
     heard.SCHEMA,
+    outages.SCHEMA,
     paths.SCHEMA,
     shelf.SCHEMA,
     story.SCHEMA,
@@ -69,6 +71,7 @@ SCHEMAS = (  # of the modules that keep tables of their own
 class Journal:
     """The fire lane's file, or its schema on PostgreSQL. Methods are short, synchronous and safe to call from any thread.
 
+    `channels` are the receivers that every incident is posted to.
     `owner` is whose dispatcher sends what this one commits: its notices are born leased to it. None: whoever asks first.
     """
 
@@ -83,7 +86,7 @@ class Journal:
         self.connection: Connection = _open(place)
         self.lock = threading.Lock()
         self._clock = clock
-        self._channels = tuple(channels)
+        self.channels = tuple(channels)
         self._owner = owner
         self._uptime = uptime or Uptime("", clock.monotonic_s)
         self._pruned_ms = clock.wall_ms()
@@ -129,7 +132,7 @@ class Journal:
                 "INSERT INTO reading (device, boot, seq, received_ms, body) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 [(r.device, r.boot, r.seq, r.received_ms, _body(r)) for r in batch.readings],
             )
-            raising = Raising(connection, self._channels, now)
+            raising = Raising(connection, self.channels, now)
             for one in batch.raises:
                 raising.take(one)
             raising.finish()
@@ -244,6 +247,17 @@ class Journal:
         """The timers of rules that were under way: in how many seconds each is due, and what it is."""
         with self.lock:
             return rule_timers.standing(self.connection, self.now())
+
+    def end_calm(self) -> int:
+        """End the trouble of alarms that come and go no more; how many still do."""
+        now = self.now()
+        with self.reading() as connection:
+            over = flaps.are_calm(connection, now)
+        if over:
+            with self.writing() as connection:
+                flaps.end_calm(connection, now)
+        with self.reading() as connection:
+            return flaps.flapping(connection)
 
     def open_incidents(self) -> list[tuple[str, str]]:
         """Premises and incident of each episode that is open."""

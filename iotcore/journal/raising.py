@@ -152,7 +152,7 @@ class Raising:
     def _record(self, one: Raise, incident: str | None, state: str) -> None:
         notice = msgspec.structs.replace(one.notice, incident=incident or "")
         latched = one.latched or notice.severity == FIRE_SEVERITY
-        if state == "active" and (known := flaps.again(self.connection, one, incident)):
+        if state == "active" and (known := flaps.again(self.connection, self.now, one, incident)):
             note_change(self.connection, "alarm", str(known), self.now.wall_ms)
             return
         reset_ms = self.now.wall_ms if state == "reset" else None

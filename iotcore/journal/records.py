@@ -25,6 +25,7 @@ Event = Literal["alarm", "update", "restore", "test"]  # an update: a later poin
 
 
 Purpose = Literal["fire", "exercise", "test"]
+Outage = Literal["disablement", "walk"]
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -71,6 +72,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     points: tuple[str, ...] = ()  # of the episode so far, "device/point", first-in first
     escalated: int = 0  # the step of the ladder by which it is told again: nobody has acknowledged it
     owner_said: str = ""  # confirmed | denied, by the owner, in parallel
+    outage: Outage | Literal[""] = ""  # no alarm: something is out of service or in walk test, of a restore no longer
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import pytest
 
 from drivers.mqtt.ingest import Ingest
 from iotcore.app.drill_speaker import DrillSpeaker
-from iotcore.app.receivers import trouble_notice
+from iotcore.app.lesser_notices import of_work
 from iotcore.clock import SystemClock
 from iotcore.journal.told import Work
 from iotcore.process import home
@@ -214,7 +214,7 @@ async def test_a_drill_that_is_due_begins_by_itself_and_a_missed_one_is_a_troubl
     await site.drilling.look()
     assert ("drill:p1", "drill_missed") in site.journal.standing_faults()
     work = Work("arc", "drill:p1", "drill_missed", "trouble", 0.0, "raise", 1)
-    notice = trouble_notice(work, site.follower.directory, "0000")
+    notice = of_work(work, site.follower.directory, "0000")
     assert notice is not None
     assert (notice.premises, notice.account, notice.severity, notice.reason) == ("p1", "A001", "trouble", "drill_missed")
 
