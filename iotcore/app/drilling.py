@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import get_args
 
 import msgspec
 
@@ -71,10 +72,14 @@ class Drilling:
         self._directory = directory
         self._clock = clock
         self._receivers = settings.receivers
+        self._missed = 0  # premises where one was missed, when it was looked at last
+        metrics.drills_missed.ask(lambda: float(self._missed))
+        for state in get_args(drills.State):
+            metrics.drills.labels(state)  # from the start: what grows from nothing is no increase to Prometheus
         self._events: asyncio.Queue[Refusal] = asyncio.Queue(MOST_EVENTS)
         self.store = SqlDrills(journal)
         carriers = {name: carry(channel) for name, channel in channels.items()}
-        self.courier = DrillCourier(self.store, carriers, self.ways, clock)
+        self.courier = DrillCourier(self.store, carriers, self._ways, clock)
         self.drilled = Drilled(engine, self._event, self.courier.wake)
 
     async def run(self) -> None:
@@ -103,6 +108,7 @@ class Drilling:
         for premises in await asyncio.to_thread(self.store.miss, self._trouble):
             metrics.drills.labels("missed").inc()
             log.critical("DRILL MISSED at %s: none was passed within a day of when it was due", premises)
+        self._missed = len(await asyncio.to_thread(self.store.missed))
 
     async def __call__(self, intent: Intent) -> None:
         """What somebody asked for. Raises Refused or StoreError."""
@@ -132,17 +138,8 @@ class Drilling:
                 return ask._replace(device=binding.device, point=one.point, value=value)
         return ask
 
-    def ways(self, premises: str) -> list[Way]:
-        """Each receiver of a premises by each of its paths, but those behind which people are, or real alarms alone."""
-        plan = self._directory().response(premises)
-        named = {receiver.name: receiver for receiver in self._receivers}
-        told = [one for one in primaries(self._receivers) if one.name in plan.receivers] or primaries(self._receivers)
-        return [
-            Way(receiver.name, path, purpose)
-            for receiver in told
-            for path in (receiver.name, receiver.alternate)
-            if path in named and (purpose := purpose_of(named[path], plan)) is not None
-        ]
+    def _ways(self, premises: str) -> list[Way]:
+        return ways(self._receivers, self._directory().response(premises))
 
     def _trouble(self, premises: str, at_ms: float) -> Notice:
         """That a drill was missed there."""
@@ -163,6 +160,18 @@ class Drilling:
                 await self._registry.note("fire", "drill.refused", refusal.topic.split("/")[3], refusal.detail)
             except (IotError, IndexError) as error:
                 log.error("a refused drill cannot be noted in the audit: %s", error)  # noqa: TRY400 - expected
+
+
+def ways(receivers: Sequence[Receiver], plan: Response) -> list[Way]:
+    """Each receiver of a premises by each of its paths, but those behind which people are, or real alarms alone."""
+    named = {receiver.name: receiver for receiver in receivers}
+    told = [one for one in primaries(receivers) if one.name in plan.receivers] or primaries(receivers)
+    return [
+        Way(receiver.name, path, purpose)
+        for receiver in told
+        for path in (receiver.name, receiver.alternate)
+        if path in named and (purpose := purpose_of(named[path], plan)) is not None
+    ]
 
 
 def purpose_of(receiver: Receiver, plan: Response) -> Purpose | None:

@@ -240,6 +240,11 @@ class SqlDrills:
                 missed.append(timer.key)
         return missed
 
+    def missed(self) -> list[str]:
+        """The premises where one was missed, and none has passed since."""
+        with self._journal.reading() as connection:
+            return drills.missed(connection)
+
     def _finish(self, connection: Connection, now: timers.Now, id_: str) -> bool:
         one = drills.get(connection, id_)
         if one is None or one.state != "waiting":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 
 from drivers.mqtt.ingest import Ingest
 from iotcore.app.drill_speaker import DrillSpeaker
@@ -213,6 +214,8 @@ async def test_a_drill_that_is_due_begins_by_itself_and_a_missed_one_is_a_troubl
     site.clock.advance(86_400.0)
     await site.drilling.look()
     assert ("drill:p1", "drill_missed") in site.journal.standing_faults()
+    assert site.rows("SELECT device, rule, severity, state FROM alarm") == [("drill:p1", "drill_missed", "trouble", "active")]
+    assert REGISTRY.get_sample_value("iotcore_fire_drills_missed") == 1.0
     work = Work("arc", "drill:p1", "drill_missed", "trouble", 0.0, "raise", 1)
     notice = of_work(work, site.follower.directory, "0000")
     assert notice is not None
