@@ -254,6 +254,9 @@ class SqlDrills:
             return self._end(connection, now, id_, "put_off", f"{BURNING}: {incident}")
         if one.received_ms is None:
             return self._end(connection, now, id_, "failed", NOT_HEARD if one.source == "simulated" else NOT_PRESSED)
+        if not one.deliveries:  # heard at the last moment, and about to be posted: its limit begins then
+            timers.set(connection, now, END, id_, HEARD_S)
+            return False
         connection.execute(
             "UPDATE drill_delivery SET state = 'failed', reason = CASE WHEN reason = '' THEN ? ELSE reason END "
             "WHERE drill = ? AND state = 'waiting'",

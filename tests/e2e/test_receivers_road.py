@@ -83,7 +83,7 @@ async def drilled(platform: Platform, everybody: Everybody, theirs: aiomqtt.Clie
     message = await anext(aiter(theirs.messages))
     for told in (json.loads(bytes(message.payload)), everybody.cad.taken.pop().report):
         assert (told["incident"], told["event"], told["purpose"]) == (id_, "test", "test")
-    assert not (everybody.cad.taken or everybody.cap.taken or everybody.mails.mails or everybody.phones.taken)
+    assert [*everybody.cad.taken, *everybody.cap.taken, *everybody.mails.mails, *everybody.phones.taken] == []
     assert platform.rows("journal.db", "SELECT id FROM incident") == []
     assert "passed" in platform.iotcore("drill", "list", "p1")
 

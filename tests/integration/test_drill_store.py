@@ -13,7 +13,7 @@ import pytest
 from iotcore.clock import ManualClock, Uptime
 from iotcore.journal import drill_times, drills
 from iotcore.journal.database import Place
-from iotcore.journal.drill_store import AT_ONCE, GRACE_S, HEARD_S, PRESS_S, Ask, SqlDrills, Way, Work
+from iotcore.journal.drill_store import AT_ONCE, GRACE_S, HEARD_S, LEASE_MS, PRESS_S, Ask, SqlDrills, Way, Work
 from iotcore.journal.drills import Drill
 from iotcore.journal.records import Batch, Notice, Tried
 from iotcore.registry.directory import InTest
@@ -308,3 +308,24 @@ def test_devices_are_tried_in_turn_the_one_of_longest_ago_first(site: Site) -> N
         site.pass_s(HEARD_S)
         site.drills.finish()
     assert list(site.drills.tried("p1")) == ["d2", "d1", "d3"]
+
+
+def test_a_drill_that_was_heard_at_the_last_moment_is_still_posted_and_never_passes_without_an_answer(site: Site) -> None:
+    site.drills.ask(site.ask("p1"))
+    id_ = site.newest().id
+    site.pass_s(HEARD_S - 0.1)
+    site.hear(id_)
+    site.pass_s(0.2)
+    assert site.drills.finish() == []
+    assert site.drills.post(id_, WAYS[:1])
+    site.pass_s(HEARD_S)
+    assert [(one.state, one.reason) for one in site.drills.finish()] == [("failed", "arc by arc: no_reply")]
+
+
+def test_a_process_that_died_with_a_delivery_is_followed_by_another_one(site: Site) -> None:
+    site.drills.ask(site.ask("p1"))
+    site.hear(site.newest().id)
+    site.drills.post(site.newest().id, WAYS[:1])
+    assert site.take("arc").row.number == 1
+    site.pass_s(LEASE_MS / 1000.0)
+    assert site.take("arc").row.number == 1  # what is said again has the number that it had

@@ -104,6 +104,7 @@ class Site:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        self.drilling.close()
         for channel in self.channels.values():
             await channel.close()
         self.journal.close()
