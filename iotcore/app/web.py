@@ -108,7 +108,6 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
             ),
             EnrolPages(lambda: follower.directory, registry.devices_of_serial),
             EnrolmentPages(Enrolments(registry.database), lambda: follower.directory),
-            ReceiverPages(answering(settings), registry.intent, clock),
             *_acts(settings, registry, follower, people, clock),
         ],
     )
@@ -137,7 +136,8 @@ def _confirming(authority: Authority, registry: Registry) -> Any:
 
 def _acts(settings: Settings, registry: Registry, follower: Follower, people: Accounts, clock: Clock) -> list[Part]:
     cases = CaseView(settings.journal_place, lambda: follower.directory)
-    return act_pages(settings, registry, lambda: follower.directory, cases, people, specs_of(settings), clock)
+    heard = ReceiverPages(answering(settings), registry.intent, cases.was_told, clock)
+    return [heard, *act_pages(settings, registry, lambda: follower.directory, cases, people, specs_of(settings), clock)]
 
 
 def desk(

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from iotcore.journal import case
+from iotcore.journal import cad, case
 from iotcore.journal.case import Alarm, Case
 from iotcore.journal.database import UNREADABLE, Connection, Place
 from iotcore.registry.directory import Directory, Walk
@@ -45,6 +45,10 @@ class CaseView:
         with self._lock:
             rows = self._journal.read("SELECT id FROM incident WHERE premises = ? AND state = 'open'", premises)
         return str(rows[0][0]) if rows else ""
+
+    def was_told(self, incident: str, receiver: str) -> bool | None:
+        """Whether a receiver was told of an incident; None: nobody can say now."""
+        return self._asked(lambda connection: cad.was_told(connection, receiver, incident), None)
 
     def proved(self, walk: Walk) -> list[Shown]:
         """The alarms that a walk test has seen, in order."""

@@ -8,8 +8,9 @@ Nobody signs in here: what is not signed is refused. Both become intents, which 
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -29,6 +30,7 @@ from iotcore.web.problem import problem
 from iotcore.web.screen import Screen
 
 SAID = {"1": "confirmed", "2": "denied"}
+SAY_AGAIN = "if it was told just now, say this again in a minute"
 BY_LENGTH = 64  # characters of who did it, in the registry
 BAD_REQUEST, UNAUTHORIZED, NOT_FOUND = 400, 401, 404
 
@@ -41,12 +43,15 @@ class Intend(Protocol):
 
 
 class ReceiverPages:
-    """The routes; `intend` writes what was told."""
+    """The routes; `intend` writes what was told, `was_told` knows of an incident and a receiver (None: nobody can say now)."""
 
-    def __init__(self, receivers: Sequence[Receiver], intend: Intend, clock: Clock) -> None:
+    def __init__(
+        self, receivers: Sequence[Receiver], intend: Intend, was_told: Callable[[str, str], bool | None], clock: Clock
+    ) -> None:
         self._centres = {one.name: one for one in receivers if isinstance(one, WebhookReceiver)}
         self._callers = {one.name: one for one in receivers if isinstance(one, VoiceReceiver)}
         self._intend = intend
+        self._was_told = was_told
         self._clock = clock
 
     def add(self, app: Quart, door: Door, screen: Screen) -> None:
@@ -67,6 +72,8 @@ class ReceiverPages:
             told = msgspec.json.decode(body, type=Update)
         except msgspec.DecodeError as error:
             return problem(BAD_REQUEST, "bad_update", str(error))
+        if await asyncio.to_thread(self._was_told, told.incident, name) is False:
+            return problem(NOT_FOUND, "unknown_incident", f"{name} was told of no incident {told.incident}; {SAY_AGAIN}")
         return await self._intent("cad", f"{told.incident}/cad:{name}:{told.id}", f"receiver:{name}", msgspec.json.encode(told))
 
     async def call(self, name: str, token: str) -> Response:
