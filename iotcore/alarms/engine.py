@@ -215,6 +215,11 @@ class Engine:
         deadline = Deadline(now_s + armed.due_in_s, at_s, armed.reading, lasting=True)
         self._deadlines.set((key, bound.number), deadline)
 
+    def plan_of(self, binding: Binding) -> Plan:
+        """The rules that judge a device now, without verification, for a trial beside everything that is remembered (`trial`)."""
+        groups = self._groups(binding.device) if self._planner.by_group else NO_GROUPS
+        return self._planner.plan(binding, groups, verified=False)
+
     def alarming(self, reading: Reading, *, old: bool = False) -> bool:
         """Whether an alarm rule holds or waits to be confirmed, by this reading or an earlier one; asked after `evaluate`."""
         track = self._tracks[_key(reading, old)]

@@ -18,6 +18,7 @@ from typing import Any
 
 from iotcore import metrics
 from iotcore.alarms.disabled import Exempt
+from iotcore.alarms.drilled import Drilled
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane_commit import Commits, Pending, Safety, unlogged
 from iotcore.alarms.lane_notice import old
@@ -64,6 +65,7 @@ class FireLane:
         configured: Callable[[Presence], None] = lambda _: None,
         supervised: Supervised | None = None,
         exempt: Exempt | None = None,
+        drilled: Drilled | None = None,
         safety: Safety | None = None,
     ) -> None:
         self._broker = broker
@@ -74,6 +76,7 @@ class FireLane:
         self._opened = opened
         self._first_seen = first_seen
         self._tested = tested
+        self._drilled = drilled or Drilled(engine)
         self._safety = safety or unlogged(clock)
         self._emergency = self._safety.emergency
         self._supervised = supervised
@@ -88,6 +91,7 @@ class FireLane:
             configured=configured,
             supervised=supervised,
             exempt=exempt,
+            drilled=self._drilled,
         )
         self._commits = Commits(journal.commit, self._safety, clock, broker.working)
         self._one_at_a_time = asyncio.Lock()  # a turn, a delivery, and a person's retry
@@ -307,6 +311,8 @@ class FireLane:
         self._counts["incidents"] += len(committed.opened)
         if committed.tests:
             self._later(self._note_tests(committed.tests, durable_ms))
+        if committed.drills:
+            self._later(self._note_drills(committed.drills, durable_ms))
 
     def _note_placed(self, placed: Sequence[Placed], opened: Sequence[str]) -> None:
         """Where fires went. One of an episode that is closed unlatches its device: it must be able to raise again."""
@@ -340,6 +346,11 @@ class FireLane:
         """The same for the alarms of devices in test mode; then whoever waits for them is told."""
         await self._safety.off_loop(lambda: self._journal.note_tests(numbers, at_ms))
         self._tested()
+
+    async def _note_drills(self, ids: tuple[str, ...], at_ms: float) -> None:
+        """The same for drills."""
+        await self._safety.off_loop(lambda: self._journal.note_drills(ids, at_ms))
+        self._drilled.heard()
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         """Do it off the road; bounded by the devices that become active and the premises that burn."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, NamedTuple, TypeVar, cast
 
 import msgspec
@@ -43,6 +43,7 @@ class Intents:
         *,
         pressed: Callable[[str, acts.Said], None] = lambda *_: None,
         off_loop: OffLoop = in_a_thread,
+        drill: Callable[[Intent], Awaitable[None]] | None = None,
     ) -> None:
         self._lane = lane
         self._follower = follower
@@ -50,6 +51,7 @@ class Intents:
         self._journal = journal
         self._dispatcher = dispatcher
         self._off_loop = off_loop
+        self._drill = drill
         self._pressed = pressed  # is told of each call in which a key was pressed
 
     async def __call__(self, intent: Intent) -> None:
@@ -73,6 +75,9 @@ class Intents:
         try:
             if intent.kind == "reset" and asked(intent.key).incident:
                 await self._reset(intent)
+            elif intent.kind == "drill":
+                if self._drill is not None:
+                    await self._drill(intent)
             else:
                 await self._off_loop(lambda: apply(self._journal, intent))
                 self._dispatcher.wake()

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from iotcore.alarms.responders import NO_ACCOUNT
+from iotcore.journal import drills
 from iotcore.journal.outages import Begun
 from iotcore.journal.paths import PREFIX
 from iotcore.journal.records import Event, Notice, Outage
@@ -20,9 +21,9 @@ def of_work(work: Work, directory: Directory, account: str) -> Notice | None:
     if work.severity in {"disablement", "walk"}:
         return None if work.notice is None else msgspec.structs.replace(work.notice, event=event)
     binding = directory.devices.get(work.device)
-    if binding is None and not work.device.startswith(PREFIX):
+    if binding is None and not work.device.startswith((PREFIX, drills.PREFIX)):
         return None
-    premises, zone = (binding.premises, binding.zone) if binding else ("", "")
+    premises, zone = (binding.premises, binding.zone) if binding else (work.device.removeprefix(drills.PREFIX), "")
     return Notice(
         event=event,
         hazard=work.reason,

@@ -15,6 +15,7 @@ from iotcore.alarms.lane_commit import Safety
 from iotcore.app.receivers import paths_of, told_of_all, ways_of
 from iotcore.clock import Clock
 from iotcore.dispatch.outbox import Channel, Dispatcher
+from iotcore.dispatch.paths import Paths
 from iotcore.errors import StoreError
 from iotcore.journal.emergency import Emergency
 from iotcore.journal.emergency_log import EmergencyLog
@@ -93,6 +94,11 @@ class Outgoing:
         self.dispatcher = Dispatcher(
             self._guarded, channels, clock, owner, ways=ways_of(settings), down=self.paths.down, heard=self.paths.heard
         )
+
+    @property
+    def parts(self) -> tuple[Dispatcher, Paths]:
+        """What runs for as long as the process does."""
+        return self.dispatcher, self.paths
 
     @property
     def safety(self) -> Safety:

@@ -20,7 +20,10 @@ from iotcore.journal import (
     cad,
     conduct,
     disablements,
+    drill_heard,
+    drills,
     duty,
+    failures,
     flaps,
     heard,
     latches,
@@ -52,7 +55,9 @@ SCHEMAS = (  # of the modules that keep tables of their own
     cad.SCHEMA,
     conduct.SCHEMA,
     disablements.SCHEMA,
+    drills.SCHEMA,
     duty.SCHEMA,
+    failures.SCHEMA,
     heard.SCHEMA,
     outages.SCHEMA,
     paths.SCHEMA,
@@ -132,6 +137,7 @@ class Journal:
             for one in batch.raises:
                 raising.take(one)
             raising.finish()
+            drilled = [*raising.drilled, *drill_heard.record(connection, batch.drills, now.wall_ms)]
             for cleared in batch.cleared_alarms:
                 flaps.clear(connection, cleared)
                 disablements.clear(connection, cleared)
@@ -156,6 +162,7 @@ class Journal:
             updated=tuple(raising.updated),
             past=tuple(raising.past),
             placed=placed,
+            drills=tuple(drilled),
         )
 
     def lease_new(self, connection: Connection, incidents: Iterable[str]) -> tuple[OutboxRow, ...]:
@@ -190,6 +197,11 @@ class Journal:
         """Keep the moment at which the commit that holds these test alarms had returned."""
         with self.writing() as connection:
             tests.durable(connection, numbers, durable_ms)
+
+    def note_drills(self, ids: Iterable[str], durable_ms: float) -> None:
+        """Keep the moment at which the commit that holds what these drills said had returned."""
+        with self.writing() as connection:
+            drill_heard.durable(connection, ids, durable_ms)
 
     def settle_tests(self) -> None:
         """After a restart: test alarms whose durable moment was never written down are durable since now at the latest."""

@@ -10,7 +10,7 @@ import logging
 
 import msgspec
 
-from iotcore.journal import hedge, parked, posting, story
+from iotcore.journal import failures, hedge, parked, posting, story
 from iotcore.journal.changes import note_change
 from iotcore.journal.database import transaction
 from iotcore.journal.journal import Journal
@@ -92,7 +92,8 @@ class SqlOutbox:
         What was rejected for an hour is left to a person (`iotcore.journal.parked`).
         """
         with self._journal.lock, transaction(self._journal.connection) as connection:
-            row = connection.execute("SELECT incident, channel, last_error FROM outbox WHERE id = ?", (row_id,)).fetchone()
+            found = "SELECT incident, channel, event, last_error FROM outbox WHERE id = ?"
+            row = connection.execute(found, (row_id,)).fetchone()
             if row is None:
                 return
             connection.execute(
@@ -100,7 +101,8 @@ class SqlOutbox:
                 "lease_owner = NULL WHERE id = ?",
                 (at_ms, reason, next_at_ms, row_id),
             )
-            incident, channel, before = row
+            incident, channel, event, before = row
+            failures.note(connection, incident, channel, event, reason, at_ms)
             if reason.startswith(REJECTED) and reason != before:
                 story.tell(connection, incident, story.REJECTED, at_ms, channel, reason.partition(": ")[2])
             if reason.startswith(REJECTED) and parked.rejected_for_long(connection, row_id, at_ms):

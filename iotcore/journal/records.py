@@ -124,6 +124,18 @@ class Raise:
 
 
 @dataclass(frozen=True, slots=True)
+class Tried:
+    """What a simulated drill said in a device's place; `notice` None: no rule calls it a fire."""
+
+    drill: str
+    device: str
+    notice: Notice | None
+    detector_ms: float
+    received_ms: float
+    decided_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class Cleared:
     """A rule's condition on a device has returned to normal."""
 
@@ -186,6 +198,7 @@ class Batch:
     timers: Timing = Timing()
     cleared_alarms: tuple[Cleared, ...] = ()
     heard: Stored = NOTHING
+    drills: tuple[Tried, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +225,7 @@ class Committed:
     released: tuple[str, ...] = ()  # incidents whose hold ended: their notices are among the leased
     updated: tuple[str, ...] = ()  # incidents with an update in the outbox
     past: tuple[Raise, ...] = ()
+    drills: tuple[str, ...] = ()  # that were heard, by their ids
 
 
 @dataclass(frozen=True, slots=True)

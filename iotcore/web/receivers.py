@@ -8,7 +8,6 @@ Nobody signs in here: what is not signed is refused. Both become intents, which 
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
@@ -43,10 +42,10 @@ class Intend(Protocol):
 
 
 class ReceiverPages:
-    """The routes; `intend` writes what was told, `was_told` knows of an incident and a receiver (None: nobody can say now)."""
+    """The routes; `intend` writes what was told, `was_told` knows of an incident and a receiver."""
 
     def __init__(
-        self, receivers: Sequence[Receiver], intend: Intend, was_told: Callable[[str, str], bool | None], clock: Clock
+        self, receivers: Sequence[Receiver], intend: Intend, was_told: Callable[[str, str], Awaitable[bool]], clock: Clock
     ) -> None:
         self._centres = {one.name: one for one in receivers if isinstance(one, WebhookReceiver)}
         self._callers = {one.name: one for one in receivers if isinstance(one, VoiceReceiver)}
@@ -72,9 +71,16 @@ class ReceiverPages:
             told = msgspec.json.decode(body, type=Update)
         except msgspec.DecodeError as error:
             return problem(BAD_REQUEST, "bad_update", str(error))
-        if await asyncio.to_thread(self._was_told, told.incident, name) is False:
+        if await self._never_told(told.incident, name):
             return problem(NOT_FOUND, "unknown_incident", f"{name} was told of no incident {told.incident}; {SAY_AGAIN}")
         return await self._intent("cad", f"{told.incident}/cad:{name}:{told.id}", f"receiver:{name}", msgspec.json.encode(told))
+
+    async def _never_told(self, incident: str, name: str) -> bool:
+        """Whether a centre speaks of what it cannot know; while the journal cannot say, whoever applies the update judges it."""
+        try:
+            return not await self._was_told(incident, name)
+        except StoreError:
+            return False
 
     async def call(self, name: str, token: str) -> Response:
         """Somebody pressed a key on the telephone."""
