@@ -104,7 +104,7 @@ class FireLane:
     def warm(self) -> None:
         """Give the rules the recent past, so that a restart in the middle of a fire does not forget its beginning.
 
-        Only devices with a latched alarm stay latched; all others may raise with their next reading.
+        A rule whose alarm stands in the journal stays latched, for each device and point; every other may raise anew.
         """
         known = self._directory().devices
         recent = [reading for reading in self._journal.recent_readings() if reading.device in known]
@@ -112,7 +112,7 @@ class FireLane:
         if self._supervised is not None:
             for reading in recent:
                 self._supervised.recalled(reading)
-        self._engine.reset({reading.device for reading in recent} - self._journal.alarmed_devices())
+        self._engine.latch(self._journal.latches(), known, self._clock.monotonic_s())
         self._gathering.timers.restore(self._journal.rule_timers(), known)
         for premises, incident in self._journal.open_incidents():
             self._emergency.note_open(premises, incident)
