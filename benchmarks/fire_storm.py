@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -21,7 +21,6 @@ from benchmarks.fire_load import Fleets
 from benchmarks.fire_phase import STAGES, Phase, quantiles
 from benchmarks.fire_site import Site
 
-NOTED_S = 0.5  # until the moments of sending and durability are noted
 LEAD_MS = 1_000.0  # between the command and the moment at which all speak
 FIRST_LIMIT_S = 60.0
 POINTS_LIMIT_S = 300.0
@@ -104,7 +103,7 @@ async def storm(site: Site, crowd: Fleets) -> dict[str, Any]:
     try:
         answers = await crowd.do("alarm", str(time.time_ns() / 1e6 + LEAD_MS))
         published = {home: at_ms for answer in answers for home, at_ms in answer["first_ms"].items()}
-        firsts = await _firsts(site, published)
+        await site.platform.until(lambda: _here(site, published), FIRST_LIMIT_S, f"a frame of each of {premises} premises")
         held = "SELECT count(*) FROM incident_point JOIN incident ON incident.id = incident WHERE premises LIKE 's-%'"
         await site.platform.until(lambda: site.one(held) >= points, POINTS_LIMIT_S, f"{points} points are in their incidents")
         all_ms = time.time_ns() / 1e6
@@ -119,7 +118,7 @@ async def storm(site: Site, crowd: Fleets) -> dict[str, Any]:
     found = site.one(held)
     if (incidents, found) != (premises, points):
         raise RuntimeError(f"{incidents} incidents of {premises} premises, {found} points of {points}")
-    start_ms = min(published.values())
+    firsts, start_ms = _firsts(site, published), min(published.values())
     return {
         "premises": premises,
         "points": points,
@@ -140,24 +139,19 @@ async def storm(site: Site, crowd: Fleets) -> dict[str, Any]:
     }
 
 
-async def _firsts(site: Site, published: Mapping[str, float]) -> dict[str, dict[str, float]]:
+def _here(site: Site, homes: Collection[str]) -> bool:
+    """Whether the receiver has a frame of each of these premises."""
+    names = site.premises_of()
+    return {names.get(incident, "") for incident in site.frames()} >= set(homes)
+
+
+def _firsts(site: Site, published: Mapping[str, float]) -> dict[str, dict[str, float]]:
     """The moments of each premises' first frame, ms UTC; `published` is when its first point spoke."""
-
-    def all_here() -> bool:
-        names = site.premises_of()
-        return {names.get(incident, "") for incident in site.frames()} >= published.keys()
-
-    await site.platform.until(all_here, FIRST_LIMIT_S, f"a frame of each of {len(published)} premises")
-    await asyncio.sleep(NOTED_S)
     found = {}
     for incident, times in site.frames().items():
         story = site.story(incident)
         if story is not None and story.premises in published:
             known = dict(story.moments())
-            found[story.premises] = {
-                "published": published[story.premises],
-                **{stage: known[stage] for stage in ("received", "decided", "sent")},
-                "durable": story.durable_ms or known["decided"],
-                "frame": min(times),
-            }
+            told = {stage: known[stage] for stage in STAGES[1:-1]}
+            found[story.premises] = {"published": published[story.premises], **told, "frame": min(times)}
     return found
