@@ -19,7 +19,7 @@ from typing import Literal
 from iotcore.alarms.decisions import FIRST, Armed, Decision, Reason, Timed, bare, urgency
 from iotcore.alarms.engine_bind import Numbers, leaf_nodes, resume, stages
 from iotcore.alarms.engine_judge import decide, first_alarm, made, take_in
-from iotcore.alarms.engine_memory import Look, Memory, Places, Raised, TrackKey
+from iotcore.alarms.engine_memory import Excused, Look, Memory, Places, Raised, TrackKey
 from iotcore.alarms.engine_plan import NO_GROUPS, Bound, Plan, Planner
 from iotcore.alarms.engine_timers import Deadline, Deadlines
 from iotcore.alarms.rules import Rule
@@ -64,6 +64,10 @@ class Engine:
         self._tracks: dict[TrackKey, _Track] = {}
         self._deadlines = Deadlines()
         self.places = Places()
+
+    def excuse(self, excused: Excused) -> None:
+        """Let nothing be borne out by what this says is out of service or in walk test."""
+        self.places.excused = excused
 
     def use(self, rules: Sequence[Rule], bindings: Iterable[Binding] = ()) -> None:
         """Go on with these rules; what is remembered, under way or latched by a rule's id and point stays.
@@ -187,6 +191,11 @@ class Engine:
             at_s = before.at_s
         deadline = Deadline(now_s + armed.due_in_s, at_s, armed.reading, lasting=True)
         self._deadlines.set((key, bound.number), deadline)
+
+    def plan_of(self, binding: Binding) -> Plan:
+        """The rules that judge a device now, without verification, for a trial beside everything that is remembered (`trial`)."""
+        groups = self._groups(binding.device) if self._planner.by_group else NO_GROUPS
+        return self._planner.plan(binding, groups, verified=False)
 
     def alarming(self, reading: Reading, *, old: bool = False) -> bool:
         """Whether an alarm rule holds or waits to be confirmed, by this reading or an earlier one; asked after `evaluate`."""

@@ -18,6 +18,7 @@ from typing import Any
 
 from iotcore import metrics
 from iotcore.alarms.disabled import Exempt
+from iotcore.alarms.drilled import Drilled
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane_commit import Commits, Pending, Safety, unlogged
 from iotcore.alarms.lane_notice import old
@@ -65,6 +66,7 @@ class FireLane:
         configured: Callable[[Presence], None] = lambda _: None,
         supervised: Supervised | None = None,
         exempt: Exempt | None = None,
+        drilled: Drilled | None = None,
         safety: Safety | None = None,
     ) -> None:
         self._broker = broker
@@ -75,6 +77,7 @@ class FireLane:
         self._opened = opened
         self._first_seen = first_seen
         self._tested = tested
+        self._drilled = drilled or Drilled(engine)
         self._safety = safety or unlogged(clock)
         self._emergency = self._safety.emergency
         self._supervised = supervised
@@ -89,11 +92,13 @@ class FireLane:
             configured=configured,
             supervised=supervised,
             exempt=exempt,
+            drilled=self._drilled,
         )
         self._commits = Commits(journal.commit, self._safety, clock, broker.working)
         self._one_at_a_time = asyncio.Lock()  # a turn, a delivery, and a person's retry
         self.receipts = Receipts(broker.publish, clock)
         self._counts = {"stored": 0, "refused": 0, "incidents": 0, "unkept": 0}
+        self.flapping = 0  # alarms that come and go, by the last look
         self._activated: set[str] = set()
         self._held: set[str] = set()  # premises whose incident a response plan may hold back; bounded by the premises
         self._aside: set[asyncio.Task[None]] = set()
@@ -164,12 +169,15 @@ class FireLane:
             await asyncio.sleep(RELEASE_S)
             if self._commits.stalled_since_ms is None:
                 try:
-                    released = await self._safety.off_loop(lambda: holds.release_due(self._journal, self._journal.now()))
+                    released, self.flapping = await self._safety.off_loop(self._over_by_time)
                 except IotError as error:
-                    log.error("holds cannot be ended: %s", error)  # noqa: TRY400 - tried again in a moment
+                    log.error("holds and what flaps cannot be ended: %s", error)  # noqa: TRY400 - tried again in a moment
                 else:
                     if released.released:
                         self._opened(released)
+
+    def _over_by_time(self) -> tuple[Committed, int]:
+        return holds.release_due(self._journal, self._journal.now()), self._journal.end_calm()
 
     async def _follow_open(self) -> None:
         """Know which premises burn, whoever opened or closed it: without the journal a fire joins those, or begins."""
@@ -323,6 +331,8 @@ class FireLane:
         self._counts["incidents"] += len(committed.opened)
         if committed.tests:
             self._later(self._note_tests(committed.tests, durable_ms))
+        if committed.drills:
+            self._later(self._note_drills(committed.drills, durable_ms))
 
     def _count(self, turn: Turn) -> None:
         """All of a turn is durable."""
@@ -363,6 +373,11 @@ class FireLane:
         """The same for the alarms of devices in test mode; then whoever waits for them is told."""
         await self._safety.off_loop(lambda: self._journal.note_tests(numbers, at_ms))
         self._tested()
+
+    async def _note_drills(self, ids: tuple[str, ...], at_ms: float) -> None:
+        """The same for drills."""
+        await self._safety.off_loop(lambda: self._journal.note_drills(ids, at_ms))
+        self._drilled.heard()
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         """Do it off the road; bounded by the devices that become active and the premises that burn."""

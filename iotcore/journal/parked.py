@@ -48,9 +48,7 @@ def carry_forward(journal: Journal, numbers: dict[str, int]) -> list[Parked]:
             (now_ms, now_ms - LATE_MS),
         )
         connection.execute("DELETE FROM outbox WHERE id IN (SELECT id FROM parked)")
-        connection.execute(
-            "UPDATE outbox SET lease_owner = NULL, lease_until_ms = 0, next_at_ms = 0 WHERE acknowledged_ms IS NULL"
-        )
+        connection.execute("UPDATE outbox SET lease_owner = '', lease_until_ms = 0, next_at_ms = 0 WHERE acknowledged_ms IS NULL")
         for channel, number in numbers.items():
             connection.execute(
                 "INSERT INTO channel_number (channel, number) VALUES (?, ?) "

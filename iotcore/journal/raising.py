@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from iotcore.journal import escalations, flaps, held, story, tests, timers
+from iotcore.journal import drill_heard, escalations, flaps, held, story, tests, timers
 from iotcore.journal.changes import note_change
 from iotcore.journal.database import Connection
 from iotcore.journal.posting import Standing, add_points, post_alarm, post_update, standing, text
@@ -34,6 +34,7 @@ class Raising:
     updated: list[str] = field(default_factory=list)
     past: list[Raise] = field(default_factory=list)
     tested: list[int] = field(default_factory=list)
+    drilled: list[str] = field(default_factory=list)
     _alarms: dict[str, tuple[Sequence[str], Notice]] = field(
         default_factory=dict
     )  # of new incidents: receivers, and what is told
@@ -58,6 +59,8 @@ class Raising:
             self._record(one, None, _recorded(one))
             if one.in_test is not None and one.test and one.notice.severity == FIRE_SEVERITY:
                 self.tested.append(tests.keep(self.connection, one, None))
+            if one.test and (drill := drill_heard.pressed(self.connection, one, self.now.wall_ms)):
+                self.drilled.append(drill)
             return
         incident = self._closed(one) or self._joined(one) or self._opened(one)
         self.connection.execute(
@@ -152,7 +155,7 @@ class Raising:
     def _record(self, one: Raise, incident: str | None, state: str) -> None:
         notice = msgspec.structs.replace(one.notice, incident=incident or "")
         latched = one.latched or notice.severity == FIRE_SEVERITY
-        if state == "active" and (known := flaps.again(self.connection, one, incident)):
+        if state == "active" and (known := flaps.again(self.connection, self.now, one, incident)):
             note_change(self.connection, "alarm", str(known), self.now.wall_ms)
             return
         reset_ms = self.now.wall_ms if state == "reset" else None

@@ -25,6 +25,7 @@ from iotcore.process.workers import parts
 from iotcore.settings import check
 from iotcore.wire.arrival import Endpoint
 from simulators.enrol import enrol
+from tests.support import commands
 from tests.support.ports import free_port
 
 PARTS = ("fire", "telemetry", "modbus", "web", "keeper")
@@ -86,10 +87,7 @@ class Platform:
 
     def iotcore(self, *arguments: str, code: int = 0) -> str:
         """Run the command line to its end; its output. It must end with exit code `code`."""
-        done = subprocess.run(
-            [sys.executable, "-m", "iotcore", *arguments, "--config", str(self.config)],
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+        done = commands.run(*arguments, "--config", self.config)
         assert done.returncode == code, f"{arguments}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout.strip()
 

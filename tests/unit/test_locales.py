@@ -16,8 +16,10 @@ from iotcore.alarms.rule_book import Origin
 from iotcore.alarms.rules import Hazard
 from iotcore.alarms.signs import SIGNS
 from iotcore.alarms.supervise import FAMILY
-from iotcore.journal import story
+from iotcore.journal import objectives, story
 from iotcore.journal.cad import STATUSES
+from iotcore.journal.drills import Source
+from iotcore.journal.drills import State as DrillState
 from iotcore.journal.paths import DOWN, UNDELIVERED
 from iotcore.journal.records import Event, Severity
 from iotcore.journal.states import State as AlarmState
@@ -47,6 +49,14 @@ FAMILIES: dict[str, Iterable[str]] = {
     "todo": get_args(OpenReason),
     "found": ("clock", "reading", "signal", "battery", "identity", "plausible", "budget"),
     "entry": get_args(EntryKind),
+    "report_step": ("detector", "received", "decided", "durable", "sent", "delivered", "acknowledged"),
+    "report_sum": get_args(DrillState),
+    "report_drill": ("failed", "missed", *get_args(Source)),
+    "objective": get_args(objectives.Name),
+    "verdict": get_args(objectives.Verdict),
+    "attempt": ("no_reply", "nak", "duh", "rejected", "connect_failed", "connect_timeout", "connection_lost", "wrong_number",
+                "wrong_address", "not_a_frame", "not_an_answer", "not_let_in", "not_allowed", "deferred", "nobody_confirmed",
+                "gateway", "tls", "crashed", "other"),
     "moment": ("detector", "received", "decided", "durable", "sent", "delivered", "back"),
     "delivery": ("confirmed", "failing", "rejected", "sent", "waiting"),
     "cad": STATUSES.values(),
@@ -96,9 +106,10 @@ def asked() -> set[str]:
     """Every key that a template names in full."""
     text = "".join(path.read_text(encoding="utf-8") for path in TEMPLATES.glob("*.html"))
     code = (TEMPLATES.parent / "words.py").read_text(encoding="utf-8")
-    paper = (TEMPLATES.parent / "acceptance.py").read_text(encoding="utf-8")
+    papers = ("acceptance", "incident_paper", "drill_paper")
+    paper = "".join((TEMPLATES.parent / f"{name}.py").read_text(encoding="utf-8") for name in papers)
     return (
-        set(re.findall(r'"((?:record|device)\.[a-z_]+)"', paper))
+        set(re.findall(r"""["']((?:record|device|report|response|case)\.[a-z_]+)["']""", paper))
         | set(re.findall(r'self\("([^"]+)"', code))
         | set(re.findall(r"""\bt\(["']([^"']+)["'][,)]""", text))
         | set(re.findall(r'else "([a-z]+\.[a-z_]+)"\)', text))
