@@ -59,7 +59,7 @@ class Size:
     crowd: Crowd
 
 
-SHORT = Size(fires=20, others=20, premises=20, crowd=Crowd(premises=8, points=5, field=20))
+SHORT = Size(fires=20, others=20, premises=10, crowd=Crowd(premises=8, points=5, field=20))
 FULL = Size(fires=1_000, others=500, premises=100, crowd=Crowd(premises=200, points=50, field=4_900))
 
 

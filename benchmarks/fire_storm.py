@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -125,9 +125,7 @@ async def storm(site: Site, crowd: Fleets) -> dict[str, Any]:
         "incidents": incidents,
         "first_frame_after_own_publish_s": quantiles([(fire["frame"] - fire["published"]) / 1e3 for fire in firsts.values()]),
         "first_frame_after_storm_began_s": quantiles([(fire["frame"] - start_ms) / 1e3 for fire in firsts.values()]),
-        "stages_ms": {
-            f"{a}_to_{b}": quantiles([fire[b] - fire[a] for fire in firsts.values()]) for a, b in itertools.pairwise(STAGES)
-        },
+        "stages_ms": _stages(firsts.values()),
         "all_published_s": round((max(answer["published_ms"] for answer in answers) - start_ms) / 1e3, 2),
         "all_points_durable_s": round((all_ms - start_ms) / 1e3, 2),
         "all_updates_acknowledged_s": round(time.time_ns() / 1e9 - start_ms / 1e3, 2),
@@ -137,6 +135,13 @@ async def storm(site: Site, crowd: Fleets) -> dict[str, Any]:
         "console_ms": console.figures(),
         "cpu_cores": {name: round(at_s / took_s, 3) for name, at_s in spent.items()},
     }
+
+
+def _stages(firsts: Iterable[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Between the moments; of a fire that went out without the journal the moment of sending may be missing."""
+    whole = [fire for fire in firsts if len(fire) == len(STAGES)]
+    pairs = itertools.pairwise(STAGES) if whole else ()
+    return {f"{a}_to_{b}": quantiles([fire[b] - fire[a] for fire in whole]) for a, b in pairs}
 
 
 def _here(site: Site, homes: Collection[str]) -> bool:
@@ -152,6 +157,6 @@ def _firsts(site: Site, published: Mapping[str, float]) -> dict[str, dict[str, f
         story = site.story(incident)
         if story is not None and story.premises in published:
             known = dict(story.moments())
-            told = {stage: known[stage] for stage in STAGES[1:-1]}
+            told = {stage: known[stage] for stage in STAGES[1:-1] if stage in known}
             found[story.premises] = {"published": published[story.premises], **told, "frame": min(times)}
     return found
