@@ -31,7 +31,7 @@ BESIDE := tests/unit tests/simulated $(patsubst %,tests/integration/test_%.py, \
   quarantine_retry query registry registry_credentials registry_places registry_standings reported_config restore \
   restore_waiting restore_whole rollups_influx rule_commands rule_documents rule_pages rules_followed secret_commands \
   sign_in slow_journal spool_disk_full store_init supervision supervisor telemetry_db telemetry_export telemetry_lane telemetry_query \
-  test_mode token_commands troubles two_writers unit_life upkeep uplink vendor_devices vendor_lanes web web_browser \
+  test_mode token_commands troubles two_writers unit_life upkeep uplink vendor_devices vendor_lanes warm_latches web web_browser \
   web_commissioning web_records web_rights wire_time)
 
 # whole platforms that wait more than they work, two at a time

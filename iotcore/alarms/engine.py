@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
+from iotcore.alarms import engine_latch
 from iotcore.alarms.decisions import FIRST, Armed, Decision, Reason, Timed, bare, urgency
 from iotcore.alarms.engine_bind import Numbers, leaf_nodes, resume, stages
 from iotcore.alarms.engine_judge import decide, first_alarm, made, take_in
@@ -24,6 +25,7 @@ from iotcore.alarms.engine_plan import NO_GROUPS, Bound, Plan, Planner
 from iotcore.alarms.engine_timers import Deadline, Deadlines
 from iotcore.alarms.rules import Rule
 from iotcore.alarms.window import Window
+from iotcore.journal.latches import Latch
 from iotcore.reading import Reading
 from iotcore.registry.directory import Binding
 
@@ -179,6 +181,27 @@ class Engine:
                 bound = track.plan.bounds[number]
                 if bound.name(next(leaf_nodes(bound.node)).point) == one.rule:
                     self._restored(track, key, bound, one, now_s)
+
+    def latch(self, latches: Iterable[Latch], bindings: Mapping[str, Binding], now_s: float) -> None:
+        """After the recent readings: latched is what the journal says of each rule, and nothing else."""
+        standing = engine_latch.by_device(latches)
+        for (device, *_), track in self._tracks.items():
+            engine_latch.keep_only(track.memory, track.plan, standing.get(device, {}))
+        for device, found in standing.items():
+            live, binding = {rule: one for rule, one in found.items() if not one.late}, bindings.get(device)
+            if binding is None or not live:
+                continue
+            key = (device, 0, False, False)
+            known = self._tracks.get(key)
+            track = self._planned(key, known, binding, [])
+            if known is None:
+                track.memory.seen_s = now_s
+            first = min(live.values(), key=lambda one: one.received_ms)
+            reading = Reading(device, "", 0, "reading", first.detector_ms, first.received_ms, ())
+            at_s = track.memory.timeline.at_s
+            look = Look(track.memory, binding, key, reading, at_s, now_s, first.received_ms, self.places)
+            for bound in track.plan.bounds.values():
+                engine_latch.give_back(bound, live, look)
 
     def _restored(self, track: _Track, key: TrackKey, bound: Bound, armed: Armed, now_s: float) -> None:
         memory, before = track.memory, self._deadlines.get((key, bound.number))

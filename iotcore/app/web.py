@@ -109,7 +109,6 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
             ),
             EnrolPages(lambda: follower.directory, registry.devices_of_serial),
             EnrolmentPages(Enrolments(registry.database), lambda: follower.directory),
-            ReceiverPages(answering(settings), registry.intent, clock),
             *_acts(settings, registry, follower, people, seal, clock),
         ],
     )
@@ -140,8 +139,9 @@ def _acts(  # noqa: PLR0917 - what they stand on
     settings: Settings, registry: Registry, follower: Follower, people: Accounts, seal: Callable[[], Seal], clock: Clock
 ) -> list[Part]:
     cases = CaseView(settings.journal_place, lambda: follower.directory)
+    heard = ReceiverPages(answering(settings), registry.intent, cases.was_told, clock)
     press = pressing(registry, seal)
-    return act_pages(settings, registry, lambda: follower.directory, cases, people, specs_of(settings), press, clock)
+    return [heard, *act_pages(settings, registry, lambda: follower.directory, cases, people, specs_of(settings), press, clock)]
 
 
 def pressing(registry: Registry, seal: Callable[[], Seal]) -> Press:

@@ -213,7 +213,7 @@ async def _journal(settings: Settings) -> Finding:
             "journal", well=False, said=str(said), remedy="Stop the fire process and restore journal.db from the backup."
         )
     if held:
-        said = f"{held} notices of a restored backup were not sent"
+        said = f"{held} notices wait for a person: of a restored backup, or rejected for an hour"
         return Finding("journal", well=False, said=said, remedy="Decide on each: iotcore notice list")
     if rejected:
         said = f"REJECTED by {', '.join(row[0] for row in rejected)}; {waiting} notices wait for a receiver"

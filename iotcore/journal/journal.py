@@ -26,6 +26,7 @@ from iotcore.journal import (
     failures,
     flaps,
     heard,
+    latches,
     outages,
     paths,
     posting,
@@ -280,6 +281,11 @@ class Journal:
         found = "SELECT DISTINCT device FROM alarm WHERE state = 'active' AND latched = 1"
         with self.lock:
             return {row[0] for row in self.connection.execute(found)}
+
+    def latches(self) -> list[latches.Latch]:
+        """The alarms that stand, as rules know them."""
+        with self.lock:
+            return latches.standing(self.connection)
 
     def quarantined(self, wanted: quarantine.Wanted, limit: int, after: int) -> list[quarantine.Row]:
         """Refused messages that a person means."""

@@ -6,13 +6,17 @@ update. A notice that its receiver refuses, again and again, holds back no other
 
 from __future__ import annotations
 
+import logging
+
 import msgspec
 
-from iotcore.journal import failures, hedge, posting, story
+from iotcore.journal import failures, hedge, parked, posting, story
 from iotcore.journal.changes import note_change
 from iotcore.journal.database import transaction
 from iotcore.journal.journal import Journal
 from iotcore.journal.records import Notice, OutboxRow
+
+log = logging.getLogger(__name__)
 
 REJECTED = "rejected"  # how the reason begins when a receiver understood and said no
 MAX_WAIT_MS = 120_000.0  # nobody asks for a longer wait; a moment further ahead was written before the clock was set back
@@ -83,7 +87,10 @@ class SqlOutbox:
         self._update(row_id, "acknowledged_ms = ?, reply = ?, last_error = NULL, lease_until_ms = 0", at_ms, reply)
 
     def retry(self, row_id: int, at_ms: float, reason: str, next_at_ms: float) -> None:
-        """An attempt failed at `at_ms`; the next is due at `next_at_ms`. A rejection is told in the story, each reason once."""
+        """An attempt failed at `at_ms`; the next is due at `next_at_ms`. A rejection is told in the story, each reason once.
+
+        What was rejected for an hour is left to a person (`iotcore.journal.parked`).
+        """
         with self._journal.lock, transaction(self._journal.connection) as connection:
             found = "SELECT incident, channel, event, last_error FROM outbox WHERE id = ?"
             row = connection.execute(found, (row_id,)).fetchone()
@@ -98,6 +105,9 @@ class SqlOutbox:
             failures.note(connection, incident, channel, event, reason, at_ms)
             if reason.startswith(REJECTED) and reason != before:
                 story.tell(connection, incident, story.REJECTED, at_ms, channel, reason.partition(": ")[2])
+            if reason.startswith(REJECTED) and parked.rejected_for_long(connection, row_id, at_ms):
+                parked.give_up(connection, incident, channel, at_ms)
+                log.critical("%s has REJECTED %s for too long and is asked no more: iotcore notice list", channel, incident)
             note_change(connection, "delivery", incident, self._journal.now_ms())
 
     def hedge(self, channel: str, alternate: str, now_ms: float, after_ms: float) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from iotcore.errors import StoreError
-from iotcore.journal import case, drills, review
+from iotcore.journal import cad, case, drills, review
 from iotcore.journal.case import Alarm, Case
 from iotcore.journal.database import UNREADABLE, Connection, Place, is_there
 from iotcore.journal.drills import Standing
@@ -68,6 +68,10 @@ class CaseView:
     async def drills(self, premises: str) -> Standing:
         """How it stands with the drills of a premises."""
         return await self.asked(lambda connection: drills.standing(connection, premises), Standing())
+
+    async def was_told(self, incident: str, receiver: str) -> bool:
+        """Whether a receiver was told of an incident."""
+        return await self.asked(lambda connection: cad.was_told(connection, receiver, incident), False)  # noqa: FBT003
 
     async def proved(self, walk: Walk) -> list[Shown]:
         """The alarms that a walk test has seen, in order."""

@@ -236,7 +236,7 @@ def _parts(  # noqa: PLR0917 - what they stand on
         GroupPages(grouped, directory),
         EnrolPages(directory, registry.devices_of_serial),
         EnrolmentPages(Enrolments(registry.database), directory),
-        ReceiverPages(RECEIVERS, registry.intent, clock),
+        ReceiverPages(RECEIVERS, registry.intent, cases.was_told, clock),
         *act_pages(settings, registry, directory, cases, known, SPECS, pressing(registry, _seal(settings)), steady),
         rule_pages.pages(*(settings, rules, registry, known), directory=directory, grouped=grouped, query=query, clock=steady),
     ]

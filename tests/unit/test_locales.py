@@ -53,8 +53,6 @@ FAMILIES: dict[str, Iterable[str]] = {
     "found": ("clock", "reading", "signal", "battery", "identity", "plausible", "budget"),
     "entry": get_args(EntryKind),
     "report_step": ("detector", "received", "decided", "durable", "sent", "delivered", "acknowledged"),
-    "report_sum": get_args(DrillState),
-    "report_drill": ("failed", "missed", *get_args(Source)),
     "objective": get_args(objectives.Name),
     "verdict": get_args(objectives.Verdict),
     "attempt": ("no_reply", "nak", "duh", "rejected", "connect_failed", "connect_timeout", "connection_lost", "wrong_number",
