@@ -21,7 +21,7 @@ BESIDE := tests/unit tests/simulated $(patsubst %,tests/integration/test_%.py, \
   act_pages acts_commands acts_registry admissions audit babbling backtest broker_acl broker_alarms broker_apply \
   broker_process broker_traps ca ca_commands ca_rotation cad_updates cad_webhook cap claims commissioning_browser \
   commissioning_check commissioning_registry confidential coverage_commands coverage_page coverage_registry dashboards \
-  dc09 dc09_independent deadman disabled drill_report drills_kept embedded_broker enrolment_pages escalation est est_hostile est_renewal est_ways \
+  dc09 dc09_independent deadman disabled drill_pages drill_report drill_store drills drills_kept embedded_broker enrolment_pages escalation est est_hostile est_renewal est_ways \
   expiry feed fire_groups fire_lane fire_throttle first_link gateway_priority gateway_upkeep group_pages history hsm \
   http_gateway https_alarm import incident_report influx influx_access influx_drain influx_rejects ingest ingest_more_filters intents \
   journal journal_acts journal_cad journal_holds journal_kept journal_model journal_readers journal_replicas \

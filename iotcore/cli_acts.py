@@ -1,4 +1,4 @@
-"""`iotcore incident …`, `iotcore disablement …`, `iotcore walk …`: what people do about fires. See docs/acts.md."""
+"""`iotcore incident …`, `disablement …`, `walk …`, `drill …`: what people do about fires. See docs/acts.md, docs/drills.md."""
 
 from __future__ import annotations
 
@@ -102,7 +102,30 @@ def _add_walk(nouns: Nouns, command: Command) -> None:
 
 def _add_drill(nouns: Nouns, command: Command) -> None:
     home = nouns.add_parser("drill", help="drills: the whole road tried, from a detector to each receiver by each path")
-    cli_drill_report.add(home.add_subparsers(required=True, metavar="COMMAND"), command)
+    verbs = home.add_subparsers(required=True, metavar="COMMAND")
+    starting = command(verbs, "start", "drill a premises now; nobody is called, receivers are told a test", _drill)
+    starting.add_argument("premises")
+    starting.add_argument("--real", action="store_true", help="wait for a real detector's test button, for 10 minutes")
+    listing = command(verbs, "list", "the newest drills and what they proved", _drills)
+    listing.add_argument("premises", nargs="?", default="", help="only of this premises")
+    listing.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    cli_drill_report.add(verbs, command)
+
+
+def _drill(options: argparse.Namespace) -> int:
+    from iotcore.commands import drills
+
+    id_ = asyncio.run(drills.start(_settings(options), options.premises, "real" if options.real else "simulated"))
+    what = "press a detector's test button within 10 minutes" if options.real else "it takes up to two minutes"
+    say(f"{id_}: {what}; see iotcore drill list {options.premises}")
+    return 0
+
+
+def _drills(options: argparse.Namespace) -> int:
+    from iotcore.commands import drills
+
+    found = drills.listed(_settings(options), options.premises)
+    return rows(drills.documents(found) if options.output == "json" else drills.rows(found), options.output)
 
 
 def _settings(options: argparse.Namespace) -> Settings:

@@ -126,6 +126,7 @@ dispatch_troubles = Counter(
 dispatch_link_tests = Counter("iotcore_dispatch_link_tests_total", "Link tests of receivers' paths", ["receiver", "outcome"])
 
 drills = Counter("iotcore_fire_drills_total", "Drills that ended: passed, failed, put_off (a fire) or missed", ["outcome"])
+drills_missed = Asked("iotcore_fire_drills_missed", "Premises where no drill was passed in time")
 drill_latency = Histogram(
     "iotcore_fire_drill_seconds",
     "Of a drill, from the detector's moment to a receiver's acknowledgement, once for each path",

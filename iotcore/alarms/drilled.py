@@ -15,6 +15,10 @@ from iotcore.wire.arrival import Refusal
 log = logging.getLogger(__name__)
 
 
+def _said(refusal: Refusal) -> None:
+    log.critical("REFUSED DRILL on %s: %s", refusal.topic, refusal.detail)
+
+
 class Drilled:
     """Of one lane; `heard` is called when drills that were heard are durable.
 
@@ -22,7 +26,7 @@ class Drilled:
     """
 
     def __init__(
-        self, engine: Engine, event: Callable[[Refusal], None] = lambda _: None, heard: Callable[[], None] = lambda: None
+        self, engine: Engine, event: Callable[[Refusal], None] = _said, heard: Callable[[], None] = lambda: None
     ) -> None:
         self.heard = heard
         self._engine = engine
@@ -37,5 +41,4 @@ class Drilled:
 
     def refused(self, refusal: Refusal) -> None:
         """One that is none."""
-        log.critical("REFUSED DRILL on %s: %s", refusal.topic, refusal.detail)
         self._event(refusal)

@@ -19,6 +19,7 @@ from iotcore.web.app import Part
 from iotcore.web.case_view import CaseView
 from iotcore.web.cases import CasePages
 from iotcore.web.drill_reports import DrillReports
+from iotcore.web.drills import DrillPages
 from iotcore.web.out import Out
 from iotcore.web.outages import OutagePages
 from iotcore.web.owner import OwnerPage
@@ -78,6 +79,8 @@ def act_pages(  # noqa: PLR0917 - the parts that they stand on
             settings.people.two_person,
             outages.progress,
             view.open_incident,
+            view.drills,
         ),
+        DrillPages(view.drills, directory, registry.intent, clock),
         OwnerPage(case, OwnerLinks(registry.database).key, registry.intent, clock),
     ]

@@ -24,6 +24,7 @@ from iotcore.journal.records import OutboxRow
 log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
+PATH_LOOK_S = 5.0  # at what a path owes; what is new wakes it
 AGAIN_S = 10.0  # after an attempt that failed
 
 # Delivers a notice, and is told ms UTC when a frame has left; False: it was left alone. Raises DeliveryError: it was not taken.
@@ -78,8 +79,9 @@ class DrillCourier:
         """Post, carry and end; what fails is tried again, and one path holds back no other."""
         async with asyncio.TaskGroup() as group:
             for name in self._carriers:
-                group.create_task(self._for_ever(lambda name=name: self._carry_all(name), self._posted[name], name))  # type: ignore[misc]
-            group.create_task(self._for_ever(self.turn, self._news, "drills"))
+                carrying = lambda name=name: self._carry_all(name)  # noqa: E731 - one for each path
+                group.create_task(self._for_ever(carrying, self._posted[name], name, PATH_LOOK_S))
+            group.create_task(self._for_ever(self.turn, self._news, "drills", self._look_s))
 
     async def turn(self) -> None:
         """Give what was heard to the paths, and end what is over."""
@@ -127,7 +129,7 @@ class DrillCourier:
         while await self.carry(path):
             pass
 
-    async def _for_ever(self, once: Callable[[], Awaitable[None]], woken: asyncio.Event, what: str) -> None:
+    async def _for_ever(self, once: Callable[[], Awaitable[None]], woken: asyncio.Event, what: str, look_s: float) -> None:
         while True:
             woken.clear()
             try:
@@ -137,7 +139,7 @@ class DrillCourier:
             except Exception:  # a programming error must end neither the other paths nor the fire process
                 log.exception("%s: a drill failed in our own code", what)
             try:
-                async with asyncio.timeout(self._look_s):
+                async with asyncio.timeout(look_s):
                     await woken.wait()
             except TimeoutError:
                 continue

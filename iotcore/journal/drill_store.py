@@ -8,21 +8,22 @@ grace over ─► missed: a trouble of the premises, until a drill passes
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from iotcore.journal import drill_times, drills, timers
+from iotcore.journal import drill_times, drills, flaps, timers
 from iotcore.journal.changes import note_change
 from iotcore.journal.database import Connection
-from iotcore.journal.drills import BURNING, MISSED, PREFIX, SCHEDULE, Source, open_incident
+from iotcore.journal.drills import BURNING, DUE, MISSED, PREFIX, SCHEDULE, Source, open_incident
 from iotcore.journal.journal import Journal
 from iotcore.journal.posting import MAX_NUMBER, notice_of, text
 from iotcore.journal.quarantine import clear_fault, raise_fault
-from iotcore.journal.records import OutboxRow, Purpose
+from iotcore.journal.raising import Raising
+from iotcore.journal.records import Cleared, Notice, OutboxRow, Purpose, Raise
 
-DUE, GRACE, END = "drill", "drill_grace", "drill_end"  # kinds of timers; keys: premises, premises, drill
+GRACE, END = "drill_grace", "drill_end"  # kinds of timers beside `DUE`; keys: premises, drill
 GRACE_S = 86_400.0  # from when it was due until it is missed: a day of hourly attempts
 HEARD_S = 100.0  # of a simulated one to come through the broker, and of each delivery (EN 54-21: 100 s)
 PRESS_S = 600.0  # of a real one: the technician has to reach the detector
@@ -104,7 +105,7 @@ class SqlDrills:
             if row is None or not timers.take(connection, DUE, ask.premises):
                 return False  # another replica was first
             days = int(row[0])
-            missed = _is_missed(connection, ask.premises)
+            missed = drills.is_missed(connection, ask.premises)
             if not drill_times.is_day(now.wall_ms):
                 _set(connection, now, ask.premises, days, drill_times.slot_ms(ask.premises, now.wall_ms))
                 return False
@@ -218,8 +219,11 @@ class SqlDrills:
             ended = [id_ for id_ in sorted(over) if self._finish(connection, now, id_)]
             return [one for id_ in ended if (one := drills.get(connection, id_)) is not None]
 
-    def miss(self) -> list[str]:
-        """Premises whose grace is over, each told to one caller: from now on a trouble. While it burns there, it waits."""
+    def miss(self, told: Callable[[str, float], Notice]) -> list[str]:
+        """Premises whose grace is over, each told to one caller: from now on a trouble. While it burns there, it waits.
+
+        `told` makes the notice of that trouble, of a premises and since when (ms UTC).
+        """
         now = self._journal.now()
         with self._journal.reading() as connection:
             if not timers.due(connection, now, (GRACE,), 1):
@@ -232,9 +236,14 @@ class SqlDrills:
                 if open_incident(connection, timer.key):
                     timers.set(connection, now, GRACE, timer.key, drill_times.RETRY_S, timer.body)
                     continue
-                _keep_missed(connection, now, timer)
+                _keep_missed(connection, now, timer, told(timer.key, now.wall_ms))
                 missed.append(timer.key)
         return missed
+
+    def missed(self) -> list[str]:
+        """The premises where one was missed, and none has passed since."""
+        with self._journal.reading() as connection:
+            return drills.missed(connection)
 
     def _finish(self, connection: Connection, now: timers.Now, id_: str) -> bool:
         one = drills.get(connection, id_)
@@ -245,6 +254,9 @@ class SqlDrills:
             return self._end(connection, now, id_, "put_off", f"{BURNING}: {incident}")
         if one.received_ms is None:
             return self._end(connection, now, id_, "failed", NOT_HEARD if one.source == "simulated" else NOT_PRESSED)
+        if not one.deliveries:  # heard at the last moment, and about to be posted: its limit begins then
+            timers.set(connection, now, END, id_, HEARD_S)
+            return False
         connection.execute(
             "UPDATE drill_delivery SET state = 'failed', reason = CASE WHEN reason = '' THEN ? ELSE reason END "
             "WHERE drill = ? AND state = 'waiting'",
@@ -320,8 +332,8 @@ def _other(connection: Connection, premises: str) -> str:
     return "" if row is None else f"waits: {row[0]}"
 
 
-def _keep_missed(connection: Connection, now: timers.Now, grace: timers.Timer) -> None:
-    """A row that says so, with why the last run did not pass, and the trouble."""
+def _keep_missed(connection: Connection, now: timers.Now, grace: timers.Timer, told: Notice) -> None:
+    """A row that says so, with why the last run did not pass, and the trouble: a fault, and an alarm that stands."""
     premises, due_ms = grace.key, float(grace.body)
     last = connection.execute(
         "SELECT reason FROM drill WHERE premises = ? AND state IN ('failed', 'put_off') AND asked_ms >= ? "
@@ -331,6 +343,7 @@ def _keep_missed(connection: Connection, now: timers.Now, grace: timers.Timer) -
     one = Ask(f"{drills.drill_id(premises, due_ms)}-M", premises, SCHEDULE, "simulated", due_ms=due_ms)
     _keep(connection, one, "missed", last[0] if last else "", now.wall_ms)
     raise_fault(connection, PREFIX + premises, MISSED, now.wall_ms)
+    Raising(connection, (), now).take(Raise(one.id, 1, told, due_ms, now.wall_ms, now.wall_ms, latched=False))
 
 
 def _timed(connection: Connection) -> dict[str, int]:
@@ -352,11 +365,7 @@ def _calm(connection: Connection, premises: str, now_ms: float) -> None:
     """Nothing is owed there any more."""
     timers.cancel(connection, GRACE, premises)
     clear_fault(connection, PREFIX + premises, MISSED, now_ms)
-
-
-def _is_missed(connection: Connection, premises: str) -> bool:
-    found = "SELECT 1 FROM fault WHERE device = ? AND reason = ? AND cleared_ms IS NULL"
-    return connection.execute(found, (PREFIX + premises, MISSED)).fetchone() is not None
+    flaps.clear(connection, Cleared(PREFIX + premises, MISSED, now_ms))
 
 
 def _under_way(connection: Connection) -> int:

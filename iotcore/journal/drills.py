@@ -28,6 +28,7 @@ DeliveryState = Literal["waiting", "acknowledged", "failed"]
 
 SCHEDULE = "schedule"  # who asked, where nobody did
 PREFIX = "drill:"  # of the names that stand in place of a device's, before the premises
+DUE = "drill"  # the kind of the timer of a premises until its next drill
 BURNING = "burning"  # why one is put off
 MISSED = "drill_missed"  # the trouble of a premises
 KEEP_MS = 400 * 86_400_000.0  # a year, and a month in which its report is written
@@ -132,6 +133,18 @@ class Drill(msgspec.Struct, frozen=True):
         return None if one.acked_ms is None or self.detector_ms is None else round(one.acked_ms - self.detector_ms, 3)
 
 
+class Standing(msgspec.Struct, frozen=True):
+    """How it stands with the drills of a premises: the newest runs, and why another cannot begin now ("" when it can).
+
+    `due_ms` is when the next is tried (UTC); None: its plan wants none.
+    """
+
+    drills: tuple[Drill, ...] = ()
+    due_ms: float | None = None
+    missed: bool = False
+    busy: str = ""
+
+
 def drill_id(premises: str, at_ms: float) -> str:
     """A name that sorts and can be said: D + UTC time + six hex digits. It is the boot of what the drill says."""
     mark = hashlib.sha256(f"{premises}|{at_ms}".encode()).hexdigest()[:6].upper()
@@ -164,6 +177,32 @@ def of_premises(connection: Connection, premises: str, limit: int = SHOWN) -> li
         (premises, limit),
     ).fetchall()
     return [_with_deliveries(connection, row) for row in rows]
+
+
+def standing(connection: Connection, premises: str) -> Standing:
+    """What a page shows of a premises."""
+    found = of_premises(connection, premises)
+    due = connection.execute("SELECT wall_ms FROM timer WHERE kind = ? AND key = ?", (DUE, premises)).fetchone()
+    waiting = next((f"waits: {one.id}" for one in found if one.state == "waiting"), "")
+    incident = open_incident(connection, premises)
+    return Standing(
+        tuple(found),
+        None if due is None else float(due[0]),
+        is_missed(connection, premises),
+        f"{BURNING}: {incident}" if incident else waiting,
+    )
+
+
+def is_missed(connection: Connection, premises: str) -> bool:
+    """Whether the trouble of a missed drill stands."""
+    found = "SELECT 1 FROM fault WHERE device = ? AND reason = ? AND cleared_ms IS NULL"
+    return connection.execute(found, (PREFIX + premises, MISSED)).fetchone() is not None
+
+
+def missed(connection: Connection) -> list[str]:
+    """The premises whose drill was missed."""
+    found = "SELECT device FROM fault WHERE reason = ? AND cleared_ms IS NULL ORDER BY device"
+    return [str(device).removeprefix(PREFIX) for (device,) in connection.execute(found, (MISSED,)).fetchall()]
 
 
 def latest(connection: Connection, limit: int = SHOWN) -> list[Drill]:

@@ -18,7 +18,7 @@ import msgspec
 from iotcore.journal import drill_heard, escalations, flaps, held, story, tests, timers
 from iotcore.journal.changes import note_change
 from iotcore.journal.database import Connection
-from iotcore.journal.posting import add_points, post_alarm, post_update, text
+from iotcore.journal.posting import Standing, add_points, post_alarm, post_update, standing, text
 from iotcore.journal.records import FIRE_SEVERITY, Notice, Raise, incident_id
 
 
@@ -44,8 +44,11 @@ class Raising:
         """Post what the commit tells: the alarms with every point that the device said in it, then updates."""
         for incident, (receivers, notice) in self._alarms.items():
             post_alarm(self.connection, receivers, incident, notice, self.now.wall_ms)
+        known: dict[str, Standing] = {}
         for incident, notice in self._updates:
-            if post_update(self.connection, incident, notice, self.now.wall_ms):
+            if incident not in known:
+                known[incident] = standing(self.connection, incident)
+            if post_update(self.connection, incident, notice, self.now.wall_ms, known=known[incident]):
                 self.updated.append(incident)
 
     def take(self, one: Raise) -> None:
@@ -101,7 +104,7 @@ class Raising:
         """The premises' open incident; "" when there is none."""
         notice, at_ms = one.notice, self.now.wall_ms
         row = self.connection.execute(
-            "SELECT id FROM incident WHERE premises = ? AND state = 'open'", (notice.premises,)
+            "SELECT id, hold FROM incident WHERE premises = ? AND state = 'open'", (notice.premises,)
         ).fetchone()
         if row is None:
             return ""
@@ -112,7 +115,7 @@ class Raising:
             story.tell(self.connection, incident, story.JOINED, one.decided_ms, detail=_said(one))
         else:
             note_change(self.connection, "incident", incident, at_ms)
-        if reason := held.joined(self.connection, incident, notice.device, one.hold):
+        if reason := held.joined(row[1], notice.device, one.hold):
             held.release(self.connection, self.now, incident, reason)
             self.released.append(incident)
         elif is_new and not self._tells(incident, notice.device):

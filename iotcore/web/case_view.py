@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from iotcore.errors import StoreError
-from iotcore.journal import cad, case, review
+from iotcore.journal import cad, case, drills, review
 from iotcore.journal.case import Alarm, Case
 from iotcore.journal.database import UNREADABLE, Connection, Place, is_there
+from iotcore.journal.drills import Standing
 from iotcore.journal.review import Devices, Review
 from iotcore.off_loop import Threads
 from iotcore.registry.directory import Directory, Walk
@@ -63,6 +64,10 @@ class CaseView:
         query = "SELECT id FROM incident WHERE premises = ? AND state = 'open'"
         rows = await self._rows(query, premises)
         return str(rows[0][0]) if rows else ""
+
+    async def drills(self, premises: str) -> Standing:
+        """How it stands with the drills of a premises."""
+        return await self.asked(lambda connection: drills.standing(connection, premises), Standing())
 
     async def was_told(self, incident: str, receiver: str) -> bool:
         """Whether a receiver was told of an incident."""

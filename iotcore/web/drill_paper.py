@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from iotcore.journal.drill_month import Month, PremisesSum, Wrong
-from iotcore.paper.record import Record, Section, draw
+from iotcore.paper.record import Line, Record, Section, draw
 from iotcore.registry.city import FIRE_CLASSES
 from iotcore.registry.directory import Directory
 from iotcore.web.bilingual import DASH, Both
@@ -82,7 +82,7 @@ def _summary(facts: Facts, both: Both) -> Section:
             both.line("report.planned", both("report.proved", proved=proved, planned=len(planned))),
             both.line("report.unplanned", str(len(unplanned))),
             both.line("report.runs", both("report.by_source", simulated=month.count("simulated"), real=month.count("real"))),
-            *(both.line(f"report_sum.{name}", str(count)) for name, count in sums.items()),
+            *(Line(both.vi.of("drill_state", name), both.en.of("drill_state", name), str(count)) for name, count in sums.items()),
             both.line("report.asked_by", facts.by),
         ],
     )
@@ -129,15 +129,16 @@ def _wrong(facts: Facts, both: Both) -> Section:
 
 
 def _what(one: Wrong, both: Both) -> str:
-    state = both.of("report_drill", one.state)
-    return state if one.state == "missed" else f"{state}: {both.of('report_drill', one.source)}"
+    state = both.of("drill_state", one.state)
+    return state if one.state == "missed" else f"{state}: {both.of('drill_source', one.source)}"
 
 
 def _reasons(one: Wrong, both: Both) -> list[str]:
     told = []
     for path, reason in one.reasons:
         name, _, rest = reason.partition(":")
-        text = both.of("drill_reason", name) + (f":{rest}" if rest else "")
+        word = both.of("drill_reason", name)
+        text = (both.of("attempt", name) if word == name else word) + (f":{rest}" if rest else "")
         told.append(f"{path}: {text}" if path else text)
     return told
 

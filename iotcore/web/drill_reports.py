@@ -25,7 +25,7 @@ from iotcore.web.bilingual import Both
 from iotcore.web.door import Door, Scope, visiting
 from iotcore.web.drill_paper import Facts, drawn
 from iotcore.web.given import refused
-from iotcore.web.press import Press, named, saved
+from iotcore.web.press import Made, Press, named, saved
 from iotcore.web.screen import Screen
 
 ACTION = "report.drills"
@@ -75,7 +75,7 @@ class DrillReports:
             facts = Facts(found, name, start_ms, end_ms, premises, title, directory, named(self.journal), by, now_ms)
             return drawn(facts, both)
 
-        return await self.press.paper(draw, ACTION, f"{name}{f' {area}' if area else ''}", by)
+        return await self.press.paper(draw, Made(ACTION, f"{name}{f' {area}' if area else ''}", by, title))
 
 
 def bounds(month: str) -> tuple[float, float]:

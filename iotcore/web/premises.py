@@ -1,4 +1,4 @@
-"""A premises: its response plan, what is out of service there, who tests it. The plan as JSON for programs, with versions.
+"""A premises: response plan, drills, what is out of service there, who tests it. The plan as JSON for programs, with versions.
 
 GET /premises/<premises>
 GET | PUT | DELETE /api/v1/premises/<premises>/response        ETag, If-Match ("0" for a plan that is not there yet)
@@ -17,6 +17,7 @@ import msgspec
 from quart import Quart, Response, abort, request
 
 from iotcore.errors import ConfigError, Refused
+from iotcore.journal.drills import Standing
 from iotcore.registry.accounts import Accounts
 from iotcore.registry.audit import canonical
 from iotcore.registry.directory import Directory, Walk
@@ -48,6 +49,7 @@ class PremisesPages:
     two_persons: bool
     progress: Callable[[Walk], Awaitable[Shown]]
     open_incident: Callable[[str], Awaitable[str]]
+    drills: Callable[[str], Awaitable[Standing]]
 
     def add(self, app: Quart, door: Door, screen: Screen) -> None:
         """Declare the routes."""
@@ -71,6 +73,7 @@ class PremisesPages:
                 plan=directory.response(premises),
                 kept=kept,
                 incident=await self.open_incident(premises),
+                drilled=await self.drills(premises),
             )
 
         path = "/api/v1/premises/<premises>/response"

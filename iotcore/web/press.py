@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 from quart import Response
@@ -18,6 +19,15 @@ from iotcore.web.bilingual import Both
 MOST_WAITING = 8  # papers at once, one after the other; each takes a second or two
 
 
+class Made(NamedTuple):
+    """What a paper is, for its signature and the audit: our name of its kind, what it is about, who asked, and of which place."""
+
+    action: str
+    subject: str
+    by: str
+    place: str
+
+
 @dataclass(frozen=True, slots=True)
 class Press:
     """`seal()` is who signs; it may block. `note(by, action, subject, detail)` writes into the audit."""
@@ -27,16 +37,16 @@ class Press:
     both: Both
     note: Callable[[str, str, str, str], Awaitable[None]]
 
-    async def paper(self, draw: Callable[[Both], bytes], action: str, subject: str, by: str) -> bytes:
-        """A signed paper of `subject`, noted as `action`.
+    async def paper(self, draw: Callable[[Both], bytes], made: Made) -> bytes:
+        """A signed paper, noted in the audit.
 
         Raises:
             StoreError: the registry does not answer, or too many wait for a paper already.
             StartError: the certificate or its key cannot be read.
         """
         drawn, seal = await self.off_loop(lambda: (draw(self.both), self.seal()))
-        pdf = await sign(drawn, seal, f"{action}: {subject}", by)
-        await self.note(by, action, subject, f"sha256 {hashlib.sha256(pdf).hexdigest()}")
+        pdf = await sign(drawn, seal, f"{made.action}: {made.subject}, {made.by}", made.place)
+        await self.note(made.by, made.action, made.subject, f"sha256 {hashlib.sha256(pdf).hexdigest()}")
         return pdf
 
 

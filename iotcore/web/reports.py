@@ -21,7 +21,7 @@ from iotcore.registry.rights import Right
 from iotcore.registry.stood import at_premises
 from iotcore.web.door import Door, visiting
 from iotcore.web.incident_paper import Facts, drawn
-from iotcore.web.press import Press, named, saved
+from iotcore.web.press import Made, Press, named, saved
 from iotcore.web.problem import problem
 from iotcore.web.screen import Screen
 
@@ -64,7 +64,7 @@ class IncidentReports:
             stood = await at_premises(db, premises, review.notice.rule, review.received_ms, until_ms)
         judged = objectives.judge(review, now_ms)
         facts = Facts(review, stood, judged, directory, named(self.journal), by, now_ms)
-        return await self.press.paper(lambda both: drawn(facts, both), ACTION, incident, by)
+        return await self.press.paper(lambda both: drawn(facts, both), Made(ACTION, incident, by, review.notice.address))
 
     async def _place(self, arguments: Mapping[str, Any]) -> Collection[str] | None:
         premises = await self.premises(arguments["incident"])

@@ -7,12 +7,13 @@ from contextlib import closing
 from datetime import datetime
 from itertools import count
 
+import msgspec
 import pytest
 
 from iotcore.clock import ManualClock, Uptime
 from iotcore.journal import drill_times, drills
 from iotcore.journal.database import Place
-from iotcore.journal.drill_store import AT_ONCE, GRACE_S, HEARD_S, PRESS_S, Ask, SqlDrills, Way, Work
+from iotcore.journal.drill_store import AT_ONCE, GRACE_S, HEARD_S, LEASE_MS, PRESS_S, Ask, SqlDrills, Way, Work
 from iotcore.journal.drills import Drill
 from iotcore.journal.records import Batch, Notice, Tried
 from iotcore.registry.directory import InTest
@@ -64,7 +65,14 @@ class Site:
             return drills.of_premises(connection, premises, 1)[0]
 
     def faults(self) -> list[tuple[str, str]]:
-        return self.fire.journal.standing_faults()
+        """The faults that stand, which are the trouble alarms that do."""
+        faults = self.fire.journal.standing_faults()
+        with self.fire.journal.reading() as connection:
+            alarms = connection.execute(
+                "SELECT device, rule FROM alarm WHERE state = 'active' AND severity = 'trouble'"
+            ).fetchall()
+        assert [tuple(one) for one in alarms] == faults
+        return faults
 
 
 def notice(at_ms: float) -> Notice:
@@ -73,6 +81,11 @@ def notice(at_ms: float) -> Notice:
         latitude=19.8, longitude=105.77, account="A001", zone="z1", zone_number=3, zone_name="", floor="2", device="d1",
         point="alarm", value=True, unit="", rule="detector-alarm", reason="active", occurred_ms=at_ms,
     )  # fmt: skip
+
+
+def trouble(premises: str, at_ms: float) -> Notice:
+    made = msgspec.structs.replace(notice(at_ms), device=f"drill:{premises}", premises=premises, point="", severity="trouble")
+    return msgspec.structs.replace(made, rule="drill_missed", reason="drill_missed")
 
 
 @pytest.fixture
@@ -205,17 +218,17 @@ def test_a_drill_that_is_due_for_a_day_and_did_not_pass_is_missed_and_a_trouble_
     due_ms = site.clock.wall_ms()
     runs = 0
     while site.clock.wall_ms() - due_ms < GRACE_S * 1000.0:
-        assert site.drills.miss() == []
+        assert site.drills.miss(trouble) == []
         runs += len(site.begin_due())
         site.pass_s(HEARD_S)
         site.drills.finish()
         site.pass_s(500.0)
-    assert site.drills.miss() == ["p1"]
+    assert site.drills.miss(trouble) == ["p1"]
     assert site.faults() == [("drill:p1", "drill_missed")]
     assert 4 <= runs <= 10  # hourly, by day alone
     missed = site.newest()
     assert (missed.state, missed.reason, missed.due_ms) == ("missed", "not_heard", due_ms)
-    assert site.drills.miss() == []
+    assert site.drills.miss(trouble) == []
     begun = 0
     for _ in range(48):  # from now on once a day
         site.pass_s(3600.0)
@@ -240,7 +253,7 @@ def test_a_plan_that_wants_no_drills_any_more_ends_their_trouble(site: Site) -> 
     site.begin_due()
     site.pass_s(GRACE_S)
     site.drills.finish()
-    assert site.drills.miss() == ["p1"]
+    assert site.drills.miss(trouble) == ["p1"]
     site.drills.follow({})
     assert site.faults() == []
     site.pass_s(3 * DAY_S)
@@ -260,7 +273,7 @@ def test_a_clock_set_forward_or_back_begins_no_storm(site: Site) -> None:
     assert len(machine.due()) == AT_ONCE
     assert [machine.begin(site.ask(one)) for one in machine.due()] == [True] * AT_ONCE
     assert machine.due() == []
-    assert machine.miss() == []
+    assert machine.miss(trouble) == []
 
 
 def test_a_real_drill_is_the_test_alarm_of_a_detector_that_somebody_presses_in_ten_minutes(site: Site) -> None:
@@ -295,3 +308,24 @@ def test_devices_are_tried_in_turn_the_one_of_longest_ago_first(site: Site) -> N
         site.pass_s(HEARD_S)
         site.drills.finish()
     assert list(site.drills.tried("p1")) == ["d2", "d1", "d3"]
+
+
+def test_a_drill_that_was_heard_at_the_last_moment_is_still_posted_and_never_passes_without_an_answer(site: Site) -> None:
+    site.drills.ask(site.ask("p1"))
+    id_ = site.newest().id
+    site.pass_s(HEARD_S - 0.1)
+    site.hear(id_)
+    site.pass_s(0.2)
+    assert site.drills.finish() == []
+    assert site.drills.post(id_, WAYS[:1])
+    site.pass_s(HEARD_S)
+    assert [(one.state, one.reason) for one in site.drills.finish()] == [("failed", "arc by arc: no_reply")]
+
+
+def test_a_process_that_died_with_a_delivery_is_followed_by_another_one(site: Site) -> None:
+    site.drills.ask(site.ask("p1"))
+    site.hear(site.newest().id)
+    site.drills.post(site.newest().id, WAYS[:1])
+    assert site.take("arc").row.number == 1
+    site.pass_s(LEASE_MS / 1000.0)
+    assert site.take("arc").row.number == 1  # what is said again has the number that it had

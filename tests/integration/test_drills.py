@@ -9,14 +9,21 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 
+from drivers.mqtt.ingest import Ingest
+from iotcore.app.drill_speaker import DrillSpeaker
 from iotcore.app.lesser_notices import of_work
+from iotcore.clock import SystemClock
 from iotcore.journal.told import Work
 from iotcore.process import home
+from iotcore.provision.acl import DRILLS, UP, BrokerName
 from iotcore.wire import topics
-from iotcore.wire.arrival import Arrival
+from iotcore.wire.arrival import Arrival, Endpoint
 from simulators.arc_receiver import Fault
+from tests.support import brokers
 from tests.support.drill_site import Site, drill_site
+from tests.support.pki import service_files, trust_file
 from tests.support.until import until
 
 SMOKE = {"smoke": 1.0, "alarm": True}
@@ -207,6 +214,8 @@ async def test_a_drill_that_is_due_begins_by_itself_and_a_missed_one_is_a_troubl
     site.clock.advance(86_400.0)
     await site.drilling.look()
     assert ("drill:p1", "drill_missed") in site.journal.standing_faults()
+    assert site.rows("SELECT device, rule, severity, state FROM alarm") == [("drill:p1", "drill_missed", "trouble", "active")]
+    assert REGISTRY.get_sample_value("iotcore_fire_drills_missed") == 1.0
     work = Work("arc", "drill:p1", "drill_missed", "trouble", 0.0, "raise", 1)
     notice = of_work(work, site.follower.directory, "0000")
     assert notice is not None
@@ -218,6 +227,31 @@ async def test_a_retained_drill_is_history(site: Site) -> None:
     (spoken,) = site.spoken()
     await site.lane.turn([msgspec.structs.replace(spoken, retained=True)])
     assert site.rows("SELECT reason FROM quarantine") == [("drill:retained",)]
+
+
+async def test_the_keeper_speaks_over_mutual_tls_on_a_real_broker_where_no_device_can(tmp_path: Path) -> None:
+    """The thin path: keeper, Mosquitto, ingest, lane, rules, journal, two real receivers; and a device that tries the same."""
+    async with brokers.site(tmp_path / "broker", "mosquitto", (BrokerName.FIRE,)) as city:
+
+        def endpoint(name: str) -> Endpoint:
+            certificate, key = service_files(city.authority, city.folder, name)
+            return Endpoint("127.0.0.1", city.homes[BrokerName.FIRE].port, city.folder / "service-root.pem", certificate, key)
+
+        trust_file(city.authority, city.folder)
+        ingest = Ingest(endpoint("svc.fire.1.in"), "svc.fire.1.in", (UP, DRILLS), SystemClock())
+        async with ingest, drill_site(tmp_path, broker=ingest) as site:
+            site.run(site.lane.run())
+            await until(lambda: ingest.connected)
+            id_ = await site.ask()
+            async with city.client(BrokerName.FIRE, city.device("d1")) as thief:
+                await thief.say(site.spoken()[0].topic, payload=site.spoken()[0].payload)
+            assert site.drill(id_).received_ms is None
+            speaker = DrillSpeaker(site.place, endpoint(home.DRILL_OUT), site.clock)
+            assert await speaker.speak() == 1
+            done = await site.ended(id_)
+            assert (done.state, [one.state for one in done.deliveries]) == ("passed", ["acknowledged"] * 2)
+            assert await speaker.speak() == 0
+            assert site.rows("SELECT * FROM quarantine") == []
 
 
 def test_the_topic_of_drills_is_apart_from_those_of_devices() -> None:

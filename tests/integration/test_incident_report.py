@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from iotcore.clock import ManualClock, SystemClock
-from iotcore.journal import acts, cad, escalations, failures, objectives, posting, review, story
+from iotcore.journal import acts, cad, escalations, failures, objectives, review, story
 from iotcore.journal.database import Place, connect_readonly
 from iotcore.journal.escalations import Telling, Unanswered
 from iotcore.journal.records import Batch, Raise
@@ -173,14 +173,16 @@ async def test_who_may_not_see_the_area_gets_nothing(made: Console) -> None:
 
 async def test_ten_thousand_points_are_counted_and_the_paper_stays_small(made: Console, tmp_path: Path) -> None:
     incident, journal = made.fire.burn(), made.fire.journal
+    points = [(f"panel-{i // 20}", f"d{i:05}_fire") for i in range(9_999)]
     with journal.writing() as connection:
-        posting.add_points(
-            connection, incident, [(f"panel-{i // 20}", f"d{i:05}_fire") for i in range(9_999)], made.clock.wall_ms()
+        connection.executemany(
+            "INSERT INTO incident_point (incident, device, point, place, at_ms) VALUES (?, ?, ?, ?, ?)",
+            [(incident, *one, place, made.clock.wall_ms()) for place, one in enumerate(points, 2)],
         )
-        for i in range(9_999):
-            story.tell(
-                connection, incident, story.JOINED, made.clock.wall_ms() + i, detail=f"panel-{i // 20}/d{i:05}_fire: active"
-            )
+        connection.executemany(
+            "INSERT INTO incident_event (incident, at_ms, kind, by, detail) VALUES (?, ?, ?, '', ?)",
+            [(incident, made.clock.wall_ms(), story.JOINED, f"{device}/{point}: active") for device, point in points],
+        )
     pdf = await report(await made.client(), incident)
     text = printed(pdf, tmp_path)
     assert "điểm: 10000, thiết bị: 501" in text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -104,6 +104,7 @@ class Site:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        self.drilling.close()
         for channel in self.channels.values():
             await channel.close()
         self.journal.close()
@@ -154,7 +155,7 @@ class Site:
 
 
 @asynccontextmanager
-async def drill_site(folder: Path, *, broker: Callable[[], Broker] | None = None) -> AsyncIterator[Site]:
+async def drill_site(folder: Path, *, broker: Broker | None = None) -> AsyncIterator[Site]:
     """A running one, in the morning."""
     clock = ManualClock(MORNING_MS)
     async with AsyncExitStack() as stack:
@@ -166,7 +167,7 @@ async def drill_site(folder: Path, *, broker: Callable[[], Broker] | None = None
         await Responses(registry.database).save("p1", Response(drills=Drills(every_days=30)), "tester")
         site = Site(folder, registry, clock, arcs)
         await site.follower.refresh()
-        await site.start(broker() if broker else None)
+        await site.start(broker)
         try:
             yield site
         finally:

@@ -101,13 +101,13 @@ class Platform:
         path.write_text(json.dumps(document), encoding="utf-8")
         self.iotcore("import", str(path))
 
-    async def start(self) -> None:
+    async def start(self, limit_s: float = START_LIMIT_S) -> None:
         """`iotcore up`, and wait until every part says that it is there and connected."""
         with self._log.open("ab") as log:
             command = [sys.executable, "-m", "iotcore", "up", "--config", str(self.config)]
             self._process = await asyncio.to_thread(subprocess.Popen, command, stdout=log, stderr=log)
         started_ms = SystemClock().wall_ms()
-        await self.until(lambda: self.ready(since_ms=started_ms), START_LIMIT_S, "the platform is up")
+        await self.until(lambda: self.ready(since_ms=started_ms), limit_s, "the platform is up")
 
     @property
     def parts(self) -> tuple[str, ...]:
