@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any
 
 from iotcore import metrics
@@ -43,6 +43,7 @@ BATCH_LIMIT = 64  # readings in one commit: bounds what a crash makes the broker
 NOTE_AFTER_S = 0.1
 RELEASE_S = 0.25  # between looks at holds that are over: they last from 15 s
 FOLLOW_S = 2.0  # between looks at which incidents are open; our own are known at once
+HOLD_GRACE_S = 3.0  # after its end a hold that still stands, by two looks at what is open, is one that the journal does not end
 
 
 class FireLane:
@@ -93,6 +94,7 @@ class FireLane:
         self._one_at_a_time = asyncio.Lock()  # a turn, a delivery, and a person's retry
         self.receipts = Receipts(broker.publish, clock)
         self._counts = {"stored": 0, "refused": 0, "incidents": 0, "unkept": 0}
+        self._holds: dict[str, tuple[float, Raise]] = {}  # by incident: its end, monotonic s; what it holds back
         self._activated: set[str] = set()
         self._aside: set[asyncio.Task[None]] = set()
 
@@ -109,13 +111,13 @@ class FireLane:
                 self._supervised.recalled(reading)
         self._engine.reset({reading.device for reading in recent} - self._journal.alarmed_devices())
         self._gathering.timers.restore(self._journal.rule_timers(), known)
-        for premises, incident in self._journal.open_incidents():
-            self._emergency.note_open(premises, incident)
+        self._note_open(dict(self._journal.open_incidents()), holds.standing(self._journal, self._journal.now()))
 
     def closed(self, premises: str, devices: Collection[str]) -> None:
         """The episode of a premises was reset, by us or another replica: its devices may raise anew, and begin another."""
         self._engine.reset(devices)
         self._emergency.note_closed(premises)
+        self._holds = {name: one for name, one in self._holds.items() if one[1].notice.premises != premises}
 
     def counts(self) -> dict[str, int]:
         """What the lane has done since it started, for `iotcore doctor`."""
@@ -136,6 +138,7 @@ class FireLane:
             group.create_task(self._follow_open())
             group.create_task(self._keep_time())
             group.create_task(self._release_holds())
+            group.create_task(self._end_holds())
             while True:
                 await self.turn(await self._broker.take(BATCH_LIMIT))
 
@@ -167,6 +170,16 @@ class FireLane:
                 else:
                     if released.released:
                         self._opened(released)
+                        self._later(self._look_open())
+
+    async def _end_holds(self) -> None:
+        """End holds without the journal when that does not: nobody could acknowledge, and a fire must not wait for a disk."""
+        while True:
+            await asyncio.sleep(RELEASE_S)
+            grace_s = HOLD_GRACE_S if self._commits.stalled_since_ms is None else 0.0
+            until_s = self._clock.monotonic_s() - grace_s
+            if over := [incident for incident, (end_s, _) in self._holds.items() if end_s <= until_s]:
+                await self._commits.rescue([self._holds.pop(incident)[1] for incident in over])
 
     async def _follow_open(self) -> None:
         """Know which premises burn, whoever opened or closed it: without the journal a fire joins those, or begins."""
@@ -174,11 +187,21 @@ class FireLane:
             await asyncio.sleep(FOLLOW_S)
             if self._commits.stalled_since_ms is None:
                 try:
-                    found = dict(await self._safety.off_loop(self._journal.open_incidents))
+                    await self._look_open()
                 except IotError as error:
                     log.warning("which incidents are open cannot be asked: %s", error)
-                else:
-                    self._emergency.note_all_open(found)
+
+    async def _look_open(self) -> None:
+        journal = self._journal
+        self._note_open(
+            *await self._safety.off_loop(lambda: (dict(journal.open_incidents()), holds.standing(journal, journal.now())))
+        )
+
+    def _note_open(self, found: Mapping[str, str], standing: Sequence[holds.Standing]) -> None:
+        """Which premises burn, and of which of them nobody was told yet."""
+        now_s = self._clock.monotonic_s()
+        self._holds = {one.incident: (now_s + one.after_s, one.cause) for one in standing}
+        self._emergency.note_all_open(found, self._holds)
 
     async def turn(self, arrivals: Sequence[Arrival]) -> None:
         """Carry one batch of arrivals from bytes to durable, acknowledged and dispatched.
@@ -308,7 +331,9 @@ class FireLane:
         """Where fires went. One of an episode that is closed unlatches its device: it must be able to raise again."""
         for one in placed:
             if not one.closed:
-                self._emergency.note_open(one.premises, one.incident)
+                self._emergency.note_open(one.premises, one.incident, is_held=one.held)
+        if any(one.held and one.incident not in self._holds for one in placed):
+            self._later(self._look_open())
         late = {one.device for one in placed if one.closed}
         if late:
             log.warning("what %s told belongs to an episode that was reset meanwhile", ", ".join(sorted(late)))

@@ -1,0 +1,7 @@
+"""A quarter of the simulated runs; a file each, so that the workers of a test run share them."""
+
+from tests.simulated.runs import broken
+
+
+def test_every_fire_is_one_incident_delivered_in_time_whatever_breaks() -> None:
+    assert broken(range(500, 750)) == {}
