@@ -13,14 +13,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any
 
 from iotcore import metrics
 from iotcore.alarms.disabled import Exempt
+from iotcore.alarms.drilled import Drilled
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane_commit import Commits, Pending, Safety, unlogged
+from iotcore.alarms.lane_holds import HeldBack
 from iotcore.alarms.lane_notice import old
+from iotcore.alarms.lane_parts import parted
 from iotcore.alarms.lane_turn import Decode, Gathering, Turn
 from iotcore.alarms.supervised import Supervised
 from iotcore.alarms.warm import warm
@@ -43,7 +46,6 @@ BATCH_LIMIT = 64  # readings in one commit: bounds what a crash makes the broker
 NOTE_AFTER_S = 0.1
 RELEASE_S = 0.25  # between looks at holds that are over: they last from 15 s
 FOLLOW_S = 2.0  # between looks at which incidents are open; our own are known at once
-HOLD_GRACE_S = 3.0  # after its end a hold that still stands, by two looks at what is open, is one that the journal does not end
 
 
 class FireLane:
@@ -65,6 +67,7 @@ class FireLane:
         configured: Callable[[Presence], None] = lambda _: None,
         supervised: Supervised | None = None,
         exempt: Exempt | None = None,
+        drilled: Drilled | None = None,
         safety: Safety | None = None,
     ) -> None:
         self._broker = broker
@@ -75,6 +78,7 @@ class FireLane:
         self._opened = opened
         self._first_seen = first_seen
         self._tested = tested
+        self._drilled = drilled or Drilled(engine)
         self._safety = safety or unlogged(clock)
         self._emergency = self._safety.emergency
         self._supervised = supervised
@@ -89,19 +93,22 @@ class FireLane:
             configured=configured,
             supervised=supervised,
             exempt=exempt,
+            drilled=self._drilled,
         )
         self._commits = Commits(journal.commit, self._safety, clock, broker.working)
         self._one_at_a_time = asyncio.Lock()  # a turn, a delivery, and a person's retry
         self.receipts = Receipts(broker.publish, clock)
         self._counts = {"stored": 0, "refused": 0, "incidents": 0, "unkept": 0}
-        self._holds: dict[str, tuple[float, Raise]] = {}  # by incident: its end, monotonic s; what it holds back
+        self._held_back = HeldBack(journal, self._safety, clock)
+        self.flapping = 0  # alarms that come and go, by the last look
         self._activated: set[str] = set()
+        self._held: set[str] = set()  # premises whose incident a response plan may hold back; bounded by the premises
         self._aside: set[asyncio.Task[None]] = set()
 
     def warm(self) -> None:
         """Give the rules the recent past, so that a restart in the middle of a fire does not forget its beginning.
 
-        Only devices with a latched alarm stay latched; all others may raise with their next reading.
+        A rule whose alarm stands in the journal stays latched, for each device and point; every other may raise anew.
         """
         known = self._directory().devices
         recent = [reading for reading in self._journal.recent_readings() if reading.device in known]
@@ -109,15 +116,16 @@ class FireLane:
         if self._supervised is not None:
             for reading in recent:
                 self._supervised.recalled(reading)
-        self._engine.reset({reading.device for reading in recent} - self._journal.alarmed_devices())
+        self._engine.latch(self._journal.latches(), known, self._clock.monotonic_s())
         self._gathering.timers.restore(self._journal.rule_timers(), known)
-        self._note_open(dict(self._journal.open_incidents()), holds.standing(self._journal, self._journal.now()))
+        self._held_back.recall()
 
     def closed(self, premises: str, devices: Collection[str]) -> None:
         """The episode of a premises was reset, by us or another replica: its devices may raise anew, and begin another."""
         self._engine.reset(devices)
         self._emergency.note_closed(premises)
-        self._holds = {name: one for name, one in self._holds.items() if one[1].notice.premises != premises}
+        self._held_back.closed(premises)
+        self._held.discard(premises)
 
     def counts(self) -> dict[str, int]:
         """What the lane has done since it started, for `iotcore doctor`."""
@@ -138,7 +146,7 @@ class FireLane:
             group.create_task(self._follow_open())
             group.create_task(self._keep_time())
             group.create_task(self._release_holds())
-            group.create_task(self._end_holds())
+            group.create_task(self._held_back.run(self._commits))
             while True:
                 await self.turn(await self._broker.take(BATCH_LIMIT))
 
@@ -156,7 +164,7 @@ class FireLane:
             turn.by_time = True
             self._gathering.tick(turn)
             if turn.raises or turn.cleared:
-                await self._commits.durable(self._put(turn, (), 1), turn.fires)
+                await self._carry(turn, (), 1)
 
     async def _release_holds(self) -> None:
         """Send what the response plan of a premises has held back, when its time is over; whichever replica comes first."""
@@ -164,22 +172,16 @@ class FireLane:
             await asyncio.sleep(RELEASE_S)
             if self._commits.stalled_since_ms is None:
                 try:
-                    released = await self._safety.off_loop(lambda: holds.release_due(self._journal, self._journal.now()))
+                    released, self.flapping = await self._safety.off_loop(self._over_by_time)
                 except IotError as error:
-                    log.error("holds cannot be ended: %s", error)  # noqa: TRY400 - tried again in a moment
+                    log.error("holds and what flaps cannot be ended: %s", error)  # noqa: TRY400 - tried again in a moment
                 else:
                     if released.released:
                         self._opened(released)
-                        self._later(self._look_open())
+                        self._later(self._held_back.look())
 
-    async def _end_holds(self) -> None:
-        """End holds without the journal when that does not: nobody could acknowledge, and a fire must not wait for a disk."""
-        while True:
-            await asyncio.sleep(RELEASE_S)
-            grace_s = HOLD_GRACE_S if self._commits.stalled_since_ms is None else 0.0
-            until_s = self._clock.monotonic_s() - grace_s
-            if over := [incident for incident, (end_s, _) in self._holds.items() if end_s <= until_s]:
-                await self._commits.rescue([self._holds.pop(incident)[1] for incident in over])
+    def _over_by_time(self) -> tuple[Committed, int]:
+        return holds.release_due(self._journal, self._journal.now()), self._journal.end_calm()
 
     async def _follow_open(self) -> None:
         """Know which premises burn, whoever opened or closed it: without the journal a fire joins those, or begins."""
@@ -187,21 +189,9 @@ class FireLane:
             await asyncio.sleep(FOLLOW_S)
             if self._commits.stalled_since_ms is None:
                 try:
-                    await self._look_open()
+                    await self._held_back.look()
                 except IotError as error:
                     log.warning("which incidents are open cannot be asked: %s", error)
-
-    async def _look_open(self) -> None:
-        journal = self._journal
-        self._note_open(
-            *await self._safety.off_loop(lambda: (dict(journal.open_incidents()), holds.standing(journal, journal.now())))
-        )
-
-    def _note_open(self, found: Mapping[str, str], standing: Sequence[holds.Standing]) -> None:
-        """Which premises burn, and of which of them nobody was told yet."""
-        now_s = self._clock.monotonic_s()
-        self._holds = {one.incident: (now_s + one.after_s, one.cause) for one in standing}
-        self._emergency.note_all_open(found, self._holds)
 
     async def turn(self, arrivals: Sequence[Arrival]) -> None:
         """Carry one batch of arrivals from bytes to durable, acknowledged and dispatched.
@@ -213,8 +203,7 @@ class FireLane:
             turn = self._gathering.begin(fires_only=self._commits.crowded)
             self._gathering.gather(arrivals, turn)
             if turn.raises or not turn.fires_only:
-                pending = self._put(turn, () if turn.fires_only else arrivals, len(arrivals))
-                await self._commits.durable(pending, turn.fires)
+                await self._carry(turn, () if turn.fires_only else arrivals, len(arrivals))
             if turn.fires_only:
                 self._counts["unkept"] += turn.unkept
                 metrics.unkept.inc(turn.unkept)
@@ -234,10 +223,8 @@ class FireLane:
         async with self._one_at_a_time:
             turn = self._gathering.begin(alarms_only=alarms_only, fires_only=self._commits.crowded)
             self._gathering.gather([arrival], turn)
-            durable = False
-            if turn.raises or not turn.fires_only:
-                durable = await self._commits.durable(self._put(turn, (), 1), turn.fires)
-        if not durable:
+            pending = await self._carry(turn, (), 1) if turn.raises or not turn.fires_only else None
+        if pending is None or not await self._commits.durable(pending, ()):
             raise StoreError(f"the journal does not answer: {self._commits.trouble}")
         understood = len(self._gathering.decode(arrival, self._directory(), self._clock.wall_ms()).readings)
         up_to = {boot: track.up_to for (_, boot), track in turn.stage.changed.items()}
@@ -260,8 +247,7 @@ class FireLane:
                     self._gathering.take_again(reading, one.row, directory.devices[reading.device], turn)
                 answer.stored += len(turn.readings) - before
                 answer.repeats += len(one.readings) - len(turn.readings) + before
-            pending = self._put(turn, (), len(rows))
-            await self._commits.durable(pending, turn.fires)
+            pending = await self._carry(turn, (), len(rows))
         await pending.done
         answer.removed += len(turn.settled)
         answer.alarms += [f"{one.notice.device}: {one.notice.rule}" for one in turn.raises]
@@ -271,7 +257,7 @@ class FireLane:
         async with self._one_at_a_time:
             if not self._gathering.faults.exactly(wrong, family):
                 return
-            pending = self._put(self._gathering.begin(), (), 0)
+            _, pending = self._put(self._gathering.begin(), (), 0)
         await pending.done
 
     async def supervise(self, *, hears: bool) -> None:
@@ -280,32 +266,57 @@ class FireLane:
             return  # the journal does not answer: once is enough
         if self._supervised is not None and self._supervised.tick(hears=hears):
             async with self._one_at_a_time:
-                pending = self._supervision = self._put(self._gathering.begin(), (), 0)
-                await self._commits.durable(pending, ())
+                self._supervision = await self._carry(self._gathering.begin(), (), 0)
 
     async def raise_again(self, raises: Sequence[Raise]) -> None:
         """Carry decisions that no reading of now made, such as those of what is no longer disabled, to their commit."""
         async with self._one_at_a_time:
             turn = self._gathering.begin()
             turn.raises += raises
-            pending = self._put(turn, (), 1)
-            await self._commits.durable(pending, turn.fires)
+            pending = await self._carry(turn, (), 1)
         await pending.done
 
-    def _put(self, turn: Turn, arrivals: Sequence[Arrival], count: int) -> Pending:
-        """Begin the commit of a turn; what came by the broker is acknowledged when it is durable."""
+    async def _carry(self, turn: Turn, arrivals: Sequence[Arrival], count: int) -> Pending:
+        """Begin the commits of a turn; wait for those that open incidents, and for the last only where none waits before it."""
+        behind = self._commits.behind
+        opening, last = self._put(turn, arrivals, count)
+        for one in opening:
+            await self._commits.durable(one, one.batch.raises)
+        if opening or behind:
+            await self._commits.room()
+        else:
+            await self._commits.durable(last, turn.fires)
+        return last
+
+    def _put(self, turn: Turn, arrivals: Sequence[Arrival], count: int) -> tuple[list[Pending], Pending]:
+        """Begin the commits of a turn: those that open incidents, and the last.
+
+        What came by the broker is acknowledged when the last is durable.
+        """
         taken_s = self._clock.monotonic_s()
         directory = self._directory()
-        batch = self._gathering.batch(turn)
+        opening, (*more, last) = parted(self._gathering.batch(turn), self._burns, behind=self._commits.behind)
+
+        def told_part(committed: Committed) -> None:
+            self._tell(turn, committed)
 
         def told(committed: Committed) -> None:
             metrics.take_to_commit.labels("fire").observe(self._clock.monotonic_s() - taken_s)
             self._tell(turn, committed)
+            self._count(turn)
             if arrivals:
                 self._broker.acknowledge(arrivals)
             self._tell_senders(turn, directory)
 
-        return self._commits.put(batch, told, count)
+        self._held |= {one.notice.premises for one in turn.raises if one.hold is not None}
+        ahead = [self._commits.put(batch, told_part, ahead=True) for batch in opening]
+        for batch in more:
+            self._commits.put(batch, told_part)
+        return ahead, self._commits.put(last, told, count)
+
+    def _burns(self, premises: str) -> bool:
+        """Whether a further fire there changes nothing that somebody waits for: its incident is open, and was not held back."""
+        return self._emergency.burns(premises) and premises not in self._held
 
     def _tell(self, turn: Turn, committed: Committed) -> None:
         """What a commit has made goes on its way: first of all the fires."""
@@ -319,21 +330,26 @@ class FireLane:
                 metrics.alarm_latency.observe((durable_ms - began_ms) / 1000.0)
             self._later(self._note_durable(committed.opened, durable_ms))
         self._note_placed(committed.placed, committed.opened)
+        self._counts["incidents"] += len(committed.opened)
+        if committed.tests:
+            self._later(self._note_tests(committed.tests, durable_ms))
+        if committed.drills:
+            self._later(self._note_drills(committed.drills, durable_ms))
+
+    def _count(self, turn: Turn) -> None:
+        """All of a turn is durable."""
         metrics.stored.labels("fire").inc(len(turn.readings))
         metrics.late.labels("fire").inc(sum(reading.backlog for reading in turn.readings))
         self._counts["stored"] += len(turn.readings)
         self._counts["refused"] += len(turn.refusals)
-        self._counts["incidents"] += len(committed.opened)
-        if committed.tests:
-            self._later(self._note_tests(committed.tests, durable_ms))
 
     def _note_placed(self, placed: Sequence[Placed], opened: Sequence[str]) -> None:
         """Where fires went. One of an episode that is closed unlatches its device: it must be able to raise again."""
         for one in placed:
             if not one.closed:
                 self._emergency.note_open(one.premises, one.incident, is_held=one.held)
-        if any(one.held and one.incident not in self._holds for one in placed):
-            self._later(self._look_open())
+        if any(one.held and one.incident not in self._held_back for one in placed):
+            self._later(self._held_back.look())
         late = {one.device for one in placed if one.closed}
         if late:
             log.warning("what %s told belongs to an episode that was reset meanwhile", ", ".join(sorted(late)))
@@ -361,6 +377,11 @@ class FireLane:
         """The same for the alarms of devices in test mode; then whoever waits for them is told."""
         await self._safety.off_loop(lambda: self._journal.note_tests(numbers, at_ms))
         self._tested()
+
+    async def _note_drills(self, ids: tuple[str, ...], at_ms: float) -> None:
+        """The same for drills."""
+        await self._safety.off_loop(lambda: self._journal.note_drills(ids, at_ms))
+        self._drilled.heard()
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         """Do it off the road; bounded by the devices that become active and the premises that burn."""

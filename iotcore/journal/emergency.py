@@ -118,6 +118,11 @@ class Emergency:
             self._premises.pop(premises, None)
             self._held.discard(premises)
 
+    def burns(self, premises: str) -> bool:
+        """Whether an incident is open there, as far as is known."""
+        with self._lock:
+            return premises in self._premises
+
     def note_all_open(self, found: Mapping[str, str], held: Container[str] = ()) -> None:
         """These are open, by the journal, and no others but what began here; `held` are the incidents that nobody was told of."""
         with self._lock:

@@ -35,7 +35,7 @@ def open_incidents(connection: Connection) -> list[tuple[str, str]]:
 
 
 def unrecord(connection: Connection, carried: Iterable[Carried]) -> None:
-    """Forget, before `raises` are taken, what was kept as a mere record by a replica that heard it late: receivers were told of it."""
+    """Forget, before `raises` are, what a replica that heard of it late has kept as a mere record: receivers were told of it."""
     for cause in dict.fromkeys(one.cause for one in carried if one.cause is not None):
         connection.execute(
             "DELETE FROM cause WHERE device = ? AND boot = ? AND seq = ? AND rule = ? AND incident IS NULL",

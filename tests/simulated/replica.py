@@ -23,10 +23,11 @@ from iotcore.clock import Uptime
 from iotcore.dispatch.outbox import Channel
 from iotcore.errors import StoreError
 from iotcore.journal.database import Connection, Cursor
-from iotcore.journal.emergency_log import AREAS, EmergencyLog
+from iotcore.journal.emergency_log import EmergencyLog
 from iotcore.journal.journal import Journal
 from iotcore.journal.records import Batch, Committed, OutboxRow
 from iotcore.process.replicas import Replica as Process
+from iotcore.two_areas import AREAS
 from tests.simulated.places import directory, settings
 from tests.simulated.script import ANY, CALL_WAIT_S, Crash
 from tests.simulated.virtual import RUNNING, VirtualClock
@@ -101,6 +102,13 @@ class _Sender:
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+class _Registry:
+    """A registry that answers nothing but what its directory said."""
+
+    def reading(self) -> Any:
+        raise StoreError("the registry is not part of it")
 
 
 class _OffLoop:
@@ -274,7 +282,8 @@ class Replica:
         group.create_task(self._intents(journal, lane, outgoing))
         if self._world.script.outages:
             group.create_task(self._follow_registry())
-            outages = Outages(*(journal, lambda: self._directory, exempt, engine, lane.raise_again), self._clock)
+            registry: Any = _Registry()
+            outages = Outages(*(journal, lambda: self._directory, exempt, engine, lane.raise_again), self._clock, registry)
             group.create_task(outages.run())
 
     async def _follow_registry(self) -> None:

@@ -24,8 +24,8 @@ CALLS = (
     "Commits.rescue",
     "Commits._drain",
     "FireLane._note_durable",
-    "FireLane._release_holds",
-    "FireLane._look_open",
+    "FireLane._over_by_time",
+    "HeldBack._asked",
     "Journal.move_cursor",
     "Dispatcher._next",
     "Dispatcher._hedge",
@@ -36,7 +36,7 @@ CALLS = (
     "Emergency.open",
 )
 CALLS_OF_PEOPLE = ("Journal.reset", "Journal.acknowledge")
-CALLS_OF_OUTAGES = ("Outages._follow", "Outages._stamp", "Outages._done", "Journal.alarmed_devices", "FireLane._note_tests")
+CALLS_OF_OUTAGES = ("Outages.look", "Outages._put_down", "Journal.alarmed_devices", "FireLane._note_tests")
 KINDS = (
     *("crash", "crash", "crash", "crash", "stall", "link", "broker", "forgetful", "receiver", "receiver", "journal", "slow"),
     "journal and crash",

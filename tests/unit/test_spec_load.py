@@ -207,8 +207,9 @@ def test_a_process_reads_only_the_specs_it_uses(tmp_path: Path) -> None:
         ("a: b: c", "line 1"),
         ("a: 1\n---\nb: 2\n", "line 2"),
         ("a: \x00", "not YAML"),
-        ('a: "\\ud800"', "line 1: holds half a character"),
-        ('"\\udc00\\ud800": 1', "line 1: holds half a character"),
+        ('a: "\\ud800"', "line 1: found invalid Unicode character escape code"),
+        ('"\\udc00\\ud800": 1', "line 1: found invalid Unicode character escape code"),
+        ("a: \ud800", "surrogates not allowed"),
         ("[" * 5000, "nested too deeply"),
     ],
 )
