@@ -21,6 +21,7 @@ from iotcore.alarms.disabled import Exempt
 from iotcore.alarms.drilled import Drilled
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane_commit import Commits, Pending, Safety, unlogged
+from iotcore.alarms.lane_holds import HeldBack
 from iotcore.alarms.lane_notice import old
 from iotcore.alarms.lane_parts import parted
 from iotcore.alarms.lane_turn import Decode, Gathering, Turn
@@ -98,6 +99,7 @@ class FireLane:
         self._one_at_a_time = asyncio.Lock()  # a turn, a delivery, and a person's retry
         self.receipts = Receipts(broker.publish, clock)
         self._counts = {"stored": 0, "refused": 0, "incidents": 0, "unkept": 0}
+        self._held_back = HeldBack(journal, self._safety, clock)
         self.flapping = 0  # alarms that come and go, by the last look
         self._activated: set[str] = set()
         self._held: set[str] = set()  # premises whose incident a response plan may hold back; bounded by the premises
@@ -116,13 +118,13 @@ class FireLane:
                 self._supervised.recalled(reading)
         self._engine.latch(self._journal.latches(), known, self._clock.monotonic_s())
         self._gathering.timers.restore(self._journal.rule_timers(), known)
-        for premises, incident in self._journal.open_incidents():
-            self._emergency.note_open(premises, incident)
+        self._held_back.recall()
 
     def closed(self, premises: str, devices: Collection[str]) -> None:
         """The episode of a premises was reset, by us or another replica: its devices may raise anew, and begin another."""
         self._engine.reset(devices)
         self._emergency.note_closed(premises)
+        self._held_back.closed(premises)
         self._held.discard(premises)
 
     def counts(self) -> dict[str, int]:
@@ -144,6 +146,7 @@ class FireLane:
             group.create_task(self._follow_open())
             group.create_task(self._keep_time())
             group.create_task(self._release_holds())
+            group.create_task(self._held_back.run(self._commits))
             while True:
                 await self.turn(await self._broker.take(BATCH_LIMIT))
 
@@ -175,6 +178,7 @@ class FireLane:
                 else:
                     if released.released:
                         self._opened(released)
+                        self._later(self._held_back.look())
 
     def _over_by_time(self) -> tuple[Committed, int]:
         return holds.release_due(self._journal, self._journal.now()), self._journal.end_calm()
@@ -185,11 +189,9 @@ class FireLane:
             await asyncio.sleep(FOLLOW_S)
             if self._commits.stalled_since_ms is None:
                 try:
-                    found = dict(await self._safety.off_loop(self._journal.open_incidents))
+                    await self._held_back.look()
                 except IotError as error:
                     log.warning("which incidents are open cannot be asked: %s", error)
-                else:
-                    self._emergency.note_all_open(found)
 
     async def turn(self, arrivals: Sequence[Arrival]) -> None:
         """Carry one batch of arrivals from bytes to durable, acknowledged and dispatched.
@@ -345,7 +347,9 @@ class FireLane:
         """Where fires went. One of an episode that is closed unlatches its device: it must be able to raise again."""
         for one in placed:
             if not one.closed:
-                self._emergency.note_open(one.premises, one.incident)
+                self._emergency.note_open(one.premises, one.incident, is_held=one.held)
+        if any(one.held and one.incident not in self._held_back for one in placed):
+            self._later(self._held_back.look())
         late = {one.device for one in placed if one.closed}
         if late:
             log.warning("what %s told belongs to an episode that was reset meanwhile", ", ".join(sorted(late)))

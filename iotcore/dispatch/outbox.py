@@ -13,7 +13,6 @@ within one. A channel's failure, even a programming error, holds back neither th
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -169,9 +168,11 @@ class Dispatcher:
                 return leased, slot
             if lane.given:
                 continue
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_S):
-                    await lane.woken.wait()
+            poll = asyncio.get_running_loop().call_later(POLL_S, lane.woken.set)
+            try:
+                await lane.woken.wait()
+            finally:
+                poll.cancel()
 
     async def _hedge(self, after_s: float) -> None:
         """Tell alternates what their primaries have not acknowledged in time; by the age on disk, so that a restart counts."""

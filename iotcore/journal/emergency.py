@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from msgspec import structs
@@ -72,6 +72,7 @@ class Emergency:
         self._ways: dict[tuple[str, str], _Way] = {}  # incident, channel → its notice
         self._keys: dict[int, tuple[str, str]] = {}  # by the id of the row
         self._premises: dict[str, str] = {}  # premises → the incident that is open there, here or in the journal
+        self._held = set[str]()  # premises whose incident is held: nobody was told yet
         self._lock = threading.RLock()  # of what is in memory; never held while the disk is waited for
         self._disk = threading.Lock()  # of the log, in calls that block
 
@@ -105,36 +106,44 @@ class Emergency:
 
     # What the lane says
 
-    def note_open(self, premises: str, incident: str) -> None:
-        """An incident is open there, by the journal."""
+    def note_open(self, premises: str, incident: str, *, is_held: bool = False) -> None:
+        """An incident is open there, by the journal; nobody was told of one that is held."""
         with self._lock:
             self._premises[premises] = incident
+            (self._held.add if is_held else self._held.discard)(premises)
 
     def note_closed(self, premises: str) -> None:
         """None is, any more."""
         with self._lock:
             self._premises.pop(premises, None)
+            self._held.discard(premises)
 
     def burns(self, premises: str) -> bool:
         """Whether an incident is open there, as far as is known."""
         with self._lock:
             return premises in self._premises
 
-    def note_all_open(self, found: Mapping[str, str]) -> None:
-        """These are open, by the journal, and no others but what began here."""
+    def note_all_open(self, found: Mapping[str, str], held: Container[str] = ()) -> None:
+        """These are open, by the journal, and no others but what began here; `held` are the incidents that nobody was told of."""
         with self._lock:
             ours = {way.row.notice.premises: way.row.incident for way in self._ways.values() if way.opened is not None}
             self._premises = {**ours, **found}
+            self._held = {place for place, incident in found.items() if incident in held and (incident not in ours.values())}
 
     def take(self, raises: Iterable[Raise]) -> list[Opened]:
-        """Of these live fires, those that begin an incident: they are on their way from now on. Keep them with `keep`."""
+        """Of these live fires, those of which nobody was told: they are on their way from now on. Keep them with `keep`.
+
+        One at premises whose incident is held goes out under the name of that.
+        """
         found = []
         with self._lock:
             for cause in raises:
                 premises = cause.notice.premises
-                if premises in self._premises:
+                if premises in self._premises and premises not in self._held:
                     continue
-                incident = self._premises[premises] = self._name(cause)
+                incident = self._premises[premises] if premises in self._held else self._name(cause)
+                self._premises[premises] = incident
+                self._held.discard(premises)
                 told = [channel for channel in self._channels if channel in cause.receivers] or self._channels
                 numbers = dict.fromkeys(told, self._number())
                 opened = Opened(incident, self._clock.wall_ms(), cause, numbers)

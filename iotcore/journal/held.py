@@ -41,6 +41,11 @@ class _Held(msgspec.Struct, frozen=True):
     answer_s: float = escalations.FIRST_S
 
 
+def receivers_of(hold: str) -> tuple[str, ...]:
+    """Who is told when it ends, of the `hold` that is kept with an incident."""
+    return msgspec.json.decode(hold, type=_Held).receivers
+
+
 def begin(connection: Connection, now: timers.Now, incident: str, one: Raise, receivers: Sequence[str]) -> None:
     """Hold a new incident that a raise has opened."""
     assert one.hold is not None

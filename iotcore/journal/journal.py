@@ -133,6 +133,7 @@ class Journal:
                 "INSERT INTO reading (device, boot, seq, received_ms, body) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 [(r.device, r.boot, r.seq, r.received_ms, _body(r)) for r in batch.readings],
             )
+            reconcile.unrecord(connection, batch.carried)
             raising = Raising(connection, self.channels, now)
             for one in batch.raises:
                 raising.take(one)

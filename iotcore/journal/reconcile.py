@@ -19,18 +19,28 @@ def placed(connection: Connection, raises: Iterable[Raise]) -> tuple[Placed, ...
     found = []
     for one in raises:
         row = connection.execute(
-            "SELECT incident.id, incident.premises, incident.state FROM cause JOIN incident ON incident.id = cause.incident "
+            "SELECT incident.id, incident.premises, incident.state, incident.hold "
+            "FROM cause JOIN incident ON incident.id = cause.incident "
             "WHERE cause.device = ? AND cause.boot = ? AND cause.seq = ? AND cause.rule = ?",
             (one.notice.device, one.boot, one.seq, one.notice.rule),
         ).fetchone()
         if row is not None:
-            found.append(Placed(one.notice.device, row[1], row[0], row[2] != "open"))
+            found.append(Placed(one.notice.device, row[1], row[0], row[2] != "open", row[3] is not None))
     return tuple(found)
 
 
 def open_incidents(connection: Connection) -> list[tuple[str, str]]:
     """Premises and incident of each episode that is open."""
     return [(row[0], row[1]) for row in connection.execute("SELECT premises, id FROM incident WHERE state = 'open'")]
+
+
+def unrecord(connection: Connection, carried: Iterable[Carried]) -> None:
+    """Forget, before `raises` are, what a replica that heard of it late has kept as a mere record: receivers were told of it."""
+    for cause in dict.fromkeys(one.cause for one in carried if one.cause is not None):
+        connection.execute(
+            "DELETE FROM cause WHERE device = ? AND boot = ? AND seq = ? AND rule = ? AND incident IS NULL",
+            (cause.notice.device, cause.boot, cause.seq, cause.notice.rule),
+        )
 
 
 def take_over(connection: Connection, now: Now, carried: Iterable[Carried]) -> None:

@@ -209,6 +209,7 @@ class Placed:
     premises: str
     incident: str
     closed: bool
+    held: bool = False  # nobody was told yet
 
 
 @dataclass(frozen=True, slots=True)

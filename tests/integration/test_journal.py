@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from iotcore.journal import story
 from iotcore.journal.database import Place, connect_readonly
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
-from iotcore.journal.records import LEASE_MS, Batch, incident_id
+from iotcore.journal.records import LEASE_MS, Batch, Carried, incident_id
 from iotcore.journal.timeline import incidents, timeline
 from iotcore.wire.arrival import Refusal
 from tests.support.fire import notice, raise_, reading
@@ -205,3 +206,14 @@ def test_kill_9_loses_no_committed_incident_and_leaves_no_half_one(journal_place
     orphans = reader.execute("SELECT count(*) FROM incident WHERE id NOT IN (SELECT incident FROM outbox)").fetchone()[0]
     reader.close()
     assert orphans == 0
+
+
+def test_what_receivers_were_told_without_the_journal_is_an_incident_though_another_replica_kept_a_mere_record(
+    journal: Journal,
+) -> None:
+    fire = raise_(1)
+    journal.commit(Batch(raises=(replace(fire, historical=True),)))
+    told = Carried(incident_id(fire), "arc", 9_000, fire, 0, None, fire.decided_ms, "ACK", busy=False)
+    assert journal.commit(Batch(raises=(fire,), carried=(told,))).opened == (told.incident,)
+    assert journal.commit(Batch(raises=(fire,), carried=(told,))).opened == ()
+    assert journal.open_incidents() == [(fire.notice.premises, told.incident)]

@@ -12,8 +12,8 @@ from iotcore.alarms.lane import FireLane
 from iotcore.journal.journal import Journal
 from iotcore.journal.raising import Raising
 from iotcore.wire.arrival import Arrival
-from tests.simulated.play import Variant
-from tests.simulated.script import Crash, Script, write
+from tests.simulated.replica import Variant
+from tests.simulated.script import ANY, Crash, Script, write
 
 SHORT_S = 0.3  # a fire that is told once: whoever loses that message has lost it
 
@@ -43,6 +43,8 @@ def told_once(seed: int) -> Script:
     """One replica, fires that are told once, and a crash at one of the calls that the first of them causes."""
     script, rng = write(seed), random.Random(seed)
     script.replicas, script.spans, script.resets, script.clock_steps = 1, [], [], [[]]
+    script.outages, script.delayed, script.taken = [], set(), []
     script.burns = [replace(burn, until_s=burn.at_s + SHORT_S) for burn in script.burns[:1]]
-    script.crashes = [Crash(0, burn.at_s, rng.randint(1, 4), after=False, down_s=0.2) for burn in script.burns]
+    call, nth = "Commits._attempt", rng.choice((1, 1, 2))  # before the commit of what has just been told, or a later one
+    script.crashes = [Crash(ANY, burn.at_s, nth, after=False, down_s=0.2, call=call) for burn in script.burns]
     return script

@@ -7,9 +7,12 @@ Everything on it is deterministic: the same seed gives the same history, to the 
 from __future__ import annotations
 
 import asyncio
-import selectors
+import heapq
+import itertools
+from collections import deque
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
+from functools import partial
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 EPOCH_MS = 1_795_312_800_000.0  # 2026-11-22T02:00:00Z
@@ -33,48 +36,98 @@ class Standstill(Exception):
     """Nothing is left that could ever happen: everybody waits for somebody else."""
 
 
-class _Nothing(selectors.BaseSelector):
-    """No file ever becomes ready; waiting moves the clock."""
+class _Handle(asyncio.TimerHandle):
+    """A call that is due; asyncio's own, without what finds out where it was made."""
 
-    def __init__(self, wait: Callable[[float], None]) -> None:
-        self._wait = wait
-        self._files: dict[int, selectors.SelectorKey] = {}
+    __slots__ = ()
 
-    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        number = fileobj if isinstance(fileobj, int) else fileobj.fileno()
-        key = self._files[number] = selectors.SelectorKey(fileobj, number, events, data)
-        return key
+    def __init__(self, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None, when_s: float) -> None:
+        self._callback = callback
+        self._args = args
+        self._context = context if context is not None else copy_context()
+        self._when = when_s
+        self._cancelled = False
 
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        return self._files.pop(fileobj if isinstance(fileobj, int) else fileobj.fileno())
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None:
-            raise Standstill
-        self._wait(timeout)
-        return []
-
-    def get_map(self) -> Any:
-        return self._files
+    def cancel(self) -> None:
+        self._cancelled = True
+        self._args = ()  # what it would have been called with may go
 
 
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop on virtual time; `now_s` counts from 0."""
+class VirtualLoop(asyncio.BaseEventLoop):
+    """An event loop on virtual time and nothing else: no files, no threads. `now_s` counts from 0.
+
+    What a callback raises ends the run: here it is nobody's but the simulation's, or a defect in a process.
+    """
 
     def __init__(self) -> None:
+        super().__init__()
         self.now_s = 0.0
-        super().__init__(_Nothing(self._wait))
+        self._ready: deque[_Handle] = deque()
+        self._later: list[tuple[float, int, _Handle]] = []  # a heap; the number keeps the order of what is due at once
+        self._numbers = itertools.count()
 
-    def _wait(self, seconds: float) -> None:
-        self.now_s += max(0.0, seconds)
+    def run_until_complete(self, future: Any) -> Any:
+        """Run until it is done.
+
+        Raises:
+            Standstill: everybody waits for somebody else.
+        """
+        main = asyncio.ensure_future(future, loop=self)
+        asyncio._set_running_loop(self)
+        try:
+            ready, later = self._ready, self._later
+            while not main.done():
+                if ready:
+                    handle = ready.popleft()
+                elif later:
+                    when_s, _, handle = heapq.heappop(later)
+                    if not handle._cancelled and when_s > self.now_s:
+                        self.now_s = when_s
+                else:
+                    raise Standstill
+                if not handle._cancelled:
+                    handle._context.run(handle._callback, *handle._args)
+        finally:
+            asyncio._set_running_loop(None)
+        return main.result()
 
     def time(self) -> float:
         return self.now_s
 
+    def call_soon(self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None) -> asyncio.Handle:
+        handle = _Handle(callback, args, context, self.now_s)
+        self._ready.append(handle)
+        return handle
+
+    def call_later(
+        self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self.now_s + delay, callback, *args, context=context)
+
+    def call_at(
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        handle = _Handle(callback, args, context, when)
+        heapq.heappush(self._later, (when, next(self._numbers), handle))
+        return handle
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(self, coro: Any, *, name: object = None, context: Context | None = None) -> asyncio.Task[Any]:
+        return asyncio.Task(coro, loop=self, name=None if name is None else str(name), context=context)
+
     def run_in_executor(self, executor: Any, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:  # noqa: ARG002
-        done: asyncio.Future[T] = self.create_future()
-        RUNNING.get().off_loop(lambda: func(*args), done)
+        done: asyncio.Future[T] = asyncio.Future(loop=self)
+        RUNNING.get().off_loop(partial(func, *args) if args else func, done)
         return done
+
+    def close(self) -> None:
+        self._later.clear()
+        super().close()
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """What a dead process's tasks ended with is nobody's business."""
 
 
 class VirtualClock:
@@ -85,7 +138,10 @@ class VirtualClock:
         self._steps = steps
 
     def wall_ms(self) -> float:
-        now_s = self._loop.now_s
+        return self.wall_at_ms(self._loop.now_s)
+
+    def wall_at_ms(self, now_s: float) -> float:
+        """What it shows then; steps that are to come do not count yet."""
         return EPOCH_MS + (now_s + sum(by_s for at_s, by_s in self._steps if at_s <= now_s)) * 1000.0
 
     def monotonic_s(self) -> float:

@@ -150,11 +150,19 @@ class World:
         names = [device for place in script.premises.values() for device in place]
         self.devices = {name: Device(name, f"b{number}") for number, name in enumerate(names)}
         self.sessions = {f"replica-{n}": Session(self, f"replica-{n}") for n in range(script.replicas)}
-        self.receivers = {name: Receiver(self, name) for name in ("arc", "cad")}
+        self.receivers = {name: Receiver(self, name) for name in script.receivers}
         self.stored: set[tuple[str, int]] = set()  # device, number: committed
+        self.crashes = dict.fromkeys(script.crashes, 0)  # that are to come, and how many calls each has counted
+        self.journal_spans = [span for span in script.spans if span.what == "journal"]
         self.slow_call = False  # the work that was just done off the loop takes long
-        self.intents: list[tuple[str, str]] = []  # premises, incident: people's resets
+        self.intents: list[tuple[str, str, str]] = []  # kind, premises, incident: what people did on the page
+        self.defects: list[str] = []  # in the processes themselves: what no kill explains
         self._line: dict[tuple[str, str], float] = {}  # sender, session → when its last message arrives: order is kept
+
+    @property
+    def journal_state(self) -> str:
+        """What is wrong with the journal now: full, refuses, gone, slow; "" for nothing."""
+        return next((span.kind for span in self.journal_spans if span.covers(self.loop.now_s)), "")
 
     def note(self, what: str) -> None:
         self.history.append(f"{self.loop.now_s:.6f} {what}")
