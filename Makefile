@@ -17,7 +17,7 @@ test check soak pythons: export PYTHONDONTWRITEBYTECODE =
 test check soak pythons: export PYTHONPYCACHEPREFIX = $(CURDIR)/.venv/cache/bytecode
 
 # tests that bear company: no campaign with time limits, no benchmark. A new file runs alone until somebody has tried it.
-BESIDE := tests/unit tests/simulated $(patsubst %,tests/integration/test_%.py, \
+BESIDE := tests/unit tests/simulated tests/timelines/test_scenarios.py $(patsubst %,tests/integration/test_%.py, \
   act_pages acts_commands acts_registry admissions audit babbling backtest broker_acl broker_alarms broker_apply \
   broker_process broker_traps ca ca_commands ca_rotation cad_updates cad_webhook cap claims commissioning_browser \
   commissioning_check commissioning_registry confidential coverage_commands coverage_page coverage_registry dashboards \

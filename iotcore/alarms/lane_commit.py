@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 COMMIT_LIMIT_S = 0.25  # then its fires go out without the journal (architecture, The alarm contract, 4)
 RETRY_COMMIT_S = 0.25
+STOOD_STILL_S = 1.0  # woken so much too late, the process had stood still (stopped, swapped out), and not the journal
 LOG_LIMIT_S = 0.1  # what the emergency log may take of a fire's time; then it is sent before it is on disk
 HELD_ARRIVALS = 500  # half of what the broker lets a consumer hold unacknowledged: beyond that it would bring nothing more
 HELD_RAISES = 20_000  # decisions that wait: twice a storm of ten thousand points
@@ -143,7 +144,10 @@ class Commits:
     async def _next(self, pending: Pending) -> None:
         """Wait for the commit that runs, of those before `pending` or itself; one that takes too long stalls."""
         running = self._queue[0] if self._queue else pending
+        began_s = self._clock.monotonic_s()
         await asyncio.wait({running.first}, timeout=COMMIT_LIMIT_S)
+        if self._clock.monotonic_s() - began_s > COMMIT_LIMIT_S + STOOD_STILL_S:
+            await asyncio.wait({running.first}, timeout=COMMIT_LIMIT_S)  # others have gone on: its fire may be over by now
         if not running.first.done():
             self._stall(f"a commit has not returned within {COMMIT_LIMIT_S:g} s")
 

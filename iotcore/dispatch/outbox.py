@@ -159,7 +159,10 @@ class Dispatcher:
             while lane.given:
                 row, given_s = lane.given.popleft()
                 fresh = self._clock.monotonic_s() - given_s < RENEW_S
-                if fresh or await self._courier.ours(row, self._owner):
+                held = (
+                    not row.leased_ms or abs(self._courier.now_ms() - row.leased_ms) < RENEW_S * 1000.0
+                )  # a commit may come back late
+                if (fresh and held) or await self._courier.ours(row, self._owner):
                     return row, self._owner
             leased = await self._courier.durably(
                 lambda: self._outbox.lease(lane.name, slot, self._courier.now_ms(), LEASE_MS),

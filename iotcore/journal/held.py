@@ -102,12 +102,13 @@ def cancel(connection: Connection, incident: str, by: str, at_ms: float) -> bool
     return True
 
 
-def overdue(connection: Connection, now_ms: float) -> list[str]:
-    """Held incidents without a timer, or held longer than may be by the wall clock."""
+def overdue(connection: Connection, now: timers.Now) -> list[str]:
+    """Held incidents without a timer, or held longer than may be by the wall clock, which counts where no uptime does."""
     rows = connection.execute(
-        "SELECT id FROM incident WHERE hold IS NOT NULL AND (held_ms <= ? "
+        "SELECT id FROM incident WHERE hold IS NOT NULL AND ("
+        "held_ms <= ? AND id NOT IN (SELECT key FROM timer WHERE kind IN (?, ?) AND machine = ? AND machine <> '') "
         "OR id NOT IN (SELECT key FROM timer WHERE kind IN (?, ?))) ORDER BY held_ms",
-        (now_ms - MAX_HOLD_S * timers.MS_PER_S, *KINDS),
+        (now.wall_ms - MAX_HOLD_S * timers.MS_PER_S, *KINDS, now.machine, *KINDS),
     )
     return [row[0] for row in rows.fetchall()]
 

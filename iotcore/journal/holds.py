@@ -32,7 +32,7 @@ def release_due(journal: Journal, now: timers.Now) -> Committed:
             reason = held.NOBODY_CAME if timer.kind == held.T1 else held.NOT_RESET
             if timers.take(connection, timer.kind, timer.key) and held.release(connection, now, timer.key, reason):
                 released.append(timer.key)
-        for incident in held.overdue(connection, now.wall_ms):
+        for incident in held.overdue(connection, now):
             held.release(connection, now, incident, held.OVERDUE)
             released.append(incident)
         leased = journal.lease_new(connection, released)

@@ -91,6 +91,7 @@ class Journal:
         self._owner = owner
         self._uptime = uptime or Uptime("", clock.monotonic_s)
         self._pruned_ms = clock.wall_ms()
+        self._started = clock.wall_ms(), clock.monotonic_s()
 
     def close(self) -> None:
         """Close the file; what was committed stays."""
@@ -168,7 +169,12 @@ class Journal:
 
     def lease_new(self, connection: Connection, incidents: Iterable[str]) -> tuple[OutboxRow, ...]:
         """Lease the alarms of incidents to this process, in the transaction that makes them; none where it has no name."""
-        return posting.lease(connection, self._owner, incidents, self._clock.wall_ms()) if self._owner is not None else ()
+        return posting.lease(connection, self._owner, incidents, self._lease_ms()) if self._owner is not None else ()
+
+    def _lease_ms(self) -> float:
+        """The time of leases, as whoever sends counts it (`dispatch.attempt`): a clock that is set moves none."""
+        wall_ms, monotonic_s = self._started
+        return wall_ms + (self._clock.monotonic_s() - monotonic_s) * 1000.0
 
     def _keep_conduct(self, connection: Connection, batch: Batch, now_ms: float) -> None:
         """What devices did wrong and how they deliver; counts only where this process is on duty."""

@@ -133,7 +133,7 @@ def points(connection: Connection, incident: str) -> tuple[str, ...]:
 def lease(connection: Connection, owner: str, incidents: Iterable[str], now_ms: float) -> tuple[OutboxRow, ...]:
     """Lease new alarms in the transaction that makes them: no second commit stands between them and the receiver."""
     return tuple(
-        OutboxRow(row_id, incident, channel, number, 0, notice_of(body))
+        OutboxRow(row_id, incident, channel, number, 0, notice_of(body), leased_ms=now_ms)
         for incident in incidents
         for row_id, channel, number, body in connection.execute(
             "UPDATE outbox SET lease_owner = ?, lease_until_ms = ? WHERE incident = ? AND event = 'alarm' "

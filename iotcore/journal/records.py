@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -86,6 +86,9 @@ class OutboxRow:
     attempts: int
     notice: Notice
     part: int = 0  # of updates: 1, 2, …
+    leased_ms: float = field(
+        default=0.0, compare=False
+    )  # when it was leased in the transaction that made it; 0: by a lease of its own
 
 
 @dataclass(frozen=True, slots=True)
