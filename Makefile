@@ -21,17 +21,17 @@ BESIDE := tests/unit tests/simulated $(patsubst %,tests/integration/test_%.py, \
   act_pages acts_commands acts_registry admissions audit babbling backtest broker_acl broker_alarms broker_apply \
   broker_process broker_traps ca ca_commands ca_rotation cad_updates cad_webhook cap claims commissioning_browser \
   commissioning_check commissioning_registry confidential coverage_commands coverage_page coverage_registry dashboards \
-  dc09 dc09_independent deadman disabled embedded_broker enrolment_pages escalation est est_hostile est_renewal est_ways \
+  dc09 dc09_independent deadman disabled drill_pages drill_report drill_store drills drills_kept embedded_broker enrolment_pages escalation est est_hostile est_renewal est_ways \
   expiry feed fire_groups fire_lane fire_throttle first_link gateway_priority gateway_upkeep group_pages history hsm \
-  http_gateway https_alarm import influx influx_access influx_drain influx_rejects ingest ingest_more_filters intents \
+  http_gateway https_alarm import incident_report influx influx_access influx_drain influx_rejects ingest ingest_more_filters intents \
   journal journal_acts journal_cad journal_holds journal_kept journal_model journal_readers journal_replicas \
   journal_server labels list_tidying local_page mail metrics_http migrations missed_readings modbus_content_faults \
-  modbus_independent modbus_lines modbus_poller modbus_round_trip modbus_simulator modbus_write mqtt_out nearby ocsp oidc \
+  modbus_independent modbus_lines modbus_poller modbus_round_trip modbus_simulator modbus_write mqtt_out nearby ocsp oidc outages_told \
   paper_record password_listener paths_places paths_shown people people_commands pkilint place_commands places planned \
   quarantine_retry query registry registry_credentials registry_places registry_standings reported_config restore \
   restore_waiting restore_whole rollups_influx rule_commands rule_documents rule_pages rules_followed secret_commands \
-  sign_in spool_disk_full store_init supervision supervisor telemetry_db telemetry_export telemetry_lane telemetry_query \
-  test_mode token_commands troubles two_writers unit_life upkeep uplink vendor_devices vendor_lanes web web_browser \
+  sign_in slow_journal spool_disk_full store_init supervision supervisor telemetry_db telemetry_export telemetry_lane telemetry_query \
+  test_mode token_commands troubles two_writers unit_life upkeep uplink vendor_devices vendor_lanes warm_latches web web_browser \
   web_commissioning web_records web_rights wire_time)
 
 # whole platforms that wait more than they work, two at a time

@@ -13,7 +13,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from benchmarks.fire import quantiles
+from benchmarks.fire_phase import quantiles
 from iotcore.clock import SystemClock
 from iotcore.journal.journal import Journal
 from iotcore.journal.records import Batch

@@ -35,7 +35,7 @@ class BarePublisher:
         self._socket = plain if tls is None else tls.wrap_socket(plain, server_hostname="localhost")
         name = client_id.encode()
         body = b"\x00\x04MQTT\x04\x02\x00\x00" + struct.pack("!H", len(name)) + name
-        self._socket.sendall(b"\x10" + _length(len(body)) + body)
+        self._socket.sendall(b"\x10" + length(len(body)) + body)
         answer = self._socket.recv(CONNACK_BYTES)
         if len(answer) != CONNACK_BYTES or answer[3] != 0:
             raise ConnectionError(f"the broker refused the publisher: {answer!r}")
@@ -52,7 +52,7 @@ class BarePublisher:
         for topic, payload in messages:
             self._mid = self._mid % MID_LIMIT + 1
             body = struct.pack("!H", len(topic)) + topic + struct.pack("!H", self._mid) + payload
-            frames.append(head + _length(len(body)) + body)
+            frames.append(head + length(len(body)) + body)
         self._socket.sendall(b"".join(frames))
         self._open += len(messages)
         while self._open > self.window:
@@ -93,7 +93,7 @@ def publish(
     return time.perf_counter() - start
 
 
-def _length(size: int) -> bytes:
+def length(size: int) -> bytes:
     """MQTT 3.1.1, 2.2.3: remaining length, seven bits a byte."""
     out = bytearray()
     while True:

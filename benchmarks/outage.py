@@ -32,7 +32,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fire import Phase, burn
+from benchmarks.fire import burn
+from benchmarks.fire_phase import Phase
 from benchmarks.fire_site import TOKEN_TTL_S, Site
 from benchmarks.outage_load import child
 from iotcore.clock import SystemClock

@@ -1,4 +1,4 @@
-"""`iotcore incident …`, `iotcore disablement …`, `iotcore walk …`: what people do about fires. See docs/acts.md."""
+"""`iotcore incident …`, `disablement …`, `walk …`, `drill …`: what people do about fires. See docs/acts.md, docs/drills.md."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import asyncio
 import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from iotcore import cli_drill_report
 from iotcore.cli_response import ALONE, rows, say
 from iotcore.process.credentials import environment
 from iotcore.settings import Settings, load
@@ -22,6 +24,7 @@ def add(nouns: Nouns, command: Command) -> None:
     _add_disablement(nouns, command)
     _add_walk(nouns, command)
     _add_incident(nouns, command)
+    _add_drill(nouns, command)
 
 
 def _add_disablement(nouns: Nouns, command: Command) -> None:
@@ -46,6 +49,9 @@ def _add_incident(nouns: Nouns, command: Command) -> None:
     home = nouns.add_parser("incident", help="one incident: what happened, and the acts on it")
     verbs = home.add_subparsers(required=True, metavar="COMMAND")
     command(verbs, "show", "everything about an incident, as JSON", _incident).add_argument("incident")
+    reporting = command(verbs, "report", "the after-action report of an incident as a signed PDF (docs/reports.md)", _report)
+    reporting.add_argument("incident")
+    reporting.add_argument("--out", type=Path, required=True, metavar="FILE", help="a new file")
     for verb, text in (
         ("acknowledge", "take an incident, or one alarm of it: escalation stops"),
         ("silence", "silence an incident; it stays open, and nothing of its delivery changes"),
@@ -63,6 +69,14 @@ def _incident(options: argparse.Namespace) -> int:
     from iotcore.commands import cases
 
     say(json.dumps(cases.show(_settings(options), options.incident), ensure_ascii=False, indent=2))
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from iotcore.commands import reporting
+
+    size = asyncio.run(reporting.incident(_settings(options), options.incident, options.out))
+    say(f"{options.out}: {size} bytes, signed")
     return 0
 
 
@@ -84,6 +98,34 @@ def _add_walk(nouns: Nouns, command: Command) -> None:
     listing.add_argument("--ended", action="store_true", help="also those that are over")
     listing.add_argument("-o", "--output", choices=("table", "json"), default="table")
     command(verbs, "end", "end a walk test before its time", _end).add_argument("id")
+
+
+def _add_drill(nouns: Nouns, command: Command) -> None:
+    home = nouns.add_parser("drill", help="drills: the whole road tried, from a detector to each receiver by each path")
+    verbs = home.add_subparsers(required=True, metavar="COMMAND")
+    starting = command(verbs, "start", "drill a premises now; nobody is called, receivers are told a test", _drill)
+    starting.add_argument("premises")
+    starting.add_argument("--real", action="store_true", help="wait for a real detector's test button, for 10 minutes")
+    listing = command(verbs, "list", "the newest drills and what they proved", _drills)
+    listing.add_argument("premises", nargs="?", default="", help="only of this premises")
+    listing.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    cli_drill_report.add(verbs, command)
+
+
+def _drill(options: argparse.Namespace) -> int:
+    from iotcore.commands import drills
+
+    id_ = asyncio.run(drills.start(_settings(options), options.premises, "real" if options.real else "simulated"))
+    what = "press a detector's test button within 10 minutes" if options.real else "it takes up to two minutes"
+    say(f"{id_}: {what}; see iotcore drill list {options.premises}")
+    return 0
+
+
+def _drills(options: argparse.Namespace) -> int:
+    from iotcore.commands import drills
+
+    found = drills.listed(_settings(options), options.premises)
+    return rows(drills.documents(found) if options.output == "json" else drills.rows(found), options.output)
 
 
 def _settings(options: argparse.Namespace) -> Settings:

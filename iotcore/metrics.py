@@ -125,9 +125,18 @@ dispatch_troubles = Counter(
 )
 dispatch_link_tests = Counter("iotcore_dispatch_link_tests_total", "Link tests of receivers' paths", ["receiver", "outcome"])
 
+drills = Counter("iotcore_fire_drills_total", "Drills that ended: passed, failed, put_off (a fire) or missed", ["outcome"])
+drills_missed = Asked("iotcore_fire_drills_missed", "Premises where no drill was passed in time")
+drill_latency = Histogram(
+    "iotcore_fire_drill_seconds",
+    "Of a drill, from the detector's moment to a receiver's acknowledgement, once for each path",
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0, 10.0, 30.0, 100.0),
+)
+
 fire_disablements = Asked("iotcore_fire_disablements", "Points, devices, zones and premises that are disabled now")
 fire_escalations = Counter("iotcore_fire_escalations_total", "Steps of escalation told: nobody had acknowledged")
 fire_walks = Asked("iotcore_fire_walk_tests", "Walk tests that last now")
+fire_flapping = Asked("iotcore_fire_flapping_alarms", "Alarms that come and go: each is a trouble of its device")
 fire_released = Asked("iotcore_fire_alarms_released_total", "Alarms that fired when what had disabled them was over")
 
 spool_rows = Gauge("iotcore_spool_batches", "Batches in the spool that the store has not taken")

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
+from iotcore.errors import StoreError
+
 T = TypeVar("T")
 
 
@@ -27,15 +29,25 @@ async def in_a_thread(work: Callable[[], T], /) -> T:
 
 
 class Threads:
-    """Threads of its own: work that hangs here, or elsewhere, takes no thread away from the other."""
+    """Threads of its own: work that hangs here, or elsewhere, takes no thread away from the other.
 
-    def __init__(self, name: str, count: int = 1) -> None:
+    `most` pieces of work at once, under way or waiting; None: whoever calls bounds it. One more raises StoreError.
+    """
+
+    def __init__(self, name: str, count: int = 1, most: int | None = None) -> None:
         self._threads = ThreadPoolExecutor(count, thread_name_prefix=name)
+        self._name, self._most, self._given = name, most, 0
 
     async def __call__(self, work: Callable[[], T], /) -> T:
         """Carry it out on one of them."""
+        if self._most is not None and self._given >= self._most:
+            raise StoreError(f"{self._given} wait for {self._name} already; try again")
         context = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: context.run(work))
+        self._given += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: context.run(work))
+        finally:
+            self._given -= 1
 
     def close(self) -> None:
         """Take no more; what hangs is left behind."""

@@ -141,7 +141,7 @@ WORDS = {
     "Dc09Receiver.account": "The account of link tests (`NULL`), hexadecimal; the receiver must know it.",
     "Dc09Receiver.supervise_s": "How often the path is tested, in seconds; 0: never.",
     "Dc09Receiver.fault_s": "A path without a valid acknowledgement for so many seconds is a trouble.",
-    "Dc09Receiver.tells": "What it is told of.",
+    "Dc09Receiver.tells": "What it is told of; `disablement`: what is out of service, `walk`: walk tests.",
     "WebhookReceiver.name": "What the receiver is called in incidents, logs and variables.",
     "WebhookReceiver.url": "Where the JSON is posted.",
     "WebhookReceiver.secret": "Signs the body (HMAC-SHA-256). A secret.",

@@ -19,7 +19,7 @@ KEY_BYTES = (0, 16, 24, 32)  # none, AES-128, -192, -256
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
 
-Tells = Literal["fire", "trouble", "supervisory"]
+Tells = Literal["fire", "trouble", "supervisory", "disablement", "walk"]
 
 
 class Dc09Receiver(Used, frozen=True, forbid_unknown_fields=True, tag="sia_dc09", tag_field="kind"):
@@ -38,7 +38,7 @@ class Dc09Receiver(Used, frozen=True, forbid_unknown_fields=True, tag="sia_dc09"
     account: Annotated[str, Meta(pattern="^[0-9A-Fa-f]{3,16}$")] = "0000"
     supervise_s: Annotated[float, Meta(ge=0, le=90)] = 30.0
     fault_s: Annotated[float, Meta(gt=0, le=90)] = 75.0
-    tells: list[Tells] = msgspec.field(default_factory=lambda: list[Tells](("fire",)))
+    tells: list[Tells] = msgspec.field(default_factory=lambda: list[Tells](("fire", "disablement", "walk")))
 
 
 class WebhookReceiver(Asked, frozen=True, forbid_unknown_fields=True, tag="cad_webhook", tag_field="kind"):

@@ -15,6 +15,8 @@ import psutil
 import pytest
 from hypothesis import settings
 
+from tests.support import commands
+
 settings.register_profile("iotcore", database=None, deadline=None, derandomize=True, max_examples=100)
 settings.register_profile("soak", database=None, deadline=None, max_examples=5000)
 settings.load_profile("soak" if os.environ.get("IOTCORE_SOAK") else "iotcore")
@@ -56,6 +58,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 @pytest.hookimpl(trylast=True)  # pytest-xdist has ended its workers by then
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A test that leaves a process behind fails the run, by name; so does, in CI, one that leaves a file in the checkout."""
+    commands.end()
     left = _end_what_is_left(session.config)
     if _is_worker(session.config):
         session.config.workeroutput[LEFT] = left  # type: ignore[attr-defined] # pytest-xdist's way to the controller

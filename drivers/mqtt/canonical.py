@@ -88,6 +88,19 @@ def decode(arrival: Arrival, directory: Directory, now_ms: float) -> Decoded:
         return Decoded(refusals=(_refusal(refused.reason, refused.detail, arrival, device, None, identities=handled),))
 
 
+def said(message: ReadingMessage, arrival: Arrival, binding: Binding, now_ms: float) -> Reading:
+    """One message as a reading of a device, whoever says it, by the points of its model whatever its firmware.
+
+    Raises:
+        Refused: `unknown_point`.
+    """
+    layout = _layout(binding.spec)._replace(by_firmware=False)
+    reading, unknown = _reading(message, "event", arrival, binding, now_ms, layout=layout)
+    if unknown:
+        raise Refused("unknown_point", f"{', '.join(unknown[:NAMED_POINTS])}: not in spec {binding.spec.model}")
+    return reading
+
+
 def _route(topic: str, directory: Directory) -> Route:
     """Whose topic it is, once for each topic and directory; only what is accepted is remembered, so devices bound it."""
     parts = topic.split("/")

@@ -39,6 +39,21 @@ class Exempt:
             return one
         return replace(one, test=True, walk=walk.id, in_test=InTest(walk.started_ms, walk.until_ms, walk.by))
 
+    def excused(
+        self,
+        directory: Directory,
+        device: str,
+        point: str,
+        at_ms: float,
+        immediate: bool,  # noqa: FBT001
+    ) -> bool:
+        """Whether what a point says must not make anybody believe another: it is disabled, or in walk test."""
+        binding = directory.devices.get(device)
+        if binding is None or not (directory.disablements or directory.walks):
+            return False
+        out = self.disablement(directory, binding, point, at_ms)
+        return out is not None or (not immediate and self.walk(directory, binding, at_ms) is not None)
+
     def disablement(self, directory: Directory, binding: Binding, point: str, at_ms: float) -> Disablement | None:
         """What disables a point of a device at this moment."""
         if directory.disablements is not self._rows:

@@ -16,14 +16,16 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
+from iotcore.alarms import engine_latch
 from iotcore.alarms.decisions import FIRST, Armed, Decision, Reason, Timed, bare, urgency
 from iotcore.alarms.engine_bind import Numbers, leaf_nodes, resume, stages
 from iotcore.alarms.engine_judge import decide, first_alarm, made, take_in
-from iotcore.alarms.engine_memory import Look, Memory, Places, Raised, TrackKey
+from iotcore.alarms.engine_memory import Excused, Look, Memory, Places, Raised, TrackKey
 from iotcore.alarms.engine_plan import NO_GROUPS, Bound, Plan, Planner
 from iotcore.alarms.engine_timers import Deadline, Deadlines
 from iotcore.alarms.rules import Rule
 from iotcore.alarms.window import Window
+from iotcore.journal.latches import Latch
 from iotcore.reading import Reading
 from iotcore.registry.directory import Binding
 
@@ -64,6 +66,10 @@ class Engine:
         self._tracks: dict[TrackKey, _Track] = {}
         self._deadlines = Deadlines()
         self.places = Places()
+
+    def excuse(self, excused: Excused) -> None:
+        """Let nothing be borne out by what this says is out of service or in walk test."""
+        self.places.excused = excused
 
     def use(self, rules: Sequence[Rule], bindings: Iterable[Binding] = ()) -> None:
         """Go on with these rules; what is remembered, under way or latched by a rule's id and point stays.
@@ -176,6 +182,27 @@ class Engine:
                 if bound.name(next(leaf_nodes(bound.node)).point) == one.rule:
                     self._restored(track, key, bound, one, now_s)
 
+    def latch(self, latches: Iterable[Latch], bindings: Mapping[str, Binding], now_s: float) -> None:
+        """After the recent readings: latched is what the journal says of each rule, and nothing else."""
+        standing = engine_latch.by_device(latches)
+        for (device, *_), track in self._tracks.items():
+            engine_latch.keep_only(track.memory, track.plan, standing.get(device, {}))
+        for device, found in standing.items():
+            live, binding = {rule: one for rule, one in found.items() if not one.late}, bindings.get(device)
+            if binding is None or not live:
+                continue
+            key = (device, 0, False, False)
+            known = self._tracks.get(key)
+            track = self._planned(key, known, binding, [])
+            if known is None:
+                track.memory.seen_s = now_s
+            first = min(live.values(), key=lambda one: one.received_ms)
+            reading = Reading(device, "", 0, "reading", first.detector_ms, first.received_ms, ())
+            at_s = track.memory.timeline.at_s
+            look = Look(track.memory, binding, key, reading, at_s, now_s, first.received_ms, self.places)
+            for bound in track.plan.bounds.values():
+                engine_latch.give_back(bound, live, look)
+
     def _restored(self, track: _Track, key: TrackKey, bound: Bound, armed: Armed, now_s: float) -> None:
         memory, before = track.memory, self._deadlines.get((key, bound.number))
         if before is None:
@@ -187,6 +214,11 @@ class Engine:
             at_s = before.at_s
         deadline = Deadline(now_s + armed.due_in_s, at_s, armed.reading, lasting=True)
         self._deadlines.set((key, bound.number), deadline)
+
+    def plan_of(self, binding: Binding) -> Plan:
+        """The rules that judge a device now, without verification, for a trial beside everything that is remembered (`trial`)."""
+        groups = self._groups(binding.device) if self._planner.by_group else NO_GROUPS
+        return self._planner.plan(binding, groups, verified=False)
 
     def alarming(self, reading: Reading, *, old: bool = False) -> bool:
         """Whether an alarm rule holds or waits to be confirmed, by this reading or an earlier one; asked after `evaluate`."""

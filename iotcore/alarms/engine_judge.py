@@ -55,7 +55,7 @@ def _good(told: Iterable[Value], doubtful: set[str]) -> list[tuple[str, float | 
 def decide(bound: Bound, look: Look, decisions: list[Decision]) -> None:
     """Add what a rule concludes now, if it is anything new."""
     memory, number = look.memory, bound.number
-    look.begin(number)
+    look.begin(number, immediate=bound.rule.immediate)
     verdict = bound.node.judge(look)
     if verdict is False and number not in memory.raised and not look.notes:  # nearly always
         return

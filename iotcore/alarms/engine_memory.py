@@ -5,7 +5,7 @@ Times are seconds: `at_s` on the device's own timeline, `now_s` on the caller's 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 TrackKey = tuple[str, int, bool, bool]  # device; live, backlog, old; test; retained
 Ref = tuple[TrackKey, int]  # a rule of a track
+Excused = Callable[[str, str, float, bool], bool]  # device, point, at which moment (ms UTC), by an immediate rule
 VOTES_MAX = 64  # of one place; no rule asks for more than 20
 
 
@@ -76,6 +77,7 @@ class Look:
     wall_ms: float
     places: Places
     number: int = -1  # of the rule
+    immediate: bool = False  # the rule
     again_s: float = inf  # on the timeline: when time alone may change what is said now
     unknown: bool = False
     armed: Reading | None = None  # the reading that a timer goes back to: where what is under way began
@@ -84,9 +86,10 @@ class Look:
     points: tuple[str, ...] = ()
     pokes: list[Ref] = field(default_factory=list)
 
-    def begin(self, number: int) -> None:
+    def begin(self, number: int, *, immediate: bool = False) -> None:
         """Go on to another rule."""
         self.number = number
+        self.immediate = immediate
         self.again_s = inf
         self.unknown = False
         self.reason = self.armed = None
@@ -98,6 +101,10 @@ class Look:
         """Ask to be looked at again at this time."""
         self.again_s = min(self.again_s, at_s)
 
+    def excused(self, device: str, point: str) -> bool:
+        """Whether what a point says is no reason to believe another: it is out of service, or in walk test."""
+        return self.places.excused(device, point, self.wall_ms, self.immediate)
+
 
 @dataclass(slots=True)
 class _Vote:
@@ -107,11 +114,15 @@ class _Vote:
 
 
 class Places:
-    """Which points of a place have seen something, for each rule that asks for several. Bounded: `VOTES_MAX` a place and rule."""
+    """Which points of a place have seen something, for each rule that asks for several. Bounded: `VOTES_MAX` a place and rule.
+
+    `excused` says which of them bear nothing out.
+    """
 
     def __init__(self) -> None:
         self._votes: dict[tuple[object, ...], dict[tuple[str, str], _Vote]] = {}
         self.dropped = 0
+        self.excused: Excused = lambda *_: False
 
     def __len__(self) -> int:
         return len(self._votes)

@@ -75,7 +75,8 @@ class Verified:
         if not self.joined:
             return None
         memory = look.memory
-        if any(number in memory.raised and number not in memory.returned for number in memory.criteria):
+        others = [memory.raised[number] for number in memory.criteria & memory.raised.keys() if number not in memory.returned]
+        if not all(look.excused(look.binding.device, one.leaf.point) for one in others):
             return Reason.SECOND_CRITERION
         return Reason.SECOND_POINT if _borne_out(self._ballot(look), pending, look, 1) else None
 
@@ -196,6 +197,11 @@ def _confirm(pending: Pending, reason: Reason, look: Look) -> LeafNode:
     return pending.leaf
 
 
+def _named(label: str) -> tuple[str, str]:
+    device, _, point = label.partition("/")
+    return device, point
+
+
 def _voter(pending: Pending, look: Look) -> tuple[str, str]:
     return (look.binding.device, pending.leaf.point)
 
@@ -209,8 +215,9 @@ def _attend(ballot: tuple[object, ...], pending: Pending, verdict: Verdict, look
 
 
 def _borne_out(ballot: tuple[object, ...], pending: Pending, look: Look, wanted: int) -> bool:
-    """Whether so many others see it: for the smoke of a premises other detectors, else other points."""
-    others = list(look.places.others(ballot, _voter(pending, look), look.moment_s))
+    """Whether so many others see it: for the smoke of a premises other detectors, else other points; none that is disabled."""
+    found = look.places.others(ballot, _voter(pending, look), look.moment_s)
+    others = [one for one in found if not look.excused(*_named(one[0]))]
     if ballot[0] == SMOKE:
         others = [one for one in others if one[1][0][0] != look.binding.device]
     if len(others) < wanted:

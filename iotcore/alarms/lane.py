@@ -18,9 +18,11 @@ from typing import Any
 
 from iotcore import metrics
 from iotcore.alarms.disabled import Exempt
+from iotcore.alarms.drilled import Drilled
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.lane_commit import Commits, Pending, Safety, unlogged
 from iotcore.alarms.lane_notice import old
+from iotcore.alarms.lane_parts import parted
 from iotcore.alarms.lane_turn import Decode, Gathering, Turn
 from iotcore.alarms.supervised import Supervised
 from iotcore.alarms.warm import warm
@@ -64,6 +66,7 @@ class FireLane:
         configured: Callable[[Presence], None] = lambda _: None,
         supervised: Supervised | None = None,
         exempt: Exempt | None = None,
+        drilled: Drilled | None = None,
         safety: Safety | None = None,
     ) -> None:
         self._broker = broker
@@ -74,6 +77,7 @@ class FireLane:
         self._opened = opened
         self._first_seen = first_seen
         self._tested = tested
+        self._drilled = drilled or Drilled(engine)
         self._safety = safety or unlogged(clock)
         self._emergency = self._safety.emergency
         self._supervised = supervised
@@ -88,18 +92,21 @@ class FireLane:
             configured=configured,
             supervised=supervised,
             exempt=exempt,
+            drilled=self._drilled,
         )
         self._commits = Commits(journal.commit, self._safety, clock, broker.working)
         self._one_at_a_time = asyncio.Lock()  # a turn, a delivery, and a person's retry
         self.receipts = Receipts(broker.publish, clock)
         self._counts = {"stored": 0, "refused": 0, "incidents": 0, "unkept": 0}
+        self.flapping = 0  # alarms that come and go, by the last look
         self._activated: set[str] = set()
+        self._held: set[str] = set()  # premises whose incident a response plan may hold back; bounded by the premises
         self._aside: set[asyncio.Task[None]] = set()
 
     def warm(self) -> None:
         """Give the rules the recent past, so that a restart in the middle of a fire does not forget its beginning.
 
-        Only devices with a latched alarm stay latched; all others may raise with their next reading.
+        A rule whose alarm stands in the journal stays latched, for each device and point; every other may raise anew.
         """
         known = self._directory().devices
         recent = [reading for reading in self._journal.recent_readings() if reading.device in known]
@@ -107,7 +114,7 @@ class FireLane:
         if self._supervised is not None:
             for reading in recent:
                 self._supervised.recalled(reading)
-        self._engine.reset({reading.device for reading in recent} - self._journal.alarmed_devices())
+        self._engine.latch(self._journal.latches(), known, self._clock.monotonic_s())
         self._gathering.timers.restore(self._journal.rule_timers(), known)
         for premises, incident in self._journal.open_incidents():
             self._emergency.note_open(premises, incident)
@@ -116,6 +123,7 @@ class FireLane:
         """The episode of a premises was reset, by us or another replica: its devices may raise anew, and begin another."""
         self._engine.reset(devices)
         self._emergency.note_closed(premises)
+        self._held.discard(premises)
 
     def counts(self) -> dict[str, int]:
         """What the lane has done since it started, for `iotcore doctor`."""
@@ -153,7 +161,7 @@ class FireLane:
             turn.by_time = True
             self._gathering.tick(turn)
             if turn.raises or turn.cleared:
-                await self._commits.durable(self._put(turn, (), 1), turn.fires)
+                await self._carry(turn, (), 1)
 
     async def _release_holds(self) -> None:
         """Send what the response plan of a premises has held back, when its time is over; whichever replica comes first."""
@@ -161,12 +169,15 @@ class FireLane:
             await asyncio.sleep(RELEASE_S)
             if self._commits.stalled_since_ms is None:
                 try:
-                    released = await self._safety.off_loop(lambda: holds.release_due(self._journal, self._journal.now()))
+                    released, self.flapping = await self._safety.off_loop(self._over_by_time)
                 except IotError as error:
-                    log.error("holds cannot be ended: %s", error)  # noqa: TRY400 - tried again in a moment
+                    log.error("holds and what flaps cannot be ended: %s", error)  # noqa: TRY400 - tried again in a moment
                 else:
                     if released.released:
                         self._opened(released)
+
+    def _over_by_time(self) -> tuple[Committed, int]:
+        return holds.release_due(self._journal, self._journal.now()), self._journal.end_calm()
 
     async def _follow_open(self) -> None:
         """Know which premises burn, whoever opened or closed it: without the journal a fire joins those, or begins."""
@@ -190,8 +201,7 @@ class FireLane:
             turn = self._gathering.begin(fires_only=self._commits.crowded)
             self._gathering.gather(arrivals, turn)
             if turn.raises or not turn.fires_only:
-                pending = self._put(turn, () if turn.fires_only else arrivals, len(arrivals))
-                await self._commits.durable(pending, turn.fires)
+                await self._carry(turn, () if turn.fires_only else arrivals, len(arrivals))
             if turn.fires_only:
                 self._counts["unkept"] += turn.unkept
                 metrics.unkept.inc(turn.unkept)
@@ -211,10 +221,8 @@ class FireLane:
         async with self._one_at_a_time:
             turn = self._gathering.begin(alarms_only=alarms_only, fires_only=self._commits.crowded)
             self._gathering.gather([arrival], turn)
-            durable = False
-            if turn.raises or not turn.fires_only:
-                durable = await self._commits.durable(self._put(turn, (), 1), turn.fires)
-        if not durable:
+            pending = await self._carry(turn, (), 1) if turn.raises or not turn.fires_only else None
+        if pending is None or not await self._commits.durable(pending, ()):
             raise StoreError(f"the journal does not answer: {self._commits.trouble}")
         understood = len(self._gathering.decode(arrival, self._directory(), self._clock.wall_ms()).readings)
         up_to = {boot: track.up_to for (_, boot), track in turn.stage.changed.items()}
@@ -237,8 +245,7 @@ class FireLane:
                     self._gathering.take_again(reading, one.row, directory.devices[reading.device], turn)
                 answer.stored += len(turn.readings) - before
                 answer.repeats += len(one.readings) - len(turn.readings) + before
-            pending = self._put(turn, (), len(rows))
-            await self._commits.durable(pending, turn.fires)
+            pending = await self._carry(turn, (), len(rows))
         await pending.done
         answer.removed += len(turn.settled)
         answer.alarms += [f"{one.notice.device}: {one.notice.rule}" for one in turn.raises]
@@ -248,7 +255,7 @@ class FireLane:
         async with self._one_at_a_time:
             if not self._gathering.faults.exactly(wrong, family):
                 return
-            pending = self._put(self._gathering.begin(), (), 0)
+            _, pending = self._put(self._gathering.begin(), (), 0)
         await pending.done
 
     async def supervise(self, *, hears: bool) -> None:
@@ -257,32 +264,57 @@ class FireLane:
             return  # the journal does not answer: once is enough
         if self._supervised is not None and self._supervised.tick(hears=hears):
             async with self._one_at_a_time:
-                pending = self._supervision = self._put(self._gathering.begin(), (), 0)
-                await self._commits.durable(pending, ())
+                self._supervision = await self._carry(self._gathering.begin(), (), 0)
 
     async def raise_again(self, raises: Sequence[Raise]) -> None:
         """Carry decisions that no reading of now made, such as those of what is no longer disabled, to their commit."""
         async with self._one_at_a_time:
             turn = self._gathering.begin()
             turn.raises += raises
-            pending = self._put(turn, (), 1)
-            await self._commits.durable(pending, turn.fires)
+            pending = await self._carry(turn, (), 1)
         await pending.done
 
-    def _put(self, turn: Turn, arrivals: Sequence[Arrival], count: int) -> Pending:
-        """Begin the commit of a turn; what came by the broker is acknowledged when it is durable."""
+    async def _carry(self, turn: Turn, arrivals: Sequence[Arrival], count: int) -> Pending:
+        """Begin the commits of a turn; wait for those that open incidents, and for the last only where none waits before it."""
+        behind = self._commits.behind
+        opening, last = self._put(turn, arrivals, count)
+        for one in opening:
+            await self._commits.durable(one, one.batch.raises)
+        if opening or behind:
+            await self._commits.room()
+        else:
+            await self._commits.durable(last, turn.fires)
+        return last
+
+    def _put(self, turn: Turn, arrivals: Sequence[Arrival], count: int) -> tuple[list[Pending], Pending]:
+        """Begin the commits of a turn: those that open incidents, and the last.
+
+        What came by the broker is acknowledged when the last is durable.
+        """
         taken_s = self._clock.monotonic_s()
         directory = self._directory()
-        batch = self._gathering.batch(turn)
+        opening, (*more, last) = parted(self._gathering.batch(turn), self._burns, behind=self._commits.behind)
+
+        def told_part(committed: Committed) -> None:
+            self._tell(turn, committed)
 
         def told(committed: Committed) -> None:
             metrics.take_to_commit.labels("fire").observe(self._clock.monotonic_s() - taken_s)
             self._tell(turn, committed)
+            self._count(turn)
             if arrivals:
                 self._broker.acknowledge(arrivals)
             self._tell_senders(turn, directory)
 
-        return self._commits.put(batch, told, count)
+        self._held |= {one.notice.premises for one in turn.raises if one.hold is not None}
+        ahead = [self._commits.put(batch, told_part, ahead=True) for batch in opening]
+        for batch in more:
+            self._commits.put(batch, told_part)
+        return ahead, self._commits.put(last, told, count)
+
+    def _burns(self, premises: str) -> bool:
+        """Whether a further fire there changes nothing that somebody waits for: its incident is open, and was not held back."""
+        return self._emergency.burns(premises) and premises not in self._held
 
     def _tell(self, turn: Turn, committed: Committed) -> None:
         """What a commit has made goes on its way: first of all the fires."""
@@ -296,13 +328,18 @@ class FireLane:
                 metrics.alarm_latency.observe((durable_ms - began_ms) / 1000.0)
             self._later(self._note_durable(committed.opened, durable_ms))
         self._note_placed(committed.placed, committed.opened)
+        self._counts["incidents"] += len(committed.opened)
+        if committed.tests:
+            self._later(self._note_tests(committed.tests, durable_ms))
+        if committed.drills:
+            self._later(self._note_drills(committed.drills, durable_ms))
+
+    def _count(self, turn: Turn) -> None:
+        """All of a turn is durable."""
         metrics.stored.labels("fire").inc(len(turn.readings))
         metrics.late.labels("fire").inc(sum(reading.backlog for reading in turn.readings))
         self._counts["stored"] += len(turn.readings)
         self._counts["refused"] += len(turn.refusals)
-        self._counts["incidents"] += len(committed.opened)
-        if committed.tests:
-            self._later(self._note_tests(committed.tests, durable_ms))
 
     def _note_placed(self, placed: Sequence[Placed], opened: Sequence[str]) -> None:
         """Where fires went. One of an episode that is closed unlatches its device: it must be able to raise again."""
@@ -336,6 +373,11 @@ class FireLane:
         """The same for the alarms of devices in test mode; then whoever waits for them is told."""
         await self._safety.off_loop(lambda: self._journal.note_tests(numbers, at_ms))
         self._tested()
+
+    async def _note_drills(self, ids: tuple[str, ...], at_ms: float) -> None:
+        """The same for drills."""
+        await self._safety.off_loop(lambda: self._journal.note_drills(ids, at_ms))
+        self._drilled.heard()
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         """Do it off the road; bounded by the devices that become active and the premises that burn."""

@@ -5,9 +5,9 @@
                         └─ the same commit again each 250 ms ─► durable ─► told
 
 Turns go on meanwhile: what they gathered waits here in its order, at most `HELD_ARRIVALS` messages; beyond it the lane is
-`crowded` and takes nothing but live fires. No commit is ever given up, so that a reading that is counted as handled becomes
-durable, or the process ends and the broker brings it again. A late commit that has succeeded after all, and the emergency's
-notices, are one: by the incident's id.
+`crowded` and takes nothing but live fires. In a storm the commits that open incidents go `ahead` of others that wait. No commit
+is ever given up, so that a reading that is counted as handled becomes durable, or the process ends and the broker brings it
+again. A late commit that has succeeded after all, and the emergency's notices, are one: by the incident's id.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ COMMIT_LIMIT_S = 0.25  # then its fires go out without the journal (architecture
 RETRY_COMMIT_S = 0.25
 LOG_LIMIT_S = 0.1  # what the emergency log may take of a fire's time; then it is sent before it is on disk
 HELD_ARRIVALS = 500  # half of what the broker lets a consumer hold unacknowledged: beyond that it would bring nothing more
+HELD_RAISES = 20_000  # decisions that wait: twice a storm of ten thousand points
 HUNG_S = 60.0  # a commit that has not come back by then is the watchdog's: the process is started anew unless it is the disk
 LOOK_S = 0.25
 SAY_EVERY_S = 10.0  # a disk that is slow now and then fills no log
@@ -45,6 +46,7 @@ class Pending:
     batch: Batch
     told: Callable[[Committed], None]
     arrivals: int = 0
+    ahead: bool = False
     first: asyncio.Future[bool] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     done: asyncio.Future[Committed] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -99,24 +101,51 @@ class Commits:
         """Batches that are not durable yet."""
         return len(self._queue)
 
-    def put(self, batch: Batch, told: Callable[[Committed], None], arrivals: int = 0) -> Pending:
-        """Begin to make a batch durable, after those before it."""
-        pending = Pending(batch, told, arrivals)
-        self._queue.append(pending)
+    @property
+    def behind(self) -> bool:
+        """Whether a batch would wait for others, although the journal answers."""
+        return self.stalled_since_ms is None and bool(self._queue)
+
+    def put(self, batch: Batch, told: Callable[[Committed], None], arrivals: int = 0, *, ahead: bool = False) -> Pending:
+        """Begin to make a batch durable, after those before it.
+
+        `ahead`: only after the commit that runs, and others that are ahead. Such a batch says of no device how far it counts as
+        handled, for what waits here may be of that device.
+        """
+        pending = Pending(batch, told, arrivals, ahead)
+        waiting = len(self._queue)
+        first = next((n for n, one in enumerate(self._queue) if n and not one.ahead), waiting)
+        self._queue.insert(first if ahead else waiting, pending)
         if self._draining is None or self._draining.done():
             self._draining = asyncio.create_task(self._drain(), name="commits")
         return pending
 
     async def durable(self, pending: Pending, fires: Sequence[Raise]) -> bool:
-        """Wait for the commit, as long as a fire may wait; then its `fires` go out without it. Whether it is durable."""
-        if self.stalled_since_ms is None:
-            await asyncio.wait({pending.first}, timeout=COMMIT_LIMIT_S)
-            if not pending.first.done():
-                self._stall(f"a commit has not returned within {COMMIT_LIMIT_S:g} s")
+        """Wait for the commit, each one before it as long as a fire may wait; then its `fires` go out without it.
+
+        Whether it is durable.
+        """
+        while self.stalled_since_ms is None and not pending.first.done():
+            await self._next(pending)
         if pending.first.done() and pending.first.result():
             return True
         await self.rescue(fires)
         return False
+
+    async def room(self) -> None:
+        """Wait until less waits than may, or the journal stalls."""
+        while self.stalled_since_ms is None and (
+            sum(one.arrivals for one in self._queue) >= HELD_ARRIVALS
+            or sum(len(one.batch.raises) for one in self._queue) >= HELD_RAISES
+        ):
+            await self._next(self._queue[0])
+
+    async def _next(self, pending: Pending) -> None:
+        """Wait for the commit that runs, of those before `pending` or itself; one that takes too long stalls."""
+        running = self._queue[0] if self._queue else pending
+        await asyncio.wait({running.first}, timeout=COMMIT_LIMIT_S)
+        if not running.first.done():
+            self._stall(f"a commit has not returned within {COMMIT_LIMIT_S:g} s")
 
     async def rescue(self, fires: Sequence[Raise]) -> None:
         """Send these live fires by the emergency: on its disk first, if that is quick."""

@@ -1,6 +1,7 @@
 """What one turn of the fire lane gathers: arrivals decoded, refused or deduplicated, judged by the rules, thinned where too many.
 
-    arrival ─► decode ─┬─ refused ───────────────────────────────► quarantine
+                       ┌─ drill ─► rules, apart ─────────────────► its own row, unless a fire is in the turn
+    arrival ─► decode ─┼─ refused ───────────────────────────────► quarantine
                        ├─ presence ──────────────────────────────► faults
                        └─ reading ─► known? ─► rules ─► throttle ─► stored, coalesced or counted
 
@@ -18,6 +19,7 @@ from iotcore import metrics
 from iotcore.alarms.coalesce import Coalescing
 from iotcore.alarms.decisions import Decision
 from iotcore.alarms.disabled import Exempt
+from iotcore.alarms.drilled import Drilled
 from iotcore.alarms.engine import Engine
 from iotcore.alarms.judged import Judged
 from iotcore.alarms.lane_notice import is_live_fire, old, raised
@@ -29,13 +31,13 @@ from iotcore.journal.faults import Faults
 from iotcore.journal.journal import Journal
 from iotcore.journal.progress import Progress, Stage
 from iotcore.journal.quarantine import Row
-from iotcore.journal.records import Batch, Cleared, Raise
+from iotcore.journal.records import Batch, Cleared, Raise, Tried
 from iotcore.journal.retry import handled
 from iotcore.journal.skew import Skews
 from iotcore.journal.throttle import Throttle
 from iotcore.reading import Reading
 from iotcore.registry.directory import Binding, Directory
-from iotcore.wire.arrival import Arrival, Decoded, Presence, Refusal
+from iotcore.wire.arrival import DRILL_REFUSED, Arrival, Decoded, Presence, Refusal
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ class Turn:
     presence: dict[str, bool] = field(default_factory=dict)
     cleared: list[Cleared] = field(default_factory=list)
     late: list[tuple[int, Decision, Reading]] = field(default_factory=list)  # with the place of its raise
+    drills: list[Tried] = field(default_factory=list)
     throttled: int = 0
     settled: tuple[int, ...] = ()  # rows of the quarantine that are tried again
     returned: list[Refusal] = field(default_factory=list)
@@ -83,6 +86,7 @@ class Gathering:
         configured: Callable[[Presence], None],
         supervised: Supervised | None = None,
         exempt: Exempt | None = None,
+        drilled: Drilled,
     ) -> None:
         standing, now_s = journal.standing_faults(), clock.monotonic_s()
         self.decode = decode
@@ -100,7 +104,9 @@ class Gathering:
         self._conduct.tracked(self._progress, self._progress.tracks, now_s, clock.wall_ms())
         self._supervised = supervised
         self._exempt = exempt or Exempt()
+        self._drilled = drilled
         self._judged = Judged()
+        engine.excuse(lambda *one: self._exempt.excused(self.directory(), *one))
         self.timers = LaneTimers(engine, clock)
 
     def begin(self, *, alarms_only: bool = False, fires_only: bool = False) -> Turn:
@@ -136,6 +142,7 @@ class Gathering:
             returned=tuple(turn.returned),
             heard=told.heard,
             timers=self.timers.changed(),
+            drills=() if turn.fires else tuple(turn.drills),  # a fire waits for nothing; a drill is said again
         )
 
     def gather(self, arrivals: Sequence[Arrival], turn: Turn) -> None:
@@ -151,6 +158,8 @@ class Gathering:
         for refusal in turn.refusals:
             if refusal.device in directory.devices:
                 self.faults.refused(refusal)
+            elif refusal.reason.startswith(DRILL_REFUSED):
+                self._drilled.refused(refusal)
             metrics.refused.labels("fire", refusal.reason.partition(":")[0]).inc()
         if turn.fires_only:
             turn.unkept += len(turn.refusals) + len(turn.presence)
@@ -162,6 +171,9 @@ class Gathering:
         turn.refusals += [handled(one, turn.stage) if one.identities and not turn.fires_only else one for one in decoded.refusals]
         if decoded.presence is not None:
             self._note_presence(decoded.presence, directory, turn)
+        if decoded.drill and not turn.fires_only:
+            device = decoded.drill[-1].device
+            turn.drills.append(self._drilled.judged(decoded.drill, directory.devices[device], directory, self._clock.wall_ms()))
         for reading in decoded.readings:
             self._take(reading, arrival, directory.devices[reading.device], turn)
 

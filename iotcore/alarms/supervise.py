@@ -72,6 +72,7 @@ class Supervision:
         self._began: list[Silence] = []
         self._over: list[Fault] = []
         self._unsaved: dict[str, Ear] = {}
+        self._gone = {row.device for row in stored.heard if row.device not in directory.devices}  # still on disk
         self._clock_due_s = self._tick_s = self._settled_s = now_s
         clocks = {clock.by: clock for clock in stored.clocks}
         outages = {clock.by: _outage_s(clock, moment) for clock in stored.clocks}
@@ -98,8 +99,10 @@ class Supervision:
         if directory.devices is self._seen:
             return
         before, self._seen = self._seen, directory.devices
-        for name in [name for name in self._ears if name not in directory.devices]:
+        left = {name for name, one in before.items() if name not in directory.devices and one.domain == FIRE_DOMAIN}
+        for name in left:
             self._forget(name)
+        self._gone = (self._gone | left) - directory.devices.keys()
         for name, binding in directory.devices.items():
             if before.get(name) is not binding and (binding.domain == FIRE_DOMAIN or name in self._ears):
                 self._admit(binding, now_s)
@@ -166,6 +169,8 @@ class Supervision:
             ear = self._unsaved.pop(name)
             wall_ms = moment.wall_ms - (now_s - ear.at_s) * 1000.0
             rows.append(Heard(name, self._by, ear.at_s + self._offset_s, wall_ms, ear.boot, ear.seq))
+        gone = tuple(islice(self._gone, SAVE_AT_ONCE))
+        self._gone.difference_update(gone)
         deaf_s = 0.0 if self._deaf_s is None else now_s - self._deaf_s  # in that time nobody listened
         clock = Clocked(
             self._by,
@@ -174,7 +179,7 @@ class Supervision:
             moment.wall_ms - deaf_s * 1000.0,
             now_s - deaf_s + self._offset_s,
         )
-        return Stored(tuple(rows), (clock,))
+        return Stored(tuple(rows), (clock,), gone)
 
     def _hears_again(self, now_s: float) -> None:
         """The link is back: an outage of ours is nobody's silence, unless it was over in no time."""

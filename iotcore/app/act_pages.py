@@ -18,10 +18,14 @@ from iotcore.web.alarms import AlarmPages
 from iotcore.web.app import Part
 from iotcore.web.case_view import CaseView
 from iotcore.web.cases import CasePages
+from iotcore.web.drill_reports import DrillReports
+from iotcore.web.drills import DrillPages
 from iotcore.web.out import Out
 from iotcore.web.outages import OutagePages
 from iotcore.web.owner import OwnerPage
 from iotcore.web.premises import PremisesPages
+from iotcore.web.press import Press
+from iotcore.web.reports import IncidentReports
 
 
 def act_pages(  # noqa: PLR0917 - the parts that they stand on
@@ -31,6 +35,7 @@ def act_pages(  # noqa: PLR0917 - the parts that they stand on
     view: CaseView,
     people: Accounts,
     specs: Mapping[str, DeviceSpec],
+    press: Press,
     clock: Clock,
 ) -> list[Part]:
     """All of them, over one registry and one view of the journal."""
@@ -46,7 +51,17 @@ def act_pages(  # noqa: PLR0917 - the parts that they stand on
         settings.people.two_person,
     )
     return [
-        CasePages(case, directory, registry.intent, out, clock),
+        CasePages(case, view.premises, directory, registry.intent, out, clock),
+        IncidentReports(
+            view.premises,
+            lambda incident, devices: view.look(incident, devices, clock.wall_ms()),
+            directory,
+            registry.database,
+            press,
+            settings.journal_place,
+            clock,
+        ),
+        DrillReports(directory, press, settings.journal_place, clock),
         AlarmPages(
             lambda: view.standing(clock.wall_ms()),
             lambda number: view.alarm(number, clock.wall_ms()),
@@ -64,6 +79,8 @@ def act_pages(  # noqa: PLR0917 - the parts that they stand on
             settings.people.two_person,
             outages.progress,
             view.open_incident,
+            view.drills,
         ),
+        DrillPages(view.drills, directory, registry.intent, clock),
         OwnerPage(case, OwnerLinks(registry.database).key, registry.intent, clock),
     ]

@@ -14,6 +14,7 @@ from iotcore.journal import escalations, timers
 from iotcore.journal.escalations import Telling, Unanswered
 from iotcore.journal.facts import Number
 from iotcore.journal.journal import Journal
+from iotcore.off_loop import OffLoop, in_a_thread
 from iotcore.registry.directory import Directory
 
 log = logging.getLogger(__name__)
@@ -26,12 +27,19 @@ class Escalating:
     """One for a fire process. `callers` are the channels that reach people by their number; `wake` is the dispatcher's."""
 
     def __init__(
-        self, journal: Journal, directory: Callable[[], Directory], callers: Sequence[str], wake: Callable[[], None]
+        self,
+        journal: Journal,
+        directory: Callable[[], Directory],
+        callers: Sequence[str],
+        wake: Callable[[], None],
+        *,
+        off_loop: OffLoop = in_a_thread,
     ) -> None:
         self._journal = journal
         self._directory = directory
         self._callers = tuple(callers)
         self._wake = wake
+        self._off_loop = off_loop
         self.told = 0
 
     async def run(self) -> None:
@@ -39,7 +47,7 @@ class Escalating:
         failing = False
         while True:
             try:
-                if told := await asyncio.to_thread(self.look):
+                if told := await self._off_loop(self.look):
                     self.told += told
                     metrics.fire_escalations.inc(told)
                     self._wake()

@@ -25,6 +25,7 @@ from iotcore.app import fire_rules, supervising, troubles
 from iotcore.app.channels import channels_of, pressed
 from iotcore.app.common import EVERYTHING, activate, heard, ingest_version, opened, rules_of
 from iotcore.app.configs_back import ConfigsBack
+from iotcore.app.drilling import Drilling
 from iotcore.app.escalating import Escalating
 from iotcore.app.intents import INTENT_CURSOR, Intents
 from iotcore.app.nearby import Nearby
@@ -45,7 +46,7 @@ from iotcore.process.room import Room
 from iotcore.process.ruled import Ruled
 from iotcore.process.siblings import Siblings
 from iotcore.process.watchdog import Watchdog
-from iotcore.provision.acl import BrokerName
+from iotcore.provision.acl import DRILLS, BrokerName
 from iotcore.registry.commissioning import Commissioning
 from iotcore.registry.places import Places
 from iotcore.registry.store import Registry
@@ -76,6 +77,7 @@ async def run(settings: Settings, number: int = 1) -> None:
         tests = TestsBack(journal, Commissioning(registry.database), clock)
         configs = ConfigsBack(Places(registry.database), clock)
         supervised = Supervised(journal, lambda: follower.directory, clock, machine_uptime(), by=replica.name)
+        drilling = Drilling(*(settings, registry, journal, engine, lambda: follower.directory, channels), clock)
         await stack.enter_async_context(ingest)
         nearby = Nearby(settings.folder, journal, lambda: follower.directory, centres_of(settings), clock)
         lane = FireLane(
@@ -93,20 +95,19 @@ async def run(settings: Settings, number: int = 1) -> None:
             supervised=supervised,
             safety=outgoing.safety,
             exempt=(exempt := Exempt()),
+            drilled=drilling.drilled,
         )
         watch(ingest, "fire", "fire")
         metrics.journal_stalled.ask(lambda: float("journal_stalled" in lane.state()))
         cursor = journal.cursor(INTENT_CURSOR)  # before the warm start: what is reset after it unlatches this engine too
         lane.warm()
-        outages = Outages(*(journal, lambda: follower.directory, exempt, engine, lane.raise_again), clock)
-        https = alternate_path(settings, lane, registry, clock)
+        outages = Outages(*(journal, lambda: follower.directory, exempt, engine, lane.raise_again), clock, registry.database)
         escalating = Escalating(journal, lambda: follower.directory, callers_of(settings), outgoing.dispatcher.wake)
-        intents = Intents(lane, follower, engine, journal, outgoing.dispatcher, pressed=pressed(channels))
+        intents = Intents(lane, follower, engine, journal, outgoing.dispatcher, pressed=pressed(channels), drill=drilling)
         async with asyncio.TaskGroup() as group:
-            sending = (outgoing.dispatcher, outgoing.paths, telling, escalating, nearby)
-            for part in (lane, grouped, *sending, tests, outages, configs):
+            for part in (lane, grouped, *outgoing.parts, telling, escalating, nearby, tests, outages, configs, drilling):
                 group.create_task(part.run())
-            if https is not None:
+            if (https := alternate_path(settings, lane, registry, clock)) is not None:
                 group.create_task(https.run())
             group.create_task(ruled.run(fire_rules.using(engine, lambda: follower.directory, grouped)))
             group.create_task(heard(follower, (ingest, FIRE)))
@@ -147,7 +148,7 @@ def _state(  # noqa: PLR0917 - whoever tells something
 def _ingest(settings: Settings, replica: Replica, clock: Clock) -> Ingest:
     endpoint = home.endpoint(settings, BrokerName.FIRE, replica.cn)
     version = ingest_version(settings, BrokerName.FIRE)
-    return Ingest(endpoint, replica.cn, EVERYTHING, clock, version=version, retry_most_s=FIRE_RETRY_S)
+    return Ingest(endpoint, replica.cn, (*EVERYTHING, DRILLS), clock, version=version, retry_most_s=FIRE_RETRY_S)
 
 
 def _siblings(settings: Settings, replica: Replica, outgoing: Outgoing, clock: Clock, group: asyncio.TaskGroup) -> Siblings:

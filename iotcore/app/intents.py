@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, NamedTuple, TypeVar, cast
 
 import msgspec
@@ -18,6 +17,7 @@ from iotcore.journal.database import Connection
 from iotcore.journal.journal import Journal
 from iotcore.journal.quarantine import Row, Wanted
 from iotcore.journal.records import Severity
+from iotcore.off_loop import OffLoop, in_a_thread
 from iotcore.process.follow import Follower
 from iotcore.registry.records import Intent
 
@@ -28,7 +28,10 @@ T = TypeVar("T")
 
 
 class Intents:
-    """Applies what people want of the fire lane, and remembers how far it came."""
+    """Applies what people want of the fire lane, and remembers how far it came.
+
+    Whoever is stopped in the middle applies the same intent again: all that is done of it is done once.
+    """
 
     def __init__(
         self,
@@ -39,37 +42,44 @@ class Intents:
         dispatcher: Dispatcher,
         *,
         pressed: Callable[[str, acts.Said], None] = lambda *_: None,
+        off_loop: OffLoop = in_a_thread,
+        drill: Callable[[Intent], Awaitable[None]] | None = None,
     ) -> None:
         self._lane = lane
         self._follower = follower
         self._engine = engine
         self._journal = journal
         self._dispatcher = dispatcher
+        self._off_loop = off_loop
+        self._drill = drill
         self._pressed = pressed  # is told of each call in which a key was pressed
 
     async def __call__(self, intent: Intent) -> None:
         if intent.kind in {"send", "withhold"}:
             decision: Literal["send", "drop"] = "send" if intent.kind == "send" else "drop"
-            await asyncio.to_thread(parked.decide, self._journal, intent.key, decision, intent.by)
+            await self._off_loop(lambda: parked.decide(self._journal, intent.key, decision, intent.by))
             self._dispatcher.wake()
         elif intent.kind in {"retry", "drop"}:
             await self._quarantine(intent)
         else:
             await self._act(intent)
-        await asyncio.to_thread(self._journal.move_cursor, INTENT_CURSOR, intent.id)
+        await self._off_loop(lambda: self._journal.move_cursor(INTENT_CURSOR, intent.id))
 
     async def _quarantine(self, intent: Intent) -> None:
         if (wanted := retry.asked("fire", intent.key)) is not None:
             answer = await retry.carry_out(cast("retry.Verb", intent.kind), wanted, self)
-            await asyncio.to_thread(self._journal.answer, intent.id, msgspec.json.encode(answer).decode())
+            await self._off_loop(lambda: self._journal.answer(intent.id, msgspec.json.encode(answer).decode()))
 
     async def _act(self, intent: Intent) -> None:
         """An act on incidents or alarms. What the journal refuses is said in the log: it must not hold up the next."""
         try:
             if intent.kind == "reset" and asked(intent.key).incident:
                 await self._reset(intent)
+            elif intent.kind == "drill":
+                if self._drill is not None:
+                    await self._drill(intent)
             else:
-                await asyncio.to_thread(apply, self._journal, intent)
+                await self._off_loop(lambda: apply(self._journal, intent))
                 self._dispatcher.wake()
                 if intent.kind == "owner" and (call := intent.key.partition("/call:")[2]):
                     self._pressed(call, _body(intent, OwnerSays).said)
@@ -77,19 +87,19 @@ class Intents:
             log.warning("%s of %s, asked for by %s, is refused: %s", intent.kind, intent.key, intent.by, refused)
 
     async def rows(self, wanted: Wanted, limit: int, after: int) -> list[Row]:
-        return await asyncio.to_thread(self._journal.quarantined, wanted, limit, after)
+        return await self._off_loop(lambda: self._journal.quarantined(wanted, limit, after))
 
     async def drop(self, wanted: Wanted) -> int:
-        return await asyncio.to_thread(self._journal.drop_quarantined, wanted)
+        return await self._off_loop(lambda: self._journal.drop_quarantined(wanted))
 
     async def retry(self, rows: Sequence[Row], answer: retry.Answer) -> None:
         await self._lane.retry(rows, answer)
 
     async def _reset(self, intent: Intent) -> None:
-        premises = await asyncio.to_thread(self._journal.premises_of, intent.key)
+        premises = await self._off_loop(lambda: self._journal.premises_of(intent.key))
         devices = [b.device for b in self._follower.directory.devices.values() if (b.premises or b.device) == premises]
-        await asyncio.to_thread(self._journal.reset, intent.key, devices, intent.by, self._journal.now_ms())
-        closed = await asyncio.to_thread(self._is_closed, intent.key)
+        await self._off_loop(lambda: self._journal.reset(intent.key, devices, intent.by, self._journal.now_ms()))
+        closed = await self._off_loop(lambda: self._is_closed(intent.key))
         if premises and closed:  # by whichever process came first
             self._lane.closed(premises, devices)
             self._dispatcher.wake()

@@ -1,4 +1,4 @@
-"""Keeper: revocations, audit heads, each day's coverage, vendors' passwords, watchdogs over dispatch and backups, rollups."""
+"""Keeper: revocations, audit heads, drills, coverage by day, vendors' passwords, watchdogs (dispatch, backups), rollups."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from iotcore import metrics
-from iotcore.app import audit_heads, coverage_history, outages, signs, testing, troubles
+from iotcore.app import audit_heads, coverage_history, drill_speaker, outages, signs, testing, troubles
 from iotcore.app.common import opened
 from iotcore.app.revoking import Revoking
 from iotcore.backup import last
@@ -50,6 +50,7 @@ async def run(settings: Settings) -> None:
         group.create_task(keeper.run())
         group.create_task(testing.end_overdue(Commissioning(registry.database)))
         group.create_task(outages.end_overdue(Disablements(registry.database), Walks(registry.database)))
+        group.create_task(drill_speaker.speaker(settings, clock).run())
         group.create_task(audit_heads.run(settings, registry, clock))
         group.create_task(coverage_history.run(settings, registry, lambda: follower.directory, clock))
         group.create_task(revoking.follow(registry))

@@ -15,6 +15,7 @@ from iotcore.alarms.lane_commit import Safety
 from iotcore.app.receivers import paths_of, told_of_all, ways_of
 from iotcore.clock import Clock
 from iotcore.dispatch.outbox import Channel, Dispatcher
+from iotcore.dispatch.paths import Paths
 from iotcore.errors import StoreError
 from iotcore.journal.emergency import Emergency
 from iotcore.journal.emergency_log import EmergencyLog
@@ -22,7 +23,7 @@ from iotcore.journal.guarded import GuardedOutbox
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
 from iotcore.journal.records import LEASE_MS, Committed, incident_id
-from iotcore.off_loop import Threads
+from iotcore.off_loop import Threads, in_a_thread
 from iotcore.process.replicas import Replica
 from iotcore.settings import Settings
 
@@ -69,7 +70,7 @@ class Rescue:
             self.commits.close()
             self.beside.close()
             self._sending.close()
-            await asyncio.to_thread(self.emergency.close)
+            await in_a_thread(self.emergency.close)
 
 
 class Outgoing:
@@ -93,6 +94,11 @@ class Outgoing:
         self.dispatcher = Dispatcher(
             self._guarded, channels, clock, owner, ways=ways_of(settings), down=self.paths.down, heard=self.paths.heard
         )
+
+    @property
+    def parts(self) -> tuple[Dispatcher, Paths]:
+        """What runs for as long as the process does."""
+        return self.dispatcher, self.paths
 
     @property
     def safety(self) -> Safety:
@@ -122,7 +128,7 @@ class Outgoing:
     async def take_over(self, owner: str) -> None:
         """A replica has ended: what was leased to it is sent now."""
         try:
-            await asyncio.to_thread(self._outbox.release, owner)
+            await in_a_thread(lambda: self._outbox.release(owner))
         except StoreError as error:
             log.warning("the leases of %s end by themselves: %s", owner, error)
         self.dispatcher.wake()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from iotcore import settings_receivers
+from iotcore.app.lesser_notices import of_work
 from iotcore.clock import Clock
 from iotcore.dispatch.outbox import Channel, Dispatcher, Way
 from iotcore.dispatch.paths import Paths, Watched
@@ -19,10 +20,8 @@ from iotcore.errors import ConfigError
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
 from iotcore.journal.path_watch import SqlPaths
-from iotcore.journal.paths import PREFIX
-from iotcore.journal.records import Notice
 from iotcore.journal.telling import SqlTold
-from iotcore.journal.told import Work
+from iotcore.journal.told import OUTAGES
 from iotcore.process.credentials import environment
 from iotcore.registry.directory import Directory
 from iotcore.settings import Settings
@@ -87,48 +86,19 @@ def paths_of(settings: Settings, channels: Mapping[str, Channel], journal: Journ
 def troubles_of(
     settings: Settings, channels: Mapping[str, Channel], journal: Journal, directory: Callable[[], Directory], clock: Clock
 ) -> Troubles:
-    """What tells receivers that asked for it of less than fires."""
+    """What tells receivers of less than fires; an alternate path hears of nothing that is out of service: its primary does."""
+    primary = set(told_of_all(settings))
     listeners = {
-        receiver.name: Listener(channel, frozenset(receiver.tells) - {"fire"})
+        receiver.name: Listener(channel, kinds)
         for receiver in settings.receivers
-        if isinstance(receiver, Dc09Receiver) and set(receiver.tells) > {"fire"}
+        if isinstance(receiver, Dc09Receiver)
+        for kinds in [frozenset(receiver.tells) - {"fire"} - (frozenset() if receiver.name in primary else frozenset(OUTAGES))]
+        if kinds
         for channel in [channels[receiver.name]]
         if isinstance(channel, Dc09Channel)
     }
     accounts = {receiver.name: receiver.account for receiver in settings.receivers if isinstance(receiver, Dc09Receiver)}
-    return Troubles(SqlTold(journal), listeners, lambda work: trouble_notice(work, directory(), accounts[work.channel]), clock)
-
-
-def trouble_notice(work: Work, directory: Directory, account: str) -> Notice | None:
-    """What is said of a trouble; None: nobody knows its device. `account` is that of link tests, for what has no premises."""
-    binding = directory.devices.get(work.device)
-    if binding is None and not work.device.startswith(PREFIX):
-        return None
-    premises = directory.premises.get(binding.premises) if binding else None
-    zone = directory.zones.get(binding.zone) if binding else None
-    return Notice(
-        incident="",
-        event="restore" if work.state == "restore" else "alarm",
-        hazard=work.reason,
-        severity=work.severity,
-        premises=premises.id if premises else "",
-        premises_name=premises.name if premises else "",
-        address=premises.address if premises else "",
-        latitude=premises.latitude if premises else 0.0,
-        longitude=premises.longitude if premises else 0.0,
-        account=premises.account if premises else account,
-        zone=zone.id if zone else "",
-        zone_number=zone.number if zone else 0,
-        zone_name=zone.name if zone else "",
-        floor=zone.floor if zone else "",
-        device=work.device,
-        point="",
-        value=None,
-        unit="",
-        rule=work.reason,
-        reason=work.reason,
-        occurred_ms=work.since_ms,
-    )
+    return Troubles(SqlTold(journal), listeners, lambda work: of_work(work, directory(), accounts[work.channel]), clock)
 
 
 def dispatching(

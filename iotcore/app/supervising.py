@@ -30,6 +30,7 @@ async def run(lane: FireLane, supervision: Supervision, link: Link) -> None:
     """Look several times a second, until cancelled."""
     metrics.silent_devices.ask(lambda: float(len(supervision.silent)))
     metrics.weak_devices.ask(lambda: float(len(supervision.weak)))
+    metrics.fire_flapping.ask(lambda: float(lane.flapping))
     while True:
         await lane.supervise(hears=link.connected and link.oldest_s < BEHIND_S)
         await asyncio.sleep(STEP_S)

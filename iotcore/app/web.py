@@ -16,6 +16,7 @@ from iotcore.app.act_pages import act_pages
 from iotcore.app.common import anchors_of, opened, specs_of
 from iotcore.app.receivers import answering
 from iotcore.clock import Clock, SystemClock
+from iotcore.off_loop import Threads
 from iotcore.paper.signed import Seal
 from iotcore.process import home
 from iotcore.process.alive import alive
@@ -44,6 +45,7 @@ from iotcore.telemetry.stores import TELEMETRY_DB
 from iotcore.web import confirm
 from iotcore.web.app import LOOPBACK_NAMES, Part
 from iotcore.web.app import create as create_page
+from iotcore.web.bilingual import Both
 from iotcore.web.case_view import CaseView
 from iotcore.web.checklist import Budget
 from iotcore.web.commissioning import Desk
@@ -52,11 +54,13 @@ from iotcore.web.enrol import EnrolPages
 from iotcore.web.enrolments import EnrolmentPages
 from iotcore.web.est import EstListener, server_context
 from iotcore.web.groups import GroupPages
+from iotcore.web.press import MOST_WAITING, Press
 from iotcore.web.receivers import ReceiverPages
 from iotcore.web.records import Records
 from iotcore.web.revocation import RevocationListener
 from iotcore.web.server import serve as serve_page
 from iotcore.web.view import StoredView
+from iotcore.web.words import load
 
 
 async def run(settings: Settings) -> None:
@@ -72,13 +76,10 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
     tls = server_context(authority, settings.folder / "certs", settings.web.est_names)
     people = accounts(registry.database, settings.people.session_idle_s, settings.people.session_s)
     await first.keep_link(settings, people)
-    grouped = Grouped(
-        GroupStore(registry.database),
-        lambda: follower.directory,
-        lambda: reported.firmware(settings.folder / TELEMETRY_DB),
-        clock,
-    )
+    reports = settings.folder / TELEMETRY_DB
+    grouped = Grouped(GroupStore(registry.database), lambda: follower.directory, lambda: reported.firmware(reports), clock)
     rules = rule_pages.ruled(settings, registry, clock)
+    seal = sealing(lambda: home.papers(settings, authority, clock))
     page = create_page(
         view=StoredView(settings.folder, lambda: follower.directory, settings.journal_place),
         directory=lambda: follower.directory,
@@ -92,7 +93,7 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
         clock=clock,
         language=settings.web.language,
         hosts=[*LOOPBACK_NAMES, settings.web.host, *settings.web.names, *_labelled(settings)],
-        desk=desk(settings, registry, lambda: follower.directory, lambda: home.papers(settings, authority, clock)),
+        desk=desk(settings, registry, lambda: follower.directory, seal),
         processes=lambda: beats(settings.folder, clock),
         query=query,
         records=_records(settings, registry, grouped),
@@ -108,8 +109,7 @@ async def _serve_web(settings: Settings, registry: Registry, follower: Follower,
             ),
             EnrolPages(lambda: follower.directory, registry.devices_of_serial),
             EnrolmentPages(Enrolments(registry.database), lambda: follower.directory),
-            ReceiverPages(answering(settings), registry.intent, clock),
-            *_acts(settings, registry, follower, people, clock),
+            *_acts(settings, registry, follower, people, seal, clock),
         ],
     )
     specs = specs_of(settings)
@@ -135,19 +135,32 @@ def _confirming(authority: Authority, registry: Registry) -> Any:
     return (confirm.route(said),)
 
 
-def _acts(settings: Settings, registry: Registry, follower: Follower, people: Accounts, clock: Clock) -> list[Part]:
+def _acts(  # noqa: PLR0917 - what they stand on
+    settings: Settings, registry: Registry, follower: Follower, people: Accounts, seal: Callable[[], Seal], clock: Clock
+) -> list[Part]:
     cases = CaseView(settings.journal_place, lambda: follower.directory)
-    return act_pages(settings, registry, lambda: follower.directory, cases, people, specs_of(settings), clock)
+    heard = ReceiverPages(answering(settings), registry.intent, cases.was_told, clock)
+    press = pressing(registry, seal)
+    return [heard, *act_pages(settings, registry, lambda: follower.directory, cases, people, specs_of(settings), press, clock)]
 
 
-def desk(
-    settings: Settings, registry: Registry, directory: Callable[[], Directory], papers: Callable[[], tuple[Path, Path]]
-) -> Desk:
-    """What commissioning works with."""
+def pressing(registry: Registry, seal: Callable[[], Seal]) -> Press:
+    """Where papers of this process are made, one after the other."""
+    return Press(Threads("papers", most=MOST_WAITING), seal, Both(load("vi"), load("en")), registry.note)
+
+
+def sealing(papers: Callable[[], tuple[Path, Path]]) -> Callable[[], Seal]:
+    """What papers are signed with, read at each paper."""
 
     def seal() -> Seal:
         certificate, key = papers()
         return Seal(certificate.read_bytes(), key.read_bytes())
+
+    return seal
+
+
+def desk(settings: Settings, registry: Registry, directory: Callable[[], Directory], seal: Callable[[], Seal]) -> Desk:
+    """What commissioning works with."""
 
     def budget(device: str) -> Budget | None:
         said = roster.verdict(directory(), device, settings.modbus_interval_s or None)

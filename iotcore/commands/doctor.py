@@ -17,7 +17,7 @@ from typing import Any
 from iotcore.app import troubles
 from iotcore.backup import last
 from iotcore.clock import Clock, machine_uptime
-from iotcore.commands import doctor_supervision, office, outages, rule, store_init
+from iotcore.commands import doctor_supervision, drills, office, outages, rule, store_init
 from iotcore.commands.broker_asking import round_trip
 from iotcore.errors import IotError
 from iotcore.journal import parked, paths
@@ -80,6 +80,7 @@ async def examine(settings: Settings, clock: Clock) -> list[Finding]:
         *_alternate_checks(settings, clock),
         ("dispatch", START_PART, lambda: _dispatch(settings, clock)),
         (doctor_supervision.NAME, START_PART, lambda: _supervision(settings, clock)),
+        (drills.NAME, drills.REMEDY, lambda: _drills(settings)),
         *((f"process {name}", START_PART, _process_check(settings, name, clock)) for name in parts(settings)),
         *((f"receiver {r.name}", RECEIVER, _receiver_check(settings, r))
           for r in settings.receivers),
@@ -212,7 +213,7 @@ async def _journal(settings: Settings) -> Finding:
             "journal", well=False, said=str(said), remedy="Stop the fire process and restore journal.db from the backup."
         )
     if held:
-        said = f"{held} notices of a restored backup were not sent"
+        said = f"{held} notices wait for a person: of a restored backup, or rejected for an hour"
         return Finding("journal", well=False, said=said, remedy="Decide on each: iotcore notice list")
     if rejected:
         said = f"REJECTED by {', '.join(row[0] for row in rejected)}; {waiting} notices wait for a receiver"
@@ -227,6 +228,11 @@ async def _dispatch(settings: Settings, clock: Clock) -> Finding:
     still = await asyncio.to_thread(standing_still, settings.journal_place, machine_uptime(), clock)
     said = "; ".join(still[:3]) or "every alarm is being worked on"
     return Finding("dispatch", well=not still, said=said, remedy=START_PART if still else "")
+
+
+async def _drills(settings: Settings) -> Finding:
+    missed, said = await asyncio.to_thread(drills.examine, settings)
+    return Finding(drills.NAME, well=not missed, said=said, remedy=drills.REMEDY if missed else "")
 
 
 async def _out_of_service(settings: Settings, clock: Clock) -> Finding:

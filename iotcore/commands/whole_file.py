@@ -43,8 +43,7 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         StartError: when it is there already, or the disk refuses it.
     """
     part = path.with_name(f"{path.name}.part")
-    if path.exists():
-        raise StartError(f"{path} is there already", "Nothing is replaced: name another file, or move that one away.")
+    insist_new(path)
     try:
         with part.open("wb") as file:
             yield file
@@ -56,6 +55,12 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         raise StartError(f"{path} cannot be written: {error.strerror or error}", remedy) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def insist_new(path: Path) -> None:
+    """Refuse a file that is there; raises StartError."""
+    if path.exists():
+        raise StartError(f"{path} is there already", "Nothing is replaced: name another file, or move that one away.")
 
 
 def manifest_of(path: Path) -> Path:

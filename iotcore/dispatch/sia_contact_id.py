@@ -22,6 +22,7 @@ CODES = {
 }
 UNKNOWN_HAZARD = "110"  # fails open
 SUPERVISORY = "200"
+OUTAGES = {"disablement": "571", "walk": "607"}  # fire bypass, walk test mode
 TESTS = ("604", "602")  # of a detector, of a path alone
 TROUBLES = {"path": "350", "undelivered": "350", "battery": "302", "bad:battery": "302", "bad:": "380", "tamper": "380"}
 ANY_TROUBLE = "373"  # fire loop
@@ -32,6 +33,8 @@ MOST_PARTITIONS, MOST_ZONES = 100, 1000  # two and three decimal digits
 def code(notice: Notice) -> str:
     """Qualifier and event code."""
     qualifier = RESTORE if notice.event == "restore" else NEW
+    if notice.outage:
+        return qualifier + OUTAGES[notice.outage]
     if sia_event.is_test(notice):
         return qualifier + TESTS[not notice.device]
     if notice.severity == "trouble":

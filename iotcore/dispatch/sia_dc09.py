@@ -69,16 +69,14 @@ class Dc09Channel:
         address = self._address(self._receiver.account.upper())
         return await self._aside(self._delivered("NULL", LINK_TEST_NUMBER, address, b"]", lambda _: None))
 
-    async def aside(self, row: OutboxRow) -> bool:
-        """Deliver a notice that is no fire, and that any fire goes before; False when it was left alone.
+    async def aside(self, row: OutboxRow, sent: Sent = lambda _: None) -> bool:
+        """Deliver a notice that is no fire, and that any fire goes before; False when it was left alone. `sent` as of `send`.
 
         Raises:
             DeliveryError: there is no ACK to it, and why.
         """
         address = self._address(sia_event.account(row.notice))
-        return await self._aside(
-            self._delivered(self._receiver.format, row.number, address, self._content(row.notice), lambda _: None)
-        )
+        return await self._aside(self._delivered(self._receiver.format, row.number, address, self._content(row.notice), sent))
 
     async def _aside(self, delivery: Coroutine[Any, Any, None]) -> bool:
         if self._one_at_a_time and (self._sending or self._testing is not None):

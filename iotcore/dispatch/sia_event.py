@@ -32,6 +32,7 @@ CODES = {
 UNKNOWN_HAZARD = ("FA", "FH")  # fails open: whatever the rules call it, somebody goes and looks
 SUPERVISORY = ("FS", "FV")
 TEST, PATH_TEST = ("FX", "FK"), ("RX", "RX")  # of a detector, of a path alone
+OUTAGES = {"disablement": ("FB", "FU"), "walk": ("FI", "FK")}  # fire bypass and unbypass, fire test begin and end (SIA DC-03)
 # Troubles, by how their reason begins: the link of a detector or of a path, a battery, a cover, and else the fire loop.
 TROUBLES = {
     "path": ("YC", "YK"),
@@ -41,6 +42,7 @@ TROUBLES = {
     "tamper": ("TA", "TR"),
 }
 ANY_TROUBLE = ("FT", "FJ")
+OUTAGE_WORDS = {"disablement": ("DISABLED", "ENABLED"), "walk": ("WALK TEST", "WALK TEST OVER")}
 NO_ACCOUNT = "0000"
 
 Amount = Literal["all", "text", "none"]  # of extended data
@@ -82,6 +84,8 @@ def is_test(notice: Notice) -> bool:
 
 
 def _pair(notice: Notice) -> tuple[str, str]:
+    if notice.outage:
+        return OUTAGES[notice.outage]
     if is_test(notice):
         return TEST if notice.device else PATH_TEST
     if notice.severity == "trouble":
@@ -133,7 +137,9 @@ def _text(notice: Notice) -> str:
 
 
 def _what(notice: Notice) -> str:
-    """The word that an operator reads first; no drill says FIRE."""
+    """The words that an operator reads first; no drill says FIRE."""
+    if notice.outage:
+        return OUTAGE_WORDS[notice.outage][notice.event == "restore"]
     drill = "EXERCISE" if notice.purpose == "exercise" else "TEST" if is_test(notice) else ""
     if notice.event == "restore":
         return f"RESTORE {drill}".rstrip()

@@ -115,7 +115,7 @@ def headline(notice: Notice, language: Language) -> str:
     holding = (("escalated", notice.escalated > 0), ("delayed", notice.delayed), ("unconfirmed", notice.unconfirmed))
     marks = [words[mark] for mark, holds in holding if holds]
     event = words.get(notice.event, words["alarm"])
-    before = "" if notice.purpose == "fire" else f"{words[notice.purpose]}: "
+    before = "" if notice.purpose in {"fire", notice.event} else f"{words[notice.purpose]}: "
     return clean(f"{before}{event}: {hazard(notice, language)}" + (f" ({', '.join(marks)})" if marks else ""))
 
 

@@ -68,7 +68,7 @@ class Troubles:
         off_loop: OffLoop = asyncio.to_thread,
     ) -> None:
         self._store = store
-        self._listeners = listeners
+        self.listeners = listeners
         self._notice = notice
         self._clock = clock
         self._look_s = look_s
@@ -77,7 +77,7 @@ class Troubles:
     async def run(self) -> None:
         """Tell every listener; what fails is tried again, and one that fails holds back no other."""
         async with asyncio.TaskGroup() as group:
-            for name in self._listeners:
+            for name in self.listeners:
                 group.create_task(self._tell_for_ever(name), name=f"troubles for {name}")
 
     async def _tell_for_ever(self, name: str) -> None:
@@ -93,7 +93,7 @@ class Troubles:
 
     async def tell(self, name: str) -> bool:
         """Tell one thing; False when there is nothing to tell, or it could not be told now."""
-        listener = self._listeners[name]
+        listener = self.listeners[name]
         work = await self._off_loop(lambda: self._store.next(name, listener.kinds, self._clock.wall_ms()))
         if work is None:
             return False

@@ -55,16 +55,23 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
         return ", ".join(one for one in (self.unit, self.disposition, self.reason, self.reference) if one)
 
 
+def was_told(connection: Connection, receiver: str, incident: str) -> bool:
+    """Whether an incident was ever for this receiver."""
+    found = connection.execute(
+        "SELECT 1 FROM outbox WHERE incident = ? AND channel = ? UNION ALL "
+        "SELECT 1 FROM parked WHERE incident = ? AND channel = ?",
+        (incident, receiver, incident, receiver),
+    )
+    return found.fetchone() is not None
+
+
 def apply(connection: Connection, receiver: str, update: Update, at_ms: float) -> bool:
     """Tell an update in its incident's story; False for a repeat.
 
     Raises:
         Refused: `unknown_incident`, or one that this receiver was never told of.
     """
-    told = connection.execute(
-        "SELECT 1 FROM outbox WHERE incident = ? AND channel = ? LIMIT 1", (update.incident, receiver)
-    ).fetchone()
-    if told is None:
+    if not was_told(connection, receiver, update.incident):
         raise Refused("unknown_incident", f"{update.incident} was never told to {receiver}")
     new = connection.execute(
         "INSERT INTO cad_update (receiver, id, incident, at_ms) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",

@@ -177,3 +177,13 @@ def transaction(connection: C) -> Iterator[C]:
         if error.sqlite_errorname.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
             raise StoreFull(f"cannot write: {error}; free disk space and it goes on by itself") from error
         raise StoreError(f"cannot commit: {error}") from error
+
+
+@contextmanager
+def snapshot(connection: C) -> Iterator[C]:
+    """Several questions to a reader's connection answered as of one moment; whatever is committed meanwhile is not seen."""
+    connection.execute("BEGIN" if dialect(connection) == "sqlite" else "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    try:
+        yield connection
+    finally:
+        connection.execute("ROLLBACK")

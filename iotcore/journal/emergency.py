@@ -115,6 +115,11 @@ class Emergency:
         with self._lock:
             self._premises.pop(premises, None)
 
+    def burns(self, premises: str) -> bool:
+        """Whether an incident is open there, as far as is known."""
+        with self._lock:
+            return premises in self._premises
+
     def note_all_open(self, found: Mapping[str, str]) -> None:
         """These are open, by the journal, and no others but what began here."""
         with self._lock:

@@ -4,7 +4,8 @@ A fault has a name that operators rely on: `bad:<point>:<why>`, `clock_past`, `c
 `offline`, `gap`, `throttled`. It stays until the device shows the opposite: a good value of that point, a plausible clock, an
 accepted reading, a live one, a while without losses or without flooding. Others are told by whoever knows:
 `certificate_ending`, `certificate_expired`, `cloned` (`app/troubles.py`); `silent`, `gateway_silent`, `never_heard`
-(`alarms/supervise.py`); `life_check`, `missing`, `removed`, `tamper`, `battery` (`alarms/signs.py`).
+(`alarms/supervise.py`); `flapping:<rule>` (`journal/flaps.py`); `life_check`, `missing`, `removed`,
+`tamper`, `battery` (`alarms/signs.py`).
 """
 
 from __future__ import annotations

@@ -1,21 +1,27 @@
 """Alarms that come and go: one row for as long as they do, never closed for it.
 
 An alarm that is raised while it stands is a repeat of it. One that had returned to normal, or had ended by itself a little while
-ago, is a flap: it stands again, unacknowledged, as the same alarm.
+ago, is a flap: it stands again, unacknowledged, as the same alarm. A run of `FLAPPING` flaps is a fault of its device,
+`flapping:<rule>`, until there was none for `CALM_MS`; nothing of the alarm is held back for it.
 """
 
 from __future__ import annotations
 
+from iotcore.journal import quarantine, timers
 from iotcore.journal.changes import note_change
 from iotcore.journal.database import Connection
 from iotcore.journal.records import Cleared, Raise
 
 CALM_MS = 600_000.0  # so long without a flap, and a run of them is over
-FLAPPING = 5  # flaps of one run: shown as flapping; a chattering alarm is one that comes 3 times a minute (as ISA-18.2 is quoted)
+FLAPPING = (
+    5  # flaps of one run: shown, and a trouble; a chattering alarm is one that comes 3 times a minute (as ISA-18.2 is quoted)
+)
+KIND = "flapping"
+AT_ONCE = 200
 _KNOWN = "SELECT id, state, cleared_ms, flap_run, flap_ms, reset_ms FROM alarm WHERE device = ? AND rule = ?"
 
 
-def again(connection: Connection, one: Raise, incident: str | None) -> int | None:
+def again(connection: Connection, now: timers.Now, one: Raise, incident: str | None) -> int | None:
     """Count a raise on the alarm that stands, or that ended within `CALM_MS`; its number, or None: it is a new alarm."""
     notice, at_ms = one.notice, one.decided_ms
     key = (notice.device, notice.rule)
@@ -38,7 +44,28 @@ def again(connection: Connection, one: Raise, incident: str | None) -> int | Non
         "WHERE id = ?",
         (run, at_ms, incident, notice.severity, number),
     )
+    if run >= FLAPPING:
+        quarantine.raise_fault(connection, notice.device, f"{KIND}:{notice.rule}", at_ms)
+        timers.set(connection, now, KIND, f"{notice.device}/{notice.rule}", CALM_MS / timers.MS_PER_S)
     return int(number)
+
+
+def flapping(connection: Connection) -> int:
+    """How many alarms come and go now."""
+    return int(connection.execute("SELECT count(*) FROM timer WHERE kind = ?", (KIND,)).fetchone()[0])
+
+
+def are_calm(connection: Connection, now: timers.Now) -> bool:
+    """Whether some have been calm for long enough."""
+    return bool(timers.due(connection, now, (KIND,), 1))
+
+
+def end_calm(connection: Connection, now: timers.Now) -> None:
+    """The trouble of those that have been calm for long enough is over."""
+    for timer in timers.due(connection, now, (KIND,), AT_ONCE):
+        device, _, rule = timer.key.partition("/")
+        if timers.take(connection, KIND, timer.key):
+            quarantine.clear_fault(connection, device, f"{KIND}:{rule}", now.wall_ms)
 
 
 def clear(connection: Connection, one: Cleared) -> bool:

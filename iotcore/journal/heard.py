@@ -51,10 +51,11 @@ class Clocked(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """What is on disk, or is to be written there."""
+    """What is on disk, or is to be written there. `gone` are devices that are registered no more: nothing is kept of them."""
 
     heard: tuple[Heard, ...] = ()
     clocks: tuple[Clocked, ...] = ()
+    gone: tuple[str, ...] = ()
 
 
 NOTHING = Stored()
@@ -68,7 +69,8 @@ def load(connection: Connection) -> Stored:
 
 
 def save(connection: Connection, stored: Stored) -> None:
-    """Write what one turn has heard."""
+    """Write what one turn has heard, and forget who is gone."""
+    connection.executemany("DELETE FROM heard WHERE device = ?", [(device,) for device in stored.gone])
     connection.executemany(
         "INSERT INTO heard (device, by, listened_s, wall_ms, boot, seq) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (device) DO UPDATE "
         "SET by = excluded.by, listened_s = excluded.listened_s, wall_ms = excluded.wall_ms, boot = excluded.boot, "

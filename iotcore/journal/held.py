@@ -61,11 +61,11 @@ def acknowledged(connection: Connection, now: timers.Now, incident: str) -> None
         timers.set(connection, now, T2, incident, held.t2_s)
 
 
-def joined(connection: Connection, incident: str, device: str, hold: Hold | None) -> str:
-    """Why a further raise ends the hold of an incident; "" when it does not, or there is none."""
-    held = _held(connection, incident)
-    if held is None:
+def joined(kept: str | None, device: str, hold: Hold | None) -> str:
+    """Why a further raise ends the hold that an incident keeps (`incident.hold`); "" when it does not, or there is none."""
+    if kept is None:
         return ""
+    held = msgspec.json.decode(kept, type=_Held)
     if hold is None or hold.t1_s <= 0.0:
         return AT_ONCE
     return "" if device == held.device else ANOTHER_DEVICE

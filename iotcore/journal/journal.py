@@ -20,9 +20,14 @@ from iotcore.journal import (
     cad,
     conduct,
     disablements,
+    drill_heard,
+    drills,
     duty,
+    failures,
     flaps,
     heard,
+    latches,
+    outages,
     paths,
     posting,
     quarantine,
@@ -50,8 +55,11 @@ SCHEMAS = (  # of the modules that keep tables of their own
     cad.SCHEMA,
     conduct.SCHEMA,
     disablements.SCHEMA,
+    drills.SCHEMA,
     duty.SCHEMA,
+    failures.SCHEMA,
     heard.SCHEMA,
+    outages.SCHEMA,
     paths.SCHEMA,
     shelf.SCHEMA,
     story.SCHEMA,
@@ -64,6 +72,7 @@ SCHEMAS = (  # of the modules that keep tables of their own
 class Journal:
     """The fire lane's file, or its schema on PostgreSQL. Methods are short, synchronous and safe to call from any thread.
 
+    `channels` are the receivers that every incident is posted to.
     `owner` is whose dispatcher sends what this one commits: its notices are born leased to it. None: whoever asks first.
     """
 
@@ -78,7 +87,7 @@ class Journal:
         self.connection: Connection = _open(place)
         self.lock = threading.Lock()
         self._clock = clock
-        self._channels = tuple(channels)
+        self.channels = tuple(channels)
         self._owner = owner
         self._uptime = uptime or Uptime("", clock.monotonic_s)
         self._pruned_ms = clock.wall_ms()
@@ -124,10 +133,11 @@ class Journal:
                 "INSERT INTO reading (device, boot, seq, received_ms, body) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 [(r.device, r.boot, r.seq, r.received_ms, _body(r)) for r in batch.readings],
             )
-            raising = Raising(connection, self._channels, now)
+            raising = Raising(connection, self.channels, now)
             for one in batch.raises:
                 raising.take(one)
             raising.finish()
+            drilled = [*raising.drilled, *drill_heard.record(connection, batch.drills, now.wall_ms)]
             for cleared in batch.cleared_alarms:
                 flaps.clear(connection, cleared)
                 disablements.clear(connection, cleared)
@@ -152,6 +162,7 @@ class Journal:
             updated=tuple(raising.updated),
             past=tuple(raising.past),
             placed=placed,
+            drills=tuple(drilled),
         )
 
     def lease_new(self, connection: Connection, incidents: Iterable[str]) -> tuple[OutboxRow, ...]:
@@ -186,6 +197,11 @@ class Journal:
         """Keep the moment at which the commit that holds these test alarms had returned."""
         with self.writing() as connection:
             tests.durable(connection, numbers, durable_ms)
+
+    def note_drills(self, ids: Iterable[str], durable_ms: float) -> None:
+        """Keep the moment at which the commit that holds what these drills said had returned."""
+        with self.writing() as connection:
+            drill_heard.durable(connection, ids, durable_ms)
 
     def settle_tests(self) -> None:
         """After a restart: test alarms whose durable moment was never written down are durable since now at the latest."""
@@ -233,6 +249,17 @@ class Journal:
         with self.lock:
             return rule_timers.standing(self.connection, self.now())
 
+    def end_calm(self) -> int:
+        """End the trouble of alarms that come and go no more; how many still do."""
+        now = self.now()
+        with self.reading() as connection:
+            over = flaps.are_calm(connection, now)
+        if over:
+            with self.writing() as connection:
+                flaps.end_calm(connection, now)
+        with self.reading() as connection:
+            return flaps.flapping(connection)
+
     def open_incidents(self) -> list[tuple[str, str]]:
         """Premises and incident of each episode that is open."""
         with self.lock:
@@ -254,6 +281,11 @@ class Journal:
         found = "SELECT DISTINCT device FROM alarm WHERE state = 'active' AND latched = 1"
         with self.lock:
             return {row[0] for row in self.connection.execute(found)}
+
+    def latches(self) -> list[latches.Latch]:
+        """The alarms that stand, as rules know them."""
+        with self.lock:
+            return latches.standing(self.connection)
 
     def quarantined(self, wanted: quarantine.Wanted, limit: int, after: int) -> list[quarantine.Row]:
         """Refused messages that a person means."""

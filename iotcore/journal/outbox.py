@@ -6,13 +6,17 @@ update. A notice that its receiver refuses, again and again, holds back no other
 
 from __future__ import annotations
 
+import logging
+
 import msgspec
 
-from iotcore.journal import hedge, posting, story
+from iotcore.journal import failures, hedge, parked, posting, story
 from iotcore.journal.changes import note_change
 from iotcore.journal.database import transaction
 from iotcore.journal.journal import Journal
 from iotcore.journal.records import Notice, OutboxRow
+
+log = logging.getLogger(__name__)
 
 REJECTED = "rejected"  # how the reason begins when a receiver understood and said no
 MAX_WAIT_MS = 120_000.0  # nobody asks for a longer wait; a moment further ahead was written before the clock was set back
@@ -68,9 +72,9 @@ class SqlOutbox:
         """A process has ended: what was leased to it is free. How many notices that were."""
         with self._journal.lock, transaction(self._journal.connection) as connection:
             freed = connection.execute(
-                "UPDATE outbox SET lease_owner = NULL, lease_until_ms = 0 "
+                "UPDATE outbox SET lease_owner = ?, lease_until_ms = 0 "
                 "WHERE (lease_owner = ? OR lease_owner LIKE ?) AND acknowledged_ms IS NULL",
-                (owner, f"{owner}/%"),  # its slots (`iotcore.dispatch.outbox`)
+                (hedge.HELD, owner, f"{owner}/%"),  # its slots (`iotcore.dispatch.outbox`)
             )
         return freed.rowcount
 
@@ -83,9 +87,13 @@ class SqlOutbox:
         self._update(row_id, "acknowledged_ms = ?, reply = ?, last_error = NULL, lease_until_ms = 0", at_ms, reply)
 
     def retry(self, row_id: int, at_ms: float, reason: str, next_at_ms: float) -> None:
-        """An attempt failed at `at_ms`; the next is due at `next_at_ms`. A rejection is told in the story, each reason once."""
+        """An attempt failed at `at_ms`; the next is due at `next_at_ms`. A rejection is told in the story, each reason once.
+
+        What was rejected for an hour is left to a person (`iotcore.journal.parked`).
+        """
         with self._journal.lock, transaction(self._journal.connection) as connection:
-            row = connection.execute("SELECT incident, channel, last_error FROM outbox WHERE id = ?", (row_id,)).fetchone()
+            found = "SELECT incident, channel, event, last_error FROM outbox WHERE id = ?"
+            row = connection.execute(found, (row_id,)).fetchone()
             if row is None:
                 return
             connection.execute(
@@ -93,15 +101,28 @@ class SqlOutbox:
                 "lease_owner = NULL WHERE id = ?",
                 (at_ms, reason, next_at_ms, row_id),
             )
-            incident, channel, before = row
+            incident, channel, event, before = row
+            failures.note(connection, incident, channel, event, reason, at_ms)
             if reason.startswith(REJECTED) and reason != before:
                 story.tell(connection, incident, story.REJECTED, at_ms, channel, reason.partition(": ")[2])
+            if reason.startswith(REJECTED) and parked.rejected_for_long(connection, row_id, at_ms):
+                parked.give_up(connection, incident, channel, at_ms)
+                log.critical("%s has REJECTED %s for too long and is asked no more: iotcore notice list", channel, incident)
             note_change(connection, "delivery", incident, self._journal.now_ms())
 
     def hedge(self, channel: str, alternate: str, now_ms: float, after_ms: float) -> int:
-        """Post what `channel` has not had acknowledged for `after_ms` to `alternate` too, each once; how many that were."""
+        """Post what `channel` has not had acknowledged for `after_ms` to `alternate` too, each once; how many that were.
+
+        A copy that nobody has begun to send is withdrawn when `channel` has acknowledged after all.
+        """
         asked = (channel, alternate, now_ms, after_ms)
         with self._journal.lock:
+            if hedge.spare(self._journal.connection, channel, alternate):
+                with transaction(self._journal.connection) as connection:
+                    for row_id, incident, event in hedge.spare(connection, channel, alternate):
+                        connection.execute("DELETE FROM outbox WHERE id = ?", (row_id,))
+                        said = f"{event}: {channel} has acknowledged"
+                        story.tell(connection, incident, story.WITHDRAWN, self._journal.now_ms(), alternate, said)
             if not hedge.due(self._journal.connection, *asked):
                 return 0
             with transaction(self._journal.connection) as connection:

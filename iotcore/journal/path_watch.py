@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from iotcore.clock import Clock, Uptime, machine_uptime
-from iotcore.journal import paths, timers
+from iotcore.journal import parked, paths, timers
 from iotcore.journal.changes import note_change
 from iotcore.journal.database import Connection, transaction
 from iotcore.journal.journal import Journal
@@ -83,6 +83,7 @@ class SqlPaths:
         """The receivers with a notice from before that moment that none of their paths has acknowledged: they are at fault."""
         with self._journal.lock:
             late = frozenset(channel for _, _, channel in paths.overdue(self._journal.connection, alternates, before_ms))
+            late |= parked.given_up(self._journal.connection)
             standing = paths.standing(self._journal.connection)
             if late == standing:
                 return late

@@ -8,6 +8,7 @@ restore  to whoever was told the alarm, after it
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -25,8 +26,12 @@ def post(connection: Connection, channel: str, incident: str, notice: Notice, at
         "SELECT 1 FROM outbox WHERE incident = ? AND channel = ? AND event = ? AND part = ?",
         (incident, channel, notice.event, part),
     ).fetchone()
-    if known is not None:
-        return
+    if known is None:
+        _put(connection, channel, incident, notice, text(notice), at_ms, part)
+
+
+def _put(connection: Connection, channel: str, incident: str, notice: Notice, body: str, at_ms: float, part: int) -> None:  # noqa: PLR0917
+    """One that is new, with its text, which is the same for all channels."""
     number = connection.execute(
         "INSERT INTO channel_number (channel, number) VALUES (?, 1) "
         "ON CONFLICT (channel) DO UPDATE SET number = channel_number.number % ? + 1 RETURNING number",
@@ -34,7 +39,7 @@ def post(connection: Connection, channel: str, incident: str, notice: Notice, at
     ).fetchone()[0]
     connection.execute(
         "INSERT INTO outbox (incident, channel, event, part, number, notice, created_ms) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (incident, channel, notice.event, part, number, text(notice), at_ms),
+        (incident, channel, notice.event, part, number, body, at_ms),
     )
 
 
@@ -45,12 +50,32 @@ def post_alarm(connection: Connection, channels: Iterable[str], incident: str, n
         post(connection, channel, incident, told, at_ms)
 
 
-def post_update(connection: Connection, incident: str, notice: Notice, at_ms: float, only: Sequence[str] | None = None) -> bool:
+class Standing(NamedTuple):
+    """What an update of an incident tells, and to whom."""
+
+    channels: Sequence[str]
+    points: tuple[str, ...]
+
+
+def standing(connection: Connection, incident: str) -> Standing:
+    """As of now, in the caller's transaction."""
+    return Standing(told_of(connection, incident), points(connection, incident))
+
+
+def post_update(  # noqa: PLR0917
+    connection: Connection,
+    incident: str,
+    notice: Notice,
+    at_ms: float,
+    only: Sequence[str] | None = None,
+    known: Standing | None = None,
+) -> bool:
     """Tell whoever was told the alarm what came after; False when nobody was, so that nothing stands before its alarm.
 
-    `only` are those of them that are told.
+    `only` are those of them that are told. `known`, where one transaction posts several updates of an incident, is asked once.
     """
-    channels = [channel for channel in told_of(connection, incident) if only is None or channel in only]
+    known = known or standing(connection, incident)
+    channels = [channel for channel in known.channels if only is None or channel in only]
     if not channels:
         return False
     row = connection.execute(
@@ -58,9 +83,10 @@ def post_update(connection: Connection, incident: str, notice: Notice, at_ms: fl
     ).fetchone()
     if row is None:
         return False
-    update = _made(notice, incident, "update", points(connection, incident), at_ms)
+    update = _made(notice, incident, "update", known.points, at_ms)
+    body = text(update)
     for channel in channels:
-        post(connection, channel, incident, update, at_ms, row[0])
+        _put(connection, channel, incident, update, body, at_ms, row[0])
     return True
 
 

@@ -2,20 +2,21 @@
 
 reading     15 min: they warm the rules after a restart, which look back no further
 change      30 days: whoever follows has a cursor; one that is further behind reads everything anew
+drill       400 days: a year of them, and a month in which its report is written
 the rest    10 years: fires are investigated, insured and tried in court for longer than any disk would notice; a premises that
             burns once a month makes 120 incidents of some kilobytes
 """
 
 from __future__ import annotations
 
-from iotcore.journal import tests
+from iotcore.journal import drills, tests
 from iotcore.journal.database import Connection
 
 KEEP_READINGS_MS = 15 * 60_000.0  # the longest window that a rule may look back
 KEEP_CHANGES_MS = 30 * 86_400_000.0
 KEEP_MS = 10 * 365.25 * 86_400_000.0
 STEP_ROWS = 200  # of a table in one commit: a prune may not hold up a fire
-OF_AN_INCIDENT = ("incident_event", "incident_point", "outbox", "parked", "alarm", "cause", "watermark")
+OF_AN_INCIDENT = ("incident_event", "incident_point", "outbox", "delivery_failure", "parked", "alarm", "cause", "watermark")
 
 
 def prune(connection: Connection, now_ms: float) -> None:
@@ -37,6 +38,7 @@ def prune(connection: Connection, now_ms: float) -> None:
         (now_ms - KEEP_MS, STEP_ROWS),
     )
     tests.prune(connection)
+    drills.prune(connection, now_ms, STEP_ROWS)
 
 
 def _some(connection: Connection, table: str, key: str, which: str, value: float) -> None:

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from iotcore.journal import escalations, flaps, held, story, tests, timers
+from iotcore.journal import drill_heard, escalations, flaps, held, story, tests, timers
 from iotcore.journal.changes import note_change
 from iotcore.journal.database import Connection
-from iotcore.journal.posting import add_points, post_alarm, post_update, text
+from iotcore.journal.posting import Standing, add_points, post_alarm, post_update, standing, text
 from iotcore.journal.records import FIRE_SEVERITY, Notice, Raise, incident_id
 
 
@@ -34,6 +34,7 @@ class Raising:
     updated: list[str] = field(default_factory=list)
     past: list[Raise] = field(default_factory=list)
     tested: list[int] = field(default_factory=list)
+    drilled: list[str] = field(default_factory=list)
     _alarms: dict[str, tuple[Sequence[str], Notice]] = field(
         default_factory=dict
     )  # of new incidents: receivers, and what is told
@@ -43,8 +44,11 @@ class Raising:
         """Post what the commit tells: the alarms with every point that the device said in it, then updates."""
         for incident, (receivers, notice) in self._alarms.items():
             post_alarm(self.connection, receivers, incident, notice, self.now.wall_ms)
+        known: dict[str, Standing] = {}
         for incident, notice in self._updates:
-            if post_update(self.connection, incident, notice, self.now.wall_ms):
+            if incident not in known:
+                known[incident] = standing(self.connection, incident)
+            if post_update(self.connection, incident, notice, self.now.wall_ms, known=known[incident]):
                 self.updated.append(incident)
 
     def take(self, one: Raise) -> None:
@@ -55,6 +59,8 @@ class Raising:
             self._record(one, None, _recorded(one))
             if one.in_test is not None and one.test and one.notice.severity == FIRE_SEVERITY:
                 self.tested.append(tests.keep(self.connection, one, None))
+            if one.test and (drill := drill_heard.pressed(self.connection, one, self.now.wall_ms)):
+                self.drilled.append(drill)
             return
         incident = self._closed(one) or self._joined(one) or self._opened(one)
         self.connection.execute(
@@ -98,7 +104,7 @@ class Raising:
         """The premises' open incident; "" when there is none."""
         notice, at_ms = one.notice, self.now.wall_ms
         row = self.connection.execute(
-            "SELECT id FROM incident WHERE premises = ? AND state = 'open'", (notice.premises,)
+            "SELECT id, hold FROM incident WHERE premises = ? AND state = 'open'", (notice.premises,)
         ).fetchone()
         if row is None:
             return ""
@@ -109,7 +115,7 @@ class Raising:
             story.tell(self.connection, incident, story.JOINED, one.decided_ms, detail=_said(one))
         else:
             note_change(self.connection, "incident", incident, at_ms)
-        if reason := held.joined(self.connection, incident, notice.device, one.hold):
+        if reason := held.joined(row[1], notice.device, one.hold):
             held.release(self.connection, self.now, incident, reason)
             self.released.append(incident)
         elif is_new and not self._tells(incident, notice.device):
@@ -149,7 +155,7 @@ class Raising:
     def _record(self, one: Raise, incident: str | None, state: str) -> None:
         notice = msgspec.structs.replace(one.notice, incident=incident or "")
         latched = one.latched or notice.severity == FIRE_SEVERITY
-        if state == "active" and (known := flaps.again(self.connection, one, incident)):
+        if state == "active" and (known := flaps.again(self.connection, self.now, one, incident)):
             note_change(self.connection, "alarm", str(known), self.now.wall_ms)
             return
         reset_ms = self.now.wall_ms if state == "reset" else None

@@ -25,6 +25,7 @@ Event = Literal["alarm", "update", "restore", "test"]  # an update: a later poin
 
 
 Purpose = Literal["fire", "exercise", "test"]
+Outage = Literal["disablement", "walk"]
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -71,6 +72,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     points: tuple[str, ...] = ()  # of the episode so far, "device/point", first-in first
     escalated: int = 0  # the step of the ladder by which it is told again: nobody has acknowledged it
     owner_said: str = ""  # confirmed | denied, by the owner, in parallel
+    outage: Outage | Literal[""] = ""  # no alarm: something is out of service or in walk test, of a restore no longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,18 @@ class Raise:
     points: tuple[str, ...] = ()  # "device/point" that corroborate it
     receivers: tuple[str, ...] = ()  # channels to be told; empty, or none of them known: all
     answer_s: float = 30.0  # somebody has to acknowledge it within this, or it is escalated (the alarm contract, 5)
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What a simulated drill said in a device's place; `notice` None: no rule calls it a fire."""
+
+    drill: str
+    device: str
+    notice: Notice | None
+    detector_ms: float
+    received_ms: float
+    decided_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +198,7 @@ class Batch:
     timers: Timing = Timing()
     cleared_alarms: tuple[Cleared, ...] = ()
     heard: Stored = NOTHING
+    drills: tuple[Tried, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +225,7 @@ class Committed:
     released: tuple[str, ...] = ()  # incidents whose hold ended: their notices are among the leased
     updated: tuple[str, ...] = ()  # incidents with an update in the outbox
     past: tuple[Raise, ...] = ()
+    drills: tuple[str, ...] = ()  # that were heard, by their ids
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ DENIED = "denied"  # by the owner; cancels nothing
 ESCALATED = "escalated"
 ACCEPTED = "accepted"  # by the dispatch centre
 REJECTED = "rejected"
+GIVEN_UP = "given_up"  # rejected for so long that a person has to decide
 DISPATCHED = "dispatched"
 ON_SCENE = "on_scene"
 CLOSED = "closed"

@@ -10,7 +10,7 @@ import msgspec
 from iotcore.journal.database import Connection
 from iotcore.journal.records import Notice
 
-PARKED = "restored, not sent: iotcore notice"
+PARKED = "waits for a person: iotcore notice"
 
 
 class Delivery(msgspec.Struct, frozen=True):

@@ -1,7 +1,8 @@
-"""What a receiver was told of troubles and supervisory signals: each once when it begins, once when it is over.
+"""What a receiver was told of troubles, supervisory signals and what is out of service: once when it begins, once when over.
 
-The faults of the fire lane (devices, paths) and the supervisory alarms of its rules are what stands; this table is what a
-receiver knows of it. The difference is what is to be told. Any replica may tell; who does so holds a lease; the number stays.
+The faults of the fire lane (devices, paths), the supervisory alarms of its rules and its outages are what stands; this table
+is what a receiver knows of it. The difference is what is to be told. Any replica may tell; who does so holds a lease; the
+number stays.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Literal, NamedTuple
 
+from iotcore.journal import outages
 from iotcore.journal.database import Connection
+from iotcore.journal.records import Notice, Outage
 
 LEASE_MS = 30_000.0  # the longest reply timeout and a half; who died with one is followed by another replica after it
 MAX_NUMBER = 9999  # as of all numbers of a channel (ANSI/SIA DC-09)
@@ -30,8 +33,9 @@ CREATE TABLE IF NOT EXISTS trouble_told (
 );
 """
 
-Severity = Literal["trouble", "supervisory"]
-Key = tuple[str, str]  # device, reason
+Severity = Literal["trouble", "supervisory"] | Outage
+Key = tuple[str, str]  # device, reason; of an outage its id alone
+OUTAGES: tuple[Outage, ...] = ("disablement", "walk")
 
 
 class Work(NamedTuple):
@@ -44,6 +48,7 @@ class Work(NamedTuple):
     since_ms: float
     state: Literal["raise", "restore"]
     number: int
+    notice: Notice | None = None  # of an outage, as it began
 
 
 class _Row(NamedTuple):
@@ -56,7 +61,7 @@ class _Row(NamedTuple):
 
 def chosen(connection: Connection, channel: str, kinds: Collection[str], now_ms: float) -> Work | None:
     """Something that this channel is to be told and nobody tells, its number 0 if it has none yet; None when it knows all."""
-    standing = _standing(connection, kinds)
+    standing = _standing(connection, channel, kinds)
     rows = connection.execute(
         "SELECT device, reason, severity, since_ms, state, number, until_ms FROM trouble_told WHERE channel = ?", (channel,)
     ).fetchall()
@@ -89,7 +94,8 @@ def lease(connection: Connection, work: Work, now_ms: float) -> Work:
         "DO UPDATE SET state = excluded.state, number = excluded.number, until_ms = excluded.until_ms",
         (*work[:5], work.state, number, now_ms + LEASE_MS),
     )
-    return work._replace(number=number)
+    notice = outages.notice(connection, work.device) if work.severity in OUTAGES else None
+    return work._replace(number=number, notice=notice)
 
 
 def done(connection: Connection, work: Work) -> None:
@@ -111,7 +117,7 @@ def later(connection: Connection, work: Work, until_ms: float) -> None:
     )
 
 
-def _standing(connection: Connection, kinds: Collection[str]) -> dict[Key, tuple[Severity, float]]:
+def _standing(connection: Connection, channel: str, kinds: Collection[str]) -> dict[Key, tuple[Severity, float]]:
     """What stands, oldest first."""
     found: list[tuple[float, Key, Severity]] = []
     if "trouble" in kinds:
@@ -120,6 +126,7 @@ def _standing(connection: Connection, kinds: Collection[str]) -> dict[Key, tuple
         if severity in kinds:
             asked = "SELECT raised_ms, device, rule FROM alarm WHERE state = 'active' AND severity = ?"
             found += _read(connection, severity, asked, (severity,))
+    found += [(since_ms, (id_, ""), kind) for since_ms, id_, kind in outages.to_tell(connection, channel, kinds)]
     return {key: (severity, since_ms) for since_ms, key, severity in sorted(found)}
 
 

@@ -102,13 +102,13 @@ def _draw(pdf: FPDF, label: Label, layout: Layout, left: float, top: float) -> N
 def _fitted(pdf: FPDF, label: Label, points: float, width: float, room: int) -> Iterator[tuple[bool, str]]:
     """The lines that there is room for; what does not fit ends in an ellipsis. The name is never shortened."""
     pdf.set_font(sheet.FONT, "B", points)
-    name = list(_wrapped(pdf, label.name, width))
+    name = list(wrapped(pdf, label.name, width))
     yield from ((True, line) for line in name)
     room -= len(name)
     pdf.set_font(sheet.FONT, "", points)
     for number, text in enumerate(label.lines):
         left = len(label.lines) - number - 1
-        lines = list(_wrapped(pdf, text, width))
+        lines = list(wrapped(pdf, text, width))
         allowed = max(1, min(len(lines), room - left))
         if room <= 0:
             return
@@ -118,8 +118,8 @@ def _fitted(pdf: FPDF, label: Label, points: float, width: float, room: int) -> 
         room -= len(lines)
 
 
-def _wrapped(pdf: FPDF, text: str, width: float) -> Iterator[str]:
-    """Lines no wider than `width`: broken between words, within one that is too long."""
+def wrapped(pdf: FPDF, text: str, width: float) -> Iterator[str]:
+    """Lines of the current font no wider than `width`: broken between words, within one that is too long."""
     line = ""
     for word in text.split():
         joined = f"{line} {word}" if line else word

@@ -1,4 +1,4 @@
-"""The acceptance record of a device as a PDF: where it is, what was checked and found, what was seen, who answers for it.
+"""A record as a PDF: sections of what is known, checked and seen. Acceptance, an incident looked back at, drills of a month.
 
 Everything on it is text that the caller has made, in two languages side by side; here it finds its place on the page.
 """
@@ -13,15 +13,16 @@ from typing import Literal
 
 from fpdf import FPDF
 
-from iotcore.paper import sheet
+from iotcore.paper import sheet, table
 from iotcore.paper.sheet import FONT
+from iotcore.paper.table import Table
 
 LABEL_MM = 55.0
 LINE_MM = 5.0
 PHOTO_MM = 58.0
 PHOTOS_A_ROW = 3
 GAP_MM = 3.0
-MARKS = {"done": "[x]", "waiting": "[  ]", "failed": "[!]"}
+MARKS = {"done": "[x]", "waiting": "[  ]", "failed": "[!]", "apart": "[–]"}
 FOOT_MM = 18.0
 MARK_MM = 10.0
 
@@ -39,7 +40,7 @@ class Line:
 class Checked:
     """A step of the checklist in both languages: what it is, how it stands, and what was found."""
 
-    condition: Literal["done", "waiting", "failed"]
+    condition: Literal["done", "waiting", "failed", "apart"]  # apart: it does not concern this one
     text: str
     text_en: str
     found: str = ""
@@ -54,6 +55,8 @@ class Section:
     lines: Sequence[Line] = ()
     steps: Sequence[Checked] = ()
     photos: Sequence[bytes] = ()  # JPEG
+    table: Table | None = None  # below the lines and steps
+    note: str = ""  # what the reader has to know of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,18 @@ def _section(pdf: FPDF, section: Section) -> None:
         _line(pdf, line)
     for step in section.steps:
         _step(pdf, step)
+    if section.table is not None:
+        table.draw(pdf, section.table)
+    if section.note:
+        _note(pdf, section.note)
     _photos(pdf, section.photos)
+
+
+def _note(pdf: FPDF, text: str) -> None:
+    pdf.set_font(FONT, "", 8)
+    pdf.set_text_color(90)
+    pdf.multi_cell(0, LINE_MM, text, align="L", new_x="LMARGIN", new_y="NEXT")
+    pdf.set_text_color(0)
 
 
 def _line(pdf: FPDF, line: Line) -> None:

@@ -33,6 +33,7 @@ from iotcore.wire.arrival import Endpoint
 UNFINISHED = "restoring.json"  # a restore's marker, gone when it is done
 FIRE_HTTPS = "svc.fire.1.https"
 TELEMETRY_FIELD = "svc.telemetry.1.field"
+DRILL_OUT = "svc.drill.1.out"
 DOCTOR_FIRE = "svc.doctor.1.fire"
 DOCTOR_FIELD = "svc.doctor.1.field"
 PAPERS = "svc.web.1.papers"
@@ -159,6 +160,7 @@ def clients(settings: Settings) -> list[str]:
     return [
         *(one.cn for one in replicas(settings)),
         *(cn for worker in workers(settings) for cn in worker.clients()),
+        DRILL_OUT,
         DOCTOR_FIRE,
         DOCTOR_FIELD,
     ]

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from iotcore.wire import topics
 from iotcore.wire.topics import DEVICE_NAME
 
 REPLICAS = 4  # svc.fire.1.in … svc.fire.4.in; a name without a certificate lets nobody in
@@ -71,6 +72,7 @@ def _writes(*filters: str) -> tuple[Grant, ...]:
 
 
 UP = "iot/v1/+/+/up/#"  # everything that a device can say
+DRILLS = f"{topics.DRILL}/+/+"  # what drills say in a fire device's place
 _FIELD = ("air", "water", "traffic", "gateway")
 _DOCTOR = (*_reads("$SYS/broker/version"), Grant(Access.READWRITE, "iotcore/doctor"))
 _HEARTBEAT = Grant(Access.READWRITE, "iotcore/heartbeat/%u")  # a consumer's message to itself (drivers.mqtt.connection)
@@ -85,13 +87,19 @@ ROLES = (
         "svc.fire.N.in",
         BrokerName.FIRE,
         "the fire lane: whatever devices say there (what is in the wrong place is refused and shown), receipts out",
-        (*_reads(UP), *_writes("iot/v1/fire/+/down/receipt/+"), _HEARTBEAT),
+        (*_reads(UP, DRILLS), *_writes("iot/v1/fire/+/down/receipt/+"), _HEARTBEAT),
     ),
     Role(
         "svc.telemetry.N.fire",
         BrokerName.FIRE,
         "fire values for the telemetry store; the fire lane owns their receipts",
         (*_reads("iot/v1/fire/+/up/#"), _HEARTBEAT),
+    ),
+    Role(
+        "svc.drill.N.out",
+        BrokerName.FIRE,
+        "drills: it speaks in the place of a fire device, and what it does not mark as a test is refused",
+        _writes(f"{topics.DRILL}/%u/+"),
     ),
     Role("svc.keeper.N.fire", BrokerName.FIRE, "commands to fire devices", _writes("iot/v1/fire/+/down/command/+")),
     Role("svc.doctor.N.fire", BrokerName.FIRE, "iotcore doctor: a message to itself, and the broker's version", _DOCTOR),

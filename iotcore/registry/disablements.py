@@ -33,7 +33,7 @@ async def standing(db: BaseDBAsyncClient, ids: Collection[str] | None = None) ->
     rows = DisablementRow.filter(ended_ms=None)
     if ids is not None:
         rows = rows.filter(id__in=sorted(ids))
-    return {row.id: _plain(row) for row in await rows.using_db(db).order_by("id")}
+    return {row.id: plain(row) for row in await rows.using_db(db).order_by("id")}
 
 
 class Disablements:
@@ -46,7 +46,7 @@ class Disablements:
         """The newest first; with `ended` also those that are over."""
         async with self._database.reading() as db:
             rows = DisablementRow.all() if ended else DisablementRow.filter(ended_ms=None)
-            return [_plain(row) for row in await rows.using_db(db).order_by("-asked_ms", "-id").limit(SHOWN)]
+            return [plain(row) for row in await rows.using_db(db).order_by("-asked_ms", "-id").limit(SHOWN)]
 
     @whole
     async def disable(
@@ -88,7 +88,7 @@ class Disablements:
             action = "disable.ask" if second_person else "disable"
             work.note(by, action, row.id, target=str(target), until_ms=row.until_ms, reason=reason)
             work.changed("disablement", row.id)
-            return _plain(row)
+            return plain(row)
 
     @whole
     async def confirm(self, id_: str, by: str, user: str) -> Disablement:
@@ -108,10 +108,10 @@ class Disablements:
             row.started_ms, row.confirmed_by = work.now_ms, by
             await DisablementRow.filter(id=id_).using_db(work.db).update(started_ms=work.now_ms, confirmed_by=by)
             work.note(
-                by, "disable", id_, target=str(_plain(row).target), until_ms=row.until_ms, asked_by=row.by, reason=row.reason
+                by, "disable", id_, target=str(plain(row).target), until_ms=row.until_ms, asked_by=row.by, reason=row.reason
             )
             work.changed("disablement", id_)
-            return _plain(row)
+            return plain(row)
 
     @whole
     async def lift(self, id_: str, by: str) -> bool:
@@ -143,7 +143,7 @@ def _over(one: Disablement, now_ms: int) -> bool:
 
 async def _end(work: Writing, row: DisablementRow, by: str, at_ms: int) -> None:
     await DisablementRow.filter(id=row.id).using_db(work.db).update(ended_ms=at_ms, ended_by=by)
-    work.note(by, "enable", row.id, target=str(_plain(row).target))
+    work.note(by, "enable", row.id, target=str(plain(row).target))
     work.changed("disablement", row.id)
 
 
@@ -180,7 +180,8 @@ def _name(now_ms: int) -> str:
     return f"D{datetime.fromtimestamp(now_ms / 1000.0, UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
-def _plain(row: DisablementRow) -> Disablement:
+def plain(row: DisablementRow) -> Disablement:
+    """A row as everybody else sees it."""
     return Disablement(
         row.id,
         Target(row.kind, row.subject, row.point),  # type: ignore[arg-type]  # as `disable` wrote it

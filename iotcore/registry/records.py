@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 State = Literal["registered", "provisioned", "active", "suspended", "retired"]
-IntentKind = Literal["acknowledge", "silence", "reset", "owner", "cad", "shelve", "unshelve", "retry", "drop", "send", "withhold"]
+IntentKind = Literal[
+    "acknowledge", "silence", "reset", "owner", "cad", "shelve", "unshelve", "retry", "drop", "send", "withhold", "drill"
+]  # fmt: skip
 
 # registered → provisioned → active ⇄ suspended → retired
 NEXT_STATES: dict[str, frozenset[str]] = {

@@ -65,9 +65,10 @@ class Owner(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Drills(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How often the whole road is tried."""
+    """How often the whole road is tried. Of the receivers behind which people are (mail, texts, calls) only `also` hear of it."""
 
     every_days: Annotated[int, Meta(ge=1, le=366)]
+    also: tuple[Named, ...] = ()
 
 
 class Response(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -119,6 +120,9 @@ def _problems(plan: Response, receivers: Collection[str]) -> Iterator[tuple[str,
     for i, name in enumerate(plan.receivers):
         if name not in receivers:
             yield f"receivers[{i}]", f"no receiver {name!r} in the settings; there are: {', '.join(sorted(receivers)) or 'none'}"
+    for i, name in enumerate(plan.drills.also if plan.drills is not None else ()):
+        if name not in receivers:
+            yield f"drills.also[{i}]", f"no receiver {name!r} in the settings"
     yield from _twice("receivers", plan.receivers)
     yield from _twice("numbers", [one.name for one in plan.numbers])
     yield from _twice("numbers", [one.number for one in plan.numbers])

@@ -29,7 +29,7 @@ async def standing(db: BaseDBAsyncClient, ids: Collection[str] | None = None) ->
     rows = WalkRow.filter(ended_ms=None)
     if ids is not None:
         rows = rows.filter(id__in=sorted(ids))
-    return {row.id: _plain(row) for row in await rows.using_db(db).order_by("id")}
+    return {row.id: plain(row) for row in await rows.using_db(db).order_by("id")}
 
 
 class Walks:
@@ -42,7 +42,7 @@ class Walks:
         """The newest first; with `ended` also those that are over."""
         async with self._database.reading() as db:
             rows = WalkRow.all() if ended else WalkRow.filter(ended_ms=None)
-            return [_plain(row) for row in await rows.using_db(db).order_by("-started_ms", "-id").limit(SHOWN)]
+            return [plain(row) for row in await rows.using_db(db).order_by("-started_ms", "-id").limit(SHOWN)]
 
     async def get(self, id_: str) -> Walk:
         """One, also when it is over; raises Refused `unknown_walk`."""
@@ -50,7 +50,7 @@ class Walks:
             row = await WalkRow.get_or_none(id=id_, using_db=db)
         if row is None:
             raise Refused("unknown_walk", f"there is no walk test {id_!r}")
-        return _plain(row)
+        return plain(row)
 
     @whole
     async def start(self, premises: str, zone: str, for_ms: int, by: str) -> Walk:
@@ -81,7 +81,7 @@ class Walks:
             )
             work.note(by, "walk_test.start", row.id, premises=premises, zone=zone, until_ms=row.until_ms)
             work.changed("walk_test", row.id)
-            return _plain(row)
+            return plain(row)
 
     @whole
     async def end(self, id_: str, by: str) -> bool:
@@ -115,5 +115,6 @@ async def _end(work: Writing, row: WalkRow, by: str, at_ms: int) -> None:
     work.changed("walk_test", row.id)
 
 
-def _plain(row: WalkRow) -> Walk:
+def plain(row: WalkRow) -> Walk:
+    """A row as everybody else sees it."""
     return Walk(row.id, row.premises, row.zone, row.by, row.started_ms, row.until_ms, row.ended_ms, row.ended_by)

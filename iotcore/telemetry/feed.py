@@ -4,7 +4,8 @@
 
     incident   a point for each step: opened, durable, sent and receiver_acknowledged (for each receiver), acknowledged (by a
                person), reset; each says how long after the detector and after the arrival it was
-    drill      the same for an alarm that was a test: a test button, a walk test, a drill; nobody was sent
+    drill      the same for an alarm that was a test (a test button, a walk test), and for each drill with what its receivers
+               answered by each path, and how it ended; nobody was sent
 
 A change says which incident, not what of it: every moment of it is written again. A moment has one time, so that leaves one
 point, and a feed that was killed between two commits goes on where the last one left it: nothing missing, nothing twice.
@@ -23,7 +24,9 @@ import msgspec
 
 from iotcore import metrics
 from iotcore.errors import StoreError
+from iotcore.journal import drills
 from iotcore.journal.database import UNREADABLE, Connection, Place, connect_readonly, is_there
+from iotcore.journal.drills import Drill
 from iotcore.journal.progress import Row
 from iotcore.journal.records import Notice
 from iotcore.journal.timeline import Timeline, timeline
@@ -104,7 +107,10 @@ class _Journal:
             points += incident_points(story, self._cell) if story is not None else ()
         for row in rows:
             if row["kind"] == "alarm":
-                points += drill_points(connection, int(row["key"]), self._cell)
+                points += proof_points(connection, int(row["key"]), self._cell)
+        for id_ in dict.fromkeys(row["key"] for row in rows if row["kind"] == "drill"):
+            found = drills.get(connection, id_)
+            points += drill_points(found, self._cell) if found is not None else ()
         return Page(tuple(points), rows[-1]["id"] if rows else cursor, len(rows))
 
 
@@ -136,7 +142,26 @@ def incident_points(story: Timeline, cell: str = "") -> Iterator[Point]:
         yield Point("incident", series, tags, fields, _at_ns(at_ms, story.incident))
 
 
-def drill_points(connection: Connection, alarm: int, cell: str = "") -> Iterator[Point]:
+def drill_points(drill: Drill, cell: str = "") -> Iterator[Point]:
+    """A point for each moment of a drill that has been; a real one's alarm is told by `proof_points`."""
+    steps: list[tuple[str, str, float | None]] = [("durable", "", drill.durable_ms)]
+    if drill.source == "simulated":
+        steps.append(("opened", "", drill.decided_ms))
+    for one in drill.deliveries:
+        steps += [("sent", one.path, one.sent_ms), ("receiver_acknowledged", one.path, one.acked_ms)]
+    steps.append((drill.state, "", drill.ended_ms))
+    for step, channel, at_ms in steps:
+        if at_ms is None:
+            continue
+        tags = {"premises": drill.premises, "step": step, "channel": channel, "cell": cell}
+        fields: dict[str, float | str] = {"drill": drill.id}
+        if drill.detector_ms is not None and drill.received_ms is not None:
+            fields |= {"since_detector_ms": at_ms - drill.detector_ms, "since_received_ms": at_ms - drill.received_ms}
+        series = (drill.premises, step, channel) if channel else (drill.premises, step)
+        yield Point("drill", series, tags, fields, _at_ns(at_ms, drill.id))
+
+
+def proof_points(connection: Connection, alarm: int, cell: str = "") -> Iterator[Point]:
     """A point for an alarm that was a test; none for any other."""
     row = connection.execute(
         "SELECT state, notice, detector_ms, received_ms, raised_ms FROM alarm WHERE id = ?", (alarm,)

@@ -49,8 +49,8 @@ class Intend(Protocol):
 class AlarmPages:
     """`standing()` and `alarm(number)` read the journal."""
 
-    standing: Callable[[], Sequence[Alarm]]
-    alarm: Callable[[int], Alarm | None]
+    standing: Callable[[], Awaitable[Sequence[Alarm]]]
+    alarm: Callable[[int], Awaitable[Alarm | None]]
     directory: Callable[[], Directory]
     intend: Intend
     clock: Clock
@@ -60,12 +60,12 @@ class AlarmPages:
 
         async def page() -> Response:
             devices = self.directory().devices
-            seen = self._seen()
+            seen = await self._seen()
             titles = {one.device: devices[one.device].title for one in seen if one.device in devices}
             return screen.page("alarms.html", alarms=seen, titles=titles)
 
         async def document() -> Response:
-            return answer({"alarms": [msgspec.to_builtins(one) for one in self._seen()]})
+            return answer({"alarms": [msgspec.to_builtins(one) for one in await self._seen()]})
 
         def act(kind: IntentKind) -> Callable[[int], Awaitable[Response]]:
             async def asked(number: int) -> Response:
@@ -81,7 +81,7 @@ class AlarmPages:
                 door.route(app, path, act(kind), right=right, of=self._place, methods=["POST"])
 
     async def _act(self, kind: IntentKind, number: int) -> Response:
-        found = self.alarm(number)
+        found = await self.alarm(number)
         if found is None:
             return refused(Refused("unknown_alarm", "there is no such alarm"))
         try:
@@ -113,12 +113,12 @@ class AlarmPages:
             document |= {"until_ms": now_ms + span_ms, "reason": reason}
         return f"{found.device}/{found.rule}@{now_ms:.0f}", json.dumps(document, ensure_ascii=False)
 
-    def _seen(self) -> list[Alarm]:
+    async def _seen(self) -> list[Alarm]:
         directory, visitor = self.directory(), visiting()
-        return [one for one in self.standing() if visitor.may(Right.SEE, self._areas(directory, one))]
+        return [one for one in await self.standing() if visitor.may(Right.SEE, self._areas(directory, one))]
 
-    def _place(self, arguments: Mapping[str, Any]) -> Collection[str] | None:
-        found = self.alarm(arguments["number"])
+    async def _place(self, arguments: Mapping[str, Any]) -> Collection[str] | None:
+        found = await self.alarm(arguments["number"])
         return None if found is None else self._areas(self.directory(), found)
 
     @staticmethod

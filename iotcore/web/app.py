@@ -7,6 +7,7 @@ sees what stands in their areas, on pages and in the live stream.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -25,7 +26,7 @@ from iotcore.web import cookies
 from iotcore.web.account import Account
 from iotcore.web.approvals import ApprovalPage
 from iotcore.web.commissioning import Commissioner, Desk, Surroundings
-from iotcore.web.console import TELEPHONE, UNAVAILABLE, ConsolePages, Intend, Places
+from iotcore.web.console import UNAVAILABLE, ConsolePages, Intend, Places
 from iotcore.web.denials import Denials
 from iotcore.web.door import Door
 from iotcore.web.history import History
@@ -45,6 +46,7 @@ from iotcore.web.words import Language
 
 LOOPBACK_NAMES = cookies.LOOPBACK_NAMES
 YEAR_S = 31_536_000
+DOWN = "the registry or the journal does not answer; try again, and tell the fire service by telephone"
 MAX_BODY_BYTES = 16 * 1024
 DEFAULTS, NO_PROVIDER = People(), Oidc()
 HEADERS = {
@@ -56,6 +58,8 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+
+log = logging.getLogger(__name__)
 
 
 class Part(Protocol):
@@ -155,7 +159,7 @@ def _on_each_request(app: Quart, door: Door) -> None:
     app.after_request(_add_headers)
     app.after_request(_count)
     app.register_error_handler(HTTPException, _problem_of)
-    app.register_error_handler(StoreError, _registry_down)
+    app.register_error_handler(StoreError, _store_down)
 
 
 async def _add_headers(response: Response) -> Response:
@@ -180,5 +184,6 @@ async def _problem_of(error: HTTPException) -> Any:
     return problem(error.code or 500, error.name.lower().replace(" ", "_"), error.description or error.name)
 
 
-async def _registry_down(_: StoreError) -> Any:
-    return problem(UNAVAILABLE, "registry_down", TELEPHONE) if wants_problem() else ServiceUnavailable(TELEPHONE)
+async def _store_down(error: StoreError) -> Any:
+    log.warning("a page is refused: %s", error)
+    return problem(UNAVAILABLE, "store_down", DOWN) if wants_problem() else ServiceUnavailable(DOWN)

@@ -1,70 +1,102 @@
-"""Incidents and alarms as their pages show them, read from the journal at each request and never written."""
+"""Incidents and alarms as their pages show them, read from the journal at each request and never written.
+
+A database may take its time: it is asked on a thread of its own, one question after the other, and the event loop goes on.
+"""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from iotcore.journal import case
+from iotcore.errors import StoreError
+from iotcore.journal import cad, case, drills, review
 from iotcore.journal.case import Alarm, Case
-from iotcore.journal.database import UNREADABLE, Connection, Place
+from iotcore.journal.database import UNREADABLE, Connection, Place, is_there
+from iotcore.journal.drills import Standing
+from iotcore.journal.review import Devices, Review
+from iotcore.off_loop import Threads
 from iotcore.registry.directory import Directory, Walk
 from iotcore.web.view import ReadOnlyFile, Shown
 
 T = TypeVar("T")
+MOST_WAITING = 64  # questions at once; each takes a statement's limit at worst (`journal.postgres`), and a person gives up sooner
 
 
 class CaseView:
-    """Every method is quick and safe to call from any thread."""
+    """Questions to the journal. A journal that is not there yet knows nothing.
+
+    Every method raises StoreError when the journal cannot be read, so that no page looks calm because it is blind, and when
+    `MOST_WAITING` questions wait already.
+    """
 
     def __init__(self, journal: Place, directory: Callable[[], Directory]) -> None:
         self._journal = ReadOnlyFile(journal)
         self._directory = directory
-        self._lock = threading.Lock()
+        self._thread = Threads("journal-of-pages", most=MOST_WAITING)
 
-    def close(self) -> None:
-        """Let go of the file."""
-        with self._lock:
-            self._journal.close()
+    async def close(self) -> None:
+        """Let go of the file, after what is being read."""
+        await self._thread(self._journal.close)
+        self._thread.close()
 
-    def case(self, incident: str, now_ms: float) -> Case | None:
-        """Everything about one incident; None when it is unknown, or the journal is not readable."""
-        return self._asked(lambda connection: case.read(connection, incident, now_ms), None)
+    async def case(self, incident: str, now_ms: float) -> Case | None:
+        """Everything about one incident; None when it is unknown."""
+        return await self.asked(lambda connection: case.read(connection, incident, now_ms), None)
 
-    def standing(self, now_ms: float) -> list[Alarm]:
+    async def premises(self, incident: str) -> str:
+        """Where an incident is, or was; "" for an unknown one."""
+        return await self.asked(lambda connection: review.premises_of(connection, incident), "")
+
+    async def look(self, incident: str, devices: Devices, now_ms: float) -> Review | None:
+        """An incident looked back at; None when it is unknown. `devices` are those of its premises."""
+        return await self.asked(lambda connection: review.read(connection, incident, devices, now_ms), None)
+
+    async def standing(self, now_ms: float) -> list[Alarm]:
         """The alarms that stand without an incident."""
-        return self._asked(lambda connection: case.standing(connection, now_ms), [])
+        return await self.asked(lambda connection: case.standing(connection, now_ms), [])
 
-    def alarm(self, number: int, now_ms: float) -> Alarm | None:
+    async def alarm(self, number: int, now_ms: float) -> Alarm | None:
         """One alarm by its number."""
-        return self._asked(lambda connection: case.alarm(connection, number, now_ms), None)
+        return await self.asked(lambda connection: case.alarm(connection, number, now_ms), None)
 
-    def open_incident(self, premises: str) -> str:
+    async def open_incident(self, premises: str) -> str:
         """The open incident of a premises, or ""."""
-        with self._lock:
-            rows = self._journal.read("SELECT id FROM incident WHERE premises = ? AND state = 'open'", premises)
+        query = "SELECT id FROM incident WHERE premises = ? AND state = 'open'"
+        rows = await self._rows(query, premises)
         return str(rows[0][0]) if rows else ""
 
-    def proved(self, walk: Walk) -> list[Shown]:
+    async def drills(self, premises: str) -> Standing:
+        """How it stands with the drills of a premises."""
+        return await self.asked(lambda connection: drills.standing(connection, premises), Standing())
+
+    async def was_told(self, incident: str, receiver: str) -> bool:
+        """Whether a receiver was told of an incident."""
+        return await self.asked(lambda connection: cad.was_told(connection, receiver, incident), False)  # noqa: FBT003
+
+    async def proved(self, walk: Walk) -> list[Shown]:
         """The alarms that a walk test has seen, in order."""
-        with self._lock:
-            rows = self._journal.read(
-                "SELECT device, point, received_ms FROM test_alarm WHERE by = ? AND mode_ms = ? ORDER BY id",
-                walk.by,
-                walk.started_ms,
-            )
+        query = "SELECT device, point, received_ms FROM test_alarm WHERE by = ? AND mode_ms = ? ORDER BY id"
+        rows = await self._rows(query, walk.by, walk.started_ms)
         devices = self._directory().devices
         found = [{"device": row[0], "point": row[1], "received_ms": row[2]} for row in rows]
         return [one for one in found if one["device"] in devices and walk.holds(devices[one["device"]])]
 
-    def _asked(self, question: Callable[[Connection], T], otherwise: T) -> T:
-        with self._lock:
-            connection = self._journal.connection()
-            if connection is None:
-                return otherwise
-            try:
-                return question(connection)
-            except UNREADABLE:
-                self._journal.close()
-                return otherwise
+    async def _rows(self, query: str, *values: Any) -> list[Any]:
+        return await self.asked(lambda connection: connection.execute(query, values).fetchall(), [])
+
+    async def asked(self, question: Callable[[Connection], T], otherwise: T) -> T:
+        """What the journal says to a question; `otherwise` when it is not there yet."""
+        return await self._thread(lambda: self._read(question, otherwise))
+
+    def _read(self, question: Callable[[Connection], T], otherwise: T) -> T:
+        """On the thread."""
+        connection = self._journal.connection()
+        if connection is None and is_there(self._journal.path):
+            raise StoreError("the journal cannot be opened now")
+        if connection is None:
+            return otherwise
+        try:
+            return question(connection)
+        except UNREADABLE as error:
+            self._journal.close()
+            raise StoreError(f"the journal cannot be read now: {error}") from error

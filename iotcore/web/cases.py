@@ -35,9 +35,10 @@ Intend = Callable[[IntentKind, str, str, str], Awaitable[int]]
 
 @dataclass(frozen=True, slots=True)
 class CasePages:
-    """`case(incident)` reads the journal; `intend` writes what is asked for."""
+    """`case(incident)` and `premises(incident)` read the journal; `intend` writes what is asked for."""
 
-    case: Callable[[str], Case | None]
+    case: Callable[[str], Awaitable[Case | None]]
+    premises: Callable[[str], Awaitable[str]]
     directory: Callable[[], Directory]
     intend: Intend
     out: Out
@@ -47,13 +48,13 @@ class CasePages:
         """Declare the routes."""
 
         async def page(incident: str) -> Response:
-            return screen.page("case.html", **self._shown(incident))
+            return screen.page("case.html", **await self._shown(incident))
 
         async def details(incident: str) -> Response:
-            return screen.page("case_details.html", **self._shown(incident))
+            return screen.page("case_details.html", **await self._shown(incident))
 
         async def document(incident: str) -> Response:
-            found = self.case(incident)
+            found = await self.case(incident)
             return problem(404, "unknown_incident", "there is no such incident") if found is None else answer(plain(found))
 
         def act(kind: IntentKind) -> Callable[[str], Awaitable[Response]]:
@@ -74,7 +75,7 @@ class CasePages:
             door.route(app, prefix + one, self._acknowledge_one, right=Right.ACKNOWLEDGE, of=self._place, methods=["POST"])
 
     async def _act(self, kind: IntentKind, incident: str) -> Response:
-        found = self.case(incident)
+        found = await self.case(incident)
         if found is None:
             return refused(Refused("unknown_incident", "there is no such incident"))
         if kind == "reset" and found.line.acknowledged_ms is None:
@@ -82,7 +83,7 @@ class CasePages:
         return await self._asked(kind, incident, incident)
 
     async def _acknowledge_one(self, incident: str, number: int) -> Response:
-        found = self.case(incident)
+        found = await self.case(incident)
         if found is None or all(one.id != number for one in found.alarms):
             return refused(Refused("unknown_alarm", "the incident has no such alarm"))
         return await self._asked("acknowledge", f"{incident}/{number}", incident)
@@ -94,8 +95,8 @@ class CasePages:
             abort(UNAVAILABLE, DOWN)
         return done({"intent": number}, f"/incidents/{incident}", 202)
 
-    def _shown(self, incident: str) -> dict[str, Any]:
-        found = self.case(incident)
+    async def _shown(self, incident: str) -> dict[str, Any]:
+        found = await self.case(incident)
         if found is None:
             abort(404, "no such incident")
         devices = self.directory().devices
@@ -107,9 +108,9 @@ class CasePages:
         }
         return {"case": found, "titles": titles, "points": points, "out": self.out.of_premises(found.line.premises)}
 
-    def _place(self, arguments: Mapping[str, Any]) -> Collection[str] | None:
-        found = self.case(arguments["incident"])
-        return None if found is None else self.directory().areas_of(found.line.premises)
+    async def _place(self, arguments: Mapping[str, Any]) -> Collection[str] | None:
+        premises = await self.premises(arguments["incident"])
+        return self.directory().areas_of(premises) if premises else None
 
 
 def plain(case: Case) -> dict[str, Any]:

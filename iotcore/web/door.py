@@ -38,7 +38,8 @@ BEARER = "Bearer "
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 401, 403, 404
 
-Place = Callable[[Mapping[str, Any]], Collection[str] | None]  # arguments of the address → the areas; None: no such thing
+Areas = Collection[str] | None  # None: no such thing
+Place = Callable[[Mapping[str, Any]], Areas | Awaitable[Areas]]  # arguments of the address → the areas, at once or looked up
 log = logging.getLogger(__name__)
 
 
@@ -137,7 +138,7 @@ class Door:
         g.visitor = await self.visitor()
         if g.visitor is None:
             return self._unknown()
-        answer = self._judge(g.visitor, rule)
+        answer = await self._judge(g.visitor, rule)
         if answer is not None and rule.right is not None and request.method not in SAFE and self._denied is not None:
             subject = next((str(value) for value in (request.view_args or {}).values()), request.path)
             why = "not in their area" if answer.status_code == NOT_FOUND else f"without the right {rule.right.value!r}"
@@ -173,7 +174,7 @@ class Door:
             return problem(FORBIDDEN, "forbidden", f"this takes the right {reason!r}; ask an admin of this installation")
         return self._screen.page("forbidden.html", FORBIDDEN, reason=reason)
 
-    def _judge(self, visitor: Visitor, rule: Rule) -> Response | None:
+    async def _judge(self, visitor: Visitor, rule: Rule) -> Response | None:
         if rule.right is None:
             return None
         if not visitor.may_somewhere(rule.right):
@@ -182,7 +183,8 @@ class Door:
             return None
         if isinstance(rule.of, Scope):
             return None if visitor.may(rule.right) else self.forbidden(rule.right.value)
-        place = rule.of(request.view_args or {})
+        found = rule.of(request.view_args or {})
+        place = await found if isinstance(found, Awaitable) else found
         if place is None or not visitor.may(Right.SEE, place):
             return self._not_found()
         return None if visitor.may(rule.right, place) else self.forbidden(rule.right.value)

@@ -12,7 +12,9 @@ from iotcore.web.cookies import local
 from iotcore.web.problem import problem, wants_problem
 
 CONFLICT, NOT_FOUND, UNPROCESSABLE = 409, 404, 422
-CONFLICTS = frozenset({"conflict", "disabled", "in_walk", "decided", "same_person", "second_person", "fire", "not_acknowledged"})
+CONFLICTS = frozenset(
+    {"conflict", "disabled", "in_walk", "decided", "same_person", "second_person", "fire", "not_acknowledged", "drill_waits"}
+)
 
 
 async def given() -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from iotcore.clock import Clock
 from iotcore.errors import IotError
+from iotcore.off_loop import Threads
 from iotcore.web.view import Shown, View
 
 POLL_S = 0.2  # wire contract, Changes
@@ -79,6 +80,7 @@ class Live:
         self._view = view
         self._clock = clock
         self._processes = processes
+        self._thread = Threads("view")  # of its own: pages that wait for a database must not keep the stream waiting for a thread
         self._seen: set[str] = set()
         self._devices_due_s = 0.0
         self._devices_stale = True
@@ -122,22 +124,22 @@ class Live:
 
     async def device(self, name: str) -> Shown | None:
         """One device with all its details, as it is now."""
-        return await asyncio.to_thread(self._view.device, name)
+        return await self._thread(lambda: self._view.device(name))
 
     async def _read(self) -> None:
-        changed = await asyncio.to_thread(self._view.changed)
+        changed = await self._thread(self._view.changed)
         self._devices_stale = self._devices_stale or changed
         if changed or not self.status:
-            incidents, readable = await asyncio.to_thread(lambda: (self._view.incidents(), self._view.readable()))
+            incidents, readable = await self._thread(lambda: (self._view.incidents(), self._view.readable()))
             if readable["journal"]:  # else the last ones stay, under a banner that says so
                 self._differ("incidents", self.incidents, incidents)
         start_s = self._clock.monotonic_s()
         if self._devices_stale and start_s >= self._devices_due_s:
             self._devices_stale = False
-            self._differ("devices", self.devices, await asyncio.to_thread(self._view.devices))
+            self._differ("devices", self.devices, await self._thread(self._view.devices))
             now_s = self._clock.monotonic_s()
             self._devices_due_s = now_s + REST_FACTOR * (now_s - start_s)
-        self._differ("status", self.status, [await asyncio.to_thread(self._status)])
+        self._differ("status", self.status, [await self._thread(self._status)])
 
     def subscribe(self, after: str) -> tuple[Subscriber, list[Event] | None] | None:
         """A queue for a browser that last saw event `after`, and what it has missed: None means too much, send everything.
@@ -158,6 +160,7 @@ class Live:
         """End every stream."""
         for subscriber in self._subscribers:
             subscriber.cut()
+        self._thread.close()
 
     def _missed(self, after: str) -> list[Event] | None:
         epoch, _, text = after.partition("-")

@@ -21,7 +21,7 @@ from iotcore.registry.disablements import Disablements
 from iotcore.registry.rights import Right
 from iotcore.registry.walks import Walks
 from iotcore.specs.model import DeviceSpec
-from iotcore.web.door import Door, Scope, visiting
+from iotcore.web.door import Door, Place, Scope, visiting
 from iotcore.web.given import done, given, number, refused
 from iotcore.web.history import answer
 from iotcore.web.out import Out, Shown
@@ -40,7 +40,7 @@ class OutagePages:
     out: Out
     directory: Callable[[], Directory]
     specs: Mapping[str, DeviceSpec]
-    proved: Callable[[Walk], Sequence[Mapping[str, Any]]]
+    proved: Callable[[Walk], Awaitable[Sequence[Mapping[str, Any]]]]
     two_persons: bool
 
     def add(self, app: Quart, door: Door, screen: Screen) -> None:
@@ -53,7 +53,7 @@ class OutagePages:
         async def banner() -> Response:
             return screen.page("out.html", out=self.out.seen(visiting()))
 
-        def both(path: str, handler: Handler, right: Right, place: Callable[[Mapping[str, Any]], Collection[str] | None]) -> None:
+        def both(path: str, handler: Handler, right: Right, place: Place) -> None:
             for prefix in ("", "/api/v1"):
                 door.route(app, prefix + path, handler, right=right, of=place, methods=["POST"])
 
@@ -77,13 +77,13 @@ class OutagePages:
 
     async def _walk(self, walk: str) -> Response:
         try:
-            return answer(self.progress(await self.walks.get(walk)))
+            return answer(await self.progress(await self.walks.get(walk)))
         except Refused as why:
             return refused(why)
 
-    def progress(self, walk: Walk) -> Shown:
+    async def progress(self, walk: Walk) -> Shown:
         """What a walk test has proved so far, and which points nobody has seen yet."""
-        seen = [dict(one) for one in self.proved(walk)]
+        seen = [dict(one) for one in await self.proved(walk)]
         known = {(one["device"], one["point"]) for one in seen}
         devices = {device for device, _ in known}
         missing = []

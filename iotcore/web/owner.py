@@ -35,7 +35,7 @@ class Intend(Protocol):
 class OwnerPage:
     """`case(incident)` reads the journal; `key()` is what links are signed with."""
 
-    case: Callable[[str], Case | None]
+    case: Callable[[str], Awaitable[Case | None]]
     key: Callable[[], Awaitable[bytes]]
     intend: Intend
     clock: Clock
@@ -73,4 +73,4 @@ class OwnerPage:
             key = await self.key()
         except StoreError:
             abort(UNAVAILABLE, "this cannot be looked up now; call the fire service: 114")
-        return self.case(incident) if owner_links.good(key, incident, token, self.clock.wall_ms()) else None
+        return await self.case(incident) if owner_links.good(key, incident, token, self.clock.wall_ms()) else None

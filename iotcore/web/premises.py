@@ -1,4 +1,4 @@
-"""A premises: its response plan, what is out of service there, who tests it. The plan as JSON for programs, with versions.
+"""A premises: response plan, drills, what is out of service there, who tests it. The plan as JSON for programs, with versions.
 
 GET /premises/<premises>
 GET | PUT | DELETE /api/v1/premises/<premises>/response        ETag, If-Match ("0" for a plan that is not there yet)
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ import msgspec
 from quart import Quart, Response, abort, request
 
 from iotcore.errors import ConfigError, Refused
+from iotcore.journal.drills import Standing
 from iotcore.registry.accounts import Accounts
 from iotcore.registry.audit import canonical
 from iotcore.registry.directory import Directory, Walk
@@ -46,8 +47,9 @@ class PremisesPages:
     accounts: Accounts
     receivers: Sequence[str]
     two_persons: bool
-    progress: Callable[[Walk], Shown]
-    open_incident: Callable[[str], str]
+    progress: Callable[[Walk], Awaitable[Shown]]
+    open_incident: Callable[[str], Awaitable[str]]
+    drills: Callable[[str], Awaitable[Standing]]
 
     def add(self, app: Quart, door: Door, screen: Screen) -> None:
         """Declare the routes."""
@@ -59,7 +61,7 @@ class PremisesPages:
                 abort(404, "no such premises")
             zones = sorted((one for one in directory.zones.values() if one.premises == premises), key=lambda one: one.number)
             devices = sorted(b.device for b in directory.devices.values() if b.premises == premises)
-            walks = [self.progress(one) for one in directory.walks.values() if one.premises == premises]
+            walks = [await self.progress(one) for one in directory.walks.values() if one.premises == premises]
             kept = await self.plans.get(premises)
             return screen.page(
                 "premises.html",
@@ -70,7 +72,8 @@ class PremisesPages:
                 walks=walks,
                 plan=directory.response(premises),
                 kept=kept,
-                incident=self.open_incident(premises),
+                incident=await self.open_incident(premises),
+                drilled=await self.drills(premises),
             )
 
         path = "/api/v1/premises/<premises>/response"

@@ -9,7 +9,7 @@ Nobody signs in here: what is not signed is refused. Both become intents, which 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -29,6 +29,7 @@ from iotcore.web.problem import problem
 from iotcore.web.screen import Screen
 
 SAID = {"1": "confirmed", "2": "denied"}
+SAY_AGAIN = "if it was told just now, say this again in a minute"
 BY_LENGTH = 64  # characters of who did it, in the registry
 BAD_REQUEST, UNAUTHORIZED, NOT_FOUND = 400, 401, 404
 
@@ -41,12 +42,15 @@ class Intend(Protocol):
 
 
 class ReceiverPages:
-    """The routes; `intend` writes what was told."""
+    """The routes; `intend` writes what was told, `was_told` knows of an incident and a receiver."""
 
-    def __init__(self, receivers: Sequence[Receiver], intend: Intend, clock: Clock) -> None:
+    def __init__(
+        self, receivers: Sequence[Receiver], intend: Intend, was_told: Callable[[str, str], Awaitable[bool]], clock: Clock
+    ) -> None:
         self._centres = {one.name: one for one in receivers if isinstance(one, WebhookReceiver)}
         self._callers = {one.name: one for one in receivers if isinstance(one, VoiceReceiver)}
         self._intend = intend
+        self._was_told = was_told
         self._clock = clock
 
     def add(self, app: Quart, door: Door, screen: Screen) -> None:
@@ -67,7 +71,16 @@ class ReceiverPages:
             told = msgspec.json.decode(body, type=Update)
         except msgspec.DecodeError as error:
             return problem(BAD_REQUEST, "bad_update", str(error))
+        if await self._never_told(told.incident, name):
+            return problem(NOT_FOUND, "unknown_incident", f"{name} was told of no incident {told.incident}; {SAY_AGAIN}")
         return await self._intent("cad", f"{told.incident}/cad:{name}:{told.id}", f"receiver:{name}", msgspec.json.encode(told))
+
+    async def _never_told(self, incident: str, name: str) -> bool:
+        """Whether a centre speaks of what it cannot know; while the journal cannot say, whoever applies the update judges it."""
+        try:
+            return not await self._was_told(incident, name)
+        except StoreError:
+            return False
 
     async def call(self, name: str, token: str) -> Response:
         """Somebody pressed a key on the telephone."""

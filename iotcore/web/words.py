@@ -39,7 +39,7 @@ class Words:
         return self.catalogue.get(f"{family}.{value}", value)
 
     def fault(self, reason: str, values: Sequence[Mapping[str, Any]] = ()) -> str:
-        """A fault in words: `bad:<point>:<why>`, `refused:<reason>`, or a plain name; `values` know the points' titles."""
+        """A fault in words: `bad:<point>:<why>`, `refused:<reason>`, `flapping:<rule>`, or a name; `values` know titles."""
         kind, _, rest = reason.partition(":")
         if kind == "bad":
             point, _, why = rest.partition(":")
@@ -47,6 +47,8 @@ class Words:
             return self("fault.bad", point=self.title(titles, point), why=self.of("why", why))
         if kind == "refused":
             return self("fault.refused", reason=self.refusal(rest))
+        if kind == "flapping":
+            return self("fault.flapping", rule=rest)
         return self.of("fault", reason)
 
     def refusal(self, reason: str) -> str:

@@ -13,6 +13,8 @@ import msgspec
 from iotcore.reading import Reading
 from iotcore.wire.messages import StatusMessage
 
+DRILL_REFUSED = "drill"  # how the reason of a refusal begins that is a security event: a drill that is none
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -96,11 +98,15 @@ class Presence(msgspec.Struct, frozen=True):
 
 
 class Decoded(msgspec.Struct, frozen=True, gc=False):
-    """What one arrival holds: readings to use, refusals to quarantine, perhaps a presence."""
+    """What one arrival holds: readings to use, refusals to quarantine, perhaps a presence.
+
+    `drill` are readings of a drill: for the rules alone, in no stream of the device that they name.
+    """
 
     readings: tuple[Reading, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     presence: Presence | None = None
+    drill: tuple[Reading, ...] = ()
 
 
 class Delivered(msgspec.Struct, frozen=True):

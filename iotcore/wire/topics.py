@@ -28,6 +28,8 @@ DOWN_KINDS = frozenset({"command", "receipt", "config"})
 DEVICE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")  # a certificate CN without a dot: dots belong to services
 MAX_PAYLOAD_BYTES = 64 * 1024
 MAX_BATCH = 500
+DRILL = "iotcore/v1/drill"  # what drills say, apart from what devices do
+DRILL_PARTS = 5  # iotcore, v1, drill, publisher, device
 PARTS = 7  # iot, v1, domain, publisher, direction, kind, device
 
 
@@ -62,6 +64,11 @@ def parse(topic: str) -> Topic:
 def up(domain: str, publisher: str, kind: str, device: str) -> str:
     """The topic a device (or its gateway, the publisher) publishes to."""
     return f"{ROOT}/{domain}/{publisher}/up/{kind}/{device}"
+
+
+def drill(publisher: str, device: str) -> str:
+    """The topic on which a service of ours speaks in the place of a fire device, as a test."""
+    return f"{DRILL}/{publisher}/{device}"
 
 
 def down(domain: str, publisher: str, kind: str, device: str) -> str:

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import sqlite3
-import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 
 from iotcore.reading import Scalar
 from simulators.mqtt_device import MqttDevice
+from tests.support import commands
 from tests.support.platform import Platform
 from tests.support.road import QUIET, SIGNAL_REPORT, SMOKE, Receivers, enrolled, receivers, town
 
@@ -75,12 +75,9 @@ async def restored(platform: Platform, file: Path) -> str:
     command = ("restore", str(file), "--to", str(new), "--identity", str(platform.folder / "key"))
     platform.config.unlink()  # it was on the machine that is gone
     platform.data, platform.config = new, new / "iotcore.toml"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "iotcore", *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    out, said = await process.communicate()
-    assert process.returncode == 0, said.decode()
-    return out.decode()
+    done = await asyncio.to_thread(commands.run, *command)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def park(platform: Platform, incident: str) -> None:

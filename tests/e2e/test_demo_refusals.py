@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import commands
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -23,10 +24,7 @@ runpy.run_path({setup!r}, run_name="__main__")
 
 def demo(*options: str) -> str:
     """The one line that a demo says when it does not start."""
-    done = subprocess.run(
-        [sys.executable, "-m", "iotcore", "demo", "--port", str(free_port()), *options],
-        capture_output=True, text=True, timeout=30, check=False,
-    )  # fmt: skip
+    done = commands.run("demo", "--port", str(free_port()), *options)
     assert done.returncode == 1, done
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()

@@ -30,7 +30,7 @@ EVERYTHING = {
     "data folder", "clock", "certificates", "device certificates", "registry", "fire rules", "journal", "backup", "store",
     "fire broker",
     "field broker", "process fire", "process telemetry-1", "process telemetry-2", "process modbus", "process web",
-    "process keeper", "supervision", "dispatch", "out of service", "receiver arc", "receiver cad",
+    "process keeper", "supervision", "dispatch", "drills", "out of service", "receiver arc", "receiver cad",
 }  # fmt: skip
 
 

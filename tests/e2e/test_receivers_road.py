@@ -74,6 +74,20 @@ async def everybody(tmp_path: Path) -> AsyncIterator[Everybody]:
         )
 
 
+async def drilled(platform: Platform, everybody: Everybody, theirs: aiomqtt.Client) -> None:
+    """A drill goes by the keeper, the broker and the lane to the centres' programs, as a test; and nobody is told or called."""
+    (id_, _, _) = platform.iotcore("drill", "start", "p1").partition(":")
+    state = "SELECT state, reason FROM drill WHERE id = ? AND state <> 'waiting'"
+    await platform.until(lambda: bool(platform.rows("journal.db", state, id_)), 30.0, "the drill")
+    assert platform.rows("journal.db", state, id_) == [("passed", "")]
+    message = await anext(aiter(theirs.messages))
+    for told in (json.loads(bytes(message.payload)), everybody.cad.taken.pop().report):
+        assert (told["incident"], told["event"], told["purpose"]) == (id_, "test", "test")
+    assert [*everybody.cad.taken, *everybody.cap.taken, *everybody.mails.mails, *everybody.phones.taken] == []
+    assert platform.rows("journal.db", "SELECT id FROM incident") == []
+    assert "passed" in platform.iotcore("drill", "list", "p1")
+
+
 async def test_one_fire_reaches_every_kind_of_receiver_and_their_answers_come_back(tmp_path: Path, everybody: Everybody) -> None:
     platform = Platform(tmp_path, arc_port=free_port(), cad_url=everybody.cad.url)
     platform.settings["receivers"][0:1] = everybody.receivers()
@@ -89,6 +103,7 @@ async def test_one_fire_reaches_every_kind_of_receiver_and_their_answers_come_ba
         await platform.start()
         theirs = await stack.enter_async_context(aiomqtt.Client("127.0.0.1", everybody.broker.port))
         await theirs.subscribe("fire/#", qos=1)
+        await drilled(platform, everybody, theirs)
         detector = await stack.enter_async_context(await enrolled(platform, "sd-1"))
         for _ in range(3):
             await detector.report(SMOKE)

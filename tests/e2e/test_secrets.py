@@ -13,7 +13,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from iotcore.errors import EnrolmentError
 from simulators.cad_receiver import CadReceiver
 from simulators.enrol import enrol
 from simulators.mqtt_device import MqttDevice
+from tests.support import commands
 from tests.support.planted import found_in, private_keys, readable_by_others, search
 from tests.support.platform import Platform
 from tests.support.ports import free_port
@@ -85,12 +85,11 @@ class Site:
 
     def run(self, *arguments: str, config: bool = True, code: int | None = 0, **variables: str) -> str:
         """A command, whatever it says being kept; its standard output."""
-        words = [sys.executable, "-m", "iotcore", *arguments, *(["--config", str(self.platform.config)] if config else [])]
-        environment = {**os.environ, **self.environment, **variables}
-        done = subprocess.run(words, capture_output=True, check=False, env=environment, timeout=90)
-        self.heard.said.append((" ".join(arguments[:2]), done.stdout + done.stderr))
+        where = ("--config", self.platform.config) if config else ()
+        done = commands.run(*arguments, *where, env={**os.environ, **self.environment, **variables})
+        self.heard.said.append((" ".join(arguments[:2]), (done.stdout + done.stderr).encode()))
         assert code is None or done.returncode == code, (arguments, done.stdout, done.stderr)
-        return done.stdout.decode().strip()
+        return done.stdout.strip()
 
     async def ask(self, method: str, url: str, **more: Any) -> int:
         """A request, whatever comes back being kept; its status."""

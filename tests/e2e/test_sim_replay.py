@@ -18,6 +18,7 @@ import pytest_asyncio
 from iotcore.clock import SystemClock
 from iotcore.process.serve import beats
 from simulators.arc_receiver import ArcReceiver
+from tests.support import commands
 from tests.support.platform import ARC_KEY, Platform
 from tests.support.services import require
 from tests.support.until import until
@@ -63,8 +64,7 @@ async def platform(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tu
 
 def offline(*arguments: str) -> tuple[int, str]:
     """Exit code and output of a replay that needs no platform."""
-    command = [sys.executable, "-m", "iotcore", "sim", "replay", "--offline", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = commands.run("sim", "replay", "--offline", *arguments)
     return done.returncode, done.stdout + done.stderr
 
 

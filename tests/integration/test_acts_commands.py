@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from iotcore.registry.store import open_registry
 from tests.support.console import CITY
 from tests.support.fire_journal import FireJournal
 from tests.support.office import Office
+from tests.support.printed import printed
 from tests.support.shipped import SPECS
 
 pytestmark = pytest.mark.timeout(120)
@@ -148,3 +150,21 @@ def test_an_incident_is_shown_and_acted_on(office: Office) -> None:
     deeds = [(one["by"], one["action"], one["subject"]) for one in office.audit()]
     assert ("an", "incident.acknowledge", f"{incident}/{alarm['id']}") in deeds
     assert ("an", "incident.silence", incident) in deeds
+
+
+def test_papers_are_written_whole_once_and_noted(office: Office) -> None:
+    with closing(FireJournal(office.folder / "data" / "journal.db", ManualClock())) as fire:
+        incident = fire.burn()
+    out, other = office.folder / "report.pdf", office.folder / "other.pdf"
+    assert "signed" in office.done("incident", "report", incident, "--out", str(out))
+    assert incident in printed(out.read_bytes(), office.folder)
+    assert "is there already" in office.refused("incident", "report", incident, "--out", str(out))
+    assert "unknown_incident" in office.refused("incident", "report", "F20200101-000000-ABCDEF", "--out", str(other))
+    assert not other.exists()
+    assert "signed" in office.done("drill", "report", "--month", "2026-10", "--out", str(other))
+    assert "Chợ Vườn Hoa (p2)" in printed(other.read_bytes(), office.folder)
+    never = office.folder / "never.pdf"
+    assert "bad_month" in office.refused("drill", "report", "--month", "x", "--out", str(never))
+    assert "unknown_area" in office.refused("drill", "report", "--area", "nowhere", "--out", str(never))
+    noted = [(one["action"], one["subject"]) for one in office.audit() if one["action"].startswith("report.")]
+    assert noted == [("report.incident", incident), ("report.drills", "2026-10")]

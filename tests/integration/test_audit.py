@@ -28,6 +28,7 @@ from iotcore.registry.records import Certificate
 from iotcore.registry.store import Registry, open_registry
 from iotcore.registry.tables import DeviceRow
 from iotcore.settings import Settings, check
+from tests.support import commands as command_line
 from tests.support.postgres import Postgres
 from tests.support.registered import SPECS, city
 from tests.support.until import until
@@ -255,8 +256,7 @@ def iotcore(settings: Settings, *words: str) -> subprocess.CompletedProcess[str]
     config = settings.folder / "iotcore.toml"
     url = f'[registry]\nurl = "{settings.registry.url}"\n' if settings.registry.url else ""
     config.write_text(f'data = "{settings.data}"\n{url}', encoding="utf-8")
-    command = [sys.executable, "-m", "iotcore", "audit", *words, "--config", str(config)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return command_line.run("audit", *words, "--config", config)
 
 
 async def test_the_commands_say_it_and_exit_so(registry: Registry, settings: Settings, clock: ManualClock) -> None:

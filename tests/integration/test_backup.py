@@ -24,6 +24,7 @@ from iotcore.commands import backup, doctor
 from iotcore.errors import StartError, StoreError
 from iotcore.journal.journal import Journal
 from iotcore.settings import check, load
+from tests.support import commands
 from tests.support.backed_up import Kept, rows
 from tests.support.services import require
 from tests.support.small_disk import on_small_disk
@@ -72,8 +73,7 @@ def common(kept: Kept) -> list[str]:
 
 
 def iotcore(kept: Kept, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "iotcore", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=kept.root, timeout=60)
+    return commands.run(*arguments, cwd=kept.root)
 
 
 def test_a_backup_holds_everything_but_what_is_made_anew(kept: Kept) -> None:

@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from iotcore.provision.broker import BrokerHome
 from iotcore.provision.ca import Anchor, Authority
 from iotcore.registry.store import open_registry
 from iotcore.settings import Settings, check
+from tests.support import commands
 from tests.support.brokers import Site, accepted, becomes
 from tests.support.pki import device_files
 from tests.support.ports import free_port
@@ -199,8 +199,7 @@ def test_the_command_prints_and_refuses(elsewhere: Elsewhere, tmp_path: Path) ->
     file.write_text(f'data = "{elsewhere.settings.data}"\n[brokers.fire]\nport = 8883\nrun = "external"\n')
 
     def iotcore(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "iotcore", "broker", *arguments, "--config", str(file)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return commands.run("broker", *arguments, "--config", file)
 
     shown = iotcore("config", "fire", "--to", "/etc/mosquitto/iotcore", "--for", "2.0")
     assert shown.returncode == 0, shown.stderr

@@ -22,6 +22,7 @@ from iotcore.provision.acl import BrokerName
 from iotcore.provision.ca import Anchor, Authority
 from iotcore.provision.standing import standings
 from iotcore.settings import load
+from tests.support import commands
 from tests.support.brokers import Site, accepted, becomes
 from tests.support.earlier import earlier_authority
 from tests.support.pki import PASSPHRASE, authority
@@ -45,12 +46,8 @@ class Office:
         return [sys.executable, "-m", "iotcore", *words, "--config", str(self.folder / "iotcore.toml")]
 
     async def run(self, *words: str) -> tuple[int, str]:
-        process = await asyncio.create_subprocess_exec(
-            *self.command(words), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env=ENVIRONMENT
-        )
-        async with asyncio.timeout(60):
-            said, _ = await process.communicate()
-        return process.returncode or 0, said.decode()
+        done = await asyncio.to_thread(commands.run, *words, "--config", self.folder / "iotcore.toml", env=ENVIRONMENT)
+        return done.returncode, done.stdout + done.stderr
 
     async def done(self, *words: str) -> str:
         code, said = await self.run(*words)

@@ -19,8 +19,10 @@ from iotcore.dispatch.cad_update import schema
 from iotcore.dispatch.cad_webhook import sign
 from iotcore.dispatch.calls import Call
 from iotcore.journal.cad import STATUSES, Update
+from iotcore.journal.records import Batch
 from iotcore.settings import Settings
 from tests.support.console import RECEIVERS, Console, console
+from tests.support.fire import raise_
 from tests.support.outage_site import SMOKE, Site, outage_site
 
 SECRET, CALLBACK = RECEIVERS[0].secret, RECEIVERS[1].callback_secret
@@ -35,25 +37,47 @@ async def made(tmp_path: Path) -> AsyncIterator[Console]:
 
 
 @pytest.fixture
+def told_of(made: Console) -> str:
+    """An incident that `cad` was told of."""
+    (incident,) = made.fire.journal.commit(Batch(raises=(raise_(),))).opened
+    return incident
+
+
+@pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     async with outage_site(tmp_path) as found:
         yield found
 
 
-async def post(made: Console, body: bytes, *, name: str = "cad", age_s: int = 0, **changes: str) -> Any:
+async def post(made: Console, body: bytes, *, name: str = "cad", age_s: int = 0, **changes: Any) -> Any:
     timestamp = str(int(made.clock.wall_ms() / 1000.0) - age_s)
     headers = {"Iotcore-Timestamp": timestamp, "Iotcore-Signature": sign(SECRET, timestamp, body), **changes}
     return await made.app.test_client().post(f"/api/v1/receivers/{name}/updates", data=body, headers=headers)
 
 
-async def test_a_signed_update_becomes_an_intent_and_a_recorded_one_is_the_same(made: Console) -> None:
-    body = json.dumps(UPDATE).encode()
+async def test_a_signed_update_becomes_an_intent_and_a_recorded_one_is_the_same(made: Console, told_of: str) -> None:
+    update = {**UPDATE, "incident": told_of}
+    body = json.dumps(update).encode()
     first, again = await post(made, body), await post(made, body)
     assert (first.status_code, await first.get_json()) == (202, await again.get_json())
-    assert (await post(made, json.dumps({**UPDATE, "status": "closed"}).encode())).status_code == 202
+    assert (await post(made, json.dumps({**update, "status": "closed"}).encode())).status_code == 202
     (intent,) = await made.registry.intents_after(0)  # of two with one id the first counts
-    assert (intent.kind, intent.key, intent.by) == ("cad", f"{INCIDENT}/cad:cad:u-1", "receiver:cad")
-    assert msgspec.json.decode(intent.body, type=Update) == msgspec.convert(UPDATE, Update)
+    assert (intent.kind, intent.key, intent.by) == ("cad", f"{told_of}/cad:cad:u-1", "receiver:cad")
+    assert msgspec.json.decode(intent.body, type=Update) == msgspec.convert(update, Update)
+
+
+async def test_an_update_of_an_incident_that_the_centre_was_not_told_of_is_refused_and_says_nothing_to_who_did_not_sign(
+    made: Console, told_of: str
+) -> None:
+    with made.fire.journal.writing() as connection:
+        connection.execute("DELETE FROM outbox WHERE channel = 'cad'")  # as of a premises whose plan leaves it out
+    answers = [await post(made, json.dumps({**UPDATE, "incident": one}).encode()) for one in (INCIDENT, told_of)]
+    assert [(one.status_code, (await one.get_json())["title"]) for one in answers] == [(404, "unknown incident")] * 2
+    unproven: dict[str, Any] = {"Iotcore-Signature": "v1=00"}
+    unsigned = [await post(made, json.dumps({**UPDATE, "incident": one}).encode(), **unproven) for one in (INCIDENT, told_of)]
+    assert [one.status_code for one in unsigned] == [401, 401]
+    assert await unsigned[0].get_json() == await unsigned[1].get_json()
+    assert await made.registry.intents_after(0) == []
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from iotcore.registry.coverage import Signs, assess
 from iotcore.registry.directory import Area, Binding, Directory, Premises
 from iotcore.settings import Store
 from iotcore.telemetry.coverage import device_points, key_site_points
-from iotcore.telemetry.feed import drill_points, incident_points
+from iotcore.telemetry.feed import incident_points, proof_points
 from iotcore.telemetry.influx import Influx1
 from iotcore.telemetry.point import Point, as_line
 from iotcore.telemetry.store import Written
@@ -157,7 +157,7 @@ def platform_points(folder: Path, now_ms: int) -> Iterator[Point]:
         assert story is not None
         yield from incident_points(story)
         for (alarm,) in connection.execute("SELECT id FROM alarm").fetchall():
-            yield from drill_points(connection, alarm)
+            yield from proof_points(connection, alarm)
 
 
 def substituted(query: str, *, choose_all: bool) -> str:

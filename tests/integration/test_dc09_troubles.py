@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from iotcore.app.receivers import trouble_notice, troubles_of
+from iotcore.app.lesser_notices import of_work
+from iotcore.app.receivers import troubles_of
 from iotcore.clock import ManualClock, SystemClock
 from iotcore.dispatch.sia_dc09 import Dc09Channel
 from iotcore.dispatch.troubles import Troubles
@@ -158,4 +159,4 @@ async def test_link_tests_and_troubles_leave_a_receiver_alone_while_its_only_slo
 
 def test_of_a_device_that_is_registered_no_more_nothing_is_said() -> None:
     at_ms = ManualClock().wall_ms()
-    assert trouble_notice(Work("arc", "gone", "offline", "trouble", at_ms, "restore", 1), TOWN, "ABC") is None
+    assert of_work(Work("arc", "gone", "offline", "trouble", at_ms, "restore", 1), TOWN, "ABC") is None

@@ -142,6 +142,24 @@ async def test_what_two_things_disable_is_live_when_both_are_over(site: Site) ->
     assert len(site.incidents()) == 1
 
 
+async def test_what_is_disabled_or_in_walk_test_bears_nothing_out_until_it_is_in_service_again(site: Site) -> None:
+    def counts(*, immediate: bool = False) -> bool:
+        return not site.fire.engine.places.excused("d1", "alarm", site.clock.wall_ms(), immediate)
+
+    assert counts()
+    name = await disable(site, ZONE)
+    assert not counts()
+    assert not counts(immediate=True)
+    await site.out.lift(name, "lan")
+    await site.walks.start("p1", "", 10 * MINUTE_MS, "lan")
+    await site.look()
+    assert not counts()
+    assert counts(immediate=True), "a hand on a call point is no test"
+    site.clock.advance(600.0)
+    await site.look()
+    assert counts()
+
+
 async def test_in_a_walk_test_a_detector_proves_itself_and_a_call_point_and_the_next_zone_are_live(site: Site) -> None:
     walk = await site.walks.start("p1", "p1-z1", 30 * MINUTE_MS, "lan")
     await site.look()

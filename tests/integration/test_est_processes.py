@@ -23,6 +23,7 @@ from iotcore.registry.store import open_registry
 from iotcore.registry.tokens import hash_of
 from iotcore.settings import check
 from iotcore.specs.load import load_folder, shipped_folder
+from tests.support import commands
 from tests.support.ports import free_port
 from tests.support.postgres import Postgres
 from tests.support.requests import request
@@ -171,24 +172,17 @@ async def test_fifty_uses_at_two_processes_make_one_certificate_and_guesses_are_
         assert '\niotcore_enrolment_requests_total{outcome="limited"}' in told
         assert "ts-1" not in told
         await asyncio.sleep(1.2)  # a beat
-        doctor = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "iotcore", "doctor", "-o", "json", "--config", str(webs[0].config)),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        out, _ = await doctor.communicate()
-    (found,) = [one for one in json.loads(out) if one["name"] == "process web"]
+        doctor = await asyncio.to_thread(commands.run, "doctor", "-o", "json", "--config", webs[0].config)
+    (found,) = [one for one in json.loads(doctor.stdout) if one["name"] == "process web"]
     assert not found["well"]
     assert "enrolments were refused in this minute" in found["said"]
 
 
 async def iotcore(config: Path, *arguments: str) -> str:
     """Run a command to its good end; what it said."""
-    command = (sys.executable, "-m", "iotcore", *arguments, "--config", str(config))
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
-    out, said = await process.communicate()
-    assert process.returncode == 0, said.decode()
-    return out.decode().strip()
+    done = await asyncio.to_thread(commands.run, *arguments, "--config", config)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 async def test_from_the_maker_s_list_to_a_certificate_by_commands_alone(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ import pytest
 from iotcore.clock import ManualClock, SystemClock
 from iotcore.errors import StoreFull
 from iotcore.journal.database import connect_readonly
+from iotcore.journal.drill_store import Ask, SqlDrills, Way
+from iotcore.journal.records import Batch, Tried
 from iotcore.journal.timeline import timeline
 from iotcore.registry.directory import Directory, Premises
 from iotcore.settings import Settings, Store
@@ -30,6 +32,7 @@ from iotcore.telemetry.queries import TelemetryReader
 from iotcore.telemetry.spool import Spool
 from iotcore.telemetry.store import Written
 from iotcore.telemetry.stores import open_store
+from tests.support.fire import notice
 from tests.support.fire_journal import ARC, FireJournal
 from tests.support.influx import Influxd
 from tests.support.telemetry_bench import directory, until
@@ -250,3 +253,24 @@ async def test_coverage_is_written_each_minute_and_when_a_key_site_gains_or_lose
             await asyncio.wait({task})
         lines = [line for batch in await spool.oldest(1000) for line in batch.lines.decode().split("\n")]
         assert any(line.startswith("coverage,scope=devices,domain=air,state=active devices=1.0") for line in lines)
+
+
+async def test_a_drill_is_a_point_for_each_step_and_each_path(tmp_path: Path, fire: FireJournal) -> None:
+    store, now_ms = SqlDrills(fire.journal), fire.clock.wall_ms()
+    store.ask(Ask("D1", "p1", "lan", "simulated", "d1", "alarm", "[true]"))
+    fire.journal.commit(Batch(drills=(Tried("D1", "d1", notice(), now_ms - 9.0, now_ms, now_ms + 1.0),)))
+    fire.journal.note_drills(["D1"], now_ms + 2.0)
+    store.post("D1", (Way("arc", "arc-2"),))
+    work = store.next("arc-2")
+    assert work is not None
+    store.sent(work, now_ms + 3.0)
+    store.acknowledged(work, now_ms + 20.0)
+    store.finish()
+    async with TelemetryFile(tmp_path / "telemetry.db") as file, following(tmp_path, "row1") as spool:
+        await until(lambda: followed(tmp_path) == changes(fire))
+        await carried(spool, Settings(data=str(tmp_path)), file)
+    steps = {"opened": 1.0, "durable": 2.0, "sent/arc-2": 3.0, "receiver_acknowledged/arc-2": 20.0, "passed": 0.0}
+    with closing(TelemetryReader(tmp_path / "telemetry.db")) as reader:
+        for step, after_ms in steps.items():
+            (sample,) = reader.samples(f"~drill/p1/{step}", "since_received_ms", 0.0, 1e14)
+            assert sample.value == pytest.approx(after_ms, abs=0.01), step

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +29,7 @@ from iotcore.provision.identity import new_key, own_certificate
 from iotcore.provision.issuers import Module
 from iotcore.provision.token_key import Place, TokenKey
 from tests.integration.test_pkilint import URN, lint_certificate, lint_lists
+from tests.support import commands
 from tests.support.enrolling import CITY, book, listening
 from tests.support.pki import PASSPHRASE, run, trust_file
 from tests.support.requests import p256
@@ -246,13 +246,8 @@ async def test_an_operator_moves_a_key_from_a_file_into_the_token(tmp_path: Path
     given = {**os.environ, "IOTCORE_CA_PASSPHRASE": PASSPHRASE.decode(), "IOTCORE_CA_PIN": PIN}
 
     async def iotcore(*words: str, environment: dict[str, str] = given) -> tuple[int, str]:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "iotcore", "ca", *words, "--config", str(config)),
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env=environment,
-        )  # fmt: skip
-        out, _ = await process.communicate()
-        assert process.returncode is not None
-        return process.returncode, out.decode()
+        done = await asyncio.to_thread(commands.run, "ca", *words, "--config", config, env=environment)
+        return done.returncode, done.stdout + done.stderr
 
     in_token = ("--pkcs11", str(hsm.library), "--token", "one")
     assert (await iotcore("init"))[0] == 0

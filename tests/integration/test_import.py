@@ -32,6 +32,7 @@ from iotcore.registry.store import Registry, open_registry
 from iotcore.registry.units import Another
 from iotcore.settings import load
 from tests.integration.test_registry_places import PLACES
+from tests.support import commands
 from tests.support.postgres import Postgres
 from tests.support.shipped import SPECS
 
@@ -86,12 +87,9 @@ def command(folder: Path, *words: str | Path) -> list[str]:
 
 async def run(folder: Path, *words: str | Path, well: bool = True) -> tuple[str, str]:
     """What a command says on both streams."""
-    process = await asyncio.create_subprocess_exec(
-        *command(folder, *words), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    out, err = await process.communicate()
-    assert (process.returncode == 0) == well, err.decode()
-    return out.decode(), err.decode()
+    done = await asyncio.to_thread(commands.run, *words, "--config", folder / "iotcore.toml")
+    assert (done.returncode == 0) == well, done.stderr
+    return done.stdout, done.stderr
 
 
 def written(path: Path, rows: list[list[str]], header: list[str] = HEADER) -> Path:

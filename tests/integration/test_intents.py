@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
-from iotcore.app.intents import INTENT_CURSOR
+from iotcore.app.intents import INTENT_CURSOR, Intents
+from iotcore.dispatch.outbox import Dispatcher
+from iotcore.journal.outbox import SqlOutbox
+from iotcore.off_loop import in_a_thread
 from tests.support.outage_site import CALM, SMOKE, Site, outage_site
 
+T = TypeVar("T")
 FLAT = {"battery": 3.0}
 
 
@@ -47,6 +53,39 @@ async def test_acknowledge_silence_and_reset_are_three_acts(site: Site) -> None:
     assert [one for one in story(site) if one[1]] == [("silenced", "lan"), ("acknowledged", "minh"), ("reset", "hoa")]
     done = [(one.deed.by, one.deed.action) for one in await site.registry.audit_entries()]
     assert done[-3:] == [("lan", "incident.silence"), ("minh", "incident.acknowledge"), ("hoa", "incident.reset")]
+
+
+class _Stopped:
+    """Carries work out, and is cancelled just after the nth piece: what a stop of the process does."""
+
+    def __init__(self, nth: int) -> None:
+        self.left = nth
+
+    async def __call__(self, work: Callable[[], T], /) -> T:
+        done = await in_a_thread(work)
+        self.left -= 1
+        if not self.left:
+            raise asyncio.CancelledError
+        return done
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3, 4])
+async def test_a_reset_that_is_stopped_in_the_middle_is_done_once_when_it_is_applied_again(site: Site, nth: int) -> None:
+    incident = await burning(site)
+    await site.registry.intent("acknowledge", incident, "minh")
+    await site.apply()
+    await site.registry.intent("reset", incident, "hoa")
+    one = site.fire
+    (intent,) = await site.registry.intents_after(one.applied)
+    dispatcher = Dispatcher(SqlOutbox(one.journal), {}, site.clock, "test")
+    with pytest.raises(asyncio.CancelledError):
+        await Intents(one.lane, site.follower, one.engine, one.journal, dispatcher, off_loop=_Stopped(nth))(intent)
+    await site.apply()
+    assert one.journal.cursor(INTENT_CURSOR) == intent.id
+    assert [event for _, event in site.told()] == ["alarm", "restore"]
+    assert [kind for kind, _ in story(site)].count("reset") == 1
+    await site.say("d1", SMOKE)
+    assert len(site.incidents()) == 2, "and its device can raise again"
 
 
 async def test_every_process_applies_them_and_each_can_raise_again_after_a_reset(site: Site) -> None:

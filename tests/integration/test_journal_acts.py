@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import pytest
 
-from iotcore.clock import ManualClock
+from iotcore.clock import ManualClock, Uptime
 from iotcore.errors import Refused
 from iotcore.journal import acts, flaps, shelf, story
 from iotcore.journal.database import Place
@@ -18,6 +19,7 @@ from iotcore.journal.outbox import SqlOutbox
 from iotcore.journal.posting import notice_of
 from iotcore.journal.records import Batch, Cleared, Raise
 from iotcore.journal.shelf import Shelved
+from iotcore.journal.telling import SqlTold
 from tests.support.fire import NOON_MS, notice, raise_
 
 HOUR_MS = 3_600_000.0
@@ -150,6 +152,39 @@ def test_what_comes_and_goes_is_one_alarm_that_counts_its_flaps_and_is_not_close
     assert flaps.FLAPPING <= 5
     journal.commit(Batch(raises=(trouble(9, 5_000.0),)))
     assert alarms(journal, "state, flaps") == [("ended", 5), ("active", 0)]
+
+
+def flap_until_it_is_a_trouble(journal: Journal) -> None:
+    for n in range(flaps.FLAPPING + 1):
+        assert journal.standing_faults() == []
+        journal.commit(Batch(raises=(raise_(n + 1),)))
+        journal.commit(Batch(cleared_alarms=(Cleared("sd-0001", "smoke", NOON_MS + 1.0),)))
+    assert journal.standing_faults() == [("sd-0001", "flapping:smoke")]
+
+
+def test_an_alarm_that_flaps_is_a_trouble_that_is_told_and_the_alarm_goes_on_as_ever(journal: Journal) -> None:
+    flap_until_it_is_a_trouble(journal)
+    assert journal.end_calm() == 1, "it stands"
+    work = SqlTold(journal).next("arc", {"trouble"}, journal.now_ms())
+    assert work is not None
+    assert (work.device, work.reason, work.severity, work.state) == ("sd-0001", "flapping:smoke", "trouble", "raise")
+    assert alarms(journal, "state, flaps") == [("active", flaps.FLAPPING)], "neither closed nor hidden"
+    assert events(journal) == [("arc", "alarm", 0), ("cad", "alarm", 0)], "told once to each receiver, and not called off"
+
+
+def test_the_trouble_of_flapping_ends_ten_calm_minutes_after_the_last_flap_whatever_clocks_do(tmp_path: Path) -> None:
+    clock = ManualClock()
+    with closing(Journal(tmp_path / "journal.db", clock, ["arc"], uptime=Uptime("boot-1", clock.monotonic_s))) as journal:
+        flap_until_it_is_a_trouble(journal)
+        clock.advance(599.0)
+        journal.commit(Batch(raises=(raise_(50),), cleared_alarms=(Cleared("sd-0001", "smoke", NOON_MS + 1.0),)))
+        clock.now_ms -= HOUR_MS
+        clock.advance(599.0)
+        assert journal.end_calm() == 1
+        clock.advance(1.0)
+        assert journal.end_calm() == 0
+        assert journal.standing_faults() == []
+        assert alarms(journal, "state") == [("active",)], "latched: it stands until its reset"
 
 
 def test_a_fire_that_flaps_is_one_alarm_unacknowledged_again(journal: Journal) -> None:

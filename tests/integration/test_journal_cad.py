@@ -9,11 +9,12 @@ import pytest
 
 from iotcore.clock import ManualClock
 from iotcore.errors import Refused
-from iotcore.journal import cad, story
+from iotcore.journal import cad, parked, story
 from iotcore.journal.cad import Update
 from iotcore.journal.database import Place
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
+from iotcore.journal.path_watch import SqlPaths
 from iotcore.journal.records import Batch
 from tests.support.fire import NOON_MS, raise_
 
@@ -51,3 +52,36 @@ def test_a_rejection_is_told_once_for_each_reason_and_a_failure_is_not(journal: 
     assert said == [("cad", "bad location"), ("cad", "too old")]
     kept = journal.connection.execute("SELECT attempts, last_error FROM outbox WHERE id = ?", (row.id,)).fetchone()
     assert tuple(kept) == (4, "rejected: too old")
+
+
+def test_what_a_receiver_rejects_for_an_hour_is_offered_no_more_and_left_to_a_person(
+    journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    committed = journal.commit(Batch(raises=(raise_(),)))
+    row, other = (next(one for one in committed.leased if one.channel == name) for name in ("cad", "arc"))
+    outbox, watch = SqlOutbox(journal), SqlPaths(journal, ManualClock())
+    for minute in range(61):
+        at_ms = NOON_MS + minute * 60_000.0
+        outbox.retry(row.id, at_ms, "rejected: bad location", at_ms)
+        outbox.retry(other.id, at_ms, "no_reply: 5 s", at_ms)
+        assert ("cad" in parked.given_up(journal.connection)) is (minute == 60)
+    assert "iotcore notice list" in caplog.text
+    assert watch.undelivered({}, NOON_MS - 1e9) == {"cad"}, "a trouble until somebody decides"
+    (held,) = parked.listed(journal.connection)
+    assert (held.incident, held.channel, held.event) == (row.incident, "cad", "alarm")
+    assert outbox.lease("cad", "one", NOON_MS + 4e6, 1000.0) is None
+    assert outbox.lease("arc", "one", NOON_MS + 4e6, 1000.0) is not None, "who does not answer is asked for ever"
+    assert [one.kind for one in story.told(journal.connection, row.incident)][-1] == story.GIVEN_UP
+    assert parked.decide(journal, row.incident, "send", "lan") == 1
+    again = outbox.lease("cad", "one", NOON_MS + 4e6, 1000.0)
+    assert again is not None
+    assert (again.number != row.number, again.notice.delayed) == (True, True)
+    assert watch.undelivered({}, NOON_MS - 1e9) == frozenset()
+
+
+def test_a_clock_that_is_set_ahead_by_an_hour_gives_nothing_up(journal: Journal) -> None:
+    row = journal.commit(Batch(raises=(raise_(),))).leased[0]
+    outbox = SqlOutbox(journal)
+    for hour in range(parked.REJECTED_TRIES - 1):
+        outbox.retry(row.id, NOON_MS + hour * 3_600_000.0, "rejected: no", NOON_MS)
+    assert parked.listed(journal.connection) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -56,6 +57,17 @@ def held_raise(seq: int = 1, device: str = "sd-0001", hold: Hold | None = HOLD) 
 def begin(bench: Bench) -> str:
     (incident,) = bench.journal.commit(Batch(raises=(held_raise(),))).opened
     return incident
+
+
+@pytest.mark.parametrize(
+    "exempt", [{"disabled": "D1"}, {"test": True, "walk": "W1"}, {"test": True}, {"historical": True}], ids=str
+)
+def test_a_second_detector_that_is_disabled_or_tested_ends_no_hold(bench: Bench, exempt: dict[str, Any]) -> None:
+    begin(bench)
+    bench.journal.commit(Batch(raises=(replace(held_raise(2, "sd-0002", None), **exempt),)))
+    assert bench.told() == []
+    bench.journal.commit(Batch(raises=(held_raise(3, "sd-0003"),)))
+    assert bench.told() == ["alarm"]
 
 
 def test_a_held_fire_is_open_at_once_and_told_when_nobody_acknowledged_in_t1(bench: Bench) -> None:

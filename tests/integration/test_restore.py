@@ -238,7 +238,7 @@ def test_an_old_notice_waits_for_a_person_and_a_young_one_is_sent_under_its_numb
         f"{old} alarm → {name} ({PARKED})" for name in CHANNELS
     ]
     told = asyncio.run(doctor._journal(load(report.folder / "iotcore.toml", {})))
-    assert (told.well, told.said) == (False, "2 notices of a restored backup were not sent")
+    assert (told.well, told.said) == (False, "2 notices wait for a person: of a restored backup, or rejected for an hour")
     with closing(Journal(journal_file, plain.clock, CHANNELS)) as journal:
         outbox = SqlOutbox(journal)
         leased = [outbox.lease("arc", "t", plain.clock.wall_ms(), 1_000.0)]

@@ -20,6 +20,7 @@ from iotcore.process import home
 from iotcore.provision import heads
 from iotcore.provision.ca import Anchor, IssuedCertificate
 from iotcore.settings import load
+from tests.support import commands
 from tests.support.backed_up import Kept, rows, state_of
 from tests.support.postgres import Postgres
 
@@ -174,7 +175,7 @@ def test_a_restore_that_is_killed_leaves_nothing_that_starts_and_is_made_again(k
         assert refused.returncode == 1
         assert "was not finished" in refused.stderr
         words = [word for word in words if word != "--over" or step == "moved"]  # what it had put in place itself it may replace
-    again = subprocess.run([sys.executable, "-m", "iotcore", *words], capture_output=True, text=True, check=False, timeout=60)
+    again = commands.run(*words)
     assert again.returncode == 0, again.stderr
     assert not list(kept.root.glob(".*restoring*"))
     settings = load(new / "iotcore.toml", {})

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.support import commands
 
 PLANTED = "PLANTED-KEY-0123"
 CONFIG = """
@@ -20,10 +20,7 @@ key = "secret:arc-key"
 
 
 def iotcore(config: Path, *words: str, said: str = "", code: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "iotcore", *words, "--config", str(config)],
-        input=said, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = commands.run(*words, "--config", config, said=said)
     assert done.returncode == code, (words, done.stdout, done.stderr)
     assert PLANTED not in done.stdout + done.stderr
     return done.stdout + done.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from iotcore.settings import Settings, Store
 from iotcore.telemetry.embedded import TelemetryFile
 from iotcore.telemetry.influx import Influx1
 from iotcore.telemetry.influx_setup import Step, prepare
+from tests.support import commands
 from tests.support.influx import Influxd
 from tests.support.influx_fake import OPERATOR, ORG, READER, WRITER, InfluxFake
 
@@ -156,12 +156,9 @@ async def test_the_command_prints_each_step_and_fails_when_one_failed(tmp_path: 
         (tmp_path / "iotcore.toml").write_text(
             f'data = "{tmp_path}"\n[store]\nkind = "influx2"\nurl = "{fake.url}"\norg = "{ORG}"\n', encoding="utf-8"
         )
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "iotcore", "store", "init", "--config", str(tmp_path / "iotcore.toml"), *options,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env={**os.environ, "IOTCORE_STORE__TOKEN": token},
-        )  # fmt: skip
-        said, _ = await process.communicate()
-        return process.returncode or 0, said.decode()
+        words = ("store", "init", "--config", str(tmp_path / "iotcore.toml"), *options)
+        done = await asyncio.to_thread(commands.run, *words, env={**os.environ, "IOTCORE_STORE__TOKEN": token})
+        return done.returncode, done.stdout + done.stderr
 
     async with InfluxFake("2.7.12") as fake:
         code, said = await run(WRITER)

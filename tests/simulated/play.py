@@ -20,13 +20,14 @@ from iotcore.app.outgoing import Outgoing, Rescue
 from iotcore.dispatch.outbox import Channel
 from iotcore.errors import StoreError
 from iotcore.journal.database import connect_readonly
-from iotcore.journal.emergency_log import AREA_BYTES, AREAS
+from iotcore.journal.emergency_log import AREA_BYTES
 from iotcore.journal.journal import Journal
 from iotcore.journal.records import Batch, Committed, OutboxRow
 from iotcore.process.replicas import Replica as Process
 from iotcore.registry.directory import Binding, Directory, Premises, Zone
 from iotcore.settings import Fire, Settings
 from iotcore.settings_receivers import WebhookReceiver
+from iotcore.two_areas import AREAS
 from tests.simulated.judge import Outcome, judge
 from tests.simulated.script import Crash, Script
 from tests.simulated.virtual import RUNNING, VirtualClock, VirtualLoop

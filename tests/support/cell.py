@@ -26,6 +26,7 @@ from iotcore.provision.ca import Anchor
 from iotcore.settings import Settings, check
 from iotcore.wire import topics
 from iotcore.wire.arrival import Endpoint
+from tests.support import commands
 from tests.support.pki import device_files
 from tests.support.platform import _toml
 from tests.support.ports import free_port
@@ -88,8 +89,7 @@ class Cell:
         return [worker.name for worker in workers(self.settings)]
 
     def iotcore(self, *words: str) -> None:
-        command = [sys.executable, "-m", "iotcore", *words, "--config", str(self.config)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        done = commands.run(*words, "--config", self.config)
         assert done.returncode == 0, done.stderr
 
     def start(self, *names: str) -> None:

@@ -14,8 +14,10 @@ from quart.typing import TestClientProtocol
 
 from iotcore.app import rule_pages
 from iotcore.app.act_pages import act_pages
-from iotcore.app.web import desk
+from iotcore.app.web import desk, pressing, sealing
 from iotcore.clock import ManualClock, SystemClock
+from iotcore.journal.database import Place
+from iotcore.paper.signed import Seal
 from iotcore.process import home
 from iotcore.process.grouped import Grouped
 from iotcore.process.ruled import Ruled
@@ -42,7 +44,6 @@ from iotcore.telemetry.panel import Panel
 from iotcore.telemetry.query import Query, open_query
 from iotcore.web.app import DEFAULTS, LOOPBACK_NAMES, NO_PROVIDER, Part, create
 from iotcore.web.case_view import CaseView
-from iotcore.web.commissioning import Desk
 from iotcore.web.coverage import CoveragePages
 from iotcore.web.enrol import EnrolPages
 from iotcore.web.enrolments import EnrolmentPages
@@ -145,21 +146,20 @@ async def console(
     people: People = DEFAULTS,
     oidc: Oidc = NO_PROVIDER,
     first_used: Callable[[], None] = lambda: None,
+    journal: Place | None = None,
 ) -> AsyncIterator[Console]:
     """A console whose time stands still at ManualClock's, with a city, one certificate, and readings of three devices.
 
-    `areas` are registered besides, and `area_of` says in which a building lies.
+    `areas` are registered besides, and `area_of` says in which a building lies. `journal` is journal.db unless it is given.
     """
     clock = ManualClock()
-    registry = await open_registry(f"sqlite://{folder / 'registry.db'}", SystemClock())
-    premises = [{**one, "area": (area_of or {}).get(one["id"], "")} for one in CITY["premises"]]
-    await registry.import_city({**CITY, "premises": premises, "areas": list(areas)}, SPECS, "tester")
-    await registry.record_certificate(Certificate("0a1b", "d1", "fire", int(clock.wall_ms()) + 86_400_000, "ff"), "ca")
+    registry = await _registered(folder, clock, areas, area_of or {})
     directory = await registry.directory(SPECS)
-    fire = FireJournal(folder / "journal.db", clock)
+    fire = FireJournal(journal := journal or folder / "journal.db", clock)
     throttle, places = Throttle(clock.monotonic_s), Places(registry.database)
-    view, known = StoredView(folder, lambda: made.directory), accounts(registry.database, people.session_idle_s, people.session_s)
-    settings, cases = Settings(data=str(folder), people=people), CaseView(folder / "journal.db", lambda: made.directory)
+    view = StoredView(folder, lambda: made.directory, journal)
+    known = accounts(registry.database, people.session_idle_s, people.session_s)
+    settings, cases = Settings(data=str(folder), people=people), CaseView(journal, lambda: made.directory)
     async with TelemetryFile(folder / "telemetry.db") as file, open_query(settings, clock) as query:
         telemetry = folder / "telemetry.db"
         grouped = Grouped(GroupStore(registry.database), lambda: made.directory, lambda: reported.firmware(telemetry), clock)
@@ -178,7 +178,7 @@ async def console(
             audit=registry.note,
             certificates=registry.certificates,
             clock=SteadyClock(clock),
-            desk=_desk(settings, registry, lambda: made.directory),
+            desk=desk(settings, registry, lambda: made.directory, _seal(settings)),
             processes=None if processes is None else lambda: processes,
             query=query,
             records=Records(places.known, places.file, FileFolder(folder / "files").read, grouped.of),
@@ -192,9 +192,21 @@ async def console(
             await made.report("air-1", Value("pm25", 18.4), Value("no2", None, Quality.BAD, "timeout"))
             yield made
         finally:
-            for one in (view, cases, fire):
-                one.close()
+            view.close()
+            fire.close()
+            await cases.close()
             await registry.close()
+
+
+async def _registered(
+    folder: Path, clock: ManualClock, areas: Sequence[Mapping[str, str]], area_of: Mapping[str, str]
+) -> Registry:
+    """A registry with the city in it, and one certificate."""
+    registry = await open_registry(f"sqlite://{folder / 'registry.db'}", SystemClock())
+    premises = [{**one, "area": area_of.get(one["id"], "")} for one in CITY["premises"]]
+    await registry.import_city({**CITY, "premises": premises, "areas": list(areas)}, SPECS, "tester")
+    await registry.record_certificate(Certificate("0a1b", "d1", "fire", int(clock.wall_ms()) + 86_400_000, "ff"), "ca")
+    return registry
 
 
 def authority_of(folder: Path) -> Authority:
@@ -202,9 +214,8 @@ def authority_of(folder: Path) -> Authority:
     return Authority.ensure(folder / "ca", PASSPHRASE, SystemClock())
 
 
-def _desk(settings: Settings, registry: Registry, directory: Callable[[], Directory]) -> Desk:
-    clock = SystemClock()
-    return desk(settings, registry, directory, lambda: home.papers(settings, authority_of(settings.folder), clock))
+def _seal(settings: Settings) -> Callable[[], Seal]:
+    return sealing(lambda: home.papers(settings, authority_of(settings.folder), SystemClock()))
 
 
 def _parts(  # noqa: PLR0917 - what they stand on
@@ -225,8 +236,8 @@ def _parts(  # noqa: PLR0917 - what they stand on
         GroupPages(grouped, directory),
         EnrolPages(directory, registry.devices_of_serial),
         EnrolmentPages(Enrolments(registry.database), directory),
-        ReceiverPages(RECEIVERS, registry.intent, clock),
-        *act_pages(settings, registry, directory, cases, known, SPECS, steady),
+        ReceiverPages(RECEIVERS, registry.intent, cases.was_told, clock),
+        *act_pages(settings, registry, directory, cases, known, SPECS, pressing(registry, _seal(settings)), steady),
         rule_pages.pages(*(settings, rules, registry, known), directory=directory, grouped=grouped, query=query, clock=steady),
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from iotcore.clock import ManualClock
+from iotcore.clock import ManualClock, Uptime
 from iotcore.journal.database import Place
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
@@ -18,9 +18,9 @@ CAD = "cad"
 class FireJournal:
     """The fire lane's file, written the way the lane does."""
 
-    def __init__(self, path: Place, clock: ManualClock) -> None:
+    def __init__(self, path: Place, clock: ManualClock, uptime: Uptime | None = None) -> None:
         self.clock = clock
-        self.journal = Journal(path, clock, [ARC, CAD])
+        self.journal = Journal(path, clock, [ARC, CAD], uptime=uptime)
         self.outbox = SqlOutbox(self.journal)
         self._seq = 0
 

@@ -41,7 +41,7 @@ class Replica:
     def __init__(self, site: Site) -> None:
         self.site, self.opened = site, list[str]()
         self.journal = Journal(
-            site.folder / "journal.db", site.clock, ["arc"], uptime=Uptime(site.machine, site.clock.monotonic_s)
+            site.folder / "journal.db", site.clock, site.receivers, uptime=Uptime(site.machine, site.clock.monotonic_s)
         )
         self.engine, exempt = Engine(RULES), Exempt()
         self.lane = FireLane(
@@ -57,7 +57,8 @@ class Replica:
         )
         self.lane.warm()
         directory = lambda: site.follower.directory  # noqa: E731 - read at each look
-        self.outages = Outages(self.journal, directory, exempt, self.engine, self.lane.raise_again, site.clock)
+        registry = site.registry.database
+        self.outages = Outages(self.journal, directory, exempt, self.engine, self.lane.raise_again, site.clock, registry)
         dispatcher = Dispatcher(SqlOutbox(self.journal), {}, site.clock, "test")
         self.pressed: list[tuple[str, str]] = []
         pressed = lambda call, said: self.pressed.append((call, said))  # noqa: E731 - who waits for a key
@@ -73,6 +74,7 @@ class Site:
         self.out, self.walks = Disablements(registry.database), Walks(registry.database)
         self.follower = Follower(registry, SPECS)
         self.machine, self.seq = "boot-1", 0
+        self.receivers = ["arc"]
         self.replicas: list[Replica] = []
 
     @property

@@ -25,6 +25,7 @@ from iotcore.process.workers import parts
 from iotcore.settings import check
 from iotcore.wire.arrival import Endpoint
 from simulators.enrol import enrol
+from tests.support import commands
 from tests.support.ports import free_port
 
 PARTS = ("fire", "telemetry", "modbus", "web", "keeper")
@@ -86,10 +87,7 @@ class Platform:
 
     def iotcore(self, *arguments: str, code: int = 0) -> str:
         """Run the command line to its end; its output. It must end with exit code `code`."""
-        done = subprocess.run(
-            [sys.executable, "-m", "iotcore", *arguments, "--config", str(self.config)],
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+        done = commands.run(*arguments, "--config", self.config)
         assert done.returncode == code, f"{arguments}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout.strip()
 
@@ -103,13 +101,13 @@ class Platform:
         path.write_text(json.dumps(document), encoding="utf-8")
         self.iotcore("import", str(path))
 
-    async def start(self) -> None:
+    async def start(self, limit_s: float = START_LIMIT_S) -> None:
         """`iotcore up`, and wait until every part says that it is there and connected."""
         with self._log.open("ab") as log:
             command = [sys.executable, "-m", "iotcore", "up", "--config", str(self.config)]
             self._process = await asyncio.to_thread(subprocess.Popen, command, stdout=log, stderr=log)
         started_ms = SystemClock().wall_ms()
-        await self.until(lambda: self.ready(since_ms=started_ms), START_LIMIT_S, "the platform is up")
+        await self.until(lambda: self.ready(since_ms=started_ms), limit_s, "the platform is up")
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from typing import Any
 from iotcore.clock import SystemClock
 from iotcore.process.serve import beats
 from iotcore.specs.load import parse, shipped_folder
+from tests.support import commands
 from tests.support.platform import Platform
 
 STOP_LIMIT_S = 15.0
@@ -108,8 +109,7 @@ class SiteGateway:
 
     async def doctor(self) -> dict[str, bool]:
         """What the doctor on the gateway says of each thing."""
-        command = [sys.executable, "-m", "iotcore", "doctor", "-o", "json", "--config", str(self.config)]
-        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
+        done = await asyncio.to_thread(commands.run, "doctor", "-o", "json", "--config", self.config)
         return {one["name"]: one["well"] for one in json.loads(done.stdout)}
 
     def rows(self, file: str, query: str) -> list[tuple[Any, ...]]:

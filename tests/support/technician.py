@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from tests.support import commands
 
 START_LIMIT_S = 30.0
 RUN_LIMIT_S = 60.0
@@ -31,11 +32,7 @@ class Said(NamedTuple):
 def iotcore(*arguments: str, cwd: Path) -> Said:
     """Run a command where no settings file is."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("IOTCORE_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "iotcore", *arguments],
-        capture_output=True, text=True, timeout=RUN_LIMIT_S, check=False, cwd=cwd,
-        env=environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
-    )  # fmt: skip
+    done = commands.run(*arguments, env=environment, cwd=cwd)
     assert "Traceback" not in done.stderr, done.stderr
     return Said(done.returncode, done.stdout, done.stderr)
 

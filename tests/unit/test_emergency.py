@@ -11,9 +11,10 @@ from msgspec import structs
 
 from iotcore.clock import ManualClock
 from iotcore.journal.emergency import FIRST_NUMBER, NUMBERS, Emergency
-from iotcore.journal.emergency_log import AREAS, Answered, EmergencyLog, Freed, Opened
+from iotcore.journal.emergency_log import Answered, EmergencyLog, Freed, Opened
 from iotcore.journal.guarded import GuardedOutbox
 from iotcore.journal.records import OutboxRow, Raise, incident_id
+from iotcore.two_areas import AREAS
 from tests.support.fire import notice, raise_
 from tests.support.outbox import MemoryOutbox
 

@@ -210,3 +210,40 @@ def test_what_is_still_active_when_a_disablement_ends_decides_anew() -> None:
     assert [(one.rule, one.change) for one in again] == [("r", "raise")]
     timed = site.engine.evaluate_again(["d1"], site.now_s)
     assert timed[0].reading.identity == ("d1", "b1", 1)
+
+
+def excuse(site: Site, *devices: str) -> None:
+    site.engine.excuse(lambda device, *_: device in devices)
+
+
+def test_what_is_disabled_or_in_walk_test_is_no_second_point_before_or_after_it_was_heard() -> None:
+    site = Site([rule(two())], places=BOTH)
+    site.say("d1", alarm=True)
+    excuse(site, "d1")
+    assert site.say("d2", alarm=True) == ["r/first"], "d1 was out of service by then"
+    assert "r" in site.say("d1", alarm=True), "of d1 itself it is only recorded: d2 bears it out"
+    assert [(device, name) for _, device, name, _ in site.began if name == "r"] == [("d1", "r")], "and d2 is no fire for it"
+    excuse(site)
+    site.wait(1)
+    assert "r" in site.say("d2", alarm=True), "what is in service again counts again"
+
+
+def test_a_live_pair_is_a_fire_whoever_else_is_disabled() -> None:
+    site = Site([rule(two(place="premises"))], places=BOTH)
+    excuse(site, "d1")
+    site.say("d1", alarm=True)
+    assert "r" not in site.say("d2", alarm=True)
+    assert "r" in site.say("d3", alarm=True)
+
+
+def test_smoke_is_not_verified_by_a_detector_or_a_criterion_that_is_out_of_service() -> None:
+    heat = {"kind": "threshold", "point": "temperature", "unit": "°C", "above": 45}
+    documents = [rule(LEVEL, "smoke"), rule(heat, "heat", hazard="heat")]
+    site = Site(documents, "verified", places=BOTH)
+    excuse(site, "d1")
+    site.say("d1", smoke=0.5)
+    assert "smoke" not in site.say("d2", smoke=0.5)
+    excuse(site, "d1", "d2")  # as when its point for heat alone is disabled
+    assert site.say("d2", temperature=60.0, smoke=0.5) == ["heat"]
+    excuse(site)
+    assert "smoke" in site.say("d2", smoke=0.5)

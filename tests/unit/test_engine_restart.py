@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iotcore.alarms.decisions import Armed
+from iotcore.journal.latches import Latch
 from iotcore.reading import Quality
 from tests.support.rule_site import Site, rule
 
@@ -116,3 +117,48 @@ def test_what_is_armed_has_a_name_of_its_own_and_is_armed_once() -> None:
     assert all(not one.reading.told for one in armed)
     site.repeat(2, 2, "d1", smoke=0.0)
     assert sorted(one.key for one in site.engine.armed(site.now_s)) == ["d1 v 000", "d2 r 000", "d2 v 000"]
+
+
+def latch(site: Site, *, returned: bool = False, late: bool = False) -> None:
+    one = Latch("d1", "r", "smoke", site.wall_ms, site.wall_ms, returned=returned, late=late)
+    site.engine.latch([one], site.bindings, site.now_s)
+
+
+@pytest.mark.parametrize("kind", ["sustained", "verification"])
+@pytest.mark.parametrize("profile", ["immediate", "verified"])
+def test_what_was_confirmed_long_before_the_restart_stays_so_until_it_is_over(kind: str, profile: Any) -> None:
+    site = Site([KINDS[kind]], profile)
+    site.repeat(120, 10, smoke=0.3)
+    assert [name for _, _, name, _ in site.began if name == "r"] == ["r"]
+    site.wait(2_000)
+    site.restart()
+    latch(site)
+    before = len(site.began), len(site.ended)
+    site.repeat(60, 10, smoke=0.15)  # below the threshold, above the end of its hysteresis
+    assert (len(site.began), len(site.ended)) == before, "neither over nor begun anew"
+    site.say(smoke=0.0)
+    assert site.ended[-1][2] == "r"
+
+
+def test_late_alarms_latch_no_live_stream_and_what_is_not_in_the_journal_latches_nothing() -> None:
+    site = Site([rule(LEVEL)])
+    site.say(smoke=0.3)
+    site.restart()
+    latch(site, late=True)
+    assert site.say(smoke=0.3) == [], "the readings tell that it was live"
+    site.restart(warm_s=-1.0)
+    latch(site, late=True)
+    assert site.say(smoke=0.3) == ["r"]
+    site.restart()
+    site.engine.latch([], site.bindings, site.now_s)
+    assert site.say(smoke=0.3) == ["r"]
+
+
+def test_a_returned_alarm_that_comes_again_after_the_restart_is_active_again() -> None:
+    site = Site([rule(LEVEL)])
+    site.say(smoke=0.0)
+    site.restart(warm_s=-1.0)
+    latch(site, returned=True)
+    assert site.say(smoke=0.0) == []
+    site.say(smoke=0.3)
+    assert [one.reason for one in site.decisions] == ["active_again"]

@@ -16,8 +16,12 @@ from iotcore.alarms.rule_book import Origin
 from iotcore.alarms.rules import Hazard
 from iotcore.alarms.signs import SIGNS
 from iotcore.alarms.supervise import FAMILY
-from iotcore.journal import story
+from iotcore.journal import objectives, story
 from iotcore.journal.cad import STATUSES
+from iotcore.journal.drill_heard import NO_ALARM
+from iotcore.journal.drill_store import NO_POINT, NO_RECEIVER, NO_REPLY, NOT_HEARD, NOT_PRESSED
+from iotcore.journal.drills import BURNING, MISSED, Source
+from iotcore.journal.drills import State as DrillState
 from iotcore.journal.paths import DOWN, UNDELIVERED
 from iotcore.journal.records import Event, Severity
 from iotcore.journal.states import State as AlarmState
@@ -33,6 +37,7 @@ from iotcore.specs.model import DeviceClass
 from iotcore.web.checklist import Condition, StepName
 from iotcore.web.checklist import Reason as OpenReason
 from iotcore.web.words import LANGUAGES, Language, load
+from iotcore.wire.arrival import DRILL_REFUSED
 
 TEMPLATES = Path(iotcore.web.__file__).parent / "templates"
 CATALOGUES = {language: load(language).catalogue for language in LANGUAGES}
@@ -47,18 +52,25 @@ FAMILIES: dict[str, Iterable[str]] = {
     "todo": get_args(OpenReason),
     "found": ("clock", "reading", "signal", "battery", "identity", "plausible", "budget"),
     "entry": get_args(EntryKind),
+    "report_step": ("detector", "received", "decided", "durable", "sent", "delivered", "acknowledged"),
+    "objective": get_args(objectives.Name),
+    "verdict": get_args(objectives.Verdict),
+    "attempt": ("no_reply", "nak", "duh", "rejected", "connect_failed", "connect_timeout", "connection_lost", "wrong_number",
+                "wrong_address", "not_a_frame", "not_an_answer", "not_let_in", "not_allowed", "deferred", "nobody_confirmed",
+                "gateway", "tls", "crashed", "other"),
     "moment": ("detector", "received", "decided", "durable", "sent", "delivered", "back"),
     "delivery": ("confirmed", "failing", "rejected", "sent", "waiting"),
     "cad": STATUSES.values(),
     "condition": ("ok", "fault", "offline", "waiting", "suspended", "retired"),
     "file": ("journal", "telemetry"),
     "fault": ("bad", "refused", "offline", "clock_past", "clock_future", "clock_unreadable", "clock_skew", "gap", "throttled",
-              "certificate_ending", "certificate_expired", "cloned", DOWN, UNDELIVERED, *FAMILY, *SIGNS),
+              "certificate_ending", "certificate_expired", "cloned", MISSED, DOWN, UNDELIVERED, *FAMILY, *SIGNS),
     "why": ("not_finite", "wrong_type", "out_of_range", "timeout", "unknown_state", "not_read", "short", "stuck", "life_check",
             "not_present", "removed"),
     "refusal": (
         "oversized", "unknown_device", "wrong_domain", "wrong_publisher", "not_accepted", "not_json", "schema", "batch_too_long",
         "unknown_point", "retained", "topic", "wrong_broker", "unknown_topic", "ambiguous", "encoding", "length", "checksum",
+        DRILL_REFUSED,
     ),
     "value": ("yes", "no"),
     "labels": ("title",),
@@ -88,6 +100,9 @@ FAMILIES: dict[str, Iterable[str]] = {
     "severity": get_args(Severity),
     "told": get_args(Event),
     "story": [value for name, value in vars(story).items() if name.isupper() and name != "SCHEMA"],
+    "drill_state": get_args(DrillState),
+    "drill_source": get_args(Source),
+    "drill_reason": (BURNING, "waits", NO_ALARM, NOT_HEARD, NOT_PRESSED, NO_POINT, NO_RECEIVER, NO_REPLY),
     "store": ("unreachable", "no_database", "not_authorised", "no_influxql", "unreadable", "slow"),
 }  # fmt: skip
 
@@ -96,9 +111,10 @@ def asked() -> set[str]:
     """Every key that a template names in full."""
     text = "".join(path.read_text(encoding="utf-8") for path in TEMPLATES.glob("*.html"))
     code = (TEMPLATES.parent / "words.py").read_text(encoding="utf-8")
-    paper = (TEMPLATES.parent / "acceptance.py").read_text(encoding="utf-8")
+    papers = ("acceptance", "incident_paper", "drill_paper")
+    paper = "".join((TEMPLATES.parent / f"{name}.py").read_text(encoding="utf-8") for name in papers)
     return (
-        set(re.findall(r'"((?:record|device)\.[a-z_]+)"', paper))
+        set(re.findall(r"""["']((?:record|device|report|response|case)\.[a-z_]+)["']""", paper))
         | set(re.findall(r'self\("([^"]+)"', code))
         | set(re.findall(r"""\bt\(["']([^"']+)["'][,)]""", text))
         | set(re.findall(r'else "([a-z]+\.[a-z_]+)"\)', text))

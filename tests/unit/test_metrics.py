@@ -22,7 +22,8 @@ GAUGES_WITHOUT_UNIT = {  # how many of something there are now
     "iotcore_outbox_kept", "iotcore_keeper_overdue_notices", "iotcore_keeper_device_certificates",
     "iotcore_broker_cloned_identities", "iotcore_broker_refusal_burst", "iotcore_broker_clients_connected",
     "iotcore_audit_changed", "iotcore_dispatch_path_up", "iotcore_fire_journal_stalled", "iotcore_fire_disablements",
-     "iotcore_fire_walk_tests", "iotcore_keeper_standing_still",
+    "iotcore_fire_drills_missed",
+    "iotcore_fire_walk_tests", "iotcore_fire_flapping_alarms", "iotcore_keeper_standing_still",
     "iotcore_fire_silent_devices", "iotcore_fire_weakly_supervised_devices",
     "iotcore_enrolment_refused_lately", "iotcore_enrolment_burst", "iotcore_enrolment_queue",
 }  # fmt: skip

@@ -11,10 +11,11 @@ import msgspec
 import pytest
 
 from drivers.outbox import Limits, Outbox, Row
-from drivers.outbox.reserve_log import HEADER_BYTES, MEMORY_ROWS, ReserveLog
+from drivers.outbox.reserve_log import MEMORY_ROWS, ReserveLog
 from drivers.outbox.rows import BEGIN
 from iotcore.clock import ManualClock
 from iotcore.errors import StoreFull
+from iotcore.two_areas import HEADER_BYTES
 from iotcore.wire.messages import ReadingMessage, ReceiptMessage
 
 AREA = 64 * 1024
@@ -173,9 +174,9 @@ def test_records_come_back_in_order_with_everything_they_had(tmp_path: Path) -> 
 def test_a_record_cut_by_a_power_failure_costs_itself_only(tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
     log = _log(tmp_path / "r")
     log.keep([_row(1)])
-    begin = log._end
+    begin = log._areas._end
     log.keep([_row(2)])
-    end = log._end
+    end = log._areas._end
     log.close()
     content = (tmp_path / "r").read_bytes()
     (tmp_path / "r").write_bytes(content[:begin] + spoil(content[begin:end]) + content[end:])
@@ -196,7 +197,9 @@ def test_a_full_area_goes_over_to_the_other_with_what_is_still_waited_for(tmp_pa
 def test_a_crash_between_the_records_of_the_other_area_and_its_header_leaves_the_old_one(tmp_path: Path) -> None:
     log = _log(tmp_path / "r")
     log.keep([_row(1), _row(2)])
-    log._put(log._generation + 1, HEADER_BYTES, b"half of what was to come")
+    areas = log._areas
+    assert areas._file is not None
+    areas._put(areas._file, areas._generation + 1, HEADER_BYTES, b"half of what was to come")
     log.close()
     assert [row.seq for row in _log(tmp_path / "r").rows] == [1, 2]
 

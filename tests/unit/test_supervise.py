@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
+
 from msgspec import structs
 
 from iotcore.alarms.supervise import BY_GATEWAY, DEAF_S, LINK, LINK_DOWN, NEVER, SAVE_AT_ONCE, SILENT, Supervision
-from iotcore.journal.heard import Stored
+from iotcore.clock import ManualClock
+from iotcore.journal.heard import Clocked, Heard, Stored
+from iotcore.journal.journal import Journal
+from iotcore.journal.records import Batch
 from iotcore.registry.directory import Directory
 from tests.support.fire import reading
 from tests.support.shipped import SPECS
@@ -247,3 +253,31 @@ def test_a_device_is_written_down_at_most_once_a_minute_and_a_new_city_in_portio
     assert fresh.is_due(watch.now_s)
     assert len(fresh.take_heard(watch._moment(), watch.now_s).heard) == 10
     assert not fresh.is_due(watch.now_s)
+
+
+def test_of_a_device_that_is_registered_no_more_nothing_is_kept_and_of_a_suspended_one_it_is() -> None:
+    watch = Watch(binding("d1"), binding("d2"), binding("d3"))
+    for name in ("d1", "d2", "d3"):
+        watch.say(name)
+    assert watch.supervision.take_heard(watch._moment(), watch.now_s).gone == ()
+    watch.supervision.follow(Directory({"d2": binding("d2", state="suspended"), "d3": binding("d3")}), watch.now_s)
+    assert watch.supervision.take_heard(watch._moment(), watch.now_s).gone == ("d1",)
+    assert watch.supervision.take_heard(watch._moment(), watch.now_s).gone == (), "once"
+    watch.supervision.follow(Directory({"d3": binding("d3")}), watch.now_s)
+    watch.supervision.follow(Directory({"d2": binding("d2"), "d3": binding("d3")}), watch.now_s)
+    assert watch.supervision.take_heard(watch._moment(), watch.now_s).gone == (), "it is back"
+
+
+def test_what_was_kept_of_a_device_that_was_removed_while_nobody_ran_is_forgotten() -> None:
+    watch = Watch(binding("d1"), binding("d2"))
+    stored = Stored((Heard("d1", "fire", 1.0, 1.0, "b1", 1),), (Clocked("fire", "m", 1.0, 1.0, 1.0),))
+    fresh = Supervision(Directory({"d2": binding("d2")}), stored, (), watch._moment(), watch.now_s)
+    assert fresh.take_heard(watch._moment(), watch.now_s).gone == ("d1",)
+
+
+def test_who_is_gone_is_deleted_with_the_next_commit(tmp_path: Path) -> None:
+    with closing(Journal(tmp_path / "journal.db", ManualClock(), ["arc"])) as journal:
+        rows = tuple(Heard(name, "fire", 1.0, 1.0, "b1", 1) for name in ("d1", "d2"))
+        journal.commit(Batch(heard=Stored(rows, (Clocked("fire", "m", 1.0, 1.0, 1.0),))))
+        journal.commit(Batch(heard=Stored(gone=("d1",))))
+        assert [one.device for one in journal.heard().heard] == ["d2"]
