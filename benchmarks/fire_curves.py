@@ -11,16 +11,20 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from math import exp
 from pathlib import Path
 from statistics import median
+
+import msgspec
 
 from iotcore.alarms import rules
 from iotcore.alarms.engine import Engine, Profile
 from iotcore.errors import ConfigError
 from iotcore.reading import Reading, Value
 from iotcore.registry.directory import Binding
+from iotcore.registry.siting import PLACE
 from iotcore.specs.model import DeviceSpec, Point
 from simulators.optics import DB_PER_NEPER_POWER, decibels_per_metre
 from simulators.replay import Sample, load, resample, with_baseline
@@ -40,6 +44,7 @@ DETECTOR = DeviceSpec(
     points={"smoke": Point(unit="dB/m"), "temperature": Point(unit="°C")},
 )
 
+SMOKE_DETECTOR = msgspec.structs.replace(DETECTOR, points={"smoke": DETECTOR.points["smoke"]})
 DEVICE = Binding("d", "Replayed detector", DETECTOR, "fire", "d", "active")
 
 
@@ -87,15 +92,25 @@ def stations(folder: Path) -> Iterator[Station]:
         yield Station(f"{test} {letter}", curve, tuple(sounded))
 
 
-def alarm(samples: Sequence[Sample], curve_from_s: float, shift: float = 0.0, profile: Profile = "immediate") -> Outcome:
-    """Play the samples through the default rules; `shift` (dB/m) moves the detector's zero."""
-    engine = Engine(rules.load(rules.default_path()), profiles=lambda _: profile)
+def alarm(
+    samples: Sequence[Sample],
+    curve_from_s: float,
+    shift: float = 0.0,
+    profile: Profile = "immediate",
+    place: str = "",
+    *,
+    smoke_alone: bool = False,
+) -> Outcome:
+    """Play the samples through the default rules; `shift` (dB/m) moves the detector's zero, `place` is its label."""
+    engine = Engine(_shipped(), profiles=lambda _: profile)
+    spec = SMOKE_DETECTOR if smoke_alone else DETECTOR
+    device = replace(DEVICE, spec=spec, labels={PLACE: place} if place else {})
     baseline, first = 0, Outcome(None, "", 0)
     for seq, sample in enumerate(samples, start=1):
         ms = (sample.at_s + 1e6) * 1000.0
         values = (Value("smoke", sample.smoke + shift), Value("temperature", sample.temperature))
         timed = [one.decision for one in engine.tick(sample.at_s)]
-        told = engine.evaluate(Reading("d", "b", seq, "reading", ms, ms, values), DEVICE, now_s=sample.at_s)
+        told = engine.evaluate(Reading("d", "b", seq, "reading", ms, ms, values), device, now_s=sample.at_s)
         for decision in timed + told + [one.decision for one in engine.tick(sample.at_s)]:
             if decision.severity != "alarm" or not decision.opens:
                 continue
@@ -104,6 +119,11 @@ def alarm(samples: Sequence[Sample], curve_from_s: float, shift: float = 0.0, pr
             elif first.at_s is None:
                 first = Outcome(sample.at_s, decision.rule, 0)
     return Outcome(first.at_s, first.rule, baseline)
+
+
+@cache
+def _shipped() -> tuple[rules.Rule, ...]:
+    return rules.load(rules.default_path())
 
 
 def verdict(station: Station, outcome: Outcome) -> str:

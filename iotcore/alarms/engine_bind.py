@@ -93,6 +93,8 @@ class Binder:
         rule = self.rule
         if rule.hazard != "smoke" or rule.severity != "alarm" or rule.immediate or any(stages(node)):
             return False
+        if isinstance(node, Lasting) and node.for_s >= LASTS_S:
+            return False
         return not (isinstance(node, Joined) and node.every and len({leaf.point for leaf in leaf_nodes(node)}) > 1)
 
     def _bind(self, condition: Condition, path: str) -> Node | None:  # noqa: PLR0911 - one answer for each kind

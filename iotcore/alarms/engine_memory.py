@@ -33,6 +33,7 @@ class Pending:
     reading: Reading
     moment_s: float
     cleared_s: float | None = None
+    top: float = -inf  # the highest value since
     confirmed: bool = False
     cancelled: bool = False
 

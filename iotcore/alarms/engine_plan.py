@@ -17,6 +17,7 @@ from iotcore.alarms.engine_bind import Binder, Numbers, leaf_nodes
 from iotcore.alarms.engine_nodes import LeafNode, Node
 from iotcore.alarms.rules import Rule
 from iotcore.registry.directory import Binding
+from iotcore.registry.siting import PLACE
 from iotcore.specs.model import DeviceSpec
 
 NO_GROUPS: frozenset[str] = frozenset()
@@ -73,7 +74,7 @@ class Planner:
     def __init__(self, rules: Sequence[Rule], numbers: Numbers) -> None:
         self._numbers = numbers
         self._covering: dict[tuple[str, str], list[tuple[int, Rule]]] = {}  # by (what names its scope, the name)
-        self._plans: dict[tuple[int, frozenset[str], str, str, bool], Plan] = {}
+        self._plans: dict[tuple[int, frozenset[str], str, str, str, bool], Plan] = {}
         for n, rule in enumerate(rules):
             for place in _places(rule):
                 self._covering.setdefault(place, []).append((n, rule))
@@ -84,19 +85,29 @@ class Planner:
         concerned = groups & self.by_group
         premises = binding.premises if ("premises", binding.premises) in self._covering else ""
         device = binding.device if ("device", binding.device) in self._covering else ""
-        key = (id(binding.spec), concerned, premises, device, verified)
+        place = binding.labels.get(PLACE, "")
+        place = place if ("place", place) in self._covering else ""
+        key = (id(binding.spec), concerned, premises, device, place, verified)
         plan = self._plans.get(key)
         if plan is None or plan.spec is not binding.spec:
-            plan = self._plans[key] = self._made(binding.spec, concerned, premises, device, verified=verified)
+            plan = self._plans[key] = self._made(binding.spec, concerned, premises, device, place, verified=verified)
         return plan
 
-    def _made(self, spec: DeviceSpec, groups: frozenset[str], premises: str, device: str, *, verified: bool) -> Plan:
-        places = [("class", spec.device_class), ("model", spec.model), ("premises", premises), ("device", device)]
+    def _made(self, spec: DeviceSpec, groups: frozenset[str], premises: str, device: str, place: str, *, verified: bool) -> Plan:
+        places = [
+            ("class", spec.device_class),
+            ("model", spec.model),
+            ("premises", premises),
+            ("device", device),
+            ("place", place),
+        ]
         places += [("group", group) for group in groups]
         found = {n: rule for place in places for n, rule in self._covering.get(place, ())}
         families: dict[str, list[tuple[Rule, list[tuple[str, Node]]]]] = {}
         for n in sorted(found):
             rule = found[n]
+            if rule.profile == ("immediate" if verified else "verified"):
+                continue
             if rule.covers(spec) and (nodes := list(Binder(self._numbers, spec, rule).nodes(verified=verified))):
                 families.setdefault(rule.id, []).append((rule, nodes))
         bounds = [bound for family in families.values() for bound in self._bounds(family)]
@@ -123,6 +134,8 @@ def _places(rule: Rule) -> list[tuple[str, str]]:
         return [("premises", rule.premises)]
     if rule.group:
         return [("group", rule.group)]
+    if rule.places:
+        return [("place", place) for place in dict.fromkeys(rule.places)]
     if rule.models:
         return [("model", model) for model in dict.fromkeys(rule.models)]
     return [("class", kind) for kind in dict.fromkeys(rule.device_classes)]

@@ -19,6 +19,7 @@ from iotcore.alarms.window import TOLERANCE_S
 
 Place = Literal["zone", "premises"]
 FLICKER_S = 10.0  # our own: what comes and goes faster hovers at the threshold, and lasts; it is not seen twice
+FALLEN = 0.7  # our own: of its highest since the first alarm; a fire grows, what somebody has sprayed or swept up thins out
 SMOKE = "smoke"  # the ballot of the profile `verified`; those of rules are numbers
 
 
@@ -45,6 +46,8 @@ class Verified:
                 self._end(pending, look)
             return verdict
         look.armed = pending.reading
+        value = pending.leaf.value(look.memory)
+        pending.top = max(pending.top, value) if isinstance(value, float | int) else pending.top
         if self.joined:
             _attend(self._ballot(look), pending, verdict, look, until_s=look.moment_s + self.again_within_s)
         reason = self._confirmed(pending, verdict, look)
@@ -67,7 +70,7 @@ class Verified:
             pending.cleared_s = None  # it has gone on all the time
         if pending.cleared_s is not None:
             return Reason.SEEN_AGAIN if look.at_s <= pending.cleared_s + self.again_within_s + TOLERANCE_S else None
-        if look.at_s >= pending.first_s + self.lasts_s - TOLERANCE_S:
+        if look.at_s >= self._due_s(pending, look) - TOLERANCE_S:
             return Reason.LASTED
         if not self.joined:
             return None
@@ -89,7 +92,7 @@ class Verified:
                 _begin(self.number, verdict, look)
                 look.again(look.at_s + self.lasts_s)
             else:
-                look.again(pending.first_s + self.lasts_s)
+                look.again(self._due_s(pending, look))
             return False
         if pending.cleared_s is None:
             pending.cleared_s = look.at_s
@@ -99,6 +102,12 @@ class Verified:
         else:
             look.again(pending.cleared_s + self.again_within_s + 2 * TOLERANCE_S)
         return False
+
+    def _due_s(self, pending: Pending, look: Look) -> float:
+        """When it has lasted: in the profile `verified` what thins out gets the hard maximum, everything else `lasts_s`."""
+        value = pending.leaf.value(look.memory)
+        thinning = self.joined and isinstance(value, float | int) and value < FALLEN * pending.top
+        return pending.first_s + (DELAY_MAX_S if thinning else self.lasts_s)
 
     def _end(self, pending: Pending, look: Look) -> None:
         del look.memory.pending[self.number]

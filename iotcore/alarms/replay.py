@@ -20,6 +20,7 @@ from iotcore.alarms.rules import Rule
 from iotcore.journal.records import Severity
 from iotcore.reading import Quality, Reading, Scalar
 from iotcore.registry.directory import Binding
+from iotcore.registry.siting import PLACE
 from iotcore.specs.model import DeviceSpec
 
 KEPT = 1_000  # firings that are told one by one; all of them are counted
@@ -183,6 +184,8 @@ def covered(rules: Iterable[Rule], bindings: Iterable[Binding], groups: Groups) 
 
 def _is_for(rule: Rule, one: Binding, groups: Groups) -> bool:
     if not rule.covers(one.spec) or (rule.device and rule.device != one.device):
+        return False
+    if rule.places and one.labels.get(PLACE) not in rule.places:
         return False
     return (not rule.premises or rule.premises == one.premises) and (not rule.group or rule.group in groups(one.device))
 

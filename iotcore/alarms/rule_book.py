@@ -76,6 +76,8 @@ def scope_of(rule: Rule) -> str:
     """What a rule is for: "device:d1", "premises:p1", "group:g,models:a", "hours:night"; "" for every usual device, always."""
     named = (("device", rule.device), ("premises", rule.premises), ("group", rule.group))
     places = [f"{name}:{found}" for name, found in named if found]
+    places += [f"places:{_names(rule.places)}"] if rule.places else []
+    places += [f"profile:{rule.profile}"] if rule.profile else []
     models = [f"models:{_names(rule.models)}"] if rule.models else []
     usual = set(rule.device_classes) == set(DEFAULT_CLASSES)
     classes = [] if usual else [f"classes:{_names(rule.device_classes)}"]

@@ -154,6 +154,10 @@ def _equal_right(one: Rule, other: Rule) -> bool:
     if one.rank != other.rank or _place(one) != _place(other) or one.schedule != other.schedule:
         return False
     models = not (one.models and other.models) or bool(set(one.models) & set(other.models))
+    if one.places and not set(one.places) & set(other.places):
+        return False
+    if one.profile and other.profile and one.profile != other.profile:
+        return False
     return models and bool(set(one.device_classes) & set(other.device_classes))
 
 

@@ -21,6 +21,7 @@ from iotcore.alarms.condition_check import rule_condition_problems
 from iotcore.alarms.conditions import Coincidence, Condition, Each, Stale, leaves, misfit
 from iotcore.errors import ConfigError, Problem
 from iotcore.journal.records import Severity
+from iotcore.registry.siting import Place
 from iotcore.schedule import Schedule
 from iotcore.specs.model import DeviceClass, DeviceSpec
 from iotcore.strict import convert
@@ -34,7 +35,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """When to decide what about which devices. A latched rule decides once until it is reset.
 
     `device_classes` and `models` say which devices it can judge; at most one of `group`, `premises` and `device` narrows that to
-    the members of a dynamic group, the devices of a building, or one device.
+    the members of a dynamic group, the devices of a building, or one device. `places` narrows it to devices with that label,
+    `profile` to premises of that profile.
     """
 
     id: RuleId
@@ -47,6 +49,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     group: str = ""
     premises: str = ""
     device: str = ""
+    places: tuple[Place, ...] = ()  # values of the label `place`; empty: wherever it hangs
+    profile: Literal["", "immediate", "verified"] = ""  # "": of either
     immediate: bool = False  # bypasses every delay stage: call points, waterflow
     latched: bool = True
     schedule: Schedule | None = None  # outside it the rule decides nothing, and others of its id judge
@@ -59,15 +63,17 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     @property
     def rank(self) -> int:
-        """How specific its scope is: device 4, premises 3, group 2, models 1, class 0."""
-        return 4 if self.device else 3 if self.premises else 2 if self.group else 1 if self.models else 0
+        """How specific its scope is: device 5, premises 4, group 3, places 2, models 1, class 0."""
+        if self.device or self.premises or self.group:
+            return 5 if self.device else 4 if self.premises else 3
+        return 2 if self.places else 1 if self.models else 0
 
     @property
     def scope(self) -> Scope:
         """What it covers, comparable: two rules of one id and one scope contradict each other."""
         named = (self.device or self.premises or self.group, *sorted(set(self.models)))
         hours = "" if self.schedule is None else msgspec.json.encode(self.schedule).decode()
-        return self.rank, (*named, hours), tuple(sorted(set(self.device_classes)))
+        return self.rank, (*named, *sorted(set(self.places)), self.profile, hours), tuple(sorted(set(self.device_classes)))
 
     def covers(self, spec: DeviceSpec) -> bool:
         """Whether the rule is meant for this model."""
@@ -151,8 +157,8 @@ def _rule_problems(rule: Rule, file: str, path: str) -> list[Problem]:
         problems.append(Problem(file, f"{path}.severity", "a fault is a trouble, never a fire"))
     if rule.severity in {"alarm", "pre-alarm"} and any(isinstance(leaf, Stale) for leaf in leaves(rule.when)):
         problems.append(Problem(file, f"{path}.when", "asks for a stale point: silence is a trouble, never a fire"))
-    if sum(map(bool, (rule.group, rule.premises, rule.device))) > 1:
-        problems.append(Problem(file, path, "names more than one of group, premises and device"))
+    if sum(map(bool, (rule.group, rule.premises, rule.device, rule.places))) > 1:
+        problems.append(Problem(file, path, "names more than one of group, premises, device and places"))
     if rule.immediate and rule.schedule is not None:
         problems.append(Problem(file, f"{path}.schedule", "what is immediate is so at every hour"))
     return problems + ([] if rule.schedule is None else schedules.problems(rule.schedule, file, f"{path}.schedule"))

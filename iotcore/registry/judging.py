@@ -14,7 +14,7 @@ import msgspec
 from tortoise.backends.base.client import BaseDBAsyncClient
 
 from iotcore.errors import ConfigError, Problem
-from iotcore.registry import bulk, city, units
+from iotcore.registry import bulk, city, siting, units
 from iotcore.registry.draft import Draft, Fault
 from iotcore.registry.kinds import KINDS, Fields, Kind
 from iotcore.registry.records import Imported
@@ -55,6 +55,7 @@ async def judge(db: BaseDBAsyncClient, draft: Draft, specs: Mapping[str, DeviceS
     while judging.relations(specs, known, standing):  # who names a refused entry is refused in the next round
         pass
     wanted, outcome = _differing(judging.good, before)
+    draft.told += siting.advice(wanted.devices, {one.id: one.name for one in judging.good.zones}, specs)
     order = list(KINDS)
     faults = sorted(draft.faults, key=lambda fault: (order.index(fault.kind) if fault.kind in KINDS else -1, fault.row))
     return Judged(wanted, outcome, faults, draft.refused)

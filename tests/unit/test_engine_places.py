@@ -112,6 +112,21 @@ def test_smoke_of_verified_premises_is_a_fire_when_it_lasts() -> None:
     assert [decision.severity for decision in site.decisions if decision.change == "raise"] == ["pre-alarm", "alarm"]
 
 
+def test_smoke_that_thins_out_gets_the_whole_minute_and_then_is_a_fire() -> None:
+    sprayed = verified()
+    for step in range(80):
+        sprayed.repeat(2, 2, "d1", smoke=0.6 * 0.96**step)  # 0.33 dB/m after 30 s, back under the threshold after 56 s
+    assert [name for _, _, name, _ in sprayed.began] == ["r/first"]
+    slower = verified()
+    for step in range(40):
+        slower.repeat(2, 2, "d1", smoke=0.6 * 0.97**step)  # 0.24 dB/m after 60 s
+    assert [(at, name, why) for at, _, name, why in slower.began] == [(2.0, "r/first", "first_alarm"), (62.0, "r", "lasted")]
+    flickering = verified()
+    for step in range(20):
+        flickering.repeat(2, 2, "d1", smoke=0.5 if step % 2 else 0.4)
+    assert [(at, name) for at, _, name, _ in flickering.began if name == "r"] == [(32.0, "r")]
+
+
 def test_a_puff_of_smoke_is_cancelled() -> None:
     site = verified()
     site.repeat(10, 2, "d1", smoke=0.3)

@@ -39,6 +39,40 @@ def test_rules_alarm_no_later_than_the_median_photoelectric_alarm_and_never_on_t
     assert outcome.at_s >= station.first_s - EARLY_S
 
 
+def test_seven_of_nine_stations_alarm_before_their_fastest_photoelectric_alarm() -> None:
+    told = {name: alarm(with_baseline(one.curve, 600.0, seed=1), one.curve[0].at_s).at_s for name, one in found().items()}
+    late = [name for name, at_s in told.items() if at_s is None or at_s > found()[name].photo_s[0]]
+    assert late == ["SDC02 A", "SDC02 C"]
+
+
+# How much later than `immediate` at the most, seconds: the wait for smoke that lasts; where people cook, for heat or thick smoke.
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("place", "later_s"), [("", 30.0), ("kitchen", 62.0), ("steam", 62.0), ("commercial-kitchen", 62.0)])
+def test_verified_misses_no_fire_and_is_not_later_than_its_bound(name: str, place: str, later_s: float) -> None:
+    station = found()[name]
+    samples, from_s = with_baseline(station.curve, 600.0, seed=1), station.curve[0].at_s
+    at_once, verified = alarm(samples, from_s), alarm(samples, from_s, profile="verified", place=place)
+    assert verified.baseline == 0
+    assert at_once.at_s is not None
+    assert verified.at_s is not None
+    assert at_once.at_s <= verified.at_s <= at_once.at_s + later_s
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_verified_is_no_later_than_the_median_photoelectric_alarm_but_where_people_cook(name: str) -> None:
+    station = found()[name]
+    outcome = alarm(with_baseline(station.curve, 600.0, seed=1), station.curve[0].at_s, profile="verified")
+    assert outcome.at_s is not None
+    assert outcome.at_s <= median(station.photo_s)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_where_a_detector_hangs_changes_nothing_at_premises_of_the_profile_immediate(name: str) -> None:
+    station = found()[name]
+    samples = with_baseline(station.curve, 600.0, seed=1)
+    assert alarm(samples, station.curve[0].at_s, place="kitchen") == alarm(samples, station.curve[0].at_s)
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("shift", [-0.05, 0.05, 0.1])  # dB/m
 def test_a_shifted_zero_changes_nothing_of_that(name: str, shift: float) -> None:

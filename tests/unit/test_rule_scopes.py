@@ -1,4 +1,4 @@
-"""Whom a rule covers: class, models, group, premises or device; of a family the most specific that can judge wins."""
+"""Whom a rule covers: class, models, place, group, premises or device; of a family the most specific that can judge wins."""
 
 from __future__ import annotations
 
@@ -71,6 +71,31 @@ def test_the_most_specific_scope_wins_for_each_device() -> None:
         assert site.alarms_at(D2) == (0.45 if count > 1 else 0.55)  # neither in the group, nor at the premises, nor d1
 
 
+def test_a_rule_of_a_place_judges_the_detectors_that_hang_there_at_premises_of_its_profile() -> None:
+    cook, bath = replace(D1, labels={"place": "kitchen"}), replace(D2, labels={"place": "steam"})
+    documents = (level(0.1), level(0.3, places=["kitchen"], profile="verified"), level(0.2, places=["steam"]))
+    assert [Site(*documents).alarms_at(one) for one in (D1, cook, bath)] == [0.15, 0.15, 0.25]
+    site = Site(*documents)
+    site.engine = Engine(checked(*documents), profiles=lambda _: "verified")
+    pending = {
+        one.device: [at for at in (0.05, 0.15, 0.25, 0.35) if site.says(at, one)] for one in (D1, replace(cook, device="d3"))
+    }
+    assert pending == {"d1": [0.15], "d3": [0.35]}  # each level is a first alarm once
+
+
+def test_a_rule_of_a_group_or_the_premises_wins_over_one_of_a_place() -> None:
+    cook = replace(D1, labels={"place": "kitchen"})
+    assert Site(level(0.1), level(0.3, places=["kitchen"]), level(0.2, premises="school")).alarms_at(cook) == 0.25
+    assert "names more than one of" in problems({"profile": "immediate", "rules": [level(0.1, places=["steam"], device="d1")]})[0]
+
+
+def test_a_detector_whose_label_changes_is_judged_by_its_new_place_from_its_next_reading() -> None:
+    site = Site(level(0.1), level(0.3, places=["kitchen"]))
+    assert site.alarms_at(D1) == 0.15
+    assert site.alarms_at(replace(D1, labels={"place": "kitchen"})) == 0.35
+    assert site.alarms_at(replace(D1, labels={"place": "attic"})) == 0.15
+
+
 def test_a_more_specific_rule_that_cannot_judge_a_device_does_not_take_its_rule_away() -> None:
     site = Site(level(0.3), level(5.0, unit="%/m", device="d1"))
     assert site.alarms_at(D1) == 0.35
@@ -92,7 +117,7 @@ def test_two_rules_of_one_id_and_one_scope_are_refused_and_so_is_a_rule_of_two_s
     models = [level(0.1, models=["a", "b"]), level(0.2, models=["b", "a"])]
     assert "same scope" in problems({"profile": "immediate", "rules": models})[0]
     two = problems({"profile": "immediate", "rules": [level(0.1, device="d1", group="g")]})
-    assert two == ["rules.yaml: rules[0]: names more than one of group, premises and device"]
+    assert two == ["rules.yaml: rules[0]: names more than one of group, premises, device and places"]
 
 
 def test_a_rule_whose_scope_is_not_there_is_told_and_covers_nothing_until_it_is() -> None:
