@@ -6,6 +6,7 @@ each premises, so replays, duplicates and other evaluators of the same reading e
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from iotcore.clock import Clock, Uptime
+from iotcore.errors import StoreError
 from iotcore.journal import (
     acts,
     cad,
@@ -118,9 +120,16 @@ class Journal:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """The connection, for queries."""
+        """The connection, for queries.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
         with self.lock:
-            yield self.connection
+            try:
+                yield self.connection
+            except sqlite3.Error as error:
+                raise StoreError(f"cannot read the journal: {error}") from error
 
     def commit(self, batch: Batch) -> Committed:
         """Make a batch durable; when this returns, it is on disk.
@@ -222,8 +231,8 @@ class Journal:
 
     def tests_on_the_road(self) -> list[TestAlarm]:
         """Test alarms that prove something and that the registry does not have yet, oldest first."""
-        with self.lock:
-            return tests.on_the_road(self.connection)
+        with self.reading() as connection:
+            return tests.on_the_road(connection)
 
     def acknowledge(self, incident: str, by: str, at_ms: float) -> bool:
         """A person has taken the incident; False when it is unknown or somebody was first."""
@@ -237,8 +246,8 @@ class Journal:
 
     def premises_of(self, incident: str) -> str:
         """The premises of an incident; "" when it is unknown."""
-        with self.lock:
-            row = self.connection.execute("SELECT premises FROM incident WHERE id = ?", (incident,)).fetchone()
+        with self.reading() as connection:
+            row = connection.execute("SELECT premises FROM incident WHERE id = ?", (incident,)).fetchone()
         return str(row[0]) if row else ""
 
     def progress(self) -> list[Row]:
@@ -248,13 +257,13 @@ class Journal:
 
     def standing_faults(self) -> list[tuple[str, str]]:
         """Devices at fault and the reasons, as last committed."""
-        with self.lock:
-            return self.connection.execute("SELECT device, reason FROM fault WHERE cleared_ms IS NULL").fetchall()
+        with self.reading() as connection:
+            return connection.execute("SELECT device, reason FROM fault WHERE cleared_ms IS NULL").fetchall()
 
     def rule_timers(self) -> list[tuple[float, str]]:
         """The timers of rules that were under way: in how many seconds each is due, and what it is."""
-        with self.lock:
-            return rule_timers.standing(self.connection, self.now())
+        with self.reading() as connection:
+            return rule_timers.standing(connection, self.now())
 
     def end_calm(self) -> int:
         """End the trouble of alarms that come and go no more; how many still do."""
@@ -269,35 +278,35 @@ class Journal:
 
     def open_incidents(self) -> list[tuple[str, str]]:
         """Premises and incident of each episode that is open."""
-        with self.lock:
-            return reconcile.open_incidents(self.connection)
+        with self.reading() as connection:
+            return reconcile.open_incidents(connection)
 
     def recent_readings(self) -> list[Reading]:
         """The readings that warm the rules after a restart, oldest first."""
-        with self.lock:
-            rows = self.connection.execute("SELECT body FROM reading ORDER BY received_ms, seq").fetchall()
+        with self.reading() as connection:
+            rows = connection.execute("SELECT body FROM reading ORDER BY received_ms, seq").fetchall()
         return [msgspec.msgpack.decode(body, type=Reading) for (body,) in rows]
 
     def heard(self) -> heard.Stored:
         """Who was heard when, and how far this and other fire processes had listened."""
-        with self.lock:
-            return heard.load(self.connection)
+        with self.reading() as connection:
+            return heard.load(connection)
 
     def alarmed_devices(self) -> set[str]:
         """Devices with an alarm that is still latched; a trouble that ends by itself latches no rule, and must hide no fire."""
         found = "SELECT DISTINCT device FROM alarm WHERE state = 'active' AND latched = 1"
-        with self.lock:
-            return {row[0] for row in self.connection.execute(found)}
+        with self.reading() as connection:
+            return {row[0] for row in connection.execute(found)}
 
     def latches(self) -> list[latches.Latch]:
         """The alarms that stand, as rules know them."""
-        with self.lock:
-            return latches.standing(self.connection)
+        with self.reading() as connection:
+            return latches.standing(connection)
 
     def quarantined(self, wanted: quarantine.Wanted, limit: int, after: int) -> list[quarantine.Row]:
         """Refused messages that a person means."""
-        with self.lock:
-            return quarantine.found(self.connection, wanted, limit, after=after)
+        with self.reading() as connection:
+            return quarantine.found(connection, wanted, limit, after=after)
 
     def drop_quarantined(self, wanted: quarantine.Wanted) -> int:
         """Remove refused messages that a person means; how many there were."""
@@ -311,8 +320,8 @@ class Journal:
 
     def cursor(self, name: str) -> int:
         """How far a followed table was applied."""
-        with self.lock:
-            row = self.connection.execute("SELECT value FROM cursor WHERE name = ?", (name,)).fetchone()
+        with self.reading() as connection:
+            row = connection.execute("SELECT value FROM cursor WHERE name = ?", (name,)).fetchone()
         return int(row[0]) if row else 0
 
     def move_cursor(self, name: str, value: int) -> None:

@@ -48,12 +48,12 @@ class SqlOutbox:
     def lease(self, channel: str, owner: str, now_ms: float, lease_ms: float) -> OutboxRow | None:
         """The oldest notice of a channel that is due, free and the first of its incident; ours until `now_ms + lease_ms`."""
         asked = {"channel": channel, "now": now_ms, "owner": owner, "max_wait": MAX_WAIT_MS}
-        with self._journal.lock:
-            found = (self._journal.connection.execute(query, asked).fetchone() for query in _NEXT)
+        with self._journal.reading() as connection:
+            found = (connection.execute(query, asked).fetchone() for query in _NEXT)
             row = next(filter(None, found), None)
             if row is None:
                 return None
-            with transaction(self._journal.connection) as connection:
+            with transaction(connection):
                 taken = connection.execute(_TAKE, {**asked, "id": row[0], "until": now_ms + lease_ms})
         if taken.rowcount == 0:
             return None
@@ -61,7 +61,7 @@ class SqlOutbox:
 
     def renew(self, row_id: int, owner: str, now_ms: float, lease_ms: float) -> bool:
         """Keep a leased notice until `now_ms + lease_ms`; False when somebody else has it, or it is done."""
-        with self._journal.lock, transaction(self._journal.connection) as connection:
+        with self._journal.writing() as connection:
             renewed = connection.execute(
                 "UPDATE outbox SET lease_until_ms = ? WHERE id = ? AND lease_owner = ? AND acknowledged_ms IS NULL",
                 (now_ms + lease_ms, row_id, owner),
@@ -70,7 +70,7 @@ class SqlOutbox:
 
     def release(self, owner: str) -> int:
         """A process has ended: what was leased to it is free. How many notices that were."""
-        with self._journal.lock, transaction(self._journal.connection) as connection:
+        with self._journal.writing() as connection:
             freed = connection.execute(
                 "UPDATE outbox SET lease_owner = ?, lease_until_ms = 0 "
                 "WHERE (lease_owner = ? OR lease_owner LIKE ?) AND acknowledged_ms IS NULL",
@@ -91,7 +91,7 @@ class SqlOutbox:
 
         What was rejected for an hour is left to a person (`iotcore.journal.parked`).
         """
-        with self._journal.lock, transaction(self._journal.connection) as connection:
+        with self._journal.writing() as connection:
             found = "SELECT incident, channel, event, last_error FROM outbox WHERE id = ?"
             row = connection.execute(found, (row_id,)).fetchone()
             if row is None:
@@ -116,16 +116,16 @@ class SqlOutbox:
         A copy that nobody has begun to send is withdrawn when `channel` has acknowledged after all.
         """
         asked = (channel, alternate, now_ms, after_ms)
-        with self._journal.lock:
-            if hedge.spare(self._journal.connection, channel, alternate):
-                with transaction(self._journal.connection) as connection:
+        with self._journal.reading() as connection:
+            if hedge.spare(connection, channel, alternate):
+                with transaction(connection):
                     for row_id, incident, event in hedge.spare(connection, channel, alternate):
                         connection.execute("DELETE FROM outbox WHERE id = ?", (row_id,))
                         said = f"{event}: {channel} has acknowledged"
                         story.tell(connection, incident, story.WITHDRAWN, self._journal.now_ms(), alternate, said)
-            if not hedge.due(self._journal.connection, *asked):
+            if not hedge.due(connection, *asked):
                 return 0
-            with transaction(self._journal.connection) as connection:
+            with transaction(connection):
                 found = hedge.due(connection, *asked)
                 for one in found:
                     posting.post(
@@ -137,7 +137,7 @@ class SqlOutbox:
         return len(found)
 
     def _update(self, row_id: int, assignments: str, *values: float | str) -> None:
-        with self._journal.lock, transaction(self._journal.connection) as connection:
+        with self._journal.writing() as connection:
             incident = connection.execute(
                 f"UPDATE outbox SET {assignments} WHERE id = ? RETURNING incident",  # noqa: S608 - constants of this module
                 (*values, row_id),

@@ -13,7 +13,7 @@ import msgspec
 
 from iotcore.journal import posting, story
 from iotcore.journal.changes import note_change
-from iotcore.journal.database import Connection, transaction
+from iotcore.journal.database import Connection
 from iotcore.journal.journal import Journal
 from iotcore.journal.records import Notice
 
@@ -43,7 +43,7 @@ def carry_forward(journal: Journal, numbers: dict[str, int]) -> list[Parked]:
     Old notices are parked; channels go on with numbers half way round; ids go on a thousand million later.
     """
     now_ms = journal.now_ms()
-    with journal.lock, transaction(journal.connection) as connection:
+    with journal.writing() as connection:
         connection.execute(
             "INSERT INTO parked (id, incident, channel, event, part, notice, created_ms, sent_ms, parked_ms)"
             " SELECT id, incident, channel, event, part, notice, created_ms, sent_ms, ? FROM outbox"
@@ -116,7 +116,7 @@ def decide(journal: Journal, incident: str, decision: Literal["send", "drop"], b
     The alarm of an incident that was closed meanwhile is dropped in any case: nobody would ever call it off.
     """
     now_ms = journal.now_ms()
-    with journal.lock, transaction(journal.connection) as connection:
+    with journal.writing() as connection:
         rows = connection.execute(
             "SELECT p.id, p.channel, p.event, p.part, p.notice, i.state FROM parked p JOIN incident i ON i.id = p.incident"
             " WHERE p.incident = ? AND p.decision IS NULL ORDER BY p.id",

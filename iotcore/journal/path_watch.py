@@ -25,7 +25,7 @@ class SqlPaths:
 
     def begin(self, limits_s: Mapping[str, float]) -> None:
         """Watch these paths and no others: of one that nobody has heard of yet the limit begins now."""
-        with self._journal.lock, transaction(self._journal.connection) as connection:
+        with self._journal.writing() as connection:
             for (name,) in connection.execute("SELECT name FROM path").fetchall():
                 if name not in limits_s:
                     self._forget(connection, name)
@@ -42,7 +42,7 @@ class SqlPaths:
     def heard(self, name: str, limit_s: float) -> None:
         """A valid acknowledgement came by this path: its fault is over, its limit begins anew."""
         now_ms = self._clock.wall_ms()
-        with self._journal.lock, transaction(self._journal.connection) as connection:
+        with self._journal.writing() as connection:
             timers.set(connection, self._now(), TIMER, name, limit_s)
             connection.execute(
                 "UPDATE path SET heard_ms = ?, reason = '', since_ms = CASE WHEN up = 1 THEN since_ms ELSE ? END, up = 1 "
@@ -54,17 +54,17 @@ class SqlPaths:
 
     def failed(self, name: str, reason: str) -> None:
         """A link test failed; that alone is no fault."""
-        with self._journal.lock, transaction(self._journal.connection) as connection:
+        with self._journal.writing() as connection:
             connection.execute("UPDATE path SET reason = ? WHERE name = ?", (reason, name))
             note_change(connection, "path", name, self._clock.wall_ms())
 
     def expired(self) -> list[str]:
         """The paths whose limit is over, now at fault; each is told to one caller, of all replicas."""
-        with self._journal.lock:
-            if not timers.due(self._journal.connection, self._now(), (TIMER,), 1):
+        with self._journal.reading() as connection:
+            if not timers.due(connection, self._now(), (TIMER,), 1):
                 return []
             now_ms = self._clock.wall_ms()
-            with transaction(self._journal.connection) as connection:
+            with transaction(connection):
                 due = timers.due(connection, self._now(), (TIMER,), MAX_DUE)
                 taken = [timer.key for timer in due if timers.take(connection, TIMER, timer.key)]
                 for name in taken:
@@ -75,20 +75,20 @@ class SqlPaths:
 
     def down(self) -> frozenset[str]:
         """The paths that are at fault, whoever found out."""
-        with self._journal.lock:
-            rows = self._journal.connection.execute("SELECT name FROM path WHERE up = 0").fetchall()
+        with self._journal.reading() as connection:
+            rows = connection.execute("SELECT name FROM path WHERE up = 0").fetchall()
         return frozenset(name for (name,) in rows)
 
     def undelivered(self, alternates: Mapping[str, str], before_ms: float) -> frozenset[str]:
         """The receivers with a notice from before that moment that none of their paths has acknowledged: they are at fault."""
-        with self._journal.lock:
-            late = frozenset(channel for _, _, channel in paths.overdue(self._journal.connection, alternates, before_ms))
-            late |= parked.given_up(self._journal.connection)
-            standing = paths.standing(self._journal.connection)
+        with self._journal.reading() as connection:
+            late = frozenset(channel for _, _, channel in paths.overdue(connection, alternates, before_ms))
+            late |= parked.given_up(connection)
+            standing = paths.standing(connection)
             if late == standing:
                 return late
             now_ms = self._clock.wall_ms()
-            with transaction(self._journal.connection) as connection:
+            with transaction(connection):
                 for name in late - standing:
                     raise_fault(connection, paths.PREFIX + name, paths.UNDELIVERED, now_ms)
                 for name in standing - late:

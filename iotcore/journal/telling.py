@@ -18,19 +18,19 @@ class SqlTold:
 
     def next(self, channel: str, kinds: Collection[str], now_ms: float) -> Work | None:
         """Something that this channel is to be told, leased to the caller; None when it knows all."""
-        with self._journal.lock:
-            if told.chosen(self._journal.connection, channel, kinds, now_ms) is None:
+        with self._journal.reading() as connection:
+            if told.chosen(connection, channel, kinds, now_ms) is None:
                 return None
-            with transaction(self._journal.connection) as connection:
+            with transaction(connection):
                 chosen = told.chosen(connection, channel, kinds, now_ms)
                 return None if chosen is None else told.lease(connection, chosen, now_ms)
 
     def done(self, work: Work) -> None:
         """The receiver has acknowledged it."""
-        with self._journal.lock, transaction(self._journal.connection) as connection:
+        with self._journal.writing() as connection:
             told.done(connection, work)
 
     def later(self, work: Work, until_ms: float) -> None:
         """It was not acknowledged: again then."""
-        with self._journal.lock, transaction(self._journal.connection) as connection:
+        with self._journal.writing() as connection:
             told.later(connection, work, until_ms)

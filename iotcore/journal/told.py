@@ -15,7 +15,7 @@ from iotcore.journal.database import Connection
 from iotcore.journal.records import Notice, Outage
 
 LEASE_MS = 30_000.0  # the longest reply timeout and a half; who died with one is followed by another replica after it
-MAX_NUMBER = 9999  # as of all numbers of a channel (ANSI/SIA DC-09)
+MAX_NUMBER = 8999  # as of all that the journal numbers; 9000 and more are the emergency log's
 MAX_WAIT_MS = 4.0 * LEASE_MS  # nobody holds one for longer; a moment further ahead was written before the clock was set back
 MAX_STANDING = 5_000  # of each kind; more at once are told when some of these are over
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from iotcore.clock import ManualClock
-from iotcore.errors import StoreFull
-from iotcore.journal import story
+from iotcore.errors import StoreError, StoreFull
+from iotcore.journal import holds, story
 from iotcore.journal.database import Place, connect_readonly
 from iotcore.journal.journal import Journal
 from iotcore.journal.outbox import SqlOutbox
@@ -163,6 +163,15 @@ def test_every_refusal_is_kept_and_counted(journal: Journal) -> None:
     journal.commit(Batch(refusals=(Refusal("not_json", "", "t", "", b"\xff" * 9000), Refusal("not_json", "", "t", "", b""))))
     assert journal.connection.execute("SELECT count FROM quarantine_count WHERE reason = 'not_json'").fetchone() == (2,)
     assert journal.connection.execute("SELECT length(payload), size FROM quarantine").fetchone() == (9000, 9000)
+
+
+def test_what_cannot_be_read_is_said_as_everything_else_that_the_journal_cannot(journal: Journal) -> None:
+    journal.connection.execute("ALTER TABLE incident RENAME TO elsewhere")
+    for asked in (journal.open_incidents, lambda: holds.standing(journal, journal.now())):
+        with pytest.raises(StoreError):
+            asked()
+    journal.connection.execute("ALTER TABLE elsewhere RENAME TO incident")
+    assert list(journal.open_incidents()) == []
 
 
 def test_a_full_disk_keeps_nothing_of_the_batch_and_it_goes_on_when_there_is_room(tmp_path: Path) -> None:
