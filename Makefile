@@ -53,8 +53,8 @@ demo: $(READY)
 test: $(READY)
 	@.ci/services
 	@$(MAKE) --no-print-directory check
-	$(BIN)/pytest -n 2 --dist loadfile $(BESIDE)
-	$(BIN)/pytest -n 2 --dist loadfile $(BESIDE_E2E)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(BESIDE)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(BESIDE_E2E)
 	$(BIN)/pytest $(addprefix --ignore=,$(BESIDE) $(BESIDE_E2E))
 
 check: $(READY)

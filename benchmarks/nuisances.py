@@ -1,7 +1,7 @@
 """30 days of normal life of 1,000 detectors: how often each profile sends a crew for nothing, and how late it is to a fire.
 
 `python -m benchmarks.nuisances [--days 30] [--seed 1] [--fires FOLDER]` plays `benchmarks.normal_life` to the rules that ship,
-on virtual time, in four ways side by side; with FOLDER (as for `benchmarks.fire_curves`) also when each of them alarms on
+on virtual time, in five ways side by side; with FOLDER (as for `benchmarks.fire_curves`) also when each of them alarms on
 measured fires. The last line is one JSON object. What the figures mean: docs/normal-life.md.
 
 Time is compressed: what cannot decide anything is not played (`benchmarks.eventful`); a test plays every reading and finds the
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 from statistics import median
+from typing import Literal
 
 import msgspec
 
@@ -44,15 +45,16 @@ BASELINE_S = 1800.0
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to run the same premises: a profile, whether places are told, and whether the detectors measure smoke alone.
+    """One way to run the same premises: a profile, whether places are told, and what the detectors measure.
 
-    `place` is the label of the detector that sees a measured fire.
+    `place` is the label of the detector that sees a measured fire; `stoves` is what hangs above them.
     """
 
     name: str
     profile: Profile
     place: str = ""
     smoke_alone: bool = False
+    stoves: Literal["smoke and heat", "heat"] = "smoke and heat"
 
     @property
     def placed(self) -> bool:
@@ -64,7 +66,9 @@ IMMEDIATE = Way("immediate", "immediate")
 UNPLACED = Way("verified, no place told", "verified")
 SMOKE_ALONE = Way("verified, smoke alone", "verified", "kitchen", smoke_alone=True)
 VERIFIED = Way("verified", "verified", "kitchen")
+HEAT = Way("verified, heat at stoves", "verified", "kitchen", stoves="heat")
 WAYS = (IMMEDIATE, UNPLACED, SMOKE_ALONE, VERIFIED)
+LIVED = (*WAYS, HEAT)
 COMMERCIAL = Way("verified, commercial", "verified", "commercial-kitchen")
 
 
@@ -102,7 +106,10 @@ class Player:
         self.told: list[Told] = []
         self._interval_s = spec.interval_s
         self._engine = Engine(shipped, profiles=lambda _: way.profile)
-        self._bindings = [_binding(one, premises.id, spec, placed=way.placed) for one in premises.detectors]
+        heat = without(spec, "smoke") if way.stoves == "heat" else spec
+        self._bindings = [
+            _binding(one, premises.id, heat if one.spot.doors == () else spec, placed=way.placed) for one in premises.detectors
+        ]
         planner = Planner(shipped, Numbers())
         plans = [planner.plan(one, NO_GROUPS, verified=way.profile == "verified") for one in self._bindings]
         self.judging = [[bound.rule for bound in plan.bounds.values()] for plan in plans]
@@ -140,11 +147,16 @@ def shipped() -> tuple[tuple[rules.Rule, ...], DeviceSpec]:
     return rules.load(rules.default_path()), load_file(shipped_folder() / f"{MODEL}.yaml")
 
 
-def live(days: float, seed: int, counts: Mapping[str, int] | None = None, ways: Sequence[Way] = WAYS) -> Life:
+def without(spec: DeviceSpec, point: str) -> DeviceSpec:
+    """The profile of a detector that does not measure this."""
+    return msgspec.structs.replace(spec, points={name: one for name, one in spec.points.items() if name != point})
+
+
+def live(days: float, seed: int, counts: Mapping[str, int] | None = None, ways: Sequence[Way] = LIVED) -> Life:
     """So many days of the city, or of so many premises of each plan."""
     found = Life(dispatches={way.name: [] for way in ways})
     all_rules, spec = shipped()
-    smoke = msgspec.structs.replace(spec, points={name: point for name, point in spec.points.items() if name != "temperature"})
+    smoke = without(spec, "temperature")
     for premises in city(days, seed, counts):
         found.detectors += len(premises.detectors)
         found.events.update(event.kind.name for event in premises.events)
@@ -211,8 +223,9 @@ def table(life: Life, days: float) -> None:
     for way, dispatches in life.dispatches.items():
         by = ", ".join(f"{count} {kind}" for kind, count in life.by_kind(way).items())
         print(f"{way:28}{life.first_alarms[way]:14,}{len(dispatches):18,}   {by}")
-    for one in life.dispatches.get(VERIFIED.name, []):
-        print(f"  verified, {one}")
+    for name in (VERIFIED.name, HEAT.name):
+        for one in life.dispatches.get(name, []):
+            print(f"  {name}, {one}")
 
 
 def fire_table(found: Mapping[str, Mapping[str, float | None]]) -> dict[str, dict[str, float | int]]:
@@ -236,10 +249,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--days", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--ways", nargs="+", choices=[way.name for way in LIVED], default=[way.name for way in LIVED])
     parser.add_argument("--fires", type=Path, metavar="FOLDER")
     options = parser.parse_args()
     started_s = time.process_time()
-    life = live(options.days, options.seed)
+    life = live(options.days, options.seed, ways=[way for way in LIVED if way.name in options.ways])
     table(life, options.days)
     told = {
         "days": options.days,

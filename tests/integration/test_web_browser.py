@@ -140,7 +140,7 @@ async def test_an_incident_is_taken_and_ended_on_its_own_page(desk: Desk) -> Non
     await browser.evaluate("window.pressed = true, document.querySelector('.burning .acts button.main').click()")
     asked = await intents(made, 1)
     made.fire.journal.acknowledge(incident, asked[0].by, made.clock.wall_ms())
-    await browser.wait_for("!window.pressed && document.querySelector('[data-twice] button')")  # on the page that follows
+    await browser.wait_for("!window.pressed && document.querySelector('[data-twice] button:not([disabled])')")
     await browser.evaluate("document.querySelector('[data-twice] button').click()")
     assert len(await made.registry.intents_after(0)) == 1, "one press does not end an incident"
     await browser.evaluate("document.querySelector('[data-twice] button').click()")

@@ -220,11 +220,11 @@ ROWS = [
         *episode(),
     ], end_s=312.0),
     Row(22, "one of two stands still in the middle of its commit, which the other's joins", Setting(replicas=2), [
-        at(1.0023, deeds.stall(2, 300.0)),
+        at(1.0023, deeds.stall(1, 300.0)),
         *episode(2.1),
     ], end_s=312.0),
     Row(22, "one of two stands still in the middle of its commit, which joins the other's", Setting(replicas=2), [
-        at(1.0023, deeds.stall(1, 300.0)),
+        at(1.0023, deeds.stall(2, 300.0)),
         *episode(1.1),
     ], end_s=312.0),
     Row(22, "and it can raise again afterwards, alone", Setting(replicas=2), [

@@ -1,4 +1,5 @@
-// An incident's page: drawn by the server, drawn again every few seconds; what ends an incident is pressed twice.
+// An incident's page: drawn by the server, drawn again every few seconds; what ends an incident is pressed twice, and not before
+// this is here to ask for the second press.
 
 import { everySecond, follow, isStale } from "./stream.js";
 
@@ -6,6 +7,13 @@ const AGAIN_MS = 2000;
 const CONFIRM_MS = 5000;
 const part = document.getElementById("case");
 
+function open() {
+  for (const button of part.querySelectorAll("[data-twice] button")) {
+    button.disabled = false;
+  }
+}
+
+open();
 follow({});
 everySecond();
 setInterval(async () => {
@@ -16,6 +24,7 @@ setInterval(async () => {
     const response = await fetch(part.dataset.at, { headers: { Accept: "text/html" } });
     if (response.ok && !part.querySelector("[data-asked]")) {
       part.innerHTML = await response.text();
+      open();
     }
   } catch {
     // the live stream says that the page is stale
