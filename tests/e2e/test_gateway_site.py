@@ -233,6 +233,7 @@ async def test_past_half_life_it_renews_both_certificates_and_goes_on_without_a_
     for _ in range(10):  # its last beat is believed for some seconds
         if not findings["process modbus"]:
             break
+        await asyncio.sleep(1.0)
         findings = await site.doctor()
     assert not findings["process modbus"]
     assert findings["fire certificate"]
