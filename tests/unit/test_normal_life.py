@@ -10,7 +10,7 @@ import pytest
 from benchmarks import nuisances
 from benchmarks.eventful import Episode, Resting, all_of_it, asked, episodes, possible
 from benchmarks.normal_life import CITY, Premises, city
-from benchmarks.nuisances import IMMEDIATE, VERIFIED, Life, Player, Told, Way, shipped
+from benchmarks.nuisances import HEAT, IMMEDIATE, VERIFIED, Life, Player, Told, Way, shipped
 from iotcore.alarms.decisions import FIRST
 
 DAYS = 0.3  # a morning, with breakfast
@@ -54,10 +54,10 @@ def test_what_is_not_played_would_decide_nothing(way: Way) -> None:
 
 
 def test_a_day_of_a_thousand_detectors_sends_no_crew_for_nothing_under_verified() -> None:
-    life = nuisances.live(1.0, seed=1, ways=(VERIFIED,))
+    life = nuisances.live(1.0, seed=1, ways=(VERIFIED, HEAT))
     assert life.detectors == 1000
     assert life.events["cooking"] > 200
-    assert life.dispatches[VERIFIED.name] == []
+    assert life.dispatches == {VERIFIED.name: [], HEAT.name: []}
 
 
 def test_immediate_pays_for_its_seconds_with_dispatches_that_verified_spares() -> None:
@@ -109,3 +109,10 @@ def test_a_month_of_a_thousand_detectors_calls_no_more_crews_for_nothing_than_is
     assert life.events["cooking"] > 7000
     assert len(life.low_batteries) > 5
     assert len(life.dispatches[VERIFIED.name]) <= most
+
+
+@pytest.mark.soak
+def test_with_heat_detectors_above_stoves_it_is_less_than_one_a_month() -> None:
+    months = [nuisances.live(30.0, seed, ways=(HEAT,)) for seed in (1, 2, 3)]
+    assert all(life.detectors == 1000 for life in months)
+    assert sum(len(life.dispatches[HEAT.name]) for life in months) < len(months)
