@@ -16,8 +16,8 @@ PORT ?=
 test check soak pythons: export PYTHONDONTWRITEBYTECODE =
 test check soak pythons: export PYTHONPYCACHEPREFIX = $(CURDIR)/.venv/cache/bytecode
 
-# tests that bear company: no campaign with time limits, no benchmark. A new file runs alone until somebody has tried it.
-BESIDE := tests/unit tests/simulated tests/timelines/test_scenarios.py $(patsubst %,tests/integration/test_%.py, \
+# tests that bear company: no whole platform, no campaign with time limits. All others run two at a time.
+BESIDE := tests/simulated tests/timelines/test_scenarios.py tests/unit $(patsubst %,tests/integration/test_%.py, \
   act_pages acts_commands acts_registry admissions audit babbling backtest broker_acl broker_alarms broker_apply \
   broker_process broker_traps ca ca_commands ca_rotation cad_updates cad_webhook cap claims commissioning_browser \
   commissioning_check commissioning_registry confidential coverage_commands coverage_page coverage_registry dashboards \
@@ -34,10 +34,8 @@ BESIDE := tests/unit tests/simulated tests/timelines/test_scenarios.py $(patsubs
   test_mode token_commands troubles two_writers unit_life upkeep uplink vendor_devices vendor_lanes warm_latches web web_browser \
   web_commissioning web_records web_rights wire_time)
 
-# whole platforms that wait more than they work, two at a time
-BESIDE_E2E := $(patsubst %,tests/e2e/test_%.py, \
-  alternate_path backup bad_input commissioning demo_refusals doctor gateway_site journal_postgres mqtt_faults \
-  pytest_plugin receivers_road replaced_unit revocation secrets sim_replay sim_run technician technician_page vendor_road) tests/integration/test_est_processes.py tests/integration/test_backup.py
+# files are shared out in this order
+SHARED := --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup demo test check soak pythons lock clean
 
@@ -53,9 +51,8 @@ demo: $(READY)
 test: $(READY)
 	@.ci/services
 	@$(MAKE) --no-print-directory check
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(BESIDE)
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(BESIDE_E2E)
-	$(BIN)/pytest $(addprefix --ignore=,$(BESIDE) $(BESIDE_E2E))
+	$(BIN)/pytest -n 3 $(SHARED) $(BESIDE)
+	$(BIN)/pytest -n 2 $(SHARED) tests/e2e tests/integration tests $(addprefix --ignore=,$(BESIDE))
 
 check: $(READY)
 	$(BIN)/ruff check .

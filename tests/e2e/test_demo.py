@@ -18,7 +18,6 @@ from tests.support.services import require
 
 pytestmark = [pytest.mark.timeout(240)]
 
-FIRES = Path(os.environ.get("IOTCORE_FIRE_DATA", Path(__file__).parents[2].parent / "shared/data/fire"))
 MOMENTS = ["detector", "received", "decided", "durable", "sent", "receiver_acknowledged"]
 CITY = city.document()
 TOLD = "from the detector to its acknowledgement"
@@ -116,18 +115,6 @@ def test_a_signal_ends_everything_and_leaves_no_process(burnt: Burnt, number: si
     assert "killed" not in demo.log()
 
 
-@pytest.mark.parametrize(
-    "sign", ["log/iotcore.log", "registry.db", "broker/fire/mosquitto.pid", "run/fire.json", "devices/*.pem"]
-)
-def test_ctrl_c_during_set_up_leaves_no_process(tmp_path: Path, sign: str) -> None:
-    require("mosquitto")
-    with Demo(tmp_path / "data") as demo:
-        demo.until(lambda: any(demo.folder.glob(sign)), sign)
-        assert demo.stop(signal.SIGINT) == 0
-        demo.until_gone(0.5)
-    assert "Traceback" not in demo.out + demo.err
-
-
 def test_a_process_that_hangs_is_killed_and_an_impatient_second_ctrl_c_changes_nothing(burnt: Burnt) -> None:
     with Demo(burnt[0].folder) as demo:
         demo.until_up()
@@ -153,20 +140,6 @@ def test_an_interrupted_fire_is_no_success(burnt: Burnt) -> None:
         demo.until_up()
         assert demo.stop(signal.SIGINT) == 130
         demo.until_gone(0.5)
-
-
-def test_the_basic_road_works_on_embedded_brokers_and_says_aloud_what_they_are_not_for(tmp_path: Path) -> None:
-    demo, said = once(tmp_path / "data", "--brokers", "amqtt")
-    assert "NOT FOR REAL ALARMS" in demo.err
-    assert demo.incidents() == {said["incident"]: said["premises"]}
-    assert demo.living() == []
-
-
-@pytest.mark.skipif(not FIRES.exists(), reason="the measured fires are not here")
-def test_a_measured_fire_is_one_incident(tmp_path: Path) -> None:
-    demo, said = once(tmp_path / "data", "--replay", str(FIRES / "nist_sdc02.csv"), "--speed", "20")
-    assert demo.incidents() == {said["incident"]: said["premises"]}
-    assert "nist_sdc02.csv" in demo.err
 
 
 def written(folder: Path) -> dict[Path, int]:
