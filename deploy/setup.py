@@ -42,6 +42,14 @@ def run(*command):
         stop("this command failed: " + " ".join(command), "Its reason stands above; mend it and run the same again.")
 
 
+def works(python):
+    """Whether an earlier environment can be used: it may have been left half made, or moved."""
+    try:
+        return subprocess.call([python, "-c", "import pip"], stderr=subprocess.DEVNULL) == 0
+    except OSError:
+        return False
+
+
 def main():
     """Check, make the environment, install what is locked, install iotcore itself."""
     check_python()
@@ -49,7 +57,7 @@ def main():
     python = os.path.join(folder, "bin", "python")
     if not os.access(ROOT, os.W_OK):
         stop("the folder %s cannot be written" % ROOT, "Clone the repository to a folder of your own.")
-    if os.path.exists(folder) and subprocess.call([python, "-c", "import pip"], stderr=subprocess.DEVNULL) != 0:
+    if os.path.exists(folder) and not works(python):
         shutil.rmtree(folder)
     print("setup 1/3: virtual environment in %s (Python %s)" % (folder, sys.version.split()[0]), flush=True)
     if not os.path.exists(python):
