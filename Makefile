@@ -12,10 +12,9 @@ DEMO_DATA ?= .demo
 REPLAY ?=
 SPEED ?=
 PORT ?=
-# byte code is kept, and not in the checkout: a third of the start of each command and process that a test runs; private, for what
-# the set-up compiles stays beside its packages, where a demo looks for it
-test check soak pythons: private export PYTHONDONTWRITEBYTECODE =
-test check soak pythons: private export PYTHONPYCACHEPREFIX = $(CURDIR)/.venv/cache/bytecode
+# byte code is kept, and not in the checkout: a third of the start of each command and process that a test runs
+test check soak pythons: export PYTHONDONTWRITEBYTECODE =
+test check soak pythons: export PYTHONPYCACHEPREFIX = $(CURDIR)/.venv/cache/bytecode
 
 # tests that bear company: no whole platform, no campaign with time limits. All others run two at a time.
 BESIDE := tests/simulated tests/timelines/test_scenarios.py tests/unit $(patsubst %,tests/integration/test_%.py, \

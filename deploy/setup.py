@@ -53,6 +53,8 @@ def works(python):
 def main():
     """Check, make the environment, install what is locked, install iotcore itself."""
     check_python()
+    for name in ("PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE"):  # what is compiled here stays beside its package
+        os.environ.pop(name, None)
     folder = os.path.join(ROOT, sys.argv[1] if len(sys.argv) > 1 else ".venv")
     python = os.path.join(folder, "bin", "python")
     if not os.access(ROOT, os.W_OK):
