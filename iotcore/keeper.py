@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Any
 
 from iotcore.clock import Clock, Uptime
@@ -73,15 +74,13 @@ def overdue_notices(journal: Place, clock: Clock, alternates: Mapping[str, str])
     """Notices that no receiver has acknowledged in time, on neither of its paths, each as: incident event → channel."""
     if not is_there(journal):
         return []
-    connection = connect_readonly(journal)
     try:
-        late = paths.overdue(connection, alternates, clock.wall_ms() - OVERDUE_MS)
-        held = connection.execute("SELECT incident, event, channel FROM parked WHERE decision IS NULL ORDER BY id").fetchall()
+        with closing(connect_readonly(journal)) as connection:
+            late = paths.overdue(connection, alternates, clock.wall_ms() - OVERDUE_MS)
+            held = connection.execute("SELECT incident, event, channel FROM parked WHERE decision IS NULL ORDER BY id").fetchall()
     except UNREADABLE as error:  # the fire process is just making it, or the server is gone
         log.info("the journal cannot be read yet: %s", error)
         return []
-    finally:
-        connection.close()
     return [
         *(f"{incident} {event} → {channel}" for incident, event, channel in late),
         *(f"{incident} {event} → {channel} ({PARKED})" for incident, event, channel in held),
@@ -92,11 +91,9 @@ def standing_still(journal: Place, uptime: Uptime, clock: Clock) -> list[str]:
     """Alarms that no process offers to their receiver, fires that nobody escalates; none while the journal cannot be read."""
     if not is_there(journal):
         return []
-    connection = connect_readonly(journal)
     try:
-        return watching.standing_still(connection, timers.Now(uptime.machine, uptime.seconds(), clock.wall_ms()))
+        with closing(connect_readonly(journal)) as connection:
+            return watching.standing_still(connection, timers.Now(uptime.machine, uptime.seconds(), clock.wall_ms()))
     except UNREADABLE as error:
         log.info("the journal cannot be read yet: %s", error)
         return []
-    finally:
-        connection.close()

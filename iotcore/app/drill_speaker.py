@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import closing
 from typing import NamedTuple
 
 import msgspec
@@ -95,19 +96,17 @@ def waits(journal: Place) -> list[Said]:
     """The simulated drills that were not heard yet; none while the journal cannot be read."""
     if not is_there(journal):
         return []
-    connection = connect_readonly(journal)
     try:
-        rows = connection.execute(
-            "SELECT id, device, point, value FROM drill WHERE state = 'waiting' AND source = 'simulated' "
-            "AND received_ms IS NULL ORDER BY asked_ms LIMIT ?",
-            (MOST,),
-        ).fetchall()
-        return [Said(row[0], row[1], row[2], msgspec.json.decode(row[3], type=list[Scalar])) for row in rows]
-    except UNREADABLE as error:
+        with closing(connect_readonly(journal)) as connection:
+            rows = connection.execute(
+                "SELECT id, device, point, value FROM drill WHERE state = 'waiting' AND source = 'simulated' "
+                "AND received_ms IS NULL ORDER BY asked_ms LIMIT ?",
+                (MOST,),
+            ).fetchall()
+    except UNREADABLE as error:  # a server may be gone already when it is connected to
         log.info("the journal cannot be read yet: %s", error)
         return []
-    finally:
-        connection.close()
+    return [Said(row[0], row[1], row[2], msgspec.json.decode(row[3], type=list[Scalar])) for row in rows]
 
 
 def speaker(settings: Settings, clock: Clock) -> DrillSpeaker:

@@ -12,10 +12,11 @@ import pytest
 from prometheus_client import REGISTRY
 
 from drivers.mqtt.ingest import Ingest
-from iotcore.app.drill_speaker import DrillSpeaker
+from iotcore.app.drill_speaker import DrillSpeaker, waits
 from iotcore.app.lesser_notices import of_work
 from iotcore.clock import SystemClock
 from iotcore.journal.told import Work
+from iotcore.keeper import overdue_notices
 from iotcore.process import home
 from iotcore.provision.acl import DRILLS, UP, BrokerName
 from iotcore.wire import topics
@@ -24,6 +25,7 @@ from simulators.arc_receiver import Fault
 from tests.support import brokers
 from tests.support.drill_site import Site, drill_site
 from tests.support.pki import service_files, trust_file
+from tests.support.ports import free_port
 from tests.support.until import until
 
 SMOKE = {"smoke": 1.0, "alarm": True}
@@ -256,3 +258,10 @@ async def test_the_keeper_speaks_over_mutual_tls_on_a_real_broker_where_no_devic
 
 def test_the_topic_of_drills_is_apart_from_those_of_devices() -> None:
     assert not topics.drill(home.DRILL_OUT, "d1").startswith(topics.ROOT)
+
+
+def test_a_journal_that_cannot_be_opened_has_nothing_to_say_and_ends_no_keeper(tmp_path: Path) -> None:
+    assert waits(f"postgresql://nobody@127.0.0.1:{free_port()}/journal") == []
+    (tmp_path / "journal.db").mkdir()  # SQLite says so when it opens it, not when it is asked
+    assert waits(tmp_path / "journal.db") == []
+    assert overdue_notices(tmp_path / "journal.db", SystemClock(), {}) == []
